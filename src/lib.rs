@@ -1,3 +1,9 @@
 //! wattention: fine-tunes and runs LED and BigBird-Pegasus, and knows what every phase of it costs.
 
+pub mod device;
 pub mod error;
+pub mod shape;
+pub mod tape;
+pub mod tensor;
+pub mod trace;
+pub mod units;
