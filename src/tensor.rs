@@ -7,6 +7,8 @@ use crate::units::{Bytes, Flops};
 use std::cell::Cell;
 use std::rc::Rc;
 
+pub mod matmul;
+
 struct Storage {
     device: Device,
     block: Block,
