@@ -2,6 +2,8 @@
 
 pub mod device;
 pub mod error;
+pub mod models;
+pub mod ops;
 pub mod shape;
 pub mod tape;
 pub mod tensor;
