@@ -1,4 +1,4 @@
-"""Regenerates tests/goldens/ from transformers 5.17.0.
+"""Regenerates tests/goldens/ from transformers 5.17.0 and rouge_score 0.1.2.
 
     pip install torch==2.11.0 transformers==5.17.0 safetensors numpy rouge-score==0.1.2
     python scripts/goldens.py [--only NAME ...] [--out DIR]
@@ -6,7 +6,8 @@
 Every value comes from transformers or another published implementation, none from this project.
 The same versions on the same machine write the same bytes.
 
-A model case is a folder:
+rouge_f1.json and bigbird_plans.json are described in golden_text.py and golden_plans.py. A model case is a
+folder:
 
 config.json, model.safetensors, generation_config.json
     As save_pretrained writes them, float32. The shared embedding is stored once.
@@ -42,27 +43,31 @@ To compare:
 """
 
 import argparse
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 import transformers
 
 import golden_models
+import golden_plans
+import golden_text
 
-VERSIONS = {"torch": "2.11.0", "transformers": "5.17.0"}
+VERSIONS = {"torch": "2.11.0", "transformers": "5.17.0", "rouge-score": "0.1.2"}
 
 
 def main():
     writers = {name: golden_models.write_case for name in golden_models.CASES}
+    writers["rouge_f1"] = golden_text.write_rouge_f1
+    writers["bigbird_plans"] = golden_plans.write_plans
     parser = argparse.ArgumentParser(description="Regenerates tests/goldens/.")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=writers, default=list(writers))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "tests" / "goldens")
     args = parser.parse_args()
 
-    for module in (torch, transformers):
-        found, wanted = module.__version__.split("+")[0], VERSIONS[module.__name__]
-        if found != wanted:
-            parser.error(f"{module.__name__} {found} is installed, the goldens are made with {wanted}")
+    for package, wanted in VERSIONS.items():
+        if version(package).split("+")[0] != wanted:
+            parser.error(f"{package} {version(package)} is installed, the goldens are made with {wanted}")
     # One thread and no choice of algorithm: sums are added in the same order every time.
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
