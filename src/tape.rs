@@ -120,9 +120,10 @@ impl Tape {
         if !self.needs_gradient(inputs) {
             return output;
         }
-        let node = Node::fresh();
+        let (node, shape) = (Node::fresh(), output.shape());
+        // A consumer may have seen the output under another shape.
         self.push(move |gradients| match gradients.take(node) {
-            Some(dy) => backward(dy, gradients),
+            Some(dy) => backward(dy.reshape(shape)?, gradients),
             None => Ok(()),
         });
         output.with_node(Some(node))

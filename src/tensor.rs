@@ -113,7 +113,7 @@ impl Tensor {
         self
     }
 
-    /// The same storage under another shape; the node is not carried over.
+    /// The same value under another shape.
     pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
         if shape.len() != self.len() {
@@ -121,7 +121,6 @@ impl Tensor {
         }
         Ok(Tensor {
             shape,
-            node: None,
             ..self.clone()
         })
     }

@@ -24,7 +24,7 @@ pub struct PlanConfig {
 }
 
 /// Where the random blocks come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RandomBlocks {
     /// All block 0: transformers 5 outside of training.
     EvalZero,

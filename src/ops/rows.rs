@@ -5,7 +5,8 @@
 use super::{Gradient, OpSpec};
 use crate::device::cpu::vector;
 use crate::device::{CpuCall, Kernel};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::shape::DType;
 use crate::tape::Tape;
 use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
@@ -13,8 +14,10 @@ use rayon::prelude::*;
 pub static OP: OpSpec = OpSpec {
     name: "rows",
     gradient: Gradient::Recorded,
-    kernels: &[&GATHER, &SCATTER],
+    kernels: &[&GATHER, &SCATTER, &STORE],
 };
+
+const STORE_REASON: &str = "it overwrites a cache";
 
 static GATHER: Kernel = Kernel {
     name: "rows_gather",
@@ -52,6 +55,25 @@ static SCATTER: Kernel = Kernel {
     },
 };
 
+static STORE: Kernel = Kernel {
+    name: "rows_store",
+    outputs: &["x"],
+    inputs: &["y", "index"],
+    sizes: &["M", "C"],
+    scalars: &[],
+    cpu: |call: &mut CpuCall| {
+        let c = call.size(1);
+        let (x, y, index) = (call.out::<f32>(0), call.input::<f32>(0), call.input::<i32>(1));
+        match index.is_empty() {
+            true => x.par_chunks_mut(c).zip(y.par_chunks(c)).for_each(|(x, y)| x.copy_from_slice(y)),
+            false => index
+                .iter()
+                .zip(y.chunks(c))
+                .for_each(|(&i, y)| x[i as usize * c..][..c].copy_from_slice(y)),
+        }
+    },
+};
+
 /// y[i] = x[index[i]], zeros where index is -1; `index` holds row numbers of x seen as `[N, C]`.
 pub fn gather(tape: &Tape, x: &Tensor, index: &Tensor) -> Result<Tensor> {
     let y = take(x, index)?;
@@ -73,6 +95,21 @@ pub fn scatter_add(tape: &Tape, x: Tensor, y: &Tensor, index: &Tensor) -> Result
         gradients.add(&rows, dy)?;
         gradients.add(&base, dx)
     }))
+}
+
+/// Overwrites rows of the cache x: x[index[i]] = y[i], or all of x without an index.
+pub fn store(tape: &Tape, x: &Tensor, y: &Tensor, index: Option<&Tensor>) -> Result<()> {
+    tape.no_gradient("rows_store", STORE_REASON, &[y])?;
+    if index.is_none() && x.len() != y.len() {
+        return Err(Error::shape("rows_store", x.shape(), y.shape()));
+    }
+    Launch::of(&STORE)
+        .output(x)
+        .input(y)
+        .input_or_absent(index, DType::I32)
+        .size(y.shape().rows())
+        .size(y.shape().last())
+        .run(x.device())
 }
 
 fn take(x: &Tensor, index: &Tensor) -> Result<Tensor> {
