@@ -1,3 +1,4 @@
 //! wattention: fine-tunes and runs LED and BigBird-Pegasus, and knows what every phase of it costs.
 
+pub mod device;
 pub mod error;

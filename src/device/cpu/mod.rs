@@ -1,0 +1,11 @@
+pub mod activation;
+pub mod gemm;
+pub mod math;
+mod microkernel;
+pub mod norm;
+pub mod optimizer;
+mod pack;
+pub mod simd;
+mod skinny;
+pub mod softmax;
+pub mod vector;
