@@ -3,9 +3,11 @@
 pub mod device;
 pub mod error;
 pub mod models;
+pub mod nn;
 pub mod ops;
 pub mod shape;
 pub mod tape;
 pub mod tensor;
 pub mod trace;
 pub mod units;
+pub mod weights;

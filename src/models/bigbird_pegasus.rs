@@ -11,8 +11,8 @@ use crate::nn::{
     Attention, Bias, Builder, FeedForward, FeedForwardConfig, Init, LayerCache, LayerNorm, Linear, StepAt, dropped,
 };
 use crate::ops::activation::Activation;
-use crate::ops::block_sparse_attention::{BlockSparse, Blocks, block_sparse_attention};
-use crate::ops::dense_attention::{Dense, dense_attention};
+use crate::ops::attention::block_sparse_attention::{BlockSparse, Blocks, block_sparse_attention};
+use crate::ops::attention::dense_attention::{Dense, dense_attention};
 use crate::ops::embedding::{Lookup, embedding};
 use crate::shape::DType;
 use crate::tape::Tape;

@@ -9,11 +9,11 @@ use crate::nn::{
     Attention, Bias, Builder, FeedForward, FeedForwardConfig, Init, LayerCache, LayerNorm, Linear, StepAt, dropped,
 };
 use crate::ops::activation::Activation;
-use crate::ops::dense_attention::{Dense, dense_attention};
+use crate::ops::attention::dense_attention::{Dense, dense_attention};
 use crate::ops::embedding::{Lookup, embedding};
 use crate::ops::global_attention::{Projections, global_attention};
 use crate::ops::rows;
-use crate::ops::window_attention::{Window, window_attention};
+use crate::ops::attention::window_attention::{Window, window_attention};
 use crate::tape::Tape;
 use crate::tensor::Tensor;
 use crate::trace::phase;

@@ -3,7 +3,7 @@
 use super::{Bias, Builder, Linear};
 use crate::device::Device;
 use crate::error::Result;
-use crate::ops::dense_attention::{Dense, dense_attention};
+use crate::ops::attention::dense_attention::{Dense, dense_attention};
 use crate::ops::rows;
 use crate::shape::DType;
 use crate::tape::Tape;

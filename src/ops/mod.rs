@@ -8,9 +8,8 @@
 pub mod activation;
 pub mod adamw;
 pub mod argmax;
-pub mod block_sparse_attention;
+pub mod attention;
 pub mod cross_entropy;
-pub mod dense_attention;
 pub mod dropout;
 pub mod embedding;
 pub mod global_attention;
@@ -18,7 +17,6 @@ pub mod gradient_norm;
 pub mod layer_norm;
 pub mod linear;
 pub mod rows;
-pub mod window_attention;
 
 use crate::device::Kernel;
 
@@ -41,9 +39,9 @@ pub static ALL: &[&OpSpec] = &[
     &activation::OP,
     &adamw::OP,
     &argmax::OP,
-    &block_sparse_attention::OP,
+    &attention::block_sparse_attention::OP,
     &cross_entropy::OP,
-    &dense_attention::OP,
+    &attention::dense_attention::OP,
     &dropout::OP,
     &embedding::OP,
     &global_attention::OP,
@@ -51,5 +49,5 @@ pub static ALL: &[&OpSpec] = &[
     &layer_norm::OP,
     &linear::OP,
     &rows::OP,
-    &window_attention::OP,
+    &attention::window_attention::OP,
 ];

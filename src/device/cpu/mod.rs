@@ -1,6 +1,19 @@
 //! The `cpu` executor: native multi-threaded Rust, the vector width chosen at run time.
 
+pub mod activation;
+pub mod attention;
+pub mod gemm;
+pub mod math;
 mod memory;
+mod microkernel;
+pub mod norm;
+pub mod optimizer;
+mod pack;
+pub mod philox;
+pub mod simd;
+mod skinny;
+pub mod softmax;
+pub mod vector;
 
 use super::layout::aligned;
 use super::{Block, Call, CpuCall, Executor, Kernel, Layout, Lifetime};

@@ -1,0 +1,607 @@
+//! `C = alpha A B (+ C)` in f32: packed panels, a register tile, all threads (Goto and van de Geijn 2008).
+//!
+//! Threads share out tiles of C and never a sum over k, so the bits do not depend on their number.
+
+use std::cell::Cell;
+
+use rayon::prelude::*;
+
+use super::microkernel::{Baseline, Strides, Vector, product};
+use super::pack::{PanelSource, pack_panel};
+use super::simd::{Level, level};
+use super::skinny;
+
+/// A matrix operand: element `(i, j)` at `i * row_stride + j * column_stride` of `data`.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    pub data: &'a [f32],
+    pub row_stride: usize,
+    pub column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Row-major with `columns` elements a row.
+    pub fn rows(data: &'a [f32], columns: usize) -> Self {
+        Matrix {
+            data,
+            row_stride: columns,
+            column_stride: 1,
+        }
+    }
+
+    /// The transpose of a row-major matrix with `columns` elements a row.
+    pub fn transposed(data: &'a [f32], columns: usize) -> Self {
+        Matrix {
+            data,
+            row_stride: 1,
+            column_stride: columns,
+        }
+    }
+
+    fn holds(&self, rows: usize, columns: usize) -> bool {
+        rows == 0
+            || columns == 0
+            || (rows - 1) * self.row_stride + (columns - 1) * self.column_stride < self.data.len()
+    }
+}
+
+/// Sizes of a product: C `[m, n]`, A `[m, k]`, B `[k, n]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+}
+
+/// What happens to the values already in the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// They are never read; they may be NaN.
+    Assign,
+    /// The result is added to them.
+    Add,
+}
+
+/// Depth of a packed panel: a panel of B stays in the second-level cache.
+const DEPTH: usize = 384;
+/// Rows and columns packed at a time, which bound the packing buffers.
+const ROWS: usize = 2048;
+const COLUMNS: usize = 3072;
+/// Below this many multiply-adds, starting threads costs more than it saves.
+const SERIAL: usize = 1 << 19;
+/// Rows and panels of the largest tile of C that one task computes.
+const TASK_ROWS: usize = 256;
+const TASK_PANELS: usize = 16;
+
+/// One task: a tile of C from packed panels.
+struct Tile {
+    c: *mut f32,
+    c_stride: usize,
+    /// Valid rows and columns of the tile.
+    rows: usize,
+    columns: usize,
+    depth: usize,
+    alpha: f32,
+    store: Store,
+}
+
+/// A register tile size with the code that multiplies panels of it.
+struct Kernel {
+    mr: usize,
+    nr: usize,
+    run: unsafe fn(&Tile, &[f32], &[f32]),
+}
+
+fn kernel() -> Kernel {
+    match level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => Kernel {
+            mr: 8,
+            nr: 48,
+            run: run_avx512,
+        },
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => Kernel {
+            mr: 4,
+            nr: 24,
+            run: run_avx2,
+        },
+        _ => Kernel {
+            mr: 4,
+            nr: 8,
+            run: run_baseline,
+        },
+    }
+}
+
+/// # Safety
+/// See [`run`]; AVX-512 must have been detected.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx2,fma")]
+unsafe fn run_avx512(tile: &Tile, a: &[f32], b: &[f32]) {
+    // SAFETY: the caller keeps the contract of `run`.
+    unsafe { run::<std::arch::x86_64::__m512, 8, 3>(tile, a, b) }
+}
+
+/// # Safety
+/// See [`run`]; AVX2 and FMA must have been detected.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn run_avx2(tile: &Tile, a: &[f32], b: &[f32]) {
+    // SAFETY: the caller keeps the contract of `run`.
+    unsafe { run::<std::arch::x86_64::__m256, 4, 3>(tile, a, b) }
+}
+
+/// # Safety
+/// See [`run`].
+unsafe fn run_baseline(tile: &Tile, a: &[f32], b: &[f32]) {
+    // SAFETY: the caller keeps the contract of `run`.
+    unsafe { run::<Baseline, 4, 2>(tile, a, b) }
+}
+
+/// Multiplies all panels of `a` with all panels of `b`.
+///
+/// # Safety
+/// `tile.c` must own `rows` rows of `columns` floats, and the instructions of `V` must exist.
+#[inline(always)]
+unsafe fn run<V: Vector, const MR: usize, const NV: usize>(tile: &Tile, a: &[f32], b: &[f32]) {
+    let nr = NV * V::LANES;
+    let packed = Strides { row: 1, depth: MR };
+    let panels = b.chunks_exact(nr * tile.depth);
+    for (j, panel_b) in (0..tile.columns).step_by(nr).zip(panels) {
+        for (i, panel_a) in (0..tile.rows)
+            .step_by(MR)
+            .zip(a.chunks_exact(MR * tile.depth))
+        {
+            // SAFETY: packed panels hold `depth` slices of MR and NR floats; stores stay inside the
+            // valid part of the tile, which the caller owns.
+            unsafe {
+                let acc: [[V; NV]; MR] =
+                    product(tile.depth, panel_a.as_ptr(), packed, panel_b.as_ptr(), nr);
+                let c = tile.c.add(i * tile.c_stride + j);
+                if i + MR <= tile.rows && j + nr <= tile.columns {
+                    store_full(acc, c, tile);
+                } else {
+                    store_edge(acc, c, tile, tile.rows - i, tile.columns - j);
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `c` must own MR rows of NV vectors at the tile's stride.
+#[inline(always)]
+unsafe fn store_full<V: Vector, const MR: usize, const NV: usize>(
+    acc: [[V; NV]; MR],
+    c: *mut f32,
+    tile: &Tile,
+) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let (alpha, zero) = (V::splat(tile.alpha), V::splat(0.0));
+        for (i, row) in acc.into_iter().enumerate() {
+            for (v, sum) in row.into_iter().enumerate() {
+                let to = c.add(i * tile.c_stride + v * V::LANES);
+                let old = if tile.store == Store::Add {
+                    V::load(to)
+                } else {
+                    zero
+                };
+                sum.fma(alpha, old).store(to);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `c` must own the first `rows` rows and `columns` columns of the register tile.
+#[inline(always)]
+unsafe fn store_edge<V: Vector, const MR: usize, const NV: usize>(
+    acc: [[V; NV]; MR],
+    c: *mut f32,
+    tile: &Tile,
+    rows: usize,
+    columns: usize,
+) {
+    let mut line = [0.0f32; 48];
+    for (i, row) in acc.into_iter().enumerate().take(rows) {
+        for (v, sum) in row.into_iter().enumerate() {
+            // SAFETY: NV vectors are at most 48 floats.
+            unsafe { sum.store(line.as_mut_ptr().add(v * V::LANES)) }
+        }
+        for (j, &x) in line.iter().enumerate().take(columns.min(NV * V::LANES)) {
+            // SAFETY: row i and column j are inside the caller's part.
+            let to = unsafe { &mut *c.add(i * tile.c_stride + j) };
+            let old = if tile.store == Store::Add { *to } else { 0.0 };
+            *to = x * tile.alpha + old;
+        }
+    }
+}
+
+/// A pointer to C that tasks share; each writes only its own tile.
+#[derive(Clone, Copy)]
+struct Shared(*mut f32);
+// SAFETY: the tiles of different tasks do not overlap.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn at(self, offset: usize) -> *mut f32 {
+        self.0.wrapping_add(offset)
+    }
+}
+
+thread_local! {
+    static PACKED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Lends this thread's scratch of at least `len` floats; what is in it is unspecified.
+pub(super) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+    // Taken, not borrowed: while `f` waits for other threads, this one may start another product.
+    let mut buffer = PACKED.take();
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+    let result = f(&mut buffer[..len]);
+    PACKED.set(buffer);
+    result
+}
+
+/// `C = alpha A B`, or `C += alpha A B`; row `i` of C starts at `i * c_stride`.
+///
+/// Panics when an operand is too short for the sizes.
+pub fn gemm(
+    c: &mut [f32],
+    c_stride: usize,
+    a: Matrix,
+    b: Matrix,
+    size: Size,
+    alpha: f32,
+    store: Store,
+) {
+    let Size { m, n, k } = size;
+    let out = Matrix {
+        data: c,
+        row_stride: c_stride,
+        column_stride: 1,
+    };
+    assert!(
+        out.holds(m, n) && (m <= 1 || c_stride >= n),
+        "gemm: C is too short for {size:?}"
+    );
+    assert!(a.holds(m, k), "gemm: A is too short for {size:?}");
+    assert!(b.holds(k, n), "gemm: B is too short for {size:?}");
+    if m == 0 || n == 0 {
+        return;
+    }
+    if k == 0 {
+        if store == Store::Assign {
+            (0..m).for_each(|i| c[i * c_stride..i * c_stride + n].fill(0.0));
+        }
+        return;
+    }
+    if skinny::serves(&a, &b, size) {
+        return skinny::gemm(c, c_stride, a, b, size, alpha, store);
+    }
+    let kernel = kernel();
+    let depth = k.div_ceil(k.div_ceil(DEPTH));
+    let a_len = ROWS.min(m.next_multiple_of(kernel.mr)) * depth;
+    let b_len = COLUMNS.min(n.next_multiple_of(kernel.nr)) * depth;
+    let c = Shared(c.as_mut_ptr());
+    with_scratch(a_len + b_len, |scratch| {
+        let (packed_a, packed_b) = scratch.split_at_mut(a_len);
+        for j in (0..n).step_by(COLUMNS) {
+            let columns = COLUMNS.min(n - j);
+            for p in (0..k).step_by(depth) {
+                let depth = depth.min(k - p);
+                let store = if p == 0 { store } else { Store::Add };
+                for i in (0..m).step_by(ROWS) {
+                    let rows = ROWS.min(m - i);
+                    let left = PanelSource {
+                        data: &a.data[i * a.row_stride + p * a.column_stride..],
+                        across: a.row_stride,
+                        along: a.column_stride,
+                        width: rows,
+                        depth,
+                    };
+                    let right = PanelSource {
+                        data: &b.data[p * b.row_stride + j * b.column_stride..],
+                        across: b.column_stride,
+                        along: b.row_stride,
+                        width: columns,
+                        depth,
+                    };
+                    let serial = rows * columns * depth < SERIAL;
+                    let b_new = if i == 0 { Some(right) } else { None };
+                    pack(&kernel, packed_a, packed_b, left, b_new, serial);
+                    let tile = Tile {
+                        c: c.at(i * c_stride + j),
+                        c_stride,
+                        rows,
+                        columns,
+                        depth,
+                        alpha,
+                        store,
+                    };
+                    multiply(&kernel, tile, packed_a, packed_b, serial);
+                }
+            }
+        }
+    });
+}
+
+/// Packs the panels of A, and those of B where they are new.
+fn pack(
+    kernel: &Kernel,
+    packed_a: &mut [f32],
+    packed_b: &mut [f32],
+    left: PanelSource,
+    right: Option<PanelSource>,
+    serial: bool,
+) {
+    let panels_a = packed_a.chunks_mut(kernel.mr * left.depth);
+    let panels_b = packed_b.chunks_mut(kernel.nr * left.depth);
+    let count_a = left.width.div_ceil(kernel.mr);
+    let count_b = right.map_or(0, |right| right.width.div_ceil(kernel.nr));
+    let mut jobs = panels_a
+        .take(count_a)
+        .enumerate()
+        .map(|(index, panel)| (left, kernel.mr, index, panel));
+    let jobs_b = panels_b
+        .take(count_b)
+        .enumerate()
+        .filter_map(|(index, panel)| right.map(|right| (right, kernel.nr, index, panel)));
+    let run = |(source, width, index, panel): (PanelSource, usize, usize, &mut [f32])| {
+        pack_panel(panel, source, index * width, width);
+    };
+    if serial {
+        jobs.by_ref().chain(jobs_b).for_each(run);
+    } else {
+        jobs.chain(jobs_b)
+            .collect::<Vec<_>>()
+            .into_par_iter()
+            .for_each(run);
+    }
+}
+
+/// Shares the tile out to the threads, row blocks by panel groups.
+fn multiply(kernel: &Kernel, tile: Tile, packed_a: &[f32], packed_b: &[f32], serial: bool) {
+    let (row_panels, panels) = (
+        tile.rows.div_ceil(kernel.mr),
+        tile.columns.div_ceil(kernel.nr),
+    );
+    let (mut high, mut wide) = (TASK_ROWS / kernel.mr, TASK_PANELS);
+    let enough = 4 * rayon::current_num_threads();
+    while row_panels.div_ceil(high) * panels.div_ceil(wide) < enough && (high > 4 || wide > 2) {
+        if high * kernel.mr >= wide * kernel.nr && high > 4 || wide <= 2 {
+            high /= 2;
+        } else {
+            wide /= 2;
+        }
+    }
+    let across = panels.div_ceil(wide);
+    let c = Shared(tile.c);
+    let Tile {
+        c_stride,
+        depth,
+        alpha,
+        store,
+        rows,
+        columns,
+        ..
+    } = tile;
+    let task = |index: usize| {
+        let (i, j) = (index / across * high, index % across * wide);
+        let (first_row, first_column) = (i * kernel.mr, j * kernel.nr);
+        let part = Tile {
+            c: c.at(first_row * c_stride + first_column),
+            c_stride,
+            rows: (high * kernel.mr).min(rows - first_row),
+            columns: (wide * kernel.nr).min(columns - first_column),
+            depth,
+            alpha,
+            store,
+        };
+        // SAFETY: the caller checked that C holds the tile, parts do not overlap, and `kernel()`
+        // returned code for instructions that were detected.
+        unsafe {
+            (kernel.run)(
+                &part,
+                &packed_a[first_row * depth..],
+                &packed_b[first_column * depth..],
+            );
+        }
+    };
+    let tasks = row_panels.div_ceil(high) * across;
+    if serial {
+        (0..tasks).for_each(task);
+    } else {
+        (0..tasks).into_par_iter().for_each(task);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(n: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+        (0..n)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+            })
+            .collect()
+    }
+
+    #[derive(Clone, Copy, PartialEq)]
+    enum Form {
+        Plain,
+        Transposed,
+    }
+
+    fn operand(data: &[f32], rows: usize, columns: usize, form: Form) -> Matrix<'_> {
+        match form {
+            Form::Plain => Matrix::rows(data, columns),
+            Form::Transposed => Matrix::transposed(data, rows),
+        }
+    }
+
+    fn at(m: &Matrix, i: usize, j: usize) -> f64 {
+        m.data[i * m.row_stride + j * m.column_stride] as f64
+    }
+
+    fn check(size: Size, form_a: Form, form_b: Form, alpha: f32, store: Store) {
+        let Size { m, n, k } = size;
+        let (a, b) = (noise(m * k, 1), noise(k * n, 2));
+        let (a, b) = (operand(&a, m, k, form_a), operand(&b, k, n, form_b));
+        let stride = n + 3;
+        let start = match store {
+            Store::Assign => vec![f32::NAN; m * stride],
+            Store::Add => noise(m * stride, 3),
+        };
+        let mut c = start.clone();
+        gemm(&mut c, stride, a, b, size, alpha, store);
+        for i in 0..m {
+            for j in 0..n {
+                let sum: f64 = (0..k).map(|p| at(&a, i, p) * at(&b, p, j)).sum();
+                let old = if store == Store::Add {
+                    start[i * stride + j] as f64
+                } else {
+                    0.0
+                };
+                let want = alpha as f64 * sum + old;
+                // Rounding of a running sum that grows as sqrt(k), four standard deviations out.
+                let tolerance = 1e-6 + 6e-8 * k as f64;
+                let error = (c[i * stride + j] as f64 - want).abs();
+                assert!(error <= tolerance, "{size:?} at ({i}, {j}): off by {error}");
+            }
+            let gap = i * stride + n..(i + 1) * stride;
+            let same = |(x, y): (&f32, &f32)| x.to_bits() == y.to_bits();
+            assert!(
+                c[gap.clone()].iter().zip(&start[gap]).all(same),
+                "wrote past row {i}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_form_and_ragged_size_matches_f64() {
+        let sizes = [
+            (1, 1, 1),
+            (1, 7, 100),
+            (3, 50, 64),
+            (16, 97, 129),
+            (17, 49, 65),
+            (64, 64, 64),
+            (65, 130, 33),
+            (100, 200, 800),
+        ];
+        for (m, n, k) in sizes {
+            for form_a in [Form::Plain, Form::Transposed] {
+                for form_b in [Form::Plain, Form::Transposed] {
+                    check(Size { m, n, k }, form_a, form_b, 1.0, Store::Assign);
+                    check(Size { m, n, k }, form_a, form_b, -0.5, Store::Add);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn more_than_one_block_of_rows_and_columns() {
+        check(
+            Size {
+                m: ROWS + 9,
+                n: 20,
+                k: 3,
+            },
+            Form::Plain,
+            Form::Plain,
+            1.0,
+            Store::Assign,
+        );
+        check(
+            Size {
+                m: 18,
+                n: COLUMNS + 50,
+                k: 2,
+            },
+            Form::Plain,
+            Form::Transposed,
+            1.0,
+            Store::Add,
+        );
+    }
+
+    #[test]
+    fn nothing_to_sum() {
+        let mut c = [f32::NAN; 6];
+        let empty = Matrix::rows(&[], 0);
+        gemm(
+            &mut c,
+            3,
+            empty,
+            empty,
+            Size { m: 2, n: 3, k: 0 },
+            1.0,
+            Store::Assign,
+        );
+        assert_eq!(c, [0.0; 6]);
+        gemm(
+            &mut c,
+            3,
+            empty,
+            empty,
+            Size { m: 2, n: 3, k: 0 },
+            1.0,
+            Store::Add,
+        );
+        assert_eq!(c, [0.0; 6]);
+        gemm(
+            &mut [],
+            0,
+            empty,
+            empty,
+            Size { m: 0, n: 0, k: 5 },
+            1.0,
+            Store::Assign,
+        );
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_the_threads() {
+        for (m, n, k) in [(130, 250, 500), (4, 1000, 300)] {
+            let (a, b) = (noise(m * k, 1), noise(k * n, 2));
+            let on = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .unwrap();
+                let mut c = vec![0.0; m * n];
+                let (a, b) = (Matrix::rows(&a, k), Matrix::transposed(&b, k));
+                pool.install(|| gemm(&mut c, n, a, b, Size { m, n, k }, 1.0, Store::Assign));
+                c.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            assert_eq!(on(1), on(2));
+            assert_eq!(on(1), on(5));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "B is too short")]
+    fn a_short_operand_is_refused() {
+        let x = [1.0; 4];
+        let size = Size { m: 2, n: 3, k: 2 };
+        gemm(
+            &mut [0.0; 6],
+            3,
+            Matrix::rows(&x, 2),
+            Matrix::rows(&x, 3),
+            size,
+            1.0,
+            Store::Assign,
+        );
+    }
+}

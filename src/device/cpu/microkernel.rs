@@ -1,0 +1,139 @@
+//! The register tile under every matrix product: `MR` rows of `NV` vectors, for each vector width.
+
+/// An f32 vector register.
+///
+/// # Safety
+/// The operations may only run where the instructions of the type were detected, and `load` and
+/// `store` touch `LANES` floats from the pointer on.
+pub(super) unsafe trait Vector: Copy {
+    const LANES: usize;
+    unsafe fn splat(x: f32) -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    /// `self * b + c`
+    unsafe fn fma(self, b: Self, c: Self) -> Self;
+}
+
+/// Four lanes of the baseline instruction set.
+#[derive(Clone, Copy)]
+#[repr(align(16))]
+pub(super) struct Baseline([f32; 4]);
+
+// SAFETY: plain Rust, correct on every machine.
+unsafe impl Vector for Baseline {
+    const LANES: usize = 4;
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        Baseline([x; 4])
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller owns `LANES` floats from `from` on.
+        Baseline(unsafe { from.cast::<[f32; 4]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller owns `LANES` floats from `to` on.
+        unsafe { to.cast::<[f32; 4]>().write_unaligned(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn fma(self, b: Self, c: Self) -> Self {
+        use super::simd::{BASELINE_FMA, fma};
+        Baseline(std::array::from_fn(|i| {
+            fma::<BASELINE_FMA>(self.0[i], b.0[i], c.0[i])
+        }))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Vector;
+    use std::arch::x86_64::*;
+
+    macro_rules! vector {
+        ($register:ty, $lanes:literal, $splat:ident, $load:ident, $store:ident, $fma:ident) => {
+            // SAFETY: each method is one instruction of the set that the type stands for.
+            unsafe impl Vector for $register {
+                const LANES: usize = $lanes;
+                #[inline(always)]
+                unsafe fn splat(x: f32) -> Self {
+                    // SAFETY: the trait's contract: the instructions were detected.
+                    unsafe { $splat(x) }
+                }
+                #[inline(always)]
+                unsafe fn load(from: *const f32) -> Self {
+                    // SAFETY: the trait's contract: `LANES` floats lie behind the pointer.
+                    unsafe { $load(from) }
+                }
+                #[inline(always)]
+                unsafe fn store(self, to: *mut f32) {
+                    // SAFETY: the trait's contract: `LANES` floats lie behind the pointer.
+                    unsafe { $store(to, self) }
+                }
+                #[inline(always)]
+                unsafe fn fma(self, b: Self, c: Self) -> Self {
+                    // SAFETY: the trait's contract: the instructions were detected.
+                    unsafe { $fma(self, b, c) }
+                }
+            }
+        };
+    }
+
+    vector!(
+        __m256,
+        8,
+        _mm256_set1_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_fmadd_ps
+    );
+    vector!(
+        __m512,
+        16,
+        _mm512_set1_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_fmadd_ps
+    );
+}
+
+/// Where the left operand of a register tile lies: element `(i, p)` at `i * row + p * depth`.
+#[derive(Clone, Copy)]
+pub(super) struct Strides {
+    pub row: usize,
+    pub depth: usize,
+}
+
+/// `acc[i][v] = sum over p < k of a(i, p) * b[p * b_stride + v * LANES ..]`.
+///
+/// # Safety
+/// `a` and `b` must reach every element named by the formula, and the instructions of `V` must exist.
+#[inline(always)]
+pub(super) unsafe fn product<V: Vector, const MR: usize, const NV: usize>(
+    k: usize,
+    a: *const f32,
+    strides: Strides,
+    b: *const f32,
+    b_stride: usize,
+) -> [[V; NV]; MR] {
+    // SAFETY: the caller's contract covers every address formed here.
+    unsafe {
+        let mut acc = [[V::splat(0.0); NV]; MR];
+        let (mut a, mut b) = (a, b);
+        for _ in 0..k {
+            let mut columns = [V::splat(0.0); NV];
+            for (v, column) in columns.iter_mut().enumerate() {
+                *column = V::load(b.add(v * V::LANES));
+            }
+            for (i, row) in acc.iter_mut().enumerate() {
+                let x = V::splat(*a.add(i * strides.row));
+                for (sum, column) in row.iter_mut().zip(columns) {
+                    *sum = x.fma(column, *sum);
+                }
+            }
+            a = a.wrapping_add(strides.depth);
+            b = b.wrapping_add(b_stride);
+        }
+        acc
+    }
+}

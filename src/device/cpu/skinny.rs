@@ -1,0 +1,234 @@
+//! `x Wᵀ` for a few rows of x, as in decoding: W is read once, in place, at the speed of memory.
+
+use rayon::prelude::*;
+
+use super::gemm::{Matrix, Size, Store};
+use super::microkernel::{Baseline, Vector};
+#[cfg(target_arch = "x86_64")]
+use super::simd::Level;
+use super::simd::level;
+
+/// Most rows of x this path takes; from there on packing W pays.
+const MOST_ROWS: usize = 16;
+/// Rows of W and of x whose dot products run side by side.
+const W_ROWS: usize = 4;
+const X_ROWS: usize = 4;
+/// Bytes of W that one task reads, about.
+const TASK_BYTES: usize = 256 << 10;
+
+/// Whether the operands have the form this path is made for.
+pub fn serves(a: &Matrix, b: &Matrix, size: Size) -> bool {
+    size.m <= MOST_ROWS && a.column_stride == 1 && b.row_stride == 1 && size.k >= 64
+}
+
+/// A group of rows of W against all rows of x: `out[i * W_ROWS + j] = x_i . w_j`.
+type Dots = unsafe fn(
+    out: &mut [f32; MOST_ROWS * W_ROWS],
+    x: &Matrix,
+    w: &Matrix,
+    first: usize,
+    size: Size,
+);
+
+fn dots() -> Dots {
+    match level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => dots_avx512,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => dots_avx2,
+        _ => dots_baseline,
+    }
+}
+
+/// # Safety
+/// AVX-512 must have been detected.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx2,fma")]
+unsafe fn dots_avx512(
+    out: &mut [f32; MOST_ROWS * W_ROWS],
+    x: &Matrix,
+    w: &Matrix,
+    first: usize,
+    size: Size,
+) {
+    // SAFETY: the caller detected the instructions.
+    unsafe { rows::<std::arch::x86_64::__m512>(out, x, w, first, size) }
+}
+
+/// # Safety
+/// AVX2 and FMA must have been detected.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn dots_avx2(
+    out: &mut [f32; MOST_ROWS * W_ROWS],
+    x: &Matrix,
+    w: &Matrix,
+    first: usize,
+    size: Size,
+) {
+    // SAFETY: the caller detected the instructions.
+    unsafe { rows::<std::arch::x86_64::__m256>(out, x, w, first, size) }
+}
+
+/// # Safety
+/// None beyond the types; unsafe only to share a signature.
+unsafe fn dots_baseline(
+    out: &mut [f32; MOST_ROWS * W_ROWS],
+    x: &Matrix,
+    w: &Matrix,
+    first: usize,
+    size: Size,
+) {
+    // SAFETY: the baseline needs no detection.
+    unsafe { rows::<Baseline>(out, x, w, first, size) }
+}
+
+/// # Safety
+/// The instructions of `V` must exist.
+#[inline(always)]
+unsafe fn rows<V: Vector>(
+    out: &mut [f32; MOST_ROWS * W_ROWS],
+    x: &Matrix,
+    w: &Matrix,
+    first: usize,
+    size: Size,
+) {
+    // A ragged last group repeats its last row; the caller drops the copies.
+    let w_row = |j: usize| {
+        let start = (first + j).min(size.n - 1) * w.column_stride;
+        &w.data[start..start + size.k]
+    };
+    let w_rows: [&[f32]; W_ROWS] = std::array::from_fn(w_row);
+    let x_row = |i: usize| &x.data[i * x.row_stride..i * x.row_stride + size.k];
+    let mut i = 0;
+    while i < size.m {
+        let out = &mut out[i * W_ROWS..];
+        // SAFETY: the caller's contract; every row is `k` long.
+        unsafe {
+            match size.m - i {
+                1 => block::<V, 1>(out, [x_row(i)], w_rows, size.k),
+                2 => block::<V, 2>(out, [x_row(i), x_row(i + 1)], w_rows, size.k),
+                3 => block::<V, 3>(out, [x_row(i), x_row(i + 1), x_row(i + 2)], w_rows, size.k),
+                _ => {
+                    let x = [x_row(i), x_row(i + 1), x_row(i + 2), x_row(i + 3)];
+                    block::<V, X_ROWS>(out, x, w_rows, size.k);
+                }
+            }
+        }
+        i += X_ROWS;
+    }
+}
+
+/// # Safety
+/// Every row must be `k` long, and the instructions of `V` must exist.
+#[inline(always)]
+unsafe fn block<V: Vector, const X: usize>(
+    out: &mut [f32],
+    x: [&[f32]; X],
+    w: [&[f32]; W_ROWS],
+    k: usize,
+) {
+    let whole = k - k % V::LANES;
+    // SAFETY: `p + LANES <= k` bounds every load, and `lanes` has room for any vector.
+    unsafe {
+        let mut acc = [[V::splat(0.0); W_ROWS]; X];
+        for p in (0..whole).step_by(V::LANES) {
+            let columns: [V; W_ROWS] = load_all(&w, p);
+            for (row, x) in acc.iter_mut().zip(&x) {
+                let x = V::load(x.as_ptr().add(p));
+                for (sum, column) in row.iter_mut().zip(columns) {
+                    *sum = x.fma(column, *sum);
+                }
+            }
+        }
+        for (i, row) in acc.into_iter().enumerate() {
+            for (j, sum) in row.into_iter().enumerate() {
+                let mut lanes = [0.0f32; 16];
+                sum.store(lanes.as_mut_ptr());
+                for (lane, p) in (whole..k).enumerate() {
+                    lanes[lane] += x[i][p] * w[j][p];
+                }
+                let mut width = 8;
+                while width > 0 {
+                    for lane in 0..width {
+                        lanes[lane] += lanes[lane + width];
+                    }
+                    width /= 2;
+                }
+                out[i * W_ROWS + j] = lanes[0];
+            }
+        }
+    }
+}
+
+/// # Safety
+/// Every row must hold `LANES` floats from `p` on, and the instructions of `V` must exist.
+#[inline(always)]
+unsafe fn load_all<V: Vector>(rows: &[&[f32]; W_ROWS], p: usize) -> [V; W_ROWS] {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let mut loaded = [V::splat(0.0); W_ROWS];
+        for (register, row) in loaded.iter_mut().zip(rows) {
+            *register = V::load(row.as_ptr().add(p));
+        }
+        loaded
+    }
+}
+
+/// C shared by tasks that each write their own columns.
+struct Shared(*mut f32);
+// SAFETY: the columns of different tasks do not overlap.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// # Safety
+    /// `offset` must be inside C, and no other task may touch it.
+    unsafe fn write(&self, offset: usize, value: f32, store: Store) {
+        // SAFETY: the caller's contract.
+        let to = unsafe { &mut *self.0.add(offset) };
+        *to = if store == Store::Add {
+            *to + value
+        } else {
+            value
+        };
+    }
+}
+
+/// The product for operands that [`serves`] accepts; the caller checked the sizes.
+pub fn gemm(
+    c: &mut [f32],
+    c_stride: usize,
+    x: Matrix,
+    w: Matrix,
+    size: Size,
+    alpha: f32,
+    store: Store,
+) {
+    let dots = dots();
+    let c = Shared(c.as_mut_ptr());
+    let c = &c;
+    let group = (TASK_BYTES / 4 / size.k)
+        .max(W_ROWS)
+        .next_multiple_of(W_ROWS);
+    let task = |index: usize| {
+        let last = ((index + 1) * group).min(size.n);
+        for first in (index * group..last).step_by(W_ROWS) {
+            let mut out = [0.0; MOST_ROWS * W_ROWS];
+            // SAFETY: `dots()` returned code for instructions that were detected.
+            unsafe { dots(&mut out, &x, &w, first, size) };
+            for i in 0..size.m {
+                for j in first..(first + W_ROWS).min(last) {
+                    let value = alpha * out[i * W_ROWS + j - first];
+                    // SAFETY: i < m and j < n, and column j belongs to this task.
+                    unsafe { c.write(i * c_stride + j, value, store) };
+                }
+            }
+        }
+    };
+    let tasks = size.n.div_ceil(group);
+    if tasks == 1 {
+        task(0);
+    } else {
+        (0..tasks).into_par_iter().for_each(task);
+    }
+}
