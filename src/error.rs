@@ -100,7 +100,9 @@ impl Error {
     /// A failed read, told apart: absent (66) or present and unreadable (65).
     pub fn read(path: impl AsRef<Path>, source: &std::io::Error) -> Self {
         match source.kind() {
-            std::io::ErrorKind::InvalidData => Error::data(path.as_ref().display(), source.to_string()),
+            std::io::ErrorKind::InvalidData => {
+                Error::data(path.as_ref().display(), source.to_string())
+            }
             _ => Error::missing(path, source.to_string()),
         }
     }

@@ -5,6 +5,8 @@ mod microkernel;
 pub mod norm;
 pub mod optimizer;
 mod pack;
+pub mod philox;
+mod scratch;
 pub mod simd;
 mod skinny;
 pub mod softmax;
