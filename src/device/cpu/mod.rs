@@ -1,4 +1,5 @@
 pub mod activation;
+pub mod attention;
 pub mod gemm;
 pub mod math;
 mod microkernel;
