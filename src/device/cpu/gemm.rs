@@ -2,12 +2,11 @@
 //!
 //! Threads share out tiles of C and never a sum over k, so the bits do not depend on their number.
 
-use std::cell::Cell;
-
 use rayon::prelude::*;
 
 use super::microkernel::{Baseline, Strides, Vector, product};
 use super::pack::{PanelSource, pack_panel};
+use super::scratch::with_scratch;
 use super::simd::{Level, level};
 use super::skinny;
 
@@ -231,22 +230,6 @@ impl Shared {
     fn at(self, offset: usize) -> *mut f32 {
         self.0.wrapping_add(offset)
     }
-}
-
-thread_local! {
-    static PACKED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-}
-
-/// Lends this thread's scratch of at least `len` floats; what is in it is unspecified.
-pub(super) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
-    // Taken, not borrowed: while `f` waits for other threads, this one may start another product.
-    let mut buffer = PACKED.take();
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
-    }
-    let result = f(&mut buffer[..len]);
-    PACKED.set(buffer);
-    result
 }
 
 /// `C = alpha A B`, or `C += alpha A B`; row `i` of C starts at `i * c_stride`.

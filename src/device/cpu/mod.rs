@@ -10,6 +10,7 @@ pub mod norm;
 pub mod optimizer;
 mod pack;
 pub mod philox;
+mod scratch;
 pub mod simd;
 mod skinny;
 pub mod softmax;

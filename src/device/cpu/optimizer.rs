@@ -5,16 +5,16 @@ use super::simd::{fma, multiversion};
 /// The scalars of one step; the two corrections are `1 - beta^step`.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamW {
-    pub learning_rate: f64,
-    pub beta1: f64,
-    pub beta2: f64,
-    pub epsilon: f64,
+    pub learning_rate: f32,
+    pub beta1: f32,
+    pub beta2: f32,
+    pub epsilon: f32,
     /// Decoupled: the parameter shrinks by `learning_rate * weight_decay`.
-    pub weight_decay: f64,
-    pub correction1: f64,
-    pub correction2: f64,
+    pub weight_decay: f32,
+    pub correction1: f32,
+    pub correction2: f32,
     /// Multiplies the gradient, for clipping and for averages over micro-batches.
-    pub gradient_scale: f64,
+    pub gradient_scale: f32,
 }
 
 multiversion! {
@@ -22,13 +22,13 @@ multiversion! {
     pub fn adamw_update(p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], step: AdamW) {
         let n = p.len();
         let (m, v, g) = (&mut m[..n], &mut v[..n], &g[..n]);
-        // The scalars are combined in f64: 1 - 0.999 in f32 would be wrong by 1e-5 of itself.
-        let keep = (1.0 - step.learning_rate * step.weight_decay) as f32;
-        let step_size = (step.learning_rate / step.correction1) as f32;
-        let root_scale = (1.0 / step.correction2.sqrt()) as f32;
-        let epsilon = step.epsilon as f32;
-        let (beta2, gain1, gain2) = (step.beta2 as f32, (1.0 - step.beta1) as f32, (1.0 - step.beta2) as f32);
-        let gradient_scale = step.gradient_scale as f32;
+        // The scalars are combined in f64 and rounded once.
+        let wide = |x: f32| x as f64;
+        let keep = (1.0 - wide(step.learning_rate) * wide(step.weight_decay)) as f32;
+        let step_size = (wide(step.learning_rate) / wide(step.correction1)) as f32;
+        let root_scale = (1.0 / wide(step.correction2).sqrt()) as f32;
+        let (gain1, gain2) = (1.0 - step.beta1, 1.0 - step.beta2);
+        let AdamW { beta2, epsilon, gradient_scale, .. } = step;
         for i in 0..n {
             let g = g[i] * gradient_scale;
             m[i] = fma::<FMA>(gain1, g - m[i], m[i]);
@@ -45,7 +45,8 @@ mod tests {
 
     #[test]
     fn ten_steps_follow_the_paper_in_f64() {
-        let (lr, b1, b2, eps, wd, scale) = (1e-2, 0.9, 0.999, 1e-8, 0.1, 0.5);
+        // The scalars as f32 holds them: 1 - 0.999 is another number in f64.
+        let [lr, b1, b2, eps, wd, scale] = [1e-2f32, 0.9, 0.999, 1e-8, 0.1, 0.5].map(f64::from);
         let n = 37;
         let mut p: Vec<f32> = (0..n).map(|i| (i as f32 * 0.37).sin()).collect();
         let (mut m, mut v) = (vec![0.0f32; n], vec![0.0f32; n]);
@@ -53,14 +54,14 @@ mod tests {
         for t in 1..=10 {
             let g: Vec<f32> = (0..n).map(|i| ((i + t) as f32 * 1.7).cos()).collect();
             let step = AdamW {
-                learning_rate: lr,
-                beta1: b1,
-                beta2: b2,
-                epsilon: eps,
-                weight_decay: wd,
-                correction1: 1.0 - f64::powi(b1, t as i32),
-                correction2: 1.0 - f64::powi(b2, t as i32),
-                gradient_scale: scale,
+                learning_rate: lr as f32,
+                beta1: b1 as f32,
+                beta2: b2 as f32,
+                epsilon: eps as f32,
+                weight_decay: wd as f32,
+                correction1: (1.0 - f64::powi(b1, t as i32)) as f32,
+                correction2: (1.0 - f64::powi(b2, t as i32)) as f32,
+                gradient_scale: scale as f32,
             };
             adamw_update(&mut p, &mut m, &mut v, &g, step);
             for (state, &g) in wide.iter_mut().zip(&g) {

@@ -148,8 +148,13 @@ mod tests {
                         stream as u32,
                         (stream >> 32) as u32,
                     ];
-                    let word = philox4x32(counter, [seed as u32, (seed >> 32) as u32])[(e % 4) as usize];
-                    let want = if word as u64 >= threshold { 2.0 / 0.7 } else { 0.0 };
+                    let word =
+                        philox4x32(counter, [seed as u32, (seed >> 32) as u32])[(e % 4) as usize];
+                    let want = if word as u64 >= threshold {
+                        2.0 / 0.7
+                    } else {
+                        0.0
+                    };
                     assert!((x - want).abs() <= 1e-6, "element {e}: {x} for {want}");
                 }
             }

@@ -6,9 +6,8 @@
 //! `[pairs of blocks]` i32, n = S/K; the inverse table leads from key blocks to query blocks.
 //! HF `BigBirdPegasusBlockSparseAttention`, which has no attention dropout.
 
-use super::{Attention, dimensions, scale};
-use crate::device::cpu::attention::{self, Pattern, Problem};
-use crate::device::cpu::philox::Mask;
+use super::{Attention, dimensions, gradients, scale};
+use crate::device::cpu::attention::{self as cpu, Pattern, Sizes};
 use crate::device::{CpuCall, Kernel};
 use crate::error::{Error, Result};
 use crate::ops::{Gradient, OpSpec};
@@ -29,8 +28,7 @@ static FORWARD: Kernel = Kernel {
     scalars: &["scale"],
     cpu: |call: &mut CpuCall| {
         let (o, lse) = (call.out(0), call.out(1));
-        let (q, k, v) = (call.input(0), call.input(1), call.input(2));
-        attention::forward(o, lse, q, k, v, &problem(call), &pattern(call, 3));
+        cpu::attention_forward(o, lse, &operands(call, 0));
     },
 };
 
@@ -44,36 +42,38 @@ static BACKWARD: Kernel = Kernel {
     sizes: &["B", "H", "D", "S", "K", "add_q", "add_k", "add_v"],
     scalars: &["scale"],
     cpu: |call: &mut CpuCall| {
-        let (dq, dk, dv) = (call.out(0), call.out(1), call.out(2));
-        let accumulate = [5, 6, 7].map(|i| call.size(i) == 1);
+        let gradients = gradients(call, 5);
         let (d_o, o, lse) = (call.input(0), call.input(4), call.input(5));
-        let (q, k, v) = (call.input(1), call.input(2), call.input(3));
-        let (problem, pattern) = (problem(call), pattern(call, 6));
-        attention::backward(dq, dk, dv, accumulate, d_o, q, k, v, o, lse, &problem, &pattern);
+        cpu::attention_backward(gradients, d_o, o, lse, &operands(call, 1));
     },
 };
 
-fn problem(call: &CpuCall) -> Problem {
-    let [batch, heads, head_size, s] = call.sizes();
-    Problem {
-        batch,
-        heads,
-        head_size,
-        queries: s,
-        keys: s,
-        key_rows: s,
+/// The operands that start at input `q`; the pattern follows k and v, in the backward o and lse too.
+fn operands<'a>(call: &CpuCall<'a>, q: usize) -> cpu::Attention<'a> {
+    let [b, h, d, s, block] = call.sizes();
+    let (t, s_capacity) = (s, s);
+    let extra = if q == 0 { 3 } else { 6 };
+    cpu::Attention {
+        q: call.input(q),
+        k: call.input(q + 1),
+        v: call.input(q + 2),
+        sizes: Sizes {
+            b,
+            t,
+            s,
+            h,
+            d,
+            s_capacity,
+        },
         scale: call.scalar(0),
-        dropout: Mask::new(0, 0, 0.0),
-    }
-}
-
-fn pattern<'a>(call: &CpuCall<'a>, first: usize) -> Pattern<'a> {
-    Pattern::Blocks {
-        size: call.size(4),
-        key_state: call.input(first),
-        row_ptr: call.input(first + 1),
-        col: call.input(first + 2),
-        count: call.input(first + 3),
+        pattern: Pattern::BlockSparse {
+            block,
+            key_state: call.input(extra),
+            row_ptr: call.input(extra + 1),
+            col: call.input(extra + 2),
+            count: call.input(extra + 3),
+        },
+        dropout: None,
     }
 }
 

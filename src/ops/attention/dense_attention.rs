@@ -3,8 +3,8 @@
 //! Shapes: q `[B, T, C]`, k v `[B, rows, C]` of which the first `key_len` = S count, key_state
 //! `[B, rows]` i32 (0 masked). HF `LEDDecoderAttention`, `BigBirdPegasusSelfAttention`.
 
-use super::{Attention, dimensions, scale};
-use crate::device::cpu::attention::{self, Pattern, Problem};
+use super::{Attention, dimensions, gradients, scale};
+use crate::device::cpu::attention::{self as cpu, Pattern, Sizes};
 use crate::device::cpu::philox::Mask;
 use crate::device::{CpuCall, Kernel};
 use crate::error::{Error, Result};
@@ -26,8 +26,7 @@ static FORWARD: Kernel = Kernel {
     scalars: &["scale", "p"],
     cpu: |call: &mut CpuCall| {
         let (o, lse) = (call.out(0), call.out(1));
-        let (q, k, v) = (call.input(0), call.input(1), call.input(2));
-        attention::forward(o, lse, q, k, v, &problem(call), &pattern(call, 3));
+        cpu::attention_forward(o, lse, &operands(call, 0));
     },
 };
 
@@ -41,33 +40,34 @@ static BACKWARD: Kernel = Kernel {
     ],
     scalars: &["scale", "p"],
     cpu: |call: &mut CpuCall| {
-        let (dq, dk, dv) = (call.out(0), call.out(1), call.out(2));
-        let accumulate = [12, 13, 14].map(|i| call.size(i) == 1);
+        let gradients = gradients(call, 12);
         let (d_o, o, lse) = (call.input(0), call.input(4), call.input(5));
-        let (q, k, v) = (call.input(1), call.input(2), call.input(3));
-        let (problem, pattern) = (problem(call), pattern(call, 6));
-        attention::backward(dq, dk, dv, accumulate, d_o, q, k, v, o, lse, &problem, &pattern);
+        cpu::attention_backward(gradients, d_o, o, lse, &operands(call, 1));
     },
 };
 
-fn problem(call: &CpuCall) -> Problem {
-    let [batch, heads, head_size, queries, keys, key_rows] = call.sizes();
-    Problem {
-        batch,
-        heads,
-        head_size,
-        queries,
-        keys,
-        key_rows,
+/// The operands that start at input `q`; the pattern follows k and v, in the backward o and lse too.
+fn operands<'a>(call: &CpuCall<'a>, q: usize) -> cpu::Attention<'a> {
+    let [b, h, d, t, s, s_capacity, causal, offset] = call.sizes();
+    let extra = if q == 0 { 3 } else { 6 };
+    cpu::Attention {
+        q: call.input(q),
+        k: call.input(q + 1),
+        v: call.input(q + 2),
+        sizes: Sizes {
+            b,
+            t,
+            s,
+            h,
+            d,
+            s_capacity,
+        },
         scale: call.scalar(0),
-        dropout: Mask::new(call.wide(8), call.wide(10), call.scalar(1)),
-    }
-}
-
-fn pattern<'a>(call: &CpuCall<'a>, key_state: usize) -> Pattern<'a> {
-    Pattern::Dense {
-        causal: (call.size(6) == 1).then(|| call.size(7)),
-        key_state: call.input(key_state),
+        pattern: Pattern::Dense {
+            causal: (causal == 1).then_some(offset),
+            key_state: Some(call.input(extra)).filter(|state: &&[i32]| !state.is_empty()),
+        },
+        dropout: Some(Mask::new(call.wide(8), call.wide(10), call.scalar(1))).filter(|mask| !mask.is_off()),
     }
 }
 

@@ -8,7 +8,9 @@ pub mod block_sparse_attention;
 pub mod dense_attention;
 pub mod window_attention;
 
-use crate::device::Kernel;
+use crate::device::cpu::attention::Gradients;
+use crate::device::cpu::gemm::Store;
+use crate::device::{CpuCall, Kernel};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::tape::{Slot, Tape};
@@ -63,16 +65,11 @@ impl Attention {
         Ok(tape.record(&[q, k, v], o, move |d_o, gradients| {
             let mut slots = Vec::with_capacity(3);
             for x in &saved {
-                slots.push(match gradients.slot(x)? {
-                    Some(slot) => slot,
-                    // The kernel computes all three; nobody reads this one.
-                    None => Slot {
-                        tensor: x.like(x.shape())?,
-                        accumulate: false,
-                    },
-                });
+                slots.push(gradients.slot(x)?);
             }
-            let launch = slots.iter().fold(Launch::of(self.backward), |launch, slot| launch.output(&slot.tensor));
+            let launch = slots.iter().fold(Launch::of(self.backward), |launch, slot| {
+                launch.output_or_absent(slot.as_ref().map(|s| &s.tensor), DType::F32)
+            });
             let launch = saved
                 .iter()
                 .fold(launch.input(&d_o), |launch, x| launch.input(x))
@@ -81,7 +78,7 @@ impl Attention {
             let launch = self.arguments(launch, &self.backward_inputs, 10, d);
             slots
                 .iter()
-                .fold(launch, |launch, slot| launch.size(slot.flag()))
+                .fold(launch, |launch, slot| launch.size(slot.as_ref().map_or(0, Slot::flag)))
                 .run(d_o.device())
         }))
     }
@@ -101,4 +98,18 @@ fn dimensions(op: &'static str, [q, k, v]: [&Tensor; 3], heads: usize) -> Result
 /// 1/sqrt(D).
 fn scale(d: usize) -> f32 {
     1.0 / (d as f32).sqrt()
+}
+
+/// dq, dk and dv of a backward call whose three accumulate flags start at size `first`.
+fn gradients<'a>(call: &mut CpuCall<'a>, first: usize) -> Gradients<'a> {
+    let store = [first, first + 1, first + 2].map(|i| match call.size(i) {
+        0 => Store::Assign,
+        _ => Store::Add,
+    });
+    Gradients {
+        dq: call.out(0),
+        dk: call.out(1),
+        dv: call.out(2),
+        store,
+    }
 }

@@ -6,8 +6,8 @@
 //! q k v o `[B, S, C]`, key_state `[B, S]` i32 (0 masked, 1 local, 2 global), global_index `[B, G]`
 //! i32 ascending, -1 for none. HF `LEDEncoderSelfAttention`.
 
-use super::{Attention, dimensions, scale};
-use crate::device::cpu::attention::{self, Pattern, Problem};
+use super::{Attention, dimensions, gradients, scale};
+use crate::device::cpu::attention::{self as cpu, Pattern, Sizes};
 use crate::device::cpu::philox::Mask;
 use crate::device::{CpuCall, Kernel};
 use crate::error::{Error, Result};
@@ -29,8 +29,7 @@ static FORWARD: Kernel = Kernel {
     scalars: &["scale", "p"],
     cpu: |call: &mut CpuCall| {
         let (o, lse) = (call.out(0), call.out(1));
-        let (q, k, v) = (call.input(0), call.input(1), call.input(2));
-        attention::forward(o, lse, q, k, v, &problem(call), &pattern(call, 3));
+        cpu::attention_forward(o, lse, &operands(call, 0));
     },
 };
 
@@ -43,33 +42,36 @@ static BACKWARD: Kernel = Kernel {
     ],
     scalars: &["scale", "p"],
     cpu: |call: &mut CpuCall| {
-        let (dq, dk, dv) = (call.out(0), call.out(1), call.out(2));
-        let accumulate = [10, 11, 12].map(|i| call.size(i) == 1);
+        let gradients = gradients(call, 10);
         let (d_o, o, lse) = (call.input(0), call.input(4), call.input(5));
-        let (q, k, v) = (call.input(1), call.input(2), call.input(3));
-        let (problem, pattern) = (problem(call), pattern(call, 6));
-        attention::backward(dq, dk, dv, accumulate, d_o, q, k, v, o, lse, &problem, &pattern);
+        cpu::attention_backward(gradients, d_o, o, lse, &operands(call, 1));
     },
 };
 
-fn problem(call: &CpuCall) -> Problem {
-    let [batch, heads, head_size, s] = call.sizes();
-    Problem {
-        batch,
-        heads,
-        head_size,
-        queries: s,
-        keys: s,
-        key_rows: s,
+/// The operands that start at input `q`; the pattern follows k and v, in the backward o and lse too.
+fn operands<'a>(call: &CpuCall<'a>, q: usize) -> cpu::Attention<'a> {
+    let [b, h, d, s, window] = call.sizes();
+    let (t, s_capacity) = (s, s);
+    let extra = if q == 0 { 3 } else { 6 };
+    cpu::Attention {
+        q: call.input(q),
+        k: call.input(q + 1),
+        v: call.input(q + 2),
+        sizes: Sizes {
+            b,
+            t,
+            s,
+            h,
+            d,
+            s_capacity,
+        },
         scale: call.scalar(0),
-        dropout: Mask::new(call.wide(6), call.wide(8), call.scalar(1)),
-    }
-}
-
-fn pattern<'a>(call: &CpuCall<'a>, key_state: usize) -> Pattern<'a> {
-    Pattern::Window {
-        window: call.size(4),
-        key_state: call.input(key_state),
+        pattern: Pattern::Window {
+            window,
+            key_state: call.input(extra),
+            global_index: call.input(extra + 1),
+        },
+        dropout: Some(Mask::new(call.wide(6), call.wide(8), call.scalar(1))).filter(|mask| !mask.is_off()),
     }
 }
 

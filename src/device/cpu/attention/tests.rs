@@ -1,0 +1,516 @@
+//! Every pattern against plain f64 loops over all pairs.
+
+use super::*;
+use crate::device::cpu::gemm::Store;
+
+fn noise(n: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    (0..n)
+        .map(|_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+/// How many times key `j` enters the softmax of query `i`; zero where it is not seen.
+fn weight(a: &Attention, b: usize, h: usize, i: usize, j: usize) -> f64 {
+    let s = a.sizes.s;
+    let seen = match a.pattern {
+        Pattern::Dense { causal, key_state } => {
+            causal.is_none_or(|offset| j <= i + offset)
+                && key_state.is_none_or(|states| states[b * s + j] != 0)
+        }
+        Pattern::Window {
+            window, key_state, ..
+        } => {
+            let state = key_state[b * s + j];
+            key_state[b * s + i] == 1 && (state == 2 || state == 1 && i.abs_diff(j) <= window)
+        }
+        Pattern::BlockSparse {
+            block,
+            row_ptr,
+            col,
+            count,
+            key_state,
+        } => {
+            let row = h * (s / block + 1) + i / block;
+            let listed = row_ptr[row] as usize..row_ptr[row + 1] as usize;
+            let times: i32 = listed
+                .filter(|&at| col[at] as usize == j / block)
+                .map(|at| count[at])
+                .sum();
+            let visible = key_state[b * s + i] != 0 && key_state[b * s + j] != 0;
+            return if visible { times as f64 } else { 0.0 };
+        }
+    };
+    seen as u8 as f64
+}
+
+/// Results of the plain loops.
+struct Reference {
+    o: Vec<f64>,
+    lse: Vec<f64>,
+    dq: Vec<f64>,
+    dk: Vec<f64>,
+    dv: Vec<f64>,
+}
+
+fn reference(a: &Attention, dout: &[f32]) -> Reference {
+    let Sizes { b, t, s, h, d, .. } = a.sizes;
+    let mut r = Reference {
+        o: vec![0.0; a.q.len()],
+        lse: vec![f64::NEG_INFINITY; b * h * t],
+        dq: vec![0.0; a.q.len()],
+        dk: vec![0.0; a.k.len()],
+        dv: vec![0.0; a.k.len()],
+    };
+    for b in 0..b {
+        for h in 0..h {
+            for i in 0..t {
+                let q = a.query_offset(b, h, i);
+                let key = |j: usize| a.key_offset(b, h, j);
+                let dot = |x: &[f32], y: &[f32]| -> f64 {
+                    (0..d).map(|c| x[c] as f64 * y[c] as f64).sum()
+                };
+                let power = |j: usize| {
+                    weight(a, b, h, i, j) * (a.scale as f64 * dot(&a.q[q..], &a.k[key(j)..])).exp()
+                };
+                let powers: Vec<f64> = (0..s).map(power).collect();
+                let total: f64 = powers.iter().sum();
+                if total == 0.0 {
+                    continue;
+                }
+                let row = (b * a.sizes.h + h) * t + i;
+                r.lse[row] = total.ln();
+                let factor = |j: usize| {
+                    let mut one = [1.0f32];
+                    if let Some(mask) = a.dropout {
+                        mask.apply(&mut one, (row * s + j) as u64);
+                    }
+                    one[0] as f64
+                };
+                let dp: Vec<f64> = (0..s)
+                    .map(|j| factor(j) * dot(&dout[q..], &a.v[key(j)..]))
+                    .collect();
+                let delta: f64 = (0..s).map(|j| powers[j] / total * dp[j]).sum();
+                for j in 0..s {
+                    let p = powers[j] / total;
+                    let ds = p * (dp[j] - delta) * a.scale as f64;
+                    for c in 0..d {
+                        r.o[q + c] += p * factor(j) * a.v[key(j) + c] as f64;
+                        r.dv[key(j) + c] += p * factor(j) * dout[q + c] as f64;
+                        r.dq[q + c] += ds * a.k[key(j) + c] as f64;
+                        r.dk[key(j) + c] += ds * a.q[q + c] as f64;
+                    }
+                }
+            }
+        }
+    }
+    r
+}
+
+fn close(what: &str, got: &[f32], want: &[f64], bound: f64) {
+    assert_eq!(got.len(), want.len());
+    for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
+        let same = got as f64 == want;
+        let error = (got as f64 - want).abs();
+        assert!(
+            same || error <= bound * want.abs().max(1.0),
+            "{what}[{i}]: {got} for {want}"
+        );
+    }
+}
+
+/// Outputs that start as NaN, so that whatever is not written shows.
+fn run(a: &Attention, dout: &[f32], store: Store) -> [Vec<f32>; 5] {
+    let mut o = vec![f32::NAN; a.q.len()];
+    let mut lse = vec![f32::NAN; a.sizes.b * a.sizes.h * a.sizes.t];
+    attention_forward(&mut o, &mut lse, a);
+    let start = if store == Store::Add { 0.5 } else { f32::NAN };
+    let (mut dq, mut dk, mut dv) = (
+        vec![start; a.q.len()],
+        vec![start; a.k.len()],
+        vec![start; a.k.len()],
+    );
+    let gradients = Gradients {
+        dq: &mut dq,
+        dk: &mut dk,
+        dv: &mut dv,
+        store: [store; 3],
+    };
+    attention_backward(gradients, dout, &o, &lse, a);
+    [o, lse, dq, dk, dv]
+}
+
+fn check(sizes: Sizes, pattern: Pattern, dropout: Option<Mask>) {
+    let Sizes {
+        b,
+        t,
+        h,
+        d,
+        s_capacity,
+        ..
+    } = sizes;
+    let (q, dout) = (noise(b * t * h * d, 1), noise(b * t * h * d, 4));
+    let (k, v) = (
+        noise(b * s_capacity * h * d, 2),
+        noise(b * s_capacity * h * d, 3),
+    );
+    let scale = 1.7 / (d as f32).sqrt();
+    let a = Attention {
+        q: &q,
+        k: &k,
+        v: &v,
+        sizes,
+        scale,
+        pattern,
+        dropout,
+    };
+    let want = reference(&a, &dout);
+    for store in [Store::Assign, Store::Add] {
+        let [o, lse, mut dq, mut dk, mut dv] = run(&a, &dout, store);
+        if store == Store::Add {
+            for x in dq.iter_mut().chain(&mut dk).chain(&mut dv) {
+                *x -= 0.5;
+            }
+        }
+        let what = |name: &str| format!("{name} of {sizes:?} {store:?}");
+        close(&what("o"), &o, &want.o, 2e-6);
+        close(&what("lse"), &lse, &want.lse, 2e-6);
+        close(&what("dq"), &dq, &want.dq, 5e-6);
+        close(&what("dk"), &dk, &want.dk, 1e-5);
+        close(&what("dv"), &dv, &want.dv, 1e-5);
+    }
+}
+
+fn sizes(b: usize, t: usize, s: usize, h: usize, d: usize) -> Sizes {
+    Sizes {
+        b,
+        t,
+        s,
+        h,
+        d,
+        s_capacity: s,
+    }
+}
+
+/// States with hidden keys here and there, and a hidden tail in the second sample.
+fn states(b: usize, s: usize) -> Vec<i32> {
+    let hidden = |b: usize, j: usize| (j * 7 + b) % 11 == 3 || b == 1 && j >= s - s / 3;
+    (0..b * s)
+        .map(|at| !hidden(at / s, at % s) as i32)
+        .collect()
+}
+
+#[test]
+fn dense() {
+    for (t, s) in [
+        (1, 1),
+        (1, 70),
+        (5, 3),
+        (16, 64),
+        (17, 65),
+        (64, 64),
+        (130, 200),
+    ] {
+        for d in [12, 16, 33, 64] {
+            let open = Pattern::Dense {
+                causal: None,
+                key_state: None,
+            };
+            check(sizes(2, t, s, 2, d), open, None);
+        }
+    }
+    check(
+        sizes(1, 70, 70, 1, 128),
+        Pattern::Dense {
+            causal: None,
+            key_state: None,
+        },
+        None,
+    );
+}
+
+#[test]
+fn dense_with_hidden_keys() {
+    let (b, t, s) = (2, 66, 150);
+    let mut key_state = states(b, s);
+    check(
+        sizes(b, t, s, 2, 16),
+        Pattern::Dense {
+            causal: None,
+            key_state: Some(&key_state),
+        },
+        None,
+    );
+    // A whole tile hidden in one sample, everything in the other.
+    key_state[..64].fill(0);
+    key_state[s..].fill(0);
+    check(
+        sizes(b, t, s, 2, 16),
+        Pattern::Dense {
+            causal: None,
+            key_state: Some(&key_state),
+        },
+        None,
+    );
+}
+
+#[test]
+fn causal_with_and_without_a_cache() {
+    for (t, s, offset) in [
+        (1, 1, 0),
+        (70, 70, 0),
+        (130, 130, 0),
+        (1, 77, 76),
+        (3, 100, 97),
+        (5, 200, 60),
+        (80, 20, 0),
+    ] {
+        let pattern = Pattern::Dense {
+            causal: Some(offset),
+            key_state: None,
+        };
+        check(
+            Sizes {
+                s_capacity: s + 9,
+                ..sizes(2, t, s, 2, 16)
+            },
+            pattern,
+            None,
+        );
+    }
+    let key_state = states(2, 100);
+    let pattern = Pattern::Dense {
+        causal: Some(0),
+        key_state: Some(&key_state),
+    };
+    check(sizes(2, 100, 100, 1, 32), pattern, None);
+}
+
+/// Marks `globals` in every sample and lists those that are not hidden.
+fn window_tables(b: usize, s: usize, globals: &[usize]) -> (Vec<i32>, Vec<i32>) {
+    let mut key_state = states(b, s);
+    let mut index = Vec::new();
+    for sample in 0..b {
+        let mut row = Vec::new();
+        for &g in globals {
+            if key_state[sample * s + g] != 0 {
+                key_state[sample * s + g] = 2;
+                row.push(g as i32);
+            }
+        }
+        row.resize(globals.len(), -1);
+        index.extend(row);
+    }
+    (key_state, index)
+}
+
+#[test]
+fn window_with_global_keys() {
+    let cases: [(usize, usize, &[usize]); 7] = [
+        (1, 1, &[]),
+        (1, 4, &[0]),
+        (64, 1, &[0]),
+        (130, 20, &[0, 5, 64, 100]),
+        (200, 64, &[]),
+        (300, 70, &[0, 299]),
+        (150, 1000, &[1]),
+    ];
+    for (s, window, globals) in cases {
+        for d in [12, 64] {
+            let (key_state, global_index) = window_tables(2, s, globals);
+            let pattern = Pattern::Window {
+                window,
+                key_state: &key_state,
+                global_index: &global_index,
+            };
+            check(sizes(2, s, s, 2, d), pattern, None);
+        }
+    }
+    // More global keys than a tile holds.
+    let many: Vec<usize> = (0..90).map(|g| 2 * g).collect();
+    let (key_state, global_index) = window_tables(2, 200, &many);
+    let pattern = Pattern::Window {
+        window: 9,
+        key_state: &key_state,
+        global_index: &global_index,
+    };
+    check(sizes(2, 200, 200, 1, 16), pattern, None);
+}
+
+/// A table of blocks per head: its own, its neighbours', the first twice over, and one row of all.
+fn block_tables(h: usize, n: usize) -> [Vec<i32>; 3] {
+    let (mut row_ptr, mut col, mut count) = (Vec::new(), Vec::new(), Vec::new());
+    for head in 0..h {
+        for row in 0..n {
+            row_ptr.push(col.len() as i32);
+            let listed: Vec<usize> = match row {
+                0 => (0..n).collect(),
+                _ => vec![0, row - 1, row, (row * 5 + head) % n],
+            };
+            for key in 0..n {
+                let times = listed.iter().filter(|&&k| k == key).count() + (key == 0) as usize;
+                if listed.contains(&key) {
+                    col.push(key as i32);
+                    count.push(times as i32);
+                }
+            }
+        }
+        row_ptr.push(col.len() as i32);
+    }
+    [row_ptr, col, count]
+}
+
+#[test]
+fn block_sparse_with_multiplicities() {
+    for (block, n, d) in [
+        (1, 1, 12),
+        (4, 5, 12),
+        (16, 9, 16),
+        (64, 4, 64),
+        (64, 1, 33),
+        (96, 3, 16),
+        (128, 2, 16),
+    ] {
+        let (b, h, s) = (2, 2, block * n);
+        let [row_ptr, col, count] = block_tables(h, n);
+        let key_state = states(b, s);
+        let mut one_hidden = key_state.clone();
+        one_hidden[..s].fill(0);
+        let pattern = |key_state| Pattern::BlockSparse {
+            block,
+            row_ptr: &row_ptr,
+            col: &col,
+            count: &count,
+            key_state,
+        };
+        check(sizes(b, s, s, h, d), pattern(&key_state), None);
+        check(sizes(b, s, s, h, d), pattern(&one_hidden), None);
+    }
+}
+
+#[test]
+fn dropout_is_the_masks_own() {
+    let mask = Some(Mask::new(77, 5, 0.25));
+    check(
+        sizes(2, 70, 90, 2, 16),
+        Pattern::Dense {
+            causal: None,
+            key_state: None,
+        },
+        mask,
+    );
+    check(
+        sizes(2, 3, 90, 2, 16),
+        Pattern::Dense {
+            causal: Some(80),
+            key_state: None,
+        },
+        mask,
+    );
+    let (key_state, global_index) = window_tables(2, 130, &[0, 7, 100]);
+    let pattern = Pattern::Window {
+        window: 30,
+        key_state: &key_state,
+        global_index: &global_index,
+    };
+    check(sizes(2, 130, 130, 2, 16), pattern, mask);
+    let [row_ptr, col, count] = block_tables(2, 6);
+    let key_state = states(2, 96);
+    let pattern = Pattern::BlockSparse {
+        block: 16,
+        row_ptr: &row_ptr,
+        col: &col,
+        count: &count,
+        key_state: &key_state,
+    };
+    check(sizes(2, 96, 96, 2, 12), pattern, mask);
+}
+
+#[test]
+fn large_scores_do_not_overflow() {
+    let sizes = sizes(1, 40, 100, 1, 16);
+    let (q, k, v) = (noise(640, 1), noise(1600, 2), noise(1600, 3));
+    let pattern = Pattern::Dense {
+        causal: None,
+        key_state: None,
+    };
+    let a = Attention {
+        q: &q,
+        k: &k,
+        v: &v,
+        sizes,
+        scale: 300.0,
+        pattern,
+        dropout: None,
+    };
+    let [o, lse, dq, dk, dv] = run(&a, &noise(640, 4), Store::Assign);
+    for x in [o, lse, dq, dk, dv] {
+        assert!(x.iter().all(|x| x.is_finite()));
+    }
+}
+
+#[test]
+fn a_gradient_nobody_wants_is_left_out() {
+    let sizes = sizes(1, 20, 30, 1, 16);
+    let (q, k, v, dout) = (noise(320, 1), noise(480, 2), noise(480, 3), noise(320, 4));
+    let pattern = Pattern::Dense {
+        causal: None,
+        key_state: None,
+    };
+    let a = Attention {
+        q: &q,
+        k: &k,
+        v: &v,
+        sizes,
+        scale: 0.25,
+        pattern,
+        dropout: None,
+    };
+    let [o, lse, _, _, dv_all] = run(&a, &dout, Store::Assign);
+    let mut dv = vec![f32::NAN; 480];
+    let gradients = Gradients {
+        dq: &mut [],
+        dk: &mut [],
+        dv: &mut dv,
+        store: [Store::Assign; 3],
+    };
+    attention_backward(gradients, &dout, &o, &lse, &a);
+    assert_eq!(dv, dv_all);
+}
+
+#[test]
+fn bits_do_not_depend_on_the_threads() {
+    let (b, s, h, d) = (2, 300, 3, 16);
+    let (key_state, global_index) = window_tables(b, s, &[0, 150]);
+    let pattern = Pattern::Window {
+        window: 50,
+        key_state: &key_state,
+        global_index: &global_index,
+    };
+    let n = b * s * h * d;
+    let (q, k, v, dout) = (noise(n, 1), noise(n, 2), noise(n, 3), noise(n, 4));
+    let a = Attention {
+        q: &q,
+        k: &k,
+        v: &v,
+        sizes: sizes(b, s, s, h, d),
+        scale: 0.25,
+        pattern,
+        dropout: None,
+    };
+    let on = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        let outputs = pool.install(|| run(&a, &dout, Store::Assign));
+        outputs.map(|x| x.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+    };
+    assert_eq!(on(1), on(2));
+    assert_eq!(on(1), on(5));
+}

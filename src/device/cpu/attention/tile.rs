@@ -1,0 +1,193 @@
+//! What forward and backward do to one tile. Scores lie transposed, `[key][query]`, so that the
+//! softmax over keys runs down the columns of a tile and never across a vector.
+
+use super::Attention;
+use super::keys::KeyTile;
+use crate::device::cpu::microkernel::{Strides, Vector, product};
+use crate::device::cpu::pack::{PanelSource, pack_panel};
+
+/// Most queries and most keys of a tile.
+pub const SIDE: usize = 64;
+/// Head sizes are padded to this many floats in tiles; a multiple of every vector.
+pub const PAD: usize = 16;
+
+/// The head size as tiles hold it.
+pub fn padded(d: usize) -> usize {
+    d.next_multiple_of(PAD)
+}
+
+/// A matrix in scratch memory: rows of `stride` floats.
+pub type Rows<'a> = (&'a mut [f32], usize);
+
+/// Rows, columns and depth of a product of tiles.
+#[derive(Clone, Copy)]
+pub struct Extent {
+    pub rows: usize,
+    pub columns: usize,
+    pub depth: usize,
+}
+
+/// `c = a b`, or `c += a b` where `ADD`; rows round up to `MR` and columns to a vector, so `c` and `a`
+/// must have room for that. What `c` gets beyond the extent is unspecified.
+///
+/// # Safety
+/// The instructions of `V` must exist.
+#[inline(always)]
+pub unsafe fn multiply<V: Vector, const MR: usize, const ADD: bool>(
+    c: Rows,
+    a: &[f32],
+    strides: Strides,
+    b: (&[f32], usize),
+    extent: Extent,
+) {
+    let Extent {
+        rows,
+        columns,
+        depth,
+    } = extent;
+    let ((c, c_stride), (b, b_stride)) = (c, b);
+    let rows = rows.next_multiple_of(MR);
+    let columns = columns.next_multiple_of(V::LANES);
+    assert!(rows == 0 || (rows - 1) * c_stride + columns <= c.len());
+    assert!(depth == 0 || (depth - 1) * b_stride + columns <= b.len());
+    assert!(
+        rows == 0 || depth == 0 || (rows - 1) * strides.row + (depth - 1) * strides.depth < a.len()
+    );
+    let mut j = 0;
+    while j + 2 * V::LANES <= columns {
+        for i in (0..rows).step_by(MR) {
+            // SAFETY: the assertions above bound every row, column and depth touched.
+            unsafe {
+                let (a, b) = (a.as_ptr().add(i * strides.row), b.as_ptr().add(j));
+                let acc: [[V; 2]; MR] = product(depth, a, strides, b, b_stride);
+                store::<V, MR, 2, ADD>(acc, c.as_mut_ptr().add(i * c_stride + j), c_stride);
+            }
+        }
+        j += 2 * V::LANES;
+    }
+    if j < columns {
+        for i in (0..rows).step_by(MR) {
+            // SAFETY: as above.
+            unsafe {
+                let (a, b) = (a.as_ptr().add(i * strides.row), b.as_ptr().add(j));
+                let acc: [[V; 1]; MR] = product(depth, a, strides, b, b_stride);
+                store::<V, MR, 1, ADD>(acc, c.as_mut_ptr().add(i * c_stride + j), c_stride);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `c` must own MR rows of NV vectors, and the instructions of `V` must exist.
+#[inline(always)]
+unsafe fn store<V: Vector, const MR: usize, const NV: usize, const ADD: bool>(
+    acc: [[V; NV]; MR],
+    c: *mut f32,
+    c_stride: usize,
+) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let one = V::splat(1.0);
+        for (i, row) in acc.into_iter().enumerate() {
+            for (v, sum) in row.into_iter().enumerate() {
+                let to = c.add(i * c_stride + v * V::LANES);
+                match ADD {
+                    true => sum.fma(one, V::load(to)).store(to),
+                    false => sum.store(to),
+                }
+            }
+        }
+    }
+}
+
+/// Copies the rows of `positions` of one head next to each other: `to[j * stride + d]`.
+#[inline(always)]
+pub fn gather(
+    to: Rows,
+    from: &[f32],
+    offset: impl Fn(usize) -> usize,
+    positions: &[u32],
+    d: usize,
+) {
+    let (to, stride) = to;
+    for (row, &position) in to.chunks_exact_mut(stride).zip(positions) {
+        let at = offset(position as usize);
+        row[..d].copy_from_slice(&from[at..at + d]);
+    }
+}
+
+/// Transposes the queries `first .. first + n` of a head: `to[d * width + i]`, zero beyond `n`.
+pub fn transpose_queries(
+    to: &mut [f32],
+    width: usize,
+    from: &[f32],
+    stride: usize,
+    n: usize,
+    d: usize,
+) {
+    let source = PanelSource {
+        data: from,
+        across: stride,
+        along: 1,
+        width: n,
+        depth: d,
+    };
+    pack_panel(&mut to[..d * width], source, 0, width);
+}
+
+/// Adds the biases of the keys and hides the pairs outside the band.
+#[inline(always)]
+pub fn mask<const BQ: usize>(scores: &mut [f32], keys: &KeyTile, first_query: usize) {
+    for (j, row) in scores.chunks_exact_mut(BQ).take(keys.len).enumerate() {
+        let bias = keys.bias[j];
+        if bias == f32::NEG_INFINITY {
+            row.fill(bias);
+        } else if bias != 0.0 {
+            for score in row.iter_mut() {
+                *score += bias;
+            }
+        }
+        if let Some((low, high)) = keys.band {
+            // Key - query runs down as the query runs up; seen are the queries key - high ..= key - low.
+            let distance = keys.position[j] as isize - first_query as isize;
+            let from = distance.saturating_sub(high).clamp(0, BQ as isize) as usize;
+            let to = distance
+                .saturating_sub(low)
+                .saturating_add(1)
+                .clamp(0, BQ as isize) as usize;
+            row[..from].fill(f32::NEG_INFINITY);
+            row[to.max(from)..].fill(f32::NEG_INFINITY);
+        }
+    }
+}
+
+/// The dropout factors of a tile, `[key][query]`; nothing where there is no dropout.
+pub fn dropout_factors(
+    factors: &mut [f32],
+    width: usize,
+    attention: &Attention,
+    head: usize,
+    queries: (usize, usize),
+    keys: &KeyTile,
+) {
+    let Some(mask) = attention.dropout else {
+        return;
+    };
+    let (t, s) = (attention.sizes.t as u64, attention.sizes.s as u64);
+    let mut line = [0.0f32; SIDE];
+    for i in 0..queries.1 - queries.0 {
+        let row = (head as u64 * t + (queries.0 + i) as u64) * s;
+        let mut j = 0;
+        while j < keys.len {
+            let first = keys.position[j];
+            let run = (1..keys.len - j)
+                .find(|&n| keys.position[j + n] != first + n as u32)
+                .unwrap_or(keys.len - j);
+            mask.factors(&mut line[j..j + run], row + first as u64);
+            j += run;
+        }
+        for (j, &factor) in line[..keys.len].iter().enumerate() {
+            factors[j * width + i] = factor;
+        }
+    }
+}
