@@ -9,3 +9,4 @@ pub mod tape;
 pub mod tensor;
 pub mod trace;
 pub mod units;
+pub mod metrics;
