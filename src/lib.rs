@@ -1,6 +1,7 @@
 //! wattention: fine-tunes and runs LED and BigBird-Pegasus, and knows what every phase of it costs.
 
 pub mod device;
+pub mod data;
 pub mod error;
 pub mod models;
 pub mod ops;
