@@ -39,8 +39,8 @@ TEXTS = [
     "a b c d e f g h i j", "j i h g f e d c b a",
 ]
 WORDS = (
-    "the a an The A of and report council budget, climate; energy. Model model models 12 3.5 2021 caf\u00e9 "
-    "caf\u00e9. na\u00efve r\u00e9sum\u00e9 it's its \u201cquoted\u201d - \u2013 ... \n attention (long) long-range range state"
+    "the a an The A of and report council budget, climate; energy. Model model models 12 3.5 state caf\u00e9 "
+    "caf\u00e9. na\u00efve r\u00e9sum\u00e9 it's its \u201cquoted\u201d - \u2013 ... \n attention (long) long-range"
 ).split(" ")
 
 

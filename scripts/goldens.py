@@ -49,6 +49,7 @@ from pathlib import Path
 import torch
 import transformers
 
+import golden_cases
 import golden_models
 import golden_plans
 import golden_text
@@ -57,7 +58,7 @@ VERSIONS = {"torch": "2.11.0", "transformers": "5.17.0", "rouge-score": "0.1.2"}
 
 
 def main():
-    writers = {name: golden_models.write_case for name in golden_models.CASES}
+    writers = {name: golden_models.write_case for name in golden_cases.CASES}
     writers["rouge_f1"] = golden_text.write_rouge_f1
     writers["bigbird_plans"] = golden_plans.write_plans
     parser = argparse.ArgumentParser(description="Regenerates tests/goldens/.")

@@ -45,6 +45,7 @@ pub fn uses_full_attention(seq_len: usize, cfg: &PlanConfig) -> bool {
 /// The random key blocks `[H, n-2, R]` of query blocks 1..=n-2, where n = `seq_len` / K.
 ///
 /// `seq_len` is a whole number of blocks. Fails where the reference has too few blocks to draw from.
+/// With blocks of 512 or more the reference may draw blocks beyond the end; [`block_table`] refuses those.
 pub fn random_blocks(
     layer: u32,
     heads: usize,
@@ -61,31 +62,24 @@ pub fn random_blocks(
         )));
     }
     let per_head = (blocks - 2) * cfg.num_random_blocks;
-    if source == RandomBlocks::EvalZero || cfg.num_random_blocks == 0 {
+    if source == RandomBlocks::EvalZero {
         return Ok(vec![0; heads * per_head]);
     }
     let mut rng = Mt::new(layer);
-    let plan = if original {
-        draw_original(&mut rng, heads, seq_len, cfg)?
+    if original {
+        draw_original(&mut rng, heads, seq_len, cfg)
     } else {
-        draw_segmented(&mut rng, heads, seq_len, cfg)?
-    };
-    match plan.iter().find(|&&block| block as usize >= blocks) {
-        None => Ok(plan),
-        Some(block) => Err(Error::usage(format!(
-            "BigBird's plan for {seq_len} tokens draws block {block}, but there are {blocks} blocks \
-             of {}; lower block_size or raise the input length",
-            cfg.block_size
-        ))),
+        draw_segmented(&mut rng, heads, seq_len, cfg)
     }
 }
 
-/// n = S / K, refusing lengths that are no whole number of blocks or have no middle.
+/// n = S / K, refusing what the reference cannot run: no random blocks, part of a block, no middle.
 fn block_count(seq_len: usize, cfg: &PlanConfig) -> Result<usize> {
     let k = cfg.block_size;
-    if k == 0 {
+    if k == 0 || cfg.num_random_blocks == 0 {
         return Err(Error::usage(
-            "block_size is 0; set it to the checkpoint's (64)",
+            "block-sparse attention needs block_size and num_random_blocks of at least 1; \
+             set them to the checkpoint's (64 and 3)",
         ));
     }
     if !seq_len.is_multiple_of(k) {

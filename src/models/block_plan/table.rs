@@ -1,7 +1,7 @@
 //! The plan as a table of key blocks per query block, in the form a kernel walks.
 
 use super::{PlanConfig, RandomBlocks, block_count, random_blocks};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Blocks per block in compressed sparse rows, one table per head, all heads in the same arrays.
 ///
@@ -22,7 +22,8 @@ pub struct BlockTable {
 
 /// The key blocks of every query block: global first and last block, window of 3, random ones.
 ///
-/// The first and the last query block see every key block once. Fails where [`random_blocks`] does.
+/// The first and the last query block see every key block once. Fails where [`random_blocks`] does
+/// and where it draws blocks beyond the end.
 pub fn block_table(
     layer: u32,
     heads: usize,
@@ -33,6 +34,13 @@ pub fn block_table(
     let n = block_count(seq_len, cfg)?;
     let r = cfg.num_random_blocks;
     let random = random_blocks(layer, heads, seq_len, cfg, source)?;
+    if let Some(block) = random.iter().find(|&&block| block as usize >= n) {
+        return Err(Error::usage(format!(
+            "BigBird's plan for {seq_len} tokens draws block {block}, but there are {n} blocks of {}; \
+             lower block_size or use full attention",
+            cfg.block_size
+        )));
+    }
     let mut table = BlockTable::empty(heads, n);
     for head in 0..heads {
         table.row_ptr.push(table.col.len() as i32);

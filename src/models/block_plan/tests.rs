@@ -225,7 +225,7 @@ fn what_the_reference_cannot_draw_is_an_error_with_a_remedy() {
     let message = |seq_len, block_size, max_position| {
         let cfg = PlanConfig {
             block_size,
-            num_random_blocks: 3,
+            num_random_blocks: if block_size == 512 { 1 } else { 3 },
             max_position,
         };
         block_table(0, 1, seq_len, &cfg, RandomBlocks::Drawn)
@@ -237,5 +237,57 @@ fn what_the_reference_cannot_draw_is_an_error_with_a_remedy() {
     assert!(message(256, 64, 4096).contains("query block 1"));
     assert!(message(4096, 256, 4096).contains("query block 2"));
     assert!(message(3072, 64, 2048).contains("max_position_embeddings"));
+    assert!(message(4096, 512, 8192).contains("there are 8 blocks"));
     assert!(message(1024, 0, 4096).contains("block_size"));
+}
+
+#[derive(serde::Deserialize)]
+struct Golden {
+    layer: u32,
+    seq_len: usize,
+    block_size: usize,
+    num_random_blocks: usize,
+    heads: usize,
+    max_position: usize,
+    full_attention: bool,
+    #[serde(default)]
+    raises: bool,
+    #[serde(default)]
+    sha256: String,
+    #[serde(default)]
+    head_0: Vec<Vec<i32>>,
+}
+
+#[test]
+fn golden_plans_equal_the_reference() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/goldens/bigbird_plans.json"
+    );
+    let goldens: Vec<Golden> =
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert!(goldens.iter().any(|g| g.raises) && goldens.iter().any(|g| !g.full_attention));
+    for g in goldens {
+        let cfg = PlanConfig {
+            block_size: g.block_size,
+            num_random_blocks: g.num_random_blocks,
+            max_position: g.max_position,
+        };
+        let case = format!("layer {} of {} tokens, {cfg:?}", g.layer, g.seq_len);
+        assert_eq!(
+            uses_full_attention(g.seq_len, &cfg),
+            g.full_attention,
+            "{case}"
+        );
+        let plan = random_blocks(g.layer, g.heads, g.seq_len, &cfg, RandomBlocks::Drawn);
+        assert_eq!(plan.is_err(), g.raises, "{case}");
+        if let Ok(plan) = plan {
+            let head: Vec<_> = plan
+                .chunks(g.num_random_blocks)
+                .map(<[i32]>::to_vec)
+                .collect();
+            assert_eq!(head[..g.head_0.len()], g.head_0, "{case}");
+            assert_eq!(digest([plan]), g.sha256, "{case}");
+        }
+    }
 }
