@@ -3,6 +3,7 @@
 pub mod data;
 pub mod device;
 pub mod error;
+pub mod files;
 pub mod metrics;
 pub mod models;
 pub mod nn;
