@@ -15,3 +15,4 @@ pub mod text;
 pub mod trace;
 pub mod units;
 pub mod weights;
+pub mod study;
