@@ -108,8 +108,8 @@ unsafe fn rows<V: Vector>(
             match size.m {
                 1 => line::<V, 1, 4>(out, j, [x_row(0)], w),
                 2 => line::<V, 2, 2>(out, j, [x_row(0), x_row(1)], w),
-                3 => line::<V, 3, 1>(out, j, [x_row(0), x_row(1), x_row(2)], w),
-                _ => line::<V, 4, 1>(out, j, [x_row(0), x_row(1), x_row(2), x_row(3)], w),
+                3 => line::<V, 3, 2>(out, j, [x_row(0), x_row(1), x_row(2)], w),
+                _ => line::<V, 4, 3>(out, j, [x_row(0), x_row(1), x_row(2), x_row(3)], w),
             }
         }
         for i in (X_ROWS..size.m).step_by(X_ROWS) {
