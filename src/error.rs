@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Every failure a caller can meet. Messages name the thing and end with the remedy.
 #[derive(Debug, thiserror::Error)]

@@ -1,1 +1,144 @@
+//! The seam between ops and executors: allocate, upload, download, launch, synchronize, name.
+//!
+//! An op cannot tell which executor runs it. Inside a *step* (between [`Device::begin_step`] and
+//! [`Device::end_step`]) the n-th allocation sits at the n-th offset of a [`Layout`] that the `plan`
+//! executor computed from lifetimes, so a step allocates nothing; outside, blocks are persistent.
+
+mod call;
 pub mod cpu;
+mod layout;
+pub mod plan;
+
+pub use call::{Arg, Call, Cost, CpuCall, Kernel};
+pub use layout::Layout;
+
+use crate::error::{Error, Result};
+use crate::shape::DType;
+use std::rc::Rc;
+
+/// How long an allocation lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Until released within the current step; placed in the arena while a step is open.
+    Step,
+    /// Across steps: weights, gradients, optimizer state, caches.
+    Persistent,
+}
+
+/// A piece of an executor's memory; `address` means something to that executor only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Block {
+    pub address: usize,
+    pub bytes: usize,
+    /// Whether the block lies in the step arena.
+    pub arena: bool,
+    /// Sequence number among the executor's allocations.
+    pub id: u64,
+}
+
+/// What an executor must do; it never grows when an op is added.
+pub trait Executor {
+    fn name(&self) -> String;
+    fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block>;
+    fn release(&self, block: Block);
+    /// Copies `bytes` to `block`, starting `offset` bytes into it.
+    fn upload(&self, block: &Block, offset: usize, bytes: &[u8]) -> Result<()>;
+    /// Copies from `offset` bytes into `block` until `bytes` is full.
+    fn download(&self, block: &Block, offset: usize, bytes: &mut [u8]) -> Result<()>;
+    fn launch(&self, kernel: &'static Kernel, call: &Call) -> Result<()>;
+    fn synchronize(&self) -> Result<()>;
+    fn begin_step(&self, layout: &Rc<Layout>) -> Result<()>;
+    fn end_step(&self) -> Result<()>;
+}
+
+/// A shared handle to an executor.
+#[derive(Clone)]
+pub struct Device(Rc<dyn Executor>);
+
+impl Device {
+    pub fn new(executor: Rc<dyn Executor>) -> Self {
+        Device(executor)
+    }
+
+    pub fn cpu() -> Self {
+        Device(Rc::new(cpu::Cpu::new()))
+    }
+
+    /// Opens the device named on the command line: `cpu` or `auto`.
+    pub fn open(name: &str) -> Result<Self> {
+        match name {
+            "auto" | "cpu" => Ok(Device::cpu()),
+            "plan" => Err(Error::usage(
+                "device 'plan' runs nothing: it serves the `plan` command and `study --dry-run`",
+            )),
+            _ => Err(Error::Device(format!(
+                "device '{name}' is not in this build: use --device cpu"
+            ))),
+        }
+    }
+
+    pub fn name(&self) -> String {
+        self.0.name()
+    }
+
+    pub fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {
+        self.0.allocate(bytes, lifetime)
+    }
+
+    pub fn release(&self, block: Block) {
+        self.0.release(block);
+    }
+
+    pub fn upload(&self, block: &Block, offset: usize, bytes: &[u8]) -> Result<()> {
+        within(block, offset, bytes.len())?;
+        self.0.upload(block, offset, bytes)
+    }
+
+    pub fn download(&self, block: &Block, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        within(block, offset, bytes.len())?;
+        self.0.download(block, offset, bytes)
+    }
+
+    /// Checks the call against the kernel's signature and against aliasing, then runs it.
+    pub fn launch(&self, kernel: &'static Kernel, call: &Call) -> Result<()> {
+        kernel.check(call)?;
+        self.0.launch(kernel, call)
+    }
+
+    pub fn synchronize(&self) -> Result<()> {
+        self.0.synchronize()
+    }
+
+    pub fn begin_step(&self, layout: &Rc<Layout>) -> Result<()> {
+        self.0.begin_step(layout)
+    }
+
+    pub fn end_step(&self) -> Result<()> {
+        self.0.end_step()
+    }
+
+    /// Whether two handles name the same executor.
+    pub fn same(&self, other: &Device) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+fn within(block: &Block, offset: usize, bytes: usize) -> Result<()> {
+    if offset
+        .checked_add(bytes)
+        .is_some_and(|end| end <= block.bytes)
+    {
+        return Ok(());
+    }
+    Err(Error::internal(format!(
+        "copy of {bytes} bytes at {offset} leaves a block of {}",
+        block.bytes
+    )))
+}
+
+/// Bytes of `len` elements, or an error when that cannot be addressed.
+pub fn bytes_of(len: usize, dtype: DType) -> Result<usize> {
+    len.checked_mul(dtype.size())
+        .filter(|&bytes| bytes <= isize::MAX as usize / 2)
+        .ok_or_else(|| Error::DoesNotFit(format!("a tensor of {len} elements cannot be addressed")))
+}

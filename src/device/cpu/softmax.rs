@@ -39,6 +39,14 @@ multiversion! {
         }
     }
 
+    /// `x = scale exp(x - lse) + shift`, in place; `shift` alone where `lse` is `-inf`.
+    pub fn softmax_row_in_place(x: &mut [f32], lse: f32, scale: f32, shift: f32) {
+        let lse = if lse == f32::NEG_INFINITY { 0.0 } else { lse };
+        for x in x {
+            *x = fma::<FMA>(scale, exp::<FMA>(*x - lse), shift);
+        }
+    }
+
     /// `y = x - lse`.
     pub fn log_softmax_row(y: &mut [f32], x: &[f32], lse: f32) {
         for (y, &x) in y.iter_mut().zip(x) {

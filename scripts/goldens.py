@@ -1,0 +1,83 @@
+"""Regenerates tests/goldens/ from transformers 5.17.0 and rouge_score 0.1.2.
+
+    pip install torch==2.11.0 transformers==5.17.0 safetensors numpy rouge-score==0.1.2
+    python scripts/goldens.py [--only NAME ...] [--out DIR]
+
+Every value comes from transformers or another published implementation, none from this project.
+The same versions on the same machine write the same bytes.
+
+rouge_f1.json and bigbird_plans.json are described in golden_text.py and golden_plans.py. A model case is a
+folder:
+
+config.json, model.safetensors, generation_config.json
+    As save_pretrained writes them, float32. The shared embedding is stored once.
+inputs.safetensors (i64)
+    input_ids [B, S], attention_mask [B, S], labels [B, T] (-100 is ignored) and, where the case has
+    one, global_attention_mask [B, S].
+expected.safetensors (computed in float64, stored as float32 unless said)
+    logits [B, T, V], loss [] (f64), encoder_last_hidden_state [B, S, C].
+    train_logits, train_loss (f64), train_encoder_last_hidden_state: BigBird-Pegasus only, in train mode.
+    grad.<name in state_dict>: d loss / d parameter, for every parameter; the shared embedding once.
+    train_losses [10] (f64): the loss before each of ten steps on the same batch with torch.optim.AdamW,
+        lr 1e-3, betas (0.9, 0.999), eps 1e-8, weight_decay 0.01 on every parameter, no clipping.
+    greedy_tokens [B, L] (i64): decoder start, then at most `max_new_tokens` tokens (in the file's
+        metadata, key `generation`), pad after EOS. They follow from config.json alone.
+
+To compare:
+
+* Dropout is 0, so LED's train and eval modes agree. BigBird's do not: in eval mode every random block is
+  block 0, in train mode the drawn plan is used. logits, loss, encoder_last_hidden_state and greedy_tokens
+  are eval; train_*, grad.* and train_losses are train mode.
+* encoder_last_hidden_state counts only where attention_mask is 1. Rows of padding are finite, but what a
+  masked query computes is an accident of the implementation: its attention output is 0 in LED and in block
+  sparse BigBird, while full attention lets it look at the real keys. Nothing else depends on these rows.
+* Key biases have gradient 0 (softmax ignores a shift), stored as exact zeros; so have LED's global
+  projections when no token is global, which torch's AdamW then skips, weight decay included. A float32
+  engine has rounding noise there: bound it by the norm of all gradients together, not by its own.
+* The pad row of the shared embedding learns from the LM head only; lookups give it no gradient
+  (padding_idx), also where pad is a decoder input because its label was -100.
+* bigbird_block_sparse, bigbird_bias_relu, bigbird_2048: one segment of 2R+5 blocks supplies all random
+  blocks. The other plans of _get_rand_attn_plan need S <= (5+2R)K, where attention is full already.
+* bigbird_old_plan_1024: 1024 tokens take the older plan, here for a model of just 1024 positions, so that
+  blocks of the window recur among the random ones; each occurrence counts in the softmax.
+"""
+
+import argparse
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+import transformers
+
+import golden_cases
+import golden_models
+import golden_plans
+import golden_text
+
+VERSIONS = {"torch": "2.11.0", "transformers": "5.17.0", "rouge-score": "0.1.2"}
+
+
+def main():
+    writers = {name: golden_models.write_case for name in golden_cases.CASES}
+    writers["rouge_f1"] = golden_text.write_rouge_f1
+    writers["bigbird_plans"] = golden_plans.write_plans
+    parser = argparse.ArgumentParser(description="Regenerates tests/goldens/.")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=writers, default=list(writers))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "tests" / "goldens")
+    args = parser.parse_args()
+
+    for package, wanted in VERSIONS.items():
+        if version(package).split("+")[0] != wanted:
+            parser.error(f"{package} {version(package)} is installed, the goldens are made with {wanted}")
+    # One thread and no choice of algorithm: sums are added in the same order every time.
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+    for name in args.only:
+        print(writers[name](name, args.out), flush=True)
+
+
+if __name__ == "__main__":
+    main()

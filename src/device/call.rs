@@ -1,0 +1,190 @@
+//! Kernel descriptors and launch arguments: outputs, inputs, sizes, scalars, always in that order.
+
+use super::Block;
+use crate::error::{Error, Result};
+use crate::shape::{DType, Element};
+use crate::units::{Bytes, Flops};
+
+/// One entry point, the same name in `kernels/*.cu` and in traces.
+pub struct Kernel {
+    pub name: &'static str,
+    /// Argument names in launch order, as in the kernel file.
+    pub outputs: &'static [&'static str],
+    pub inputs: &'static [&'static str],
+    pub sizes: &'static [&'static str],
+    pub scalars: &'static [&'static str],
+    /// The CPU executor's function.
+    pub cpu: fn(&mut CpuCall),
+}
+
+impl Kernel {
+    /// Whether `call` fits the signature and writes nothing that it also reads.
+    pub(super) fn check(&self, call: &Call) -> Result<()> {
+        let counts = |c: [usize; 4]| {
+            format!(
+                "{} outputs, {} inputs, {} sizes, {} scalars",
+                c[0], c[1], c[2], c[3]
+            )
+        };
+        let want = [
+            self.outputs.len(),
+            self.inputs.len(),
+            self.sizes.len(),
+            self.scalars.len(),
+        ];
+        let got = [
+            call.outputs.len(),
+            call.inputs.len(),
+            call.sizes.len(),
+            call.scalars.len(),
+        ];
+        if want != got {
+            return Err(Error::shape(self.name, counts(want), counts(got)));
+        }
+        for (i, out) in call.outputs.iter().enumerate() {
+            let others = call.outputs[..i].iter().chain(&call.inputs);
+            if others.into_iter().any(|other| out.overlaps(other)) {
+                return Err(Error::internal(format!(
+                    "{}: output `{}` overlaps another argument",
+                    self.name, self.outputs[i]
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A tensor argument: part of a block, or nothing for an absent optional one.
+#[derive(Debug, Clone, Copy)]
+pub struct Arg {
+    pub block: Block,
+    /// Bytes into the block.
+    pub offset: usize,
+    /// Elements.
+    pub len: usize,
+    pub dtype: DType,
+}
+
+impl Arg {
+    /// Stands for an absent optional tensor: a null pointer, an empty slice.
+    pub fn absent(dtype: DType) -> Self {
+        let block = Block {
+            address: 0,
+            bytes: 0,
+            arena: false,
+            id: u64::MAX,
+        };
+        Arg {
+            block,
+            offset: 0,
+            len: 0,
+            dtype,
+        }
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.len * self.dtype.size()
+    }
+
+    fn overlaps(&self, other: &Arg) -> bool {
+        let (a, b) = (self.offset, other.offset);
+        self.block.id == other.block.id && a < b + other.bytes() && b < a + self.bytes()
+    }
+}
+
+/// What a launch costs, counted by the op from its shapes.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Cost {
+    /// Bytes read and written once each.
+    pub bytes: Bytes,
+    pub flops: Flops,
+    pub exponentials: u64,
+}
+
+impl std::ops::AddAssign for Cost {
+    fn add_assign(&mut self, other: Cost) {
+        self.bytes += other.bytes;
+        self.flops += other.flops;
+        self.exponentials += other.exponentials;
+    }
+}
+
+/// The arguments of one launch.
+#[derive(Debug, Clone, Default)]
+pub struct Call {
+    pub outputs: Vec<Arg>,
+    pub inputs: Vec<Arg>,
+    pub sizes: Vec<i32>,
+    pub scalars: Vec<f32>,
+    pub cost: Cost,
+}
+
+/// A launch as a CPU function sees it: each output slice can be taken once, inputs freely.
+pub struct CpuCall<'a> {
+    outputs: Vec<Option<(*mut u8, usize, DType)>>,
+    inputs: Vec<(*const u8, usize, DType)>,
+    sizes: &'a [i32],
+    scalars: &'a [f32],
+    lifetime: std::marker::PhantomData<&'a mut [u8]>,
+}
+
+impl<'a> CpuCall<'a> {
+    /// # Safety
+    /// Every argument's address must be valid for its length while the value lives, aligned for its
+    /// type, and no output may overlap another argument (which [`Kernel::check`] established).
+    pub(super) unsafe fn new(call: &'a Call) -> Self {
+        let address = |arg: &Arg| match arg.len {
+            0 => std::ptr::NonNull::<u64>::dangling().as_ptr() as usize,
+            _ => arg.block.address + arg.offset,
+        };
+        CpuCall {
+            outputs: call
+                .outputs
+                .iter()
+                .map(|a| Some((address(a) as *mut u8, a.len, a.dtype)))
+                .collect(),
+            inputs: call
+                .inputs
+                .iter()
+                .map(|a| (address(a) as *const u8, a.len, a.dtype))
+                .collect(),
+            sizes: &call.sizes,
+            scalars: &call.scalars,
+            lifetime: std::marker::PhantomData,
+        }
+    }
+
+    /// Takes output `i`; a second take of the same output, or a wrong type, is a defect and panics.
+    pub fn out<T: Element>(&mut self, i: usize) -> &'a mut [T] {
+        let (address, len, dtype) = self.outputs[i].take().expect("an output is taken once");
+        assert_eq!(dtype, T::DTYPE, "output {i} has another element type");
+        // SAFETY: `new` promised a valid, aligned, unaliased range; `take` makes it unique.
+        unsafe { std::slice::from_raw_parts_mut(address.cast::<T>(), len) }
+    }
+
+    /// Input `i`, empty when the argument is absent.
+    pub fn input<T: Element>(&self, i: usize) -> &'a [T] {
+        let (address, len, dtype) = self.inputs[i];
+        assert_eq!(dtype, T::DTYPE, "input {i} has another element type");
+        // SAFETY: `new` promised a valid, aligned range that no output overlaps.
+        unsafe { std::slice::from_raw_parts(address.cast::<T>(), len) }
+    }
+
+    pub fn size(&self, i: usize) -> usize {
+        self.sizes[i] as usize
+    }
+
+    /// All sizes, destructured by the caller.
+    pub fn sizes<const N: usize>(&self) -> [usize; N] {
+        std::array::from_fn(|i| self.size(i))
+    }
+
+    pub fn scalar(&self, i: usize) -> f32 {
+        self.scalars[i]
+    }
+
+    /// A 64-bit value passed as two sizes, low word first.
+    pub fn wide(&self, i: usize) -> u64 {
+        self.sizes[i] as u32 as u64 | (self.sizes[i + 1] as u32 as u64) << 32
+    }
+}

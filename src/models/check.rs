@@ -1,0 +1,60 @@
+//! Range checks of configuration values, before any allocation.
+
+use crate::error::{Error, Result};
+use serde::de::DeserializeOwned;
+
+/// Parses a config and applies its own check; every error names the file and the key.
+pub fn parse<C: DeserializeOwned>(at: &str, text: &str, check: impl Fn(&C) -> Result<(), String>) -> Result<C> {
+    let config: C = serde_json::from_str(text).map_err(|e| Error::data(at, e.to_string()))?;
+    check(&config).map_err(|what| Error::data(at, what))?;
+    Ok(config)
+}
+
+/// `low <= value <= high`.
+pub fn range(key: &str, value: usize, low: usize, high: usize) -> Result<(), String> {
+    match (low..=high).contains(&value) {
+        true => Ok(()),
+        false => Err(format!("{key} is {value}; it must lie between {low} and {high}")),
+    }
+}
+
+/// A probability below one; NaN fails.
+pub fn probability(key: &str, value: f32) -> Result<(), String> {
+    match value >= 0.0 && value < 1.0 {
+        true => Ok(()),
+        false => Err(format!("{key} is {value}; it must be at least 0 and below 1")),
+    }
+}
+
+/// Stochastic depth is not part of either released family's training.
+pub fn no_layerdrop(key: &str, value: f32) -> Result<(), String> {
+    match value == 0.0 {
+        true => Ok(()),
+        false => Err(format!("{key} is {value}; only 0 is supported")),
+    }
+}
+
+/// Heads of equal size, at most 128 each.
+pub fn heads(key: &str, d_model: usize, heads: usize) -> Result<(), String> {
+    range(key, heads, 1, 1024)?;
+    if !d_model.is_multiple_of(heads) {
+        return Err(format!("d_model {d_model} is not divisible by {key} {heads}"));
+    }
+    range(&format!("the head size (d_model / {key})"), d_model / heads, 1, 128)
+}
+
+/// A special token inside the vocabulary.
+pub fn token(key: &str, id: i64, vocab: usize) -> Result<(), String> {
+    match id >= 0 && (id as usize) < vocab {
+        true => Ok(()),
+        false => Err(format!("{key} is {id}, outside the vocabulary of {vocab}")),
+    }
+}
+
+/// Untied embeddings are not among the released checkpoints.
+pub fn tied(value: bool) -> Result<(), String> {
+    match value {
+        true => Ok(()),
+        false => Err("tie_word_embeddings is false; only tied embeddings are supported".into()),
+    }
+}

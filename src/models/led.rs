@@ -1,0 +1,481 @@
+//! LED, the Longformer-Encoder-Decoder: post-norm, sliding-window encoder with global tokens.
+//!
+//! Beltagy et al. 2020, arXiv 2004.05150; HF `LEDForConditionalGeneration`.
+
+use super::batch::DeviceSource;
+use super::{Limits, Model, check};
+use crate::error::Result;
+use crate::nn::{
+    Attention, Bias, Builder, FeedForward, FeedForwardConfig, Init, LayerCache, LayerNorm, Linear, StepAt, dropped,
+};
+use crate::ops::activation::Activation;
+use crate::ops::attention::dense_attention::{Dense, dense_attention};
+use crate::ops::embedding::{Lookup, embedding};
+use crate::ops::global_attention::{Projections, global_attention};
+use crate::ops::rows;
+use crate::ops::attention::window_attention::{Window, window_attention};
+use crate::tape::Tape;
+use crate::tensor::Tensor;
+use crate::trace::phase;
+use serde::{Deserialize, Serialize};
+
+/// The keys of HF's `LEDConfig` that the model reads, with its defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    pub vocab_size: usize,
+    pub max_encoder_position_embeddings: usize,
+    pub max_decoder_position_embeddings: usize,
+    pub encoder_layers: usize,
+    pub encoder_ffn_dim: usize,
+    pub encoder_attention_heads: usize,
+    pub decoder_layers: usize,
+    pub decoder_ffn_dim: usize,
+    pub decoder_attention_heads: usize,
+    pub encoder_layerdrop: f32,
+    pub decoder_layerdrop: f32,
+    pub activation_function: Activation,
+    pub d_model: usize,
+    pub dropout: f32,
+    pub attention_dropout: f32,
+    pub activation_dropout: f32,
+    pub init_std: f32,
+    pub decoder_start_token_id: i64,
+    pub pad_token_id: i64,
+    pub bos_token_id: i64,
+    pub eos_token_id: i64,
+    pub attention_window: AttentionWindow,
+    pub tie_word_embeddings: bool,
+}
+
+/// One window for all encoder layers, or one each: tokens seen in all, half on each side.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum AttentionWindow {
+    Same(usize),
+    PerLayer(Vec<usize>),
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            vocab_size: 50265,
+            max_encoder_position_embeddings: 16384,
+            max_decoder_position_embeddings: 1024,
+            encoder_layers: 12,
+            encoder_ffn_dim: 4096,
+            encoder_attention_heads: 16,
+            decoder_layers: 12,
+            decoder_ffn_dim: 4096,
+            decoder_attention_heads: 16,
+            encoder_layerdrop: 0.0,
+            decoder_layerdrop: 0.0,
+            activation_function: Activation::Gelu,
+            d_model: 1024,
+            dropout: 0.1,
+            attention_dropout: 0.0,
+            activation_dropout: 0.0,
+            init_std: 0.02,
+            decoder_start_token_id: 2,
+            pad_token_id: 1,
+            bos_token_id: 0,
+            eos_token_id: 2,
+            attention_window: AttentionWindow::Same(512),
+            tie_word_embeddings: true,
+        }
+    }
+}
+
+impl Config {
+    /// Ranges that keep every size addressable and every op defined.
+    pub fn check(&self) -> Result<(), String> {
+        check::range("vocab_size", self.vocab_size, 1, 1 << 24)?;
+        check::range("d_model", self.d_model, 1, 1 << 16)?;
+        for (key, value) in [
+            ("encoder_layers", self.encoder_layers),
+            ("decoder_layers", self.decoder_layers),
+        ] {
+            check::range(key, value, 1, 1000)?;
+        }
+        for (key, value) in [
+            ("encoder_ffn_dim", self.encoder_ffn_dim),
+            ("decoder_ffn_dim", self.decoder_ffn_dim),
+            ("max_encoder_position_embeddings", self.max_encoder_position_embeddings),
+            ("max_decoder_position_embeddings", self.max_decoder_position_embeddings),
+        ] {
+            check::range(key, value, 1, 1 << 20)?;
+        }
+        check::heads("encoder_attention_heads", self.d_model, self.encoder_attention_heads)?;
+        check::heads("decoder_attention_heads", self.d_model, self.decoder_attention_heads)?;
+        for (key, p) in [
+            ("dropout", self.dropout),
+            ("attention_dropout", self.attention_dropout),
+            ("activation_dropout", self.activation_dropout),
+        ] {
+            check::probability(key, p)?;
+        }
+        check::no_layerdrop("encoder_layerdrop", self.encoder_layerdrop)?;
+        check::no_layerdrop("decoder_layerdrop", self.decoder_layerdrop)?;
+        for (key, id) in [
+            ("pad_token_id", self.pad_token_id),
+            ("bos_token_id", self.bos_token_id),
+            ("eos_token_id", self.eos_token_id),
+            ("decoder_start_token_id", self.decoder_start_token_id),
+        ] {
+            check::token(key, id, self.vocab_size)?;
+        }
+        if let AttentionWindow::PerLayer(windows) = &self.attention_window
+            && windows.len() != self.encoder_layers
+        {
+            return Err(format!(
+                "attention_window lists {} windows for {} encoder layers",
+                windows.len(),
+                self.encoder_layers
+            ));
+        }
+        for layer in 0..self.encoder_layers {
+            let window = self.window(layer);
+            check::range("attention_window", window, 2, 1 << 20)?;
+            if !window.is_multiple_of(2) {
+                return Err(format!("attention_window is {window}; it must be even"));
+            }
+        }
+        check::tied(self.tie_word_embeddings)
+    }
+
+    /// Tokens that layer `layer` sees around each token, both sides together.
+    fn window(&self, layer: usize) -> usize {
+        match &self.attention_window {
+            AttentionWindow::Same(window) => *window,
+            AttentionWindow::PerLayer(windows) => windows[layer],
+        }
+    }
+
+    fn feed_forward(&self, ffn_dim: usize) -> FeedForwardConfig {
+        FeedForwardConfig {
+            d_model: self.d_model,
+            ffn_dim,
+            activation: self.activation_function,
+            activation_dropout: self.activation_dropout,
+        }
+    }
+}
+
+/// `led.encoder.layers.i.self_attn`: local and global projections.
+struct EncoderAttention {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    query_global: Linear,
+    key_global: Linear,
+    value_global: Linear,
+    output: Linear,
+    heads: usize,
+    /// W, one-sided.
+    window: usize,
+    dropout: f32,
+}
+
+impl EncoderAttention {
+    fn new(builder: &mut Builder, prefix: &str, config: &Config, layer: usize) -> Result<Self> {
+        let c = config.d_model;
+        let mut projection = |name: &str| {
+            Linear::new(builder, &format!("{prefix}.longformer_self_attn.{name}"), [c, c], Bias::With)
+        };
+        Ok(EncoderAttention {
+            query: projection("query")?,
+            key: projection("key")?,
+            value: projection("value")?,
+            query_global: projection("query_global")?,
+            key_global: projection("key_global")?,
+            value_global: projection("value_global")?,
+            output: Linear::new(builder, &format!("{prefix}.output"), [c, c], Bias::With)?,
+            heads: config.encoder_attention_heads,
+            window: config.window(layer) / 2,
+            dropout: config.attention_dropout,
+        })
+    }
+
+    fn forward(&self, tape: &Tape, x: &Tensor, source: &DeviceSource) -> Result<Tensor> {
+        let q = self.query.forward(tape, x)?;
+        let k = self.key.forward(tape, x)?;
+        let v = self.value.forward(tape, x)?;
+        let pattern = Window {
+            heads: self.heads,
+            window: self.window,
+            key_state: &source.key_state,
+            global_index: &source.global_index,
+            dropout: tape.dropout(self.dropout),
+        };
+        let mut o = window_attention(tape, &q, &k, &v, pattern)?;
+        drop((q, k, v));
+        if !source.global_index.is_empty() {
+            let global = self.global_rows(tape, x, source)?;
+            o = rows::scatter_add(tape, o, &global, &source.global_rows)?;
+        }
+        self.output.forward(tape, &o)
+    }
+
+    /// Attention outputs `[B * G, C]` of the global tokens, over all tokens.
+    fn global_rows(&self, tape: &Tape, x: &Tensor, source: &DeviceSource) -> Result<Tensor> {
+        let [b, s, c] = x.shape().dims3("led")?;
+        let g = source.global_index.shape().last();
+        let rows = rows::gather(tape, x, &source.global_rows)?;
+        let q = self.query_global.forward(tape, &rows)?.reshape([b, g, c])?;
+        let dropout = tape.dropout(self.dropout);
+        // The short way costs G/D of projecting every token; it has no place for dropout on scores.
+        let o = if 2 * g <= c / self.heads && dropout.is_off() {
+            let projections = Projections {
+                key: self.key_global.weight.clone(),
+                value: self.value_global.weight.clone(),
+                value_bias: bias(&self.value_global)?,
+            };
+            global_attention(tape, &q, x, &projections, &source.key_state, self.heads)?
+        } else {
+            let k = self.key_global.forward(tape, x)?;
+            let v = self.value_global.forward(tape, x)?;
+            let pattern = Dense {
+                heads: self.heads,
+                key_len: s,
+                causal: None,
+                key_state: Some(&source.key_state),
+                dropout,
+            };
+            dense_attention(tape, &q, &k, &v, pattern)?
+        };
+        o.reshape([b * g, c])
+    }
+}
+
+fn bias(linear: &Linear) -> Result<Tensor> {
+    let missing = || crate::error::Error::internal("a LED projection has no bias");
+    linear.bias.clone().ok_or_else(missing)
+}
+
+/// `led.encoder.layers.i`.
+struct EncoderLayer {
+    self_attn: EncoderAttention,
+    self_attn_layer_norm: LayerNorm,
+    ffn: FeedForward,
+    final_layer_norm: LayerNorm,
+}
+
+impl EncoderLayer {
+    fn new(builder: &mut Builder, config: &Config, layer: usize) -> Result<Self> {
+        let (name, c) = (format!("led.encoder.layers.{layer}"), config.d_model);
+        Ok(EncoderLayer {
+            self_attn: EncoderAttention::new(builder, &format!("{name}.self_attn"), config, layer)?,
+            self_attn_layer_norm: LayerNorm::new(builder, &format!("{name}.self_attn_layer_norm"), c)?,
+            ffn: FeedForward::new(builder, &name, config.feed_forward(config.encoder_ffn_dim))?,
+            final_layer_norm: LayerNorm::new(builder, &format!("{name}.final_layer_norm"), c)?,
+        })
+    }
+
+    fn forward(&self, tape: &Tape, x: &Tensor, source: &DeviceSource, p: f32) -> Result<Tensor> {
+        let a = {
+            let _phase = phase("encoder.attention");
+            self.self_attn.forward(tape, x, source)?
+        };
+        let _phase = phase("encoder.ffn");
+        let (_, x) = self.self_attn_layer_norm.residual(tape, x, &a, p)?;
+        drop(a);
+        let f = self.ffn.forward(tape, &x)?;
+        let (_, x) = self.final_layer_norm.residual(tape, &x, &f, p)?;
+        Ok(x)
+    }
+}
+
+/// `led.decoder.layers.i`.
+struct DecoderLayer {
+    self_attn: Attention,
+    self_attn_layer_norm: LayerNorm,
+    encoder_attn: Attention,
+    encoder_attn_layer_norm: LayerNorm,
+    ffn: FeedForward,
+    final_layer_norm: LayerNorm,
+}
+
+impl DecoderLayer {
+    fn new(builder: &mut Builder, config: &Config, layer: usize) -> Result<Self> {
+        let (name, c) = (format!("led.decoder.layers.{layer}"), config.d_model);
+        let (heads, p) = (config.decoder_attention_heads, config.attention_dropout);
+        let part = |part: &str| format!("{name}.{part}");
+        Ok(DecoderLayer {
+            self_attn: Attention::new(builder, &part("self_attn"), c, heads, Bias::With, p)?,
+            self_attn_layer_norm: LayerNorm::new(builder, &part("self_attn_layer_norm"), c)?,
+            encoder_attn: Attention::new(builder, &part("encoder_attn"), c, heads, Bias::With, p)?,
+            encoder_attn_layer_norm: LayerNorm::new(builder, &part("encoder_attn_layer_norm"), c)?,
+            ffn: FeedForward::new(builder, &name, config.feed_forward(config.decoder_ffn_dim))?,
+            final_layer_norm: LayerNorm::new(builder, &part("final_layer_norm"), c)?,
+        })
+    }
+
+    /// One layer, given how its two attentions are computed.
+    fn forward(
+        &self,
+        tape: &Tape,
+        x: &Tensor,
+        p: f32,
+        self_attn: impl Fn(&Attention, &Tensor) -> Result<Tensor>,
+        cross_attn: impl Fn(&Attention, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let x = {
+            let _phase = phase("decoder.attention");
+            let a = self_attn(&self.self_attn, x)?;
+            self.self_attn_layer_norm.residual(tape, x, &a, p)?.1
+        };
+        let x = {
+            let _phase = phase("decoder.cross");
+            let a = cross_attn(&self.encoder_attn, &x)?;
+            self.encoder_attn_layer_norm.residual(tape, &x, &a, p)?.1
+        };
+        let _phase = phase("decoder.ffn");
+        let f = self.ffn.forward(tape, &x)?;
+        Ok(self.final_layer_norm.residual(tape, &x, &f, p)?.1)
+    }
+}
+
+/// The whole model; the head is the shared embedding.
+pub struct Led {
+    config: Config,
+    final_logits_bias: Tensor,
+    shared: Tensor,
+    encoder_positions: Tensor,
+    encoder_layernorm_embedding: LayerNorm,
+    encoder_layers: Vec<EncoderLayer>,
+    decoder_positions: Tensor,
+    decoder_layernorm_embedding: LayerNorm,
+    decoder_layers: Vec<DecoderLayer>,
+}
+
+impl Led {
+    pub fn new(builder: &mut Builder, config: &Config) -> Result<Self> {
+        let (c, v) = (config.d_model, config.vocab_size);
+        let aliases = ["led.encoder.embed_tokens.weight", "led.decoder.embed_tokens.weight", "lm_head.weight"];
+        let pad = config.pad_token_id as usize;
+        let mut positions = |side: &str, rows: usize| {
+            builder.parameter(&format!("led.{side}.embed_positions.weight"), [rows, c], Init::Normal)
+        };
+        let encoder_positions = positions("encoder", config.max_encoder_position_embeddings)?;
+        let decoder_positions = positions("decoder", config.max_decoder_position_embeddings)?;
+        Ok(Led {
+            config: config.clone(),
+            final_logits_bias: builder.buffer("final_logits_bias", [1, v])?.reshape([v])?,
+            shared: builder.tied("led.shared.weight", &aliases, [v, c], Init::Embedding { pad })?,
+            encoder_positions,
+            encoder_layernorm_embedding: LayerNorm::new(builder, "led.encoder.layernorm_embedding", c)?,
+            encoder_layers: (0..config.encoder_layers)
+                .map(|layer| EncoderLayer::new(builder, config, layer))
+                .collect::<Result<_>>()?,
+            decoder_positions,
+            decoder_layernorm_embedding: LayerNorm::new(builder, "led.decoder.layernorm_embedding", c)?,
+            decoder_layers: (0..config.decoder_layers)
+                .map(|layer| DecoderLayer::new(builder, config, layer))
+                .collect::<Result<_>>()?,
+        })
+    }
+
+    /// LN(tokens + positions), dropped out.
+    fn embed(
+        &self,
+        tape: &Tape,
+        ids: &Tensor,
+        positions: &Tensor,
+        past: usize,
+        norm: &LayerNorm,
+    ) -> Result<Tensor> {
+        let lookup = Lookup {
+            table: &self.shared,
+            positions,
+            scale: 1.0,
+            pad: self.config.pad_token_id as usize,
+            past,
+            placed: ids.shape().last(),
+        };
+        let x = norm.forward(tape, &embedding(tape, ids, lookup)?)?;
+        dropped(tape, &x, self.config.dropout)
+    }
+}
+
+impl Model for Led {
+    fn limits(&self) -> Limits {
+        Limits {
+            vocab: self.config.vocab_size,
+            max_source: self.config.max_encoder_position_embeddings,
+            max_target: self.config.max_decoder_position_embeddings,
+            source_multiple: 1,
+            has_global_attention: true,
+            pad: self.config.pad_token_id as i32,
+            bos: self.config.bos_token_id as i32,
+            eos: self.config.eos_token_id as i32,
+            decoder_start: self.config.decoder_start_token_id as i32,
+        }
+    }
+
+    fn encode(&self, tape: &Tape, source: &DeviceSource) -> Result<Tensor> {
+        let mut x = {
+            let _phase = phase("encoder.embedding");
+            let norm = &self.encoder_layernorm_embedding;
+            self.embed(tape, &source.ids, &self.encoder_positions, 0, norm)?
+        };
+        for layer in &self.encoder_layers {
+            x = layer.forward(tape, &x, source, self.config.dropout)?;
+        }
+        Ok(x)
+    }
+
+    fn decode(&self, tape: &Tape, ids: &Tensor, memory: &Tensor, key_state: &Tensor) -> Result<Tensor> {
+        let mut x = {
+            let _phase = phase("decoder.embedding");
+            let norm = &self.decoder_layernorm_embedding;
+            self.embed(tape, ids, &self.decoder_positions, 0, norm)?
+        };
+        for layer in &self.decoder_layers {
+            x = layer.forward(
+                tape,
+                &x,
+                self.config.dropout,
+                |attn, x| attn.causal(tape, x),
+                |attn, x| attn.cross(tape, x, memory, key_state),
+            )?;
+        }
+        Ok(x)
+    }
+
+    fn decode_step(&self, ids: &Tensor, caches: &[LayerCache], key_state: &Tensor, at: &StepAt) -> Result<Tensor> {
+        let tape = Tape::off();
+        let norm = &self.decoder_layernorm_embedding;
+        let mut x = self.embed(&tape, ids, &self.decoder_positions, at.position, norm)?;
+        for (layer, cache) in self.decoder_layers.iter().zip(caches) {
+            x = layer.forward(
+                &tape,
+                &x,
+                0.0,
+                |attn, x| attn.causal_step(&tape, x, cache, at),
+                |attn, x| attn.cross_step(&tape, x, cache, key_state),
+            )?;
+        }
+        Ok(x)
+    }
+
+    fn fill_caches(&self, memory: &Tensor, caches: &[LayerCache]) -> Result<()> {
+        let _phase = phase("decoder.cross");
+        let tape = Tape::off();
+        for (layer, cache) in self.decoder_layers.iter().zip(caches) {
+            layer.encoder_attn.fill_cross(&tape, memory, cache)?;
+        }
+        Ok(())
+    }
+
+    fn decoder_layers(&self) -> usize {
+        self.decoder_layers.len()
+    }
+
+    fn d_model(&self) -> usize {
+        self.config.d_model
+    }
+
+    fn head(&self) -> (&Tensor, &Tensor) {
+        (&self.shared, &self.final_logits_bias)
+    }
+}

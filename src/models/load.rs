@@ -1,0 +1,121 @@
+//! A model from a HF directory, or freshly initialised from a configuration.
+
+use super::{Config, Model, Options};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::nn::{Init, Parameters};
+use crate::weights::{self, Wanted};
+use std::path::Path;
+
+/// A model with its parameters and the configuration text it was made from.
+pub struct Loaded {
+    pub config: Config,
+    /// `config.json` as read, kept so that saving changes nothing we do not know.
+    pub config_text: String,
+    pub model: Box<dyn Model>,
+    pub parameters: Parameters,
+}
+
+impl Loaded {
+    /// The same architecture with weights of zeros on another device.
+    pub fn twin(&self, device: &Device, options: Options) -> Result<Loaded> {
+        let (model, parameters) = Parameters::build(device, |b| self.config.build(b, options))?;
+        Ok(Loaded {
+            config: self.config.clone(),
+            config_text: self.config_text.clone(),
+            model,
+            parameters,
+        })
+    }
+
+    /// Saves in HF layout: `config.json` and `model.safetensors`, tied weights once.
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        let entries = &self.parameters.entries;
+        let values = entries
+            .iter()
+            .map(|entry| self.parameters.read(&self.parameters.slab, entry))
+            .collect::<Result<Vec<_>>>()?;
+        let tensors: Vec<weights::Named> = entries
+            .iter()
+            .zip(&values)
+            .map(|(entry, values)| weights::Named {
+                name: &entry.name,
+                shape: entry.shape.dims(),
+                values,
+            })
+            .collect();
+        weights::save(dir, &tensors)?;
+        crate::weights::write_text(&dir.join("config.json"), &self.config_text)
+    }
+}
+
+/// Reads `dir/config.json` and `dir/model.safetensors` (or its shards).
+pub fn load(dir: &Path, device: &Device, options: Options) -> Result<Loaded> {
+    let loaded = empty(&dir.join("config.json"), device, options)?;
+    let wanted: Vec<Wanted> = loaded
+        .parameters
+        .entries
+        .iter()
+        .map(|entry| Wanted {
+            name: entry.name.clone(),
+            shape: entry.shape.dims().to_vec(),
+            aliases: entry.aliases.clone(),
+            optional: !entry.trainable,
+        })
+        .collect();
+    let values = weights::load(dir, &wanted)?;
+    for (entry, values) in loaded.parameters.entries.iter().zip(values) {
+        if let Some(values) = values {
+            loaded.parameters.part(&loaded.parameters.slab, entry)?.write(&values)?;
+        }
+    }
+    Ok(loaded)
+}
+
+/// A fresh model for the configuration file `config`, its weights drawn from `seed` as HF does.
+pub fn random(config: &Path, device: &Device, options: Options, seed: u64) -> Result<Loaded> {
+    let loaded = empty(config, device, options)?;
+    let std = loaded.config.init_std();
+    let mut rng = rand_mt::Mt64::new(seed);
+    for entry in &loaded.parameters.entries {
+        let mut values = match entry.init {
+            Init::Zeros => continue,
+            Init::Ones => vec![1.0; entry.shape.len()],
+            Init::Normal | Init::Embedding { .. } => normal(&mut rng, entry.shape.len(), std),
+        };
+        if let Init::Embedding { pad } = entry.init {
+            let c = entry.shape.last();
+            values[pad * c..(pad + 1) * c].fill(0.0);
+        }
+        loaded.parameters.part(&loaded.parameters.slab, entry)?.write(&values)?;
+    }
+    Ok(loaded)
+}
+
+fn empty(config: &Path, device: &Device, options: Options) -> Result<Loaded> {
+    let config_text = std::fs::read_to_string(config).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::missing(config, "no such file; a model directory holds config.json and model.safetensors")
+        }
+        _ => Error::read(config, &e),
+    })?;
+    let parsed = Config::parse(&config.display().to_string(), &config_text)?;
+    let (model, parameters) = Parameters::build(device, |b| parsed.build(b, options))?;
+    Ok(Loaded {
+        config: parsed,
+        config_text,
+        model,
+        parameters,
+    })
+}
+
+/// `n` normal values by Box and Muller.
+fn normal(rng: &mut rand_mt::Mt64, n: usize, std: f32) -> Vec<f32> {
+    let mut uniform = || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+    (0..n)
+        .map(|_| {
+            let radius = (-2.0 * (1.0 - uniform()).ln()).sqrt();
+            (radius * (std::f64::consts::TAU * uniform()).cos()) as f32 * std
+        })
+        .collect()
+}

@@ -1,0 +1,117 @@
+//! AdamW over all parameters in one launch, with clipping by the global norm.
+//!
+//! m = b1 m + (1-b1) g; v = b2 v + (1-b2) g²; p -= lr (m/c1 / (sqrt(v/c2) + eps) + wd p).
+//! Shapes: p, m, v, g `[n]` slabs; segments `[3 * parts]` i32 of (first, length, decays); norm `[1]`.
+//! Loshchilov and Hutter 2019, arXiv 1711.05101, as torch.optim.AdamW. No gradient.
+
+use super::{Gradient, OpSpec};
+use crate::device::cpu::optimizer;
+use crate::device::{CpuCall, Kernel};
+use crate::error::Result;
+use crate::tensor::{Launch, Tensor};
+use rayon::prelude::*;
+
+pub static OP: OpSpec = OpSpec {
+    name: "adamw",
+    gradient: Gradient::None("it updates parameters in place"),
+    kernels: &[&UPDATE],
+};
+
+static UPDATE: Kernel = Kernel {
+    name: "adamw_update",
+    outputs: &["p", "m", "v"],
+    inputs: &["g", "segments", "norm"],
+    sizes: &["n", "parts"],
+    scalars: &["lr", "beta1", "beta2", "eps", "weight_decay", "correction1", "correction2", "max_norm"],
+    cpu: update_cpu,
+};
+
+/// One step's constants.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamW {
+    pub learning_rate: f32,
+    pub beta1: f32,
+    pub beta2: f32,
+    pub eps: f32,
+    pub weight_decay: f32,
+    /// Gradients are scaled down to this norm; 0 leaves them as they are.
+    pub max_grad_norm: f32,
+    /// Steps taken, this one included: bias correction starts at 1.
+    pub step: u64,
+}
+
+/// The slabs one update touches.
+pub struct State<'a> {
+    pub p: &'a Tensor,
+    pub m: &'a Tensor,
+    pub v: &'a Tensor,
+    pub g: &'a Tensor,
+    pub segments: &'a Tensor,
+    pub norm: &'a Tensor,
+}
+
+/// Updates p, m and v in place.
+pub fn adamw(state: State, rule: AdamW) -> Result<()> {
+    let correction = |beta: f32| (1.0 - (beta as f64).powf(rule.step as f64)) as f32;
+    let n = state.p.len();
+    Launch::of(&UPDATE)
+        .output(state.p)
+        .output(state.m)
+        .output(state.v)
+        .input(state.g)
+        .input(state.segments)
+        .input(state.norm)
+        .size(n)
+        .size(state.segments.len() / 3)
+        .scalar(rule.learning_rate)
+        .scalar(rule.beta1)
+        .scalar(rule.beta2)
+        .scalar(rule.eps)
+        .scalar(rule.weight_decay)
+        .scalar(correction(rule.beta1))
+        .scalar(correction(rule.beta2))
+        .scalar(rule.max_grad_norm)
+        .flops(14 * n as u64)
+        .run(state.p.device())
+}
+
+/// Elements one task updates.
+const CHUNK: usize = 1 << 14;
+
+fn update_cpu(call: &mut CpuCall) {
+    let (p, m, v) = (call.out::<f32>(0), call.out::<f32>(1), call.out::<f32>(2));
+    let (g, segments, norm) = (call.input::<f32>(0), call.input::<i32>(1), call.input::<f32>(2));
+    let max_norm = call.scalar(7);
+    // torch.nn.utils.clip_grad_norm_ adds 1e-6 to the norm.
+    let gradient_scale = match max_norm > 0.0 {
+        true => (max_norm / (norm[0] + 1e-6)).min(1.0),
+        false => 1.0,
+    };
+    let rule = optimizer::AdamW {
+        learning_rate: call.scalar(0),
+        beta1: call.scalar(1),
+        beta2: call.scalar(2),
+        epsilon: call.scalar(3),
+        weight_decay: call.scalar(4),
+        correction1: call.scalar(5),
+        correction2: call.scalar(6),
+        gradient_scale,
+    };
+    let still = optimizer::AdamW {
+        weight_decay: 0.0,
+        ..rule
+    };
+    for segment in segments.chunks(3) {
+        let (from, len) = (segment[0] as usize, segment[1] as usize);
+        let rule = if segment[2] == 1 { rule } else { still };
+        let part = from..from + len;
+        (
+            p[part.clone()].par_chunks_mut(CHUNK),
+            m[part.clone()].par_chunks_mut(CHUNK),
+            v[part.clone()].par_chunks_mut(CHUNK),
+            g[part].par_chunks(CHUNK),
+        )
+            .into_par_iter()
+            .for_each(|(p, m, v, g)| optimizer::adamw_update(p, m, v, g, rule));
+    }
+}

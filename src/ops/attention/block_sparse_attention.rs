@@ -1,0 +1,140 @@
+//! Block-sparse attention from a block table (BigBird).
+//!
+//! Query block b of head h sees the key blocks that the table lists, each `count` times in the same
+//! softmax: a block drawn twice weighs twice. Masked queries give zeros. Shapes: q k v o `[B, S, C]`
+//! with S a multiple of K, key_state `[B, S]` i32 (0 masked); row_ptr `[H * (n + 1)]`, col and count
+//! `[pairs of blocks]` i32, n = S/K; the inverse table leads from key blocks to query blocks.
+//! HF `BigBirdPegasusBlockSparseAttention`, which has no attention dropout.
+
+use super::{Attention, dimensions, gradients, scale};
+use crate::device::cpu::attention::{self as cpu, Pattern, Sizes};
+use crate::device::{CpuCall, Kernel};
+use crate::error::{Error, Result};
+use crate::ops::{Gradient, OpSpec};
+use crate::tape::Tape;
+use crate::tensor::Tensor;
+
+pub static OP: OpSpec = OpSpec {
+    name: "block_sparse_attention",
+    gradient: Gradient::Recorded,
+    kernels: &[&FORWARD, &BACKWARD],
+};
+
+static FORWARD: Kernel = Kernel {
+    name: "block_sparse_attention_fwd",
+    outputs: &["o", "lse"],
+    inputs: &["q", "k", "v", "key_state", "row_ptr", "col", "count"],
+    sizes: &["B", "H", "D", "S", "K"],
+    scalars: &["scale"],
+    cpu: |call: &mut CpuCall| {
+        let (o, lse) = (call.out(0), call.out(1));
+        cpu::attention_forward(o, lse, &operands(call, 0));
+    },
+};
+
+static BACKWARD: Kernel = Kernel {
+    name: "block_sparse_attention_bwd",
+    outputs: &["dq", "dk", "dv"],
+    inputs: &[
+        "do", "q", "k", "v", "o", "lse", "key_state", "row_ptr", "col", "count", "inverse_row_ptr", "inverse_col",
+        "inverse_count",
+    ],
+    sizes: &["B", "H", "D", "S", "K", "add_q", "add_k", "add_v"],
+    scalars: &["scale"],
+    cpu: |call: &mut CpuCall| {
+        let gradients = gradients(call, 5);
+        let (d_o, o, lse) = (call.input(0), call.input(4), call.input(5));
+        cpu::attention_backward(gradients, d_o, o, lse, &operands(call, 1));
+    },
+};
+
+/// The operands that start at input `q`; the pattern follows k and v, in the backward o and lse too.
+fn operands<'a>(call: &CpuCall<'a>, q: usize) -> cpu::Attention<'a> {
+    let [b, h, d, s, block] = call.sizes();
+    let (t, s_capacity) = (s, s);
+    let extra = if q == 0 { 3 } else { 6 };
+    cpu::Attention {
+        q: call.input(q),
+        k: call.input(q + 1),
+        v: call.input(q + 2),
+        sizes: Sizes {
+            b,
+            t,
+            s,
+            h,
+            d,
+            s_capacity,
+        },
+        scale: call.scalar(0),
+        pattern: Pattern::BlockSparse {
+            block,
+            key_state: call.input(extra),
+            row_ptr: call.input(extra + 1),
+            col: call.input(extra + 2),
+            count: call.input(extra + 3),
+        },
+        dropout: None,
+    }
+}
+
+/// A block table and its inverse on a device.
+#[derive(Clone)]
+pub struct Blocks {
+    /// `[H * (n + 1)]`.
+    pub row_ptr: Tensor,
+    pub col: Tensor,
+    pub count: Tensor,
+    pub inverse_row_ptr: Tensor,
+    pub inverse_col: Tensor,
+    pub inverse_count: Tensor,
+}
+
+/// Who sees whom.
+#[derive(Clone, Copy)]
+pub struct BlockSparse<'a> {
+    pub heads: usize,
+    /// K.
+    pub block_size: usize,
+    pub blocks: &'a Blocks,
+    /// `[B, S]` i32.
+    pub key_state: &'a Tensor,
+}
+
+/// o `[B, S, C]`, zeros in masked rows.
+pub fn block_sparse_attention(
+    tape: &Tape,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    pattern: BlockSparse,
+) -> Result<Tensor> {
+    let BlockSparse {
+        heads,
+        block_size,
+        blocks,
+        key_state,
+    } = pattern;
+    q.same_shape("block_sparse_attention", k)?;
+    let [b, h, d, s, _] = dimensions("block_sparse_attention", [q, k, v], heads)?;
+    let n = s / block_size;
+    if !s.is_multiple_of(block_size) || blocks.row_ptr.len() != h * (n + 1) || key_state.len() != b * s {
+        let want = format!("S a multiple of {block_size} and a table for it");
+        return Err(Error::shape("block_sparse_attention", want, q.shape()));
+    }
+    let forward_inputs: Vec<Option<Tensor>> = [key_state, &blocks.row_ptr, &blocks.col, &blocks.count]
+        .map(|t| Some(t.clone()))
+        .into();
+    let inverse = [&blocks.inverse_row_ptr, &blocks.inverse_col, &blocks.inverse_count].map(|t| Some(t.clone()));
+    let attention = Attention {
+        forward: &FORWARD,
+        backward: &BACKWARD,
+        heads,
+        backward_inputs: forward_inputs.iter().cloned().chain(inverse).collect(),
+        forward_inputs,
+        sizes: vec![b, h, d, s, block_size],
+        randomness: None,
+        scalars: vec![scale(d)],
+        pairs: (b * blocks.col.len() * block_size * block_size) as u64,
+    };
+    attention.run(tape, q, k, v)
+}

@@ -1,0 +1,113 @@
+//! Dense attention: causal, cross, and with masked keys.
+//!
+//! Shapes: q `[B, T, C]`, k v `[B, rows, C]` of which the first `key_len` = S count, key_state
+//! `[B, rows]` i32 (0 masked). HF `LEDDecoderAttention`, `BigBirdPegasusSelfAttention`.
+
+use super::{Attention, dimensions, gradients, scale};
+use crate::device::cpu::attention::{self as cpu, Pattern, Sizes};
+use crate::device::cpu::philox::Mask;
+use crate::device::{CpuCall, Kernel};
+use crate::error::{Error, Result};
+use crate::ops::{Gradient, OpSpec};
+use crate::tape::{Dropout, Tape};
+use crate::tensor::Tensor;
+
+pub static OP: OpSpec = OpSpec {
+    name: "dense_attention",
+    gradient: Gradient::Recorded,
+    kernels: &[&FORWARD, &BACKWARD],
+};
+
+static FORWARD: Kernel = Kernel {
+    name: "dense_attention_fwd",
+    outputs: &["o", "lse"],
+    inputs: &["q", "k", "v", "key_state"],
+    sizes: &["B", "H", "D", "T", "S", "rows", "causal", "offset", "seed_lo", "seed_hi", "stream_lo", "stream_hi"],
+    scalars: &["scale", "p"],
+    cpu: |call: &mut CpuCall| {
+        let (o, lse) = (call.out(0), call.out(1));
+        cpu::attention_forward(o, lse, &operands(call, 0));
+    },
+};
+
+static BACKWARD: Kernel = Kernel {
+    name: "dense_attention_bwd",
+    outputs: &["dq", "dk", "dv"],
+    inputs: &["do", "q", "k", "v", "o", "lse", "key_state"],
+    sizes: &[
+        "B", "H", "D", "T", "S", "rows", "causal", "offset", "seed_lo", "seed_hi", "stream_lo", "stream_hi", "add_q",
+        "add_k", "add_v",
+    ],
+    scalars: &["scale", "p"],
+    cpu: |call: &mut CpuCall| {
+        let gradients = gradients(call, 12);
+        let (d_o, o, lse) = (call.input(0), call.input(4), call.input(5));
+        cpu::attention_backward(gradients, d_o, o, lse, &operands(call, 1));
+    },
+};
+
+/// The operands that start at input `q`; the pattern follows k and v, in the backward o and lse too.
+fn operands<'a>(call: &CpuCall<'a>, q: usize) -> cpu::Attention<'a> {
+    let [b, h, d, t, s, s_capacity, causal, offset] = call.sizes();
+    let extra = if q == 0 { 3 } else { 6 };
+    cpu::Attention {
+        q: call.input(q),
+        k: call.input(q + 1),
+        v: call.input(q + 2),
+        sizes: Sizes {
+            b,
+            t,
+            s,
+            h,
+            d,
+            s_capacity,
+        },
+        scale: call.scalar(0),
+        pattern: Pattern::Dense {
+            causal: (causal == 1).then_some(offset),
+            key_state: Some(call.input(extra)).filter(|state: &&[i32]| !state.is_empty()),
+        },
+        dropout: Some(Mask::new(call.wide(8), call.wide(10), call.scalar(1))).filter(|mask| !mask.is_off()),
+    }
+}
+
+/// Who sees whom.
+#[derive(Clone, Copy)]
+pub struct Dense<'a> {
+    pub heads: usize,
+    /// Keys that count, of the rows that k and v have.
+    pub key_len: usize,
+    /// Query i sees keys up to i + offset only.
+    pub causal: Option<usize>,
+    /// `[B, rows]` i32, 0 for masked.
+    pub key_state: Option<&'a Tensor>,
+    /// On the probabilities.
+    pub dropout: Dropout,
+}
+
+/// o `[B, T, C]`.
+pub fn dense_attention(tape: &Tape, q: &Tensor, k: &Tensor, v: &Tensor, pattern: Dense) -> Result<Tensor> {
+    let Dense { heads, key_len, .. } = pattern;
+    let [b, h, d, t, rows] = dimensions("dense_attention", [q, k, v], heads)?;
+    if key_len > rows || pattern.key_state.is_some_and(|m| m.len() != b * rows) {
+        return Err(Error::shape("dense_attention", format!("at least {key_len} keys and a mask [B, rows]"), k.shape()));
+    }
+    let seen: usize = match pattern.causal {
+        None => t * key_len,
+        Some(offset) => (0..t).map(|i| key_len.min(i + offset + 1)).sum(),
+    };
+    let causal = [pattern.causal.is_some() as usize, pattern.causal.unwrap_or(0)];
+    let inputs = vec![pattern.key_state.cloned()];
+    let attention = Attention {
+        forward: &FORWARD,
+        backward: &BACKWARD,
+        heads,
+        forward_inputs: inputs.clone(),
+        backward_inputs: inputs,
+        sizes: vec![b, h, d, t, key_len, rows, causal[0], causal[1]],
+        randomness: Some((pattern.dropout.seed, pattern.dropout.stream)),
+        scalars: vec![scale(d), pattern.dropout.p],
+        pairs: (b * h * seen) as u64,
+    };
+    attention.run(tape, q, k, v)
+}

@@ -1,0 +1,134 @@
+//! Sliding-window attention with global columns (Longformer).
+//!
+//! A local query p sees, in one softmax, every global token of its sample and every local token j
+//! with |p - j| <= W, all through the same projections; a global token in the window counts once.
+//! Masked and global query rows give zeros: global rows have an attention of their own. Shapes:
+//! q k v o `[B, S, C]`, key_state `[B, S]` i32 (0 masked, 1 local, 2 global), global_index `[B, G]`
+//! i32 ascending, -1 for none. HF `LEDEncoderSelfAttention`.
+
+use super::{Attention, dimensions, gradients, scale};
+use crate::device::cpu::attention::{self as cpu, Pattern, Sizes};
+use crate::device::cpu::philox::Mask;
+use crate::device::{CpuCall, Kernel};
+use crate::error::{Error, Result};
+use crate::ops::{Gradient, OpSpec};
+use crate::tape::{Dropout, Tape};
+use crate::tensor::Tensor;
+
+pub static OP: OpSpec = OpSpec {
+    name: "window_attention",
+    gradient: Gradient::Recorded,
+    kernels: &[&FORWARD, &BACKWARD],
+};
+
+static FORWARD: Kernel = Kernel {
+    name: "window_attention_fwd",
+    outputs: &["o", "lse"],
+    inputs: &["q", "k", "v", "key_state", "global_index"],
+    sizes: &["B", "H", "D", "S", "W", "G", "seed_lo", "seed_hi", "stream_lo", "stream_hi"],
+    scalars: &["scale", "p"],
+    cpu: |call: &mut CpuCall| {
+        let (o, lse) = (call.out(0), call.out(1));
+        cpu::attention_forward(o, lse, &operands(call, 0));
+    },
+};
+
+static BACKWARD: Kernel = Kernel {
+    name: "window_attention_bwd",
+    outputs: &["dq", "dk", "dv"],
+    inputs: &["do", "q", "k", "v", "o", "lse", "key_state", "global_index"],
+    sizes: &[
+        "B", "H", "D", "S", "W", "G", "seed_lo", "seed_hi", "stream_lo", "stream_hi", "add_q", "add_k", "add_v",
+    ],
+    scalars: &["scale", "p"],
+    cpu: |call: &mut CpuCall| {
+        let gradients = gradients(call, 10);
+        let (d_o, o, lse) = (call.input(0), call.input(4), call.input(5));
+        cpu::attention_backward(gradients, d_o, o, lse, &operands(call, 1));
+    },
+};
+
+/// The operands that start at input `q`; the pattern follows k and v, in the backward o and lse too.
+fn operands<'a>(call: &CpuCall<'a>, q: usize) -> cpu::Attention<'a> {
+    let [b, h, d, s, window] = call.sizes();
+    let (t, s_capacity) = (s, s);
+    let extra = if q == 0 { 3 } else { 6 };
+    cpu::Attention {
+        q: call.input(q),
+        k: call.input(q + 1),
+        v: call.input(q + 2),
+        sizes: Sizes {
+            b,
+            t,
+            s,
+            h,
+            d,
+            s_capacity,
+        },
+        scale: call.scalar(0),
+        pattern: Pattern::Window {
+            window,
+            key_state: call.input(extra),
+            global_index: call.input(extra + 1),
+        },
+        dropout: Some(Mask::new(call.wide(6), call.wide(8), call.scalar(1))).filter(|mask| !mask.is_off()),
+    }
+}
+
+/// Who sees whom.
+#[derive(Clone, Copy)]
+pub struct Window<'a> {
+    pub heads: usize,
+    /// W, one-sided.
+    pub window: usize,
+    /// `[B, S]` i32.
+    pub key_state: &'a Tensor,
+    /// `[B, G]` i32.
+    pub global_index: &'a Tensor,
+    /// On the probabilities.
+    pub dropout: Dropout,
+}
+
+/// o `[B, S, C]`, zeros in masked and global rows.
+pub fn window_attention(tape: &Tape, q: &Tensor, k: &Tensor, v: &Tensor, pattern: Window) -> Result<Tensor> {
+    let Window { heads, window, .. } = pattern;
+    q.same_shape("window_attention", k)?;
+    let [b, h, d, s, _] = dimensions("window_attention", [q, k, v], heads)?;
+    let g = pattern.global_index.shape().last();
+    if pattern.key_state.len() != b * s || pattern.global_index.len() != b * g {
+        let want = format!("key_state [{b}, {s}] and global_index [{b}, G]");
+        return Err(Error::shape("window_attention", want, pattern.key_state.shape()));
+    }
+    let inputs = vec![Some(pattern.key_state.clone()), Some(pattern.global_index.clone())];
+    let attention = Attention {
+        forward: &FORWARD,
+        backward: &BACKWARD,
+        heads,
+        forward_inputs: inputs.clone(),
+        backward_inputs: inputs,
+        sizes: vec![b, h, d, s, window, g],
+        randomness: Some((pattern.dropout.seed, pattern.dropout.stream)),
+        scalars: vec![scale(d), pattern.dropout.p],
+        pairs: (b * h) as u64 * (band(s, window) + (g * s) as u64),
+    };
+    attention.run(tape, q, k, v)
+}
+
+/// Pairs with |i - j| <= w among s tokens.
+fn band(s: usize, w: usize) -> u64 {
+    let w = w.min(s.saturating_sub(1)) as u64;
+    (2 * w + 1) * s as u64 - w * (w + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::band;
+
+    #[test]
+    fn the_band_is_counted_like_a_loop() {
+        for (s, w) in [(1, 4), (5, 0), (5, 2), (7, 20), (1024, 512)] {
+            let pairs = (0..s).flat_map(|i: usize| (0..s).map(move |j| i.abs_diff(j)));
+            assert_eq!(band(s, w), pairs.filter(|&d| d <= w).count() as u64, "S {s}, W {w}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Cross-entropy of a language-model head over slices of rows, with label smoothing.
+//!
+//! logits = h Eᵀ + bias; loss = sum over rows of (1-e) (lse - logit[label]) + e (lse - mean logit),
+//! divided by `normaliser`. Shapes: h `[M, C]` (labelled rows only), E `[V, C]`, bias `[V]`, labels
+//! `[M]` i32, loss `[1]`. Saved: h, lse `[M]`, and the logits when they are a single slice; otherwise
+//! the backward computes each slice again, so no more than a slice is ever held. The bias is a
+//! buffer and gets no gradient (HF `final_logits_bias`).
+
+use super::{Gradient, OpSpec};
+use crate::device::cpu::{softmax, vector};
+use crate::device::{CpuCall, Kernel};
+use crate::error::{Error, Result};
+use crate::tape::Tape;
+use crate::tensor::matmul::{Form, MATMUL, Product, matmul, matmul_bias};
+use crate::tensor::{Launch, Tensor};
+use rayon::prelude::*;
+
+pub static OP: OpSpec = OpSpec {
+    name: "cross_entropy",
+    gradient: Gradient::Recorded,
+    kernels: &[&MATMUL, &ROWS, &SUM, &BACKWARD],
+};
+
+/// Rows of logits held at a time.
+pub const SLICE: usize = 256;
+
+static ROWS: Kernel = Kernel {
+    name: "cross_entropy_rows",
+    outputs: &["row_loss", "lse"],
+    inputs: &["logits", "labels"],
+    sizes: &["M", "V"],
+    scalars: &["smoothing"],
+    cpu: |call: &mut CpuCall| {
+        let (v, smoothing) = (call.size(1), call.scalar(0));
+        let (row_loss, lse) = (call.out::<f32>(0), call.out::<f32>(1));
+        let (logits, labels) = (call.input::<f32>(0), call.input::<i32>(1));
+        (row_loss, lse, logits.par_chunks(v), labels)
+            .into_par_iter()
+            .for_each(|(loss, lse, row, &label)| {
+                *lse = softmax::log_sum_exp(row);
+                *loss = (1.0 - smoothing) * (*lse - row[label as usize]);
+                if smoothing > 0.0 {
+                    *loss += smoothing * (*lse - vector::sum(row) / v as f32);
+                }
+            });
+    },
+};
+
+static SUM: Kernel = Kernel {
+    name: "cross_entropy_sum",
+    outputs: &["loss"],
+    inputs: &["row_loss"],
+    sizes: &["M"],
+    scalars: &["normaliser"],
+    cpu: |call: &mut CpuCall| {
+        let total: f64 = call.input::<f32>(0).iter().map(|&l| l as f64).sum();
+        call.out::<f32>(0)[0] = (total / call.scalar(0) as f64) as f32;
+    },
+};
+
+static BACKWARD: Kernel = Kernel {
+    name: "cross_entropy_bwd",
+    // In place: logits become their own gradient.
+    outputs: &["logits"],
+    inputs: &["dloss", "lse", "labels"],
+    sizes: &["M", "V"],
+    scalars: &["normaliser", "smoothing"],
+    cpu: |call: &mut CpuCall| {
+        let (v, smoothing) = (call.size(1), call.scalar(1));
+        let (logits, dloss) = (call.out::<f32>(0), call.input::<f32>(0)[0]);
+        let (lse, labels) = (call.input::<f32>(1), call.input::<i32>(2));
+        let scale = dloss / call.scalar(0);
+        (logits.par_chunks_mut(v), lse, labels)
+            .into_par_iter()
+            .for_each(|(row, &lse, &label)| {
+                softmax::softmax_row_in_place(row, lse, scale, -scale * smoothing / v as f32);
+                row[label as usize] -= scale * (1.0 - smoothing);
+            });
+    },
+};
+
+/// A language-model head and what its loss is measured against.
+pub struct Head<'a> {
+    /// `[V, C]`, usually the token embedding.
+    pub table: &'a Tensor,
+    /// `[V]`.
+    pub bias: &'a Tensor,
+    /// `[M]` i32, each below V.
+    pub labels: &'a Tensor,
+    /// Divides the summed loss: the target tokens of the whole (accumulated) batch.
+    pub normaliser: f32,
+    pub smoothing: f32,
+}
+
+/// loss `[1]` of the rows h `[M, C]`.
+pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
+    let [m, c] = h.shape().dims2("cross_entropy")?;
+    let [v, table_c] = head.table.shape().dims2("cross_entropy")?;
+    if m == 0 || table_c != c || head.labels.len() != m || head.bias.len() != v {
+        let want = format!("[M > 0, {table_c}] with {} labels", head.labels.len());
+        return Err(Error::shape("cross_entropy", want, h.shape()));
+    }
+    let parts = Parts {
+        h: h.clone(),
+        table: head.table.clone(),
+        bias: head.bias.clone(),
+        labels: head.labels.clone(),
+        lse: h.like([m])?,
+        v,
+        c,
+    };
+    let row_loss = h.like([m])?;
+    let mut held = None;
+    for from in (0..m).step_by(SLICE) {
+        let rows = SLICE.min(m - from);
+        drop(held.take());
+        let logits = parts.logits(from, rows)?;
+        Launch::of(&ROWS)
+            .output(&row_loss.slice(from, [rows])?)
+            .output(&parts.lse.slice(from, [rows])?)
+            .input(&logits)
+            .input(&parts.labels.slice(from, [rows])?)
+            .size(rows)
+            .size(v)
+            .scalar(head.smoothing)
+            .flops(4 * logits.len() as u64)
+            .exponentials(logits.len() as u64)
+            .run(h.device())?;
+        held = Some(logits);
+    }
+    let held = held.filter(|_| m <= SLICE);
+    let loss = h.like([1])?;
+    let (normaliser, smoothing) = (head.normaliser, head.smoothing);
+    Launch::of(&SUM)
+        .output(&loss)
+        .input(&row_loss)
+        .size(m)
+        .scalar(normaliser)
+        .flops(m as u64)
+        .run(h.device())?;
+    Ok(tape.record(&[h, head.table], loss, move |dloss, gradients| {
+        let dh = gradients.slot(&parts.h)?;
+        let dtable = gradients.slot(&parts.table)?;
+        let mut held = held;
+        for from in (0..m).step_by(SLICE) {
+            let rows = SLICE.min(m - from);
+            let logits = match held.take() {
+                Some(logits) => logits,
+                None => parts.logits(from, rows)?,
+            };
+            Launch::of(&BACKWARD)
+                .output(&logits)
+                .input(&dloss)
+                .input(&parts.lse.slice(from, [rows])?)
+                .input(&parts.labels.slice(from, [rows])?)
+                .size(rows)
+                .size(v)
+                .scalar(normaliser)
+                .scalar(smoothing)
+                .flops(4 * logits.len() as u64)
+                .exponentials(logits.len() as u64)
+                .run(dloss.device())?;
+            if let Some(dh) = &dh {
+                let product = Product {
+                    a: &logits,
+                    b: &parts.table,
+                    form: Form::Plain,
+                    m: rows,
+                    n: c,
+                    k: v,
+                };
+                matmul(&dh.tensor.slice(from * c, [rows, c])?, product, dh.accumulate)?;
+            }
+            if let Some(dtable) = &dtable {
+                let product = Product {
+                    a: &logits,
+                    b: &parts.h.slice(from * c, [rows, c])?,
+                    form: Form::LeftTransposed,
+                    m: v,
+                    n: c,
+                    k: rows,
+                };
+                matmul(&dtable.tensor, product, dtable.accumulate || from > 0)?;
+            }
+        }
+        Ok(())
+    }))
+}
+
+struct Parts {
+    h: Tensor,
+    table: Tensor,
+    bias: Tensor,
+    labels: Tensor,
+    lse: Tensor,
+    v: usize,
+    c: usize,
+}
+
+impl Parts {
+    /// Rows `from..from + rows` of the logits.
+    fn logits(&self, from: usize, rows: usize) -> Result<Tensor> {
+        let logits = self.h.like([rows, self.v])?;
+        let product = Product {
+            a: &self.h.slice(from * self.c, [rows, self.c])?,
+            b: &self.table,
+            form: Form::RightTransposed,
+            m: rows,
+            n: self.v,
+            k: self.c,
+        };
+        matmul_bias(&logits, product, Some(&self.bias))?;
+        Ok(logits)
+    }
+}

@@ -1,0 +1,166 @@
+//! Token plus position embedding: y[b, t] = scale * table[ids[b, t]] + positions[past + t].
+//!
+//! Shapes: ids `[B, T]` i32, table `[V, C]`, positions `[P, C]`, y `[B, T, C]`. Saved: ids. The pad
+//! row's lookups give it no gradient (torch.nn.Embedding `padding_idx`). Tokens from `placed` on
+//! get no position: HF BigBird pads to whole blocks after adding positions.
+
+use super::{Gradient, OpSpec};
+use crate::device::cpu::vector;
+use crate::device::{CpuCall, Kernel};
+use crate::error::{Error, Result};
+use crate::tape::Tape;
+use crate::tensor::{Launch, Tensor};
+use rayon::prelude::*;
+
+pub static OP: OpSpec = OpSpec {
+    name: "embedding",
+    gradient: Gradient::Recorded,
+    kernels: &[&FORWARD, &BACKWARD_TABLE, &BACKWARD_POSITIONS],
+};
+
+static FORWARD: Kernel = Kernel {
+    name: "embedding_fwd",
+    outputs: &["y"],
+    inputs: &["ids", "table", "positions"],
+    sizes: &["B", "T", "C", "past", "placed"],
+    scalars: &["scale"],
+    cpu: |call: &mut CpuCall| {
+        let [_, t, c, past, placed] = call.sizes();
+        let scale = call.scalar(0);
+        let (y, ids) = (call.out::<f32>(0), call.input::<i32>(0));
+        let (table, positions) = (call.input::<f32>(1), call.input::<f32>(2));
+        y.par_chunks_mut(c).enumerate().for_each(|(i, y)| {
+            let token = ids[i] as usize * c;
+            match i % t < placed {
+                true => y.copy_from_slice(&positions[(past + i % t) * c..][..c]),
+                false => y.fill(0.0),
+            }
+            vector::axpy(y, scale, &table[token..token + c]);
+        });
+    },
+};
+
+static BACKWARD_TABLE: Kernel = Kernel {
+    name: "embedding_bwd_table",
+    outputs: &["dtable"],
+    inputs: &["dy", "ids"],
+    sizes: &["N", "C", "V", "pad", "accumulate"],
+    scalars: &["scale"],
+    cpu: |call: &mut CpuCall| {
+        let [_, c, _, pad, accumulate] = call.sizes();
+        let scale = call.scalar(0);
+        let (dtable, dy, ids) = (call.out::<f32>(0), call.input::<f32>(0), call.input::<i32>(1));
+        if accumulate == 0 {
+            dtable.par_chunks_mut(1 << 15).for_each(|rows| rows.fill(0.0));
+        }
+        // One thread in token order: few rows, and a fixed order of additions.
+        for (dy, &id) in dy.chunks(c).zip(ids) {
+            if id as usize != pad {
+                vector::axpy(&mut dtable[id as usize * c..][..c], scale, dy);
+            }
+        }
+    },
+};
+
+static BACKWARD_POSITIONS: Kernel = Kernel {
+    name: "embedding_bwd_positions",
+    outputs: &["dpositions"],
+    inputs: &["dy"],
+    sizes: &["B", "T", "C", "past", "placed", "P", "accumulate"],
+    scalars: &[],
+    cpu: |call: &mut CpuCall| {
+        let [b, t, c, past, placed, _, accumulate] = call.sizes();
+        let (dpositions, dy) = (call.out::<f32>(0), call.input::<f32>(0));
+        if accumulate == 0 {
+            dpositions.fill(0.0);
+        }
+        dpositions[past * c..(past + placed.min(t)) * c]
+            .par_chunks_mut(c)
+            .enumerate()
+            .for_each(|(i, row)| {
+                (0..b).for_each(|b| vector::add_assign(row, &dy[(b * t + i) * c..][..c]));
+            });
+    },
+};
+
+/// What an embedding looks up.
+pub struct Lookup<'a> {
+    /// `[V, C]`.
+    pub table: &'a Tensor,
+    /// `[P, C]`.
+    pub positions: &'a Tensor,
+    /// Multiplies the table row, not the position.
+    pub scale: f32,
+    /// The token whose row gets no gradient from lookups.
+    pub pad: usize,
+    /// Position of the first token.
+    pub past: usize,
+    /// Tokens of each row that get a position.
+    pub placed: usize,
+}
+
+/// y `[B, T, C]` from ids `[B, T]`; the caller has checked that ids are below V.
+pub fn embedding(tape: &Tape, ids: &Tensor, lookup: Lookup) -> Result<Tensor> {
+    let [b, t] = ids.shape().dims2("embedding")?;
+    let [v, c] = lookup.table.shape().dims2("embedding")?;
+    let [p, _] = lookup.positions.shape().dims2("embedding")?;
+    let Lookup {
+        scale,
+        pad,
+        past,
+        placed,
+        ..
+    } = lookup;
+    if past + placed.min(t) > p {
+        return Err(Error::usage(format!(
+            "position {} is beyond the model's table of {p}: shorten the input",
+            past + placed.min(t) - 1
+        )));
+    }
+    let y = lookup.table.like([b, t, c])?;
+    Launch::of(&FORWARD)
+        .output(&y)
+        .input(ids)
+        .input(lookup.table)
+        .input(lookup.positions)
+        .size(b)
+        .size(t)
+        .size(c)
+        .size(past)
+        .size(placed)
+        .scalar(scale)
+        .flops(2 * y.len() as u64)
+        .run(ids.device())?;
+    let (ids, table, positions) = (ids.clone(), lookup.table.clone(), lookup.positions.clone());
+    Ok(tape.record(&[lookup.table, lookup.positions], y, move |dy, gradients| {
+        if let Some(dtable) = gradients.slot(&table)? {
+            Launch::of(&BACKWARD_TABLE)
+                .output(&dtable.tensor)
+                .input(&dy)
+                .input(&ids)
+                .size(b * t)
+                .size(c)
+                .size(v)
+                .size(pad)
+                .size(dtable.flag())
+                .scalar(scale)
+                .flops(2 * dy.len() as u64)
+                .run(dy.device())?;
+        }
+        if let Some(dpositions) = gradients.slot(&positions)? {
+            Launch::of(&BACKWARD_POSITIONS)
+                .output(&dpositions.tensor)
+                .input(&dy)
+                .size(b)
+                .size(t)
+                .size(c)
+                .size(past)
+                .size(placed)
+                .size(p)
+                .size(dpositions.flag())
+                .flops(dy.len() as u64)
+                .run(dy.device())?;
+        }
+        Ok(())
+    }))
+}

@@ -1,0 +1,257 @@
+//! Layer normalisation, with residual add and dropout fused in front.
+//!
+//! s = x + dropout(a); y = (s - mean(s)) / sqrt(var(s) + eps) * w + b, over the last dimension.
+//! Shapes: x, a, s, y `[.., C]`; w, b `[C]`. Saved for backward: s, mean `[N]`, rstd `[N]`.
+//! Ba et al. 2016, arXiv 1607.06450; variance in two passes.
+
+use super::{Gradient, OpSpec};
+use crate::device::cpu::norm::{self, RowStatistics};
+use crate::device::cpu::{philox, vector};
+use crate::device::{CpuCall, Kernel};
+use crate::error::{Error, Result};
+use crate::shape::DType;
+use crate::tape::{Dropout, Gradients, Slot, Tape};
+use crate::tensor::{Launch, Tensor};
+use rayon::prelude::*;
+
+pub static OP: OpSpec = OpSpec {
+    name: "layer_norm",
+    gradient: Gradient::Recorded,
+    kernels: &[&FORWARD, &BACKWARD],
+};
+
+static FORWARD: Kernel = Kernel {
+    name: "layer_norm_fwd",
+    outputs: &["s", "y", "mean", "rstd"],
+    inputs: &["x", "a", "w", "b"],
+    sizes: &["N", "C", "seed_lo", "seed_hi", "stream_lo", "stream_hi"],
+    scalars: &["eps", "p"],
+    cpu: forward_cpu,
+};
+
+static BACKWARD: Kernel = Kernel {
+    name: "layer_norm_bwd",
+    outputs: &["ds", "da", "dw", "db"],
+    inputs: &["dy", "ds_residual", "s", "mean", "rstd", "w"],
+    sizes: &[
+        "N", "C", "accumulate_w", "accumulate_b", "seed_lo", "seed_hi", "stream_lo", "stream_hi",
+    ],
+    scalars: &["p"],
+    cpu: backward_cpu,
+};
+
+/// Weight and bias `[C]`, and the variance floor.
+#[derive(Clone)]
+pub struct Affine {
+    pub w: Tensor,
+    pub b: Tensor,
+    pub eps: f32,
+}
+
+/// y = LN(x).
+pub fn layer_norm(tape: &Tape, x: &Tensor, affine: &Affine) -> Result<Tensor> {
+    let out = forward(x, None, Dropout::OFF, affine)?;
+    let (y, saved, input, params) = (out.y.clone(), out, x.clone(), affine.clone());
+    Ok(tape.record(&[x, &affine.w, &affine.b], y, move |dy, gradients| {
+        let (ds, _) = backward(&dy, None, &saved, &params, Dropout::OFF, gradients)?;
+        gradients.add(&input, ds)
+    }))
+}
+
+/// s = x + dropout(a) and y = LN(s); pre-norm models go on with both, post-norm ones with y.
+pub fn residual_layer_norm(
+    tape: &Tape,
+    x: &Tensor,
+    a: &Tensor,
+    dropout: Dropout,
+    affine: &Affine,
+) -> Result<(Tensor, Tensor)> {
+    x.same_shape("layer_norm", a)?;
+    let out = forward(x, Some(a), dropout, affine)?;
+    let pair = (out.s.clone(), out.y.clone());
+    let (saved, params, residual, branch) = (out, affine.clone(), x.clone(), a.clone());
+    let inputs = [x, a, &affine.w, &affine.b];
+    Ok(tape.record_pair(&inputs, pair, move |ds_residual, dy, gradients| {
+        let dy = dy.ok_or_else(|| Error::internal("layer_norm: y was never used"))?;
+        let (ds, da) = backward(&dy, ds_residual.as_ref(), &saved, &params, dropout, gradients)?;
+        drop((dy, ds_residual, saved));
+        gradients.add(&branch, da.unwrap_or_else(|| ds.clone()))?;
+        gradients.add(&residual, ds)
+    }))
+}
+
+struct Saved {
+    s: Tensor,
+    y: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+}
+
+fn forward(x: &Tensor, a: Option<&Tensor>, dropout: Dropout, affine: &Affine) -> Result<Saved> {
+    let (n, c) = (x.shape().rows(), x.shape().last());
+    if affine.w.len() != c || affine.b.len() != c {
+        return Err(Error::shape("layer_norm", format!("weight and bias [{c}]"), affine.w.shape()));
+    }
+    let saved = Saved {
+        s: match a {
+            Some(_) => x.like(x.shape())?,
+            None => x.clone().with_node(None),
+        },
+        y: x.like(x.shape())?,
+        mean: x.like([n])?,
+        rstd: x.like([n])?,
+    };
+    Launch::of(&FORWARD)
+        .output_or_absent(a.map(|_| &saved.s), DType::F32)
+        .output(&saved.y)
+        .output(&saved.mean)
+        .output(&saved.rstd)
+        .input(x)
+        .input_or_absent(a, DType::F32)
+        .input(&affine.w)
+        .input(&affine.b)
+        .size(n)
+        .size(c)
+        .wide(dropout.seed)
+        .wide(dropout.stream)
+        .scalar(affine.eps)
+        .scalar(dropout.p)
+        .flops(8 * x.len() as u64)
+        .run(x.device())?;
+    Ok(saved)
+}
+
+/// d(s), and d(a) where dropout makes it differ; adds to the gradients of w and b.
+fn backward(
+    dy: &Tensor,
+    ds_residual: Option<&Tensor>,
+    saved: &Saved,
+    affine: &Affine,
+    dropout: Dropout,
+    gradients: &mut Gradients,
+) -> Result<(Tensor, Option<Tensor>)> {
+    let ds = dy.like(dy.shape())?;
+    let da = match dropout.is_off() {
+        true => None,
+        false => Some(dy.like(dy.shape())?),
+    };
+    let (dw, db) = (gradients.slot(&affine.w)?, gradients.slot(&affine.b)?);
+    let flag = |slot: &Option<Slot>| slot.as_ref().map_or(0, Slot::flag);
+    Launch::of(&BACKWARD)
+        .output(&ds)
+        .output_or_absent(da.as_ref(), DType::F32)
+        .output_or_absent(dw.as_ref().map(|s| &s.tensor), DType::F32)
+        .output_or_absent(db.as_ref().map(|s| &s.tensor), DType::F32)
+        .input(dy)
+        .input_or_absent(ds_residual, DType::F32)
+        .input(&saved.s)
+        .input(&saved.mean)
+        .input(&saved.rstd)
+        .input(&affine.w)
+        .size(dy.shape().rows())
+        .size(dy.shape().last())
+        .size(flag(&dw))
+        .size(flag(&db))
+        .wide(dropout.seed)
+        .wide(dropout.stream)
+        .scalar(dropout.p)
+        .flops(12 * dy.len() as u64)
+        .run(dy.device())?;
+    Ok((ds, da))
+}
+
+/// Rows one task handles; fixed, so that reductions do not depend on the number of threads.
+const ROWS: usize = 32;
+
+fn forward_cpu(call: &mut CpuCall) {
+    let [n, c] = call.sizes();
+    let (s, y) = (call.out::<f32>(0), call.out::<f32>(1));
+    let (mean, rstd) = (call.out::<f32>(2), call.out::<f32>(3));
+    let (x, a) = (call.input::<f32>(0), call.input::<f32>(1));
+    let (w, b) = (call.input::<f32>(2), call.input::<f32>(3));
+    let eps = call.scalar(0);
+    let mask = philox::Mask::new(call.wide(2), call.wide(4), call.scalar(1));
+    debug_assert_eq!(x.len(), n * c);
+    // An absent `s` still needs one chunk per task to zip with.
+    let s_chunk = if s.is_empty() { 0 } else { ROWS * c };
+    let s_rows = chunks_or_empty(s, s_chunk, n.div_ceil(ROWS));
+    (s_rows, y.par_chunks_mut(ROWS * c), mean.par_chunks_mut(ROWS), rstd.par_chunks_mut(ROWS))
+        .into_par_iter()
+        .enumerate()
+        .for_each(|(task, (s, y, mean, rstd))| {
+            let first = task * ROWS;
+            for row in 0..mean.len() {
+                let at = (first + row) * c;
+                let x_row = &x[at..at + c];
+                let y_row = &mut y[row * c..(row + 1) * c];
+                let statistics = if a.is_empty() {
+                    norm::layer_norm_row(y_row, x_row, w, b, eps)
+                } else {
+                    let s_row = &mut s[row * c..(row + 1) * c];
+                    s_row.copy_from_slice(&a[at..at + c]);
+                    mask.apply(s_row, at as u64);
+                    vector::add_assign(s_row, x_row);
+                    norm::layer_norm_row(y_row, s_row, w, b, eps)
+                };
+                mean[row] = statistics.mean;
+                rstd[row] = statistics.rstd;
+            }
+        });
+}
+
+fn backward_cpu(call: &mut CpuCall) {
+    let [n, c, accumulate_w, accumulate_b] = call.sizes();
+    let (ds, da) = (call.out::<f32>(0), call.out::<f32>(1));
+    let (dw, db) = (call.out::<f32>(2), call.out::<f32>(3));
+    let (dy, ds_residual) = (call.input::<f32>(0), call.input::<f32>(1));
+    let s = call.input::<f32>(2);
+    let (mean, rstd) = (call.input::<f32>(3), call.input::<f32>(4));
+    let w = call.input::<f32>(5);
+    let mask = philox::Mask::new(call.wide(4), call.wide(6), call.scalar(0));
+    let tasks = n.div_ceil(ROWS);
+    let mut partials = vec![0.0f32; tasks * 2 * c];
+    let da_chunk = if da.is_empty() { 0 } else { ROWS * c };
+    let da_rows = chunks_or_empty(da, da_chunk, tasks);
+    (ds.par_chunks_mut(ROWS * c), da_rows, partials.par_chunks_mut(2 * c))
+        .into_par_iter()
+        .enumerate()
+        .for_each(|(task, (ds, da, partial))| {
+            let (dw, db) = partial.split_at_mut(c);
+            for (row, ds_row) in ds.chunks_mut(c).enumerate() {
+                let i = task * ROWS + row;
+                let at = i * c;
+                match ds_residual.is_empty() {
+                    true => ds_row.fill(0.0),
+                    false => ds_row.copy_from_slice(&ds_residual[at..at + c]),
+                }
+                let statistics = RowStatistics {
+                    mean: mean[i],
+                    rstd: rstd[i],
+                };
+                norm::layer_norm_row_backward(ds_row, dw, db, &dy[at..at + c], &s[at..at + c], w, statistics);
+                if !da.is_empty() {
+                    let da_row = &mut da[row * c..(row + 1) * c];
+                    da_row.copy_from_slice(ds_row);
+                    mask.apply(da_row, at as u64);
+                }
+            }
+        });
+    for (out, accumulate, half) in [(dw, accumulate_w, 0), (db, accumulate_b, 1)] {
+        if accumulate == 0 {
+            out.fill(0.0);
+        }
+        if !out.is_empty() {
+            for partial in partials.chunks(2 * c) {
+                vector::add_assign(out, &partial[half * c..(half + 1) * c]);
+            }
+        }
+    }
+}
+
+/// Chunks of `values`, or `count` empty ones for an absent argument.
+fn chunks_or_empty(values: &mut [f32], chunk: usize, count: usize) -> Vec<&mut [f32]> {
+    match chunk {
+        0 => (0..count).map(|_| Default::default()).collect(),
+        _ => values.chunks_mut(chunk).collect(),
+    }
+}

@@ -1,0 +1,53 @@
+//! Differentiable operations: each checks shapes, launches a kernel and records its gradient.
+//!
+//! Shape legend: `B` batch, `T` query length, `S` key length, `C` channels (d_model), `H` heads,
+//! `D` head size, `F` ffn size, `V` vocabulary, `W` one-sided window, `G` global tokens, `K` block
+//! size, `R` random blocks, `N` rows, `M` labelled rows. Tensors are row-major contiguous; heads
+//! lie side by side in the last dimension, so `[B, T, C]` is `[B, T, H, D]`.
+
+pub mod activation;
+pub mod adamw;
+pub mod argmax;
+pub mod attention;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod embedding;
+pub mod global_attention;
+pub mod gradient_norm;
+pub mod layer_norm;
+pub mod linear;
+pub mod rows;
+
+use crate::device::Kernel;
+
+/// Whether an op passes gradients on, and if not, why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gradient {
+    Recorded,
+    None(&'static str),
+}
+
+/// One op, as tests, benchmarks and the profiler see it.
+pub struct OpSpec {
+    pub name: &'static str,
+    pub gradient: Gradient,
+    pub kernels: &'static [&'static Kernel],
+}
+
+/// Every op.
+pub static ALL: &[&OpSpec] = &[
+    &activation::OP,
+    &adamw::OP,
+    &argmax::OP,
+    &attention::block_sparse_attention::OP,
+    &cross_entropy::OP,
+    &attention::dense_attention::OP,
+    &dropout::OP,
+    &embedding::OP,
+    &global_attention::OP,
+    &gradient_norm::OP,
+    &layer_norm::OP,
+    &linear::OP,
+    &rows::OP,
+    &attention::window_attention::OP,
+];

@@ -1,0 +1,140 @@
+//! Moving rows: gather y[i] = x[index[i]], and scatter the other way round.
+//!
+//! Shapes: x `[N, C]`, index `[M]` i32 with distinct entries, -1 for none, y `[M, C]`. Saved: index.
+
+use super::{Gradient, OpSpec};
+use crate::device::cpu::vector;
+use crate::device::{CpuCall, Kernel};
+use crate::error::{Error, Result};
+use crate::shape::DType;
+use crate::tape::Tape;
+use crate::tensor::{Launch, Tensor};
+use rayon::prelude::*;
+
+pub static OP: OpSpec = OpSpec {
+    name: "rows",
+    gradient: Gradient::Recorded,
+    kernels: &[&GATHER, &SCATTER, &STORE],
+};
+
+const STORE_REASON: &str = "it overwrites a cache";
+
+static GATHER: Kernel = Kernel {
+    name: "rows_gather",
+    outputs: &["y"],
+    inputs: &["x", "index"],
+    sizes: &["M", "N", "C"],
+    scalars: &[],
+    cpu: |call: &mut CpuCall| {
+        let c = call.size(2);
+        let (y, x, index) = (call.out::<f32>(0), call.input::<f32>(0), call.input::<i32>(1));
+        y.par_chunks_mut(c).zip(index).for_each(|(y, &i)| match i {
+            ..0 => y.fill(0.0),
+            _ => y.copy_from_slice(&x[i as usize * c..][..c]),
+        });
+    },
+};
+
+static SCATTER: Kernel = Kernel {
+    name: "rows_scatter",
+    outputs: &["x"],
+    inputs: &["y", "index"],
+    sizes: &["M", "N", "C", "accumulate"],
+    scalars: &[],
+    cpu: |call: &mut CpuCall| {
+        let [_, _, c, accumulate] = call.sizes();
+        let (x, y, index) = (call.out::<f32>(0), call.input::<f32>(0), call.input::<i32>(1));
+        if accumulate == 0 {
+            x.par_chunks_mut(1 << 15).for_each(|x| x.fill(0.0));
+        }
+        for (y, &i) in y.chunks(c).zip(index) {
+            if i >= 0 {
+                vector::add_assign(&mut x[i as usize * c..][..c], y);
+            }
+        }
+    },
+};
+
+static STORE: Kernel = Kernel {
+    name: "rows_store",
+    outputs: &["x"],
+    inputs: &["y", "index"],
+    sizes: &["M", "C"],
+    scalars: &[],
+    cpu: |call: &mut CpuCall| {
+        let c = call.size(1);
+        let (x, y, index) = (call.out::<f32>(0), call.input::<f32>(0), call.input::<i32>(1));
+        match index.is_empty() {
+            true => x.par_chunks_mut(c).zip(y.par_chunks(c)).for_each(|(x, y)| x.copy_from_slice(y)),
+            false => index
+                .iter()
+                .zip(y.chunks(c))
+                .for_each(|(&i, y)| x[i as usize * c..][..c].copy_from_slice(y)),
+        }
+    },
+};
+
+/// y[i] = x[index[i]], zeros where index is -1; `index` holds row numbers of x seen as `[N, C]`.
+pub fn gather(tape: &Tape, x: &Tensor, index: &Tensor) -> Result<Tensor> {
+    let y = take(x, index)?;
+    let (input, index) = (x.clone(), index.clone());
+    Ok(tape.record(&[x], y, move |dy, gradients| match gradients.slot(&input)? {
+        Some(dx) => put(&dx.tensor, &dy, &index, dx.accumulate),
+        None => Ok(()),
+    }))
+}
+
+/// x with y added to its rows at `index`; works in place, so x must not be used elsewhere and those
+/// rows must not matter to the op that made it.
+pub fn scatter_add(tape: &Tape, x: Tensor, y: &Tensor, index: &Tensor) -> Result<Tensor> {
+    put(&x, y, index, true)?;
+    let out = x.clone().with_node(None);
+    let (base, rows, index) = (x.clone(), y.clone(), index.clone());
+    Ok(tape.record(&[&x, y], out, move |dx, gradients| {
+        let dy = take(&dx, &index)?;
+        gradients.add(&rows, dy)?;
+        gradients.add(&base, dx)
+    }))
+}
+
+/// Overwrites rows of the cache x: x[index[i]] = y[i], or all of x without an index.
+pub fn store(tape: &Tape, x: &Tensor, y: &Tensor, index: Option<&Tensor>) -> Result<()> {
+    tape.no_gradient("rows_store", STORE_REASON, &[y])?;
+    if index.is_none() && x.len() != y.len() {
+        return Err(Error::shape("rows_store", x.shape(), y.shape()));
+    }
+    Launch::of(&STORE)
+        .output(x)
+        .input(y)
+        .input_or_absent(index, DType::I32)
+        .size(y.shape().rows())
+        .size(y.shape().last())
+        .run(x.device())
+}
+
+fn take(x: &Tensor, index: &Tensor) -> Result<Tensor> {
+    let (m, n, c) = (index.len(), x.shape().rows(), x.shape().last());
+    let y = x.like([m, c])?;
+    Launch::of(&GATHER)
+        .output(&y)
+        .input(x)
+        .input(index)
+        .size(m)
+        .size(n)
+        .size(c)
+        .run(x.device())?;
+    Ok(y)
+}
+
+fn put(x: &Tensor, y: &Tensor, index: &Tensor, accumulate: bool) -> Result<()> {
+    Launch::of(&SCATTER)
+        .output(x)
+        .input(y)
+        .input(index)
+        .size(index.len())
+        .size(x.shape().rows())
+        .size(x.shape().last())
+        .size(accumulate as usize)
+        .flops(y.len() as u64)
+        .run(x.device())
+}

@@ -1,0 +1,338 @@
+//! Autograd as a value: a list of recorded backward steps with explicit saved tensors.
+
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::shape::DType;
+use crate::tensor::{Node, Tensor};
+use crate::trace::{self, Pass, Phase};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+
+mod accumulate;
+
+/// The randomness of one training step; a dropout site's mask is a function of it and never stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Randomness {
+    pub seed: u64,
+    /// Differs for every micro-batch of a run.
+    pub step: u64,
+}
+
+/// One dropout site: probability, Philox key and stream.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dropout {
+    pub p: f32,
+    pub seed: u64,
+    pub stream: u64,
+}
+
+impl Dropout {
+    /// Keeps everything.
+    pub const OFF: Dropout = Dropout {
+        p: 0.0,
+        seed: 0,
+        stream: 0,
+    };
+
+    pub fn is_off(&self) -> bool {
+        self.p == 0.0
+    }
+}
+
+type Backward = Box<dyn FnOnce(&mut Gradients) -> Result<()>>;
+
+struct Step {
+    phase: &'static str,
+    run: Backward,
+}
+
+/// Records backward steps while the forward pass runs, or nothing when off.
+pub struct Tape {
+    recording: bool,
+    training: Option<Randomness>,
+    sites: Cell<u64>,
+    steps: RefCell<Vec<Step>>,
+}
+
+impl Tape {
+    /// Inference: no gradients, no dropout.
+    pub fn off() -> Self {
+        Self::with(false, None)
+    }
+
+    /// Gradients in evaluation mode: no dropout.
+    pub fn gradients() -> Self {
+        Self::with(true, None)
+    }
+
+    /// Training: gradients and dropout.
+    pub fn training(randomness: Randomness) -> Self {
+        Self::with(true, Some(randomness))
+    }
+
+    fn with(recording: bool, training: Option<Randomness>) -> Self {
+        Tape {
+            recording,
+            training,
+            sites: Cell::new(0),
+            steps: RefCell::default(),
+        }
+    }
+
+    pub fn is_training(&self) -> bool {
+        self.training.is_some()
+    }
+
+    /// Whether backward steps are being recorded.
+    pub fn is_recording(&self) -> bool {
+        self.recording
+    }
+
+    /// The next dropout site; off outside training or at `p` = 0.
+    pub fn dropout(&self, p: f32) -> Dropout {
+        let site = self.sites.replace(self.sites.get() + 1);
+        match self.training {
+            Some(Randomness { seed, step }) if p > 0.0 => Dropout {
+                p,
+                seed,
+                // Sites of a step are few; 2^16 of them leave 2^48 steps.
+                stream: step << 16 | site,
+            },
+            _ => Dropout::OFF,
+        }
+    }
+
+    /// Whether a gradient must flow through an op with these inputs.
+    pub fn needs_gradient(&self, inputs: &[&Tensor]) -> bool {
+        self.recording && inputs.iter().any(|t| t.node().is_some())
+    }
+
+    /// Records how to turn the gradient of `output` into gradients of `inputs`.
+    ///
+    /// `backward` gets d(loss)/d(output) and the gradients to add to. It is dropped unrecorded when
+    /// no input needs a gradient.
+    pub fn record(
+        &self,
+        inputs: &[&Tensor],
+        output: Tensor,
+        backward: impl FnOnce(Tensor, &mut Gradients) -> Result<()> + 'static,
+    ) -> Tensor {
+        if !self.needs_gradient(inputs) {
+            return output;
+        }
+        let (node, shape) = (Node::fresh(), output.shape());
+        // A consumer may have seen the output under another shape.
+        self.push(move |gradients| match gradients.take(node) {
+            Some(dy) => backward(dy.reshape(shape)?, gradients),
+            None => Ok(()),
+        });
+        output.with_node(Some(node))
+    }
+
+    /// Records a step for an op with two outputs; either gradient may be absent, not both.
+    pub fn record_pair(
+        &self,
+        inputs: &[&Tensor],
+        outputs: (Tensor, Tensor),
+        backward: impl FnOnce(Option<Tensor>, Option<Tensor>, &mut Gradients) -> Result<()> + 'static,
+    ) -> (Tensor, Tensor) {
+        if !self.needs_gradient(inputs) {
+            return outputs;
+        }
+        let (a, b) = (Node::fresh(), Node::fresh());
+        self.push(
+            move |gradients| match (gradients.take(a), gradients.take(b)) {
+                (None, None) => Ok(()),
+                (da, db) => backward(da, db, gradients),
+            },
+        );
+        (outputs.0.with_node(Some(a)), outputs.1.with_node(Some(b)))
+    }
+
+    /// States that an op has no gradient; an error if one would be lost.
+    pub fn no_gradient(
+        &self,
+        op: &'static str,
+        reason: &'static str,
+        inputs: &[&Tensor],
+    ) -> Result<()> {
+        match self.needs_gradient(inputs) {
+            true => Err(Error::NoGradient { op, reason }),
+            false => Ok(()),
+        }
+    }
+
+    fn push(&self, run: impl FnOnce(&mut Gradients) -> Result<()> + 'static) {
+        self.steps.borrow_mut().push(Step {
+            phase: trace::current().label,
+            run: Box::new(run),
+        });
+    }
+
+    /// Runs the recorded steps in reverse from d(loss)/d(loss) = `scale`, adding to `gradients`.
+    pub fn backward(self, loss: &Tensor, scale: f32, gradients: &mut Gradients) -> Result<()> {
+        let node = loss.node().ok_or_else(|| {
+            Error::internal("backward was asked of a value that no parameter reaches")
+        })?;
+        let seed = Tensor::upload(loss.device(), loss.shape(), &vec![scale; loss.len()])?;
+        gradients.give(node, seed)?;
+        let mut steps = self.steps.into_inner();
+        while let Some(step) = steps.pop() {
+            let _phase = trace::enter(Phase {
+                label: step.phase,
+                pass: Pass::Backward,
+            });
+            (step.run)(gradients)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a backward kernel writes: it assigns a fresh gradient and adds to one that holds a part.
+pub struct Slot {
+    pub tensor: Tensor,
+    pub accumulate: bool,
+}
+
+impl Slot {
+    /// The flag as kernels take it.
+    pub fn flag(&self) -> usize {
+        self.accumulate as usize
+    }
+}
+
+/// Gradients by node: persistent ones for parameters, step-lived ones for activations.
+#[derive(Default)]
+pub struct Gradients {
+    slots: HashMap<Node, Held>,
+}
+
+struct Held {
+    tensor: Tensor,
+    written: bool,
+    parameter: bool,
+}
+
+impl Held {
+    /// Makes the buffer safe to add to: one that [`Gradients::add`] moved in may be shared.
+    fn own(&mut self) -> Result<()> {
+        if !self.parameter && self.tensor.is_shared() {
+            let copy = self.tensor.like(self.tensor.shape())?;
+            accumulate::add(&copy, &self.tensor, false)?;
+            self.tensor = copy;
+        }
+        Ok(())
+    }
+}
+
+impl Gradients {
+    pub fn new() -> Self {
+        Gradients::default()
+    }
+
+    /// Registers the buffer that collects a parameter's gradient.
+    pub fn register(&mut self, parameter: &Tensor, buffer: Tensor) -> Result<()> {
+        let node = parameter
+            .node()
+            .ok_or_else(|| Error::internal("a parameter has no node"))?;
+        let held = Held {
+            tensor: buffer,
+            written: false,
+            parameter: true,
+        };
+        self.slots.insert(node, held);
+        Ok(())
+    }
+
+    /// Forgets all parameter gradients: the next write assigns.
+    pub fn reset(&mut self) {
+        for held in self.slots.values_mut() {
+            held.written = false;
+        }
+    }
+
+    /// Zeroes the parameter gradients that no step has written since the last reset.
+    pub fn finish(&mut self) -> Result<()> {
+        let mut unwritten: Vec<_> = self
+            .slots
+            .iter_mut()
+            .filter(|(_, h)| h.parameter && !h.written)
+            .collect();
+        unwritten.sort_by_key(|(node, _)| **node);
+        for (_, held) in unwritten {
+            accumulate::zero(&held.tensor)?;
+            held.written = true;
+        }
+        Ok(())
+    }
+
+    /// The gradient to write for `x`, or `None` when nobody wants it. The caller must write all of it.
+    pub fn slot(&mut self, x: &Tensor) -> Result<Option<Slot>> {
+        let Some(node) = x.node() else {
+            return Ok(None);
+        };
+        if let Some(held) = self.slots.get_mut(&node) {
+            let accumulate = std::mem::replace(&mut held.written, true);
+            held.own()?;
+            let tensor = held.tensor.reshape(x.shape())?;
+            return Ok(Some(Slot { tensor, accumulate }));
+        }
+        let tensor = Tensor::empty(x.device(), x.shape(), x.dtype())?;
+        self.hold(node, tensor.clone());
+        Ok(Some(Slot {
+            tensor,
+            accumulate: false,
+        }))
+    }
+
+    /// Adds `gradient` to `x`'s, by moving it in when it is the first part.
+    pub fn add(&mut self, x: &Tensor, gradient: Tensor) -> Result<()> {
+        match x.node() {
+            Some(node) => self.give(node, gradient.reshape(x.shape())?),
+            None => Ok(()),
+        }
+    }
+
+    fn give(&mut self, node: Node, gradient: Tensor) -> Result<()> {
+        match self.slots.get_mut(&node) {
+            Some(held) => {
+                let written = std::mem::replace(&mut held.written, true);
+                held.own()?;
+                accumulate::add(&held.tensor, &gradient, written)
+            }
+            None => {
+                self.hold(node, gradient);
+                Ok(())
+            }
+        }
+    }
+
+    fn hold(&mut self, node: Node, tensor: Tensor) {
+        let held = Held {
+            tensor,
+            written: true,
+            parameter: false,
+        };
+        self.slots.insert(node, held);
+    }
+
+    /// Removes and returns an activation's gradient.
+    fn take(&mut self, node: Node) -> Option<Tensor> {
+        self.slots.remove(&node).map(|held| held.tensor)
+    }
+
+    /// A parameter's gradient buffer.
+    pub fn of(&self, parameter: &Tensor) -> Option<&Tensor> {
+        parameter
+            .node()
+            .and_then(|node| self.slots.get(&node))
+            .map(|held| &held.tensor)
+    }
+}
+
+/// Zeros that live until dropped within the step.
+pub fn zeros(device: &Device, shape: impl Into<crate::shape::Shape>) -> Result<Tensor> {
+    let tensor = Tensor::empty(device, shape, DType::F32)?;
+    accumulate::zero(&tensor)?;
+    Ok(tensor)
+}

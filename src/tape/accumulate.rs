@@ -1,0 +1,56 @@
+//! The two kernels that gradient bookkeeping itself needs: zero, and add or copy.
+
+use crate::device::{CpuCall, Kernel};
+use crate::error::Result;
+use crate::tensor::{Launch, Tensor};
+use rayon::prelude::*;
+
+/// Elements a thread handles at a time.
+const CHUNK: usize = 1 << 15;
+
+pub static ZERO: Kernel = Kernel {
+    name: "zero",
+    outputs: &["y"],
+    inputs: &[],
+    sizes: &["n"],
+    scalars: &[],
+    cpu: |call: &mut CpuCall| {
+        call.out::<f32>(0)
+            .par_chunks_mut(CHUNK)
+            .for_each(|y| y.fill(0.0));
+    },
+};
+
+pub static ACCUMULATE: Kernel = Kernel {
+    name: "accumulate",
+    outputs: &["y"],
+    inputs: &["x"],
+    sizes: &["n", "accumulate"],
+    scalars: &[],
+    cpu: |call: &mut CpuCall| {
+        let (y, x) = (call.out::<f32>(0), call.input::<f32>(0));
+        let adds = call.size(1) == 1;
+        y.par_chunks_mut(CHUNK)
+            .zip(x.par_chunks(CHUNK))
+            .for_each(|(y, x)| match adds {
+                true => y.iter_mut().zip(x).for_each(|(y, x)| *y += x),
+                false => y.copy_from_slice(x),
+            });
+    },
+};
+
+/// y = 0.
+pub fn zero(y: &Tensor) -> Result<()> {
+    Launch::of(&ZERO).output(y).size(y.len()).run(y.device())
+}
+
+/// y += x when `accumulate`, else y = x.
+pub fn add(y: &Tensor, x: &Tensor, accumulate: bool) -> Result<()> {
+    Launch::of(&ACCUMULATE)
+        .output(y)
+        .input(x)
+        .size(y.len())
+        .size(accumulate as usize)
+        .flops(x.len() as u64)
+        .run(y.device())
+}

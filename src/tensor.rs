@@ -1,0 +1,303 @@
+//! Tensors: shared storage on a device, a row-major shape, and a place on the tape.
+
+use crate::device::{Arg, Block, Call, Cost, Device, Kernel, Lifetime, bytes_of};
+use crate::error::{Error, Result};
+use crate::shape::{DType, Element, Shape};
+use crate::units::{Bytes, Flops};
+use std::cell::Cell;
+use std::rc::Rc;
+
+pub mod matmul;
+
+struct Storage {
+    device: Device,
+    block: Block,
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        self.device.release(self.block);
+    }
+}
+
+/// Identifies a value whose gradient is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Node(u64);
+
+impl Node {
+    /// A node that no other tensor of this thread has.
+    pub fn fresh() -> Self {
+        thread_local!(static NEXT: Cell<u64> = const { Cell::new(0) });
+        Node(NEXT.replace(NEXT.get() + 1))
+    }
+}
+
+/// A contiguous array of elements; clones share the storage.
+#[derive(Clone)]
+pub struct Tensor {
+    storage: Rc<Storage>,
+    offset: usize,
+    shape: Shape,
+    dtype: DType,
+    node: Option<Node>,
+}
+
+impl Tensor {
+    /// Uninitialised elements that live until dropped within the step.
+    pub fn empty(device: &Device, shape: impl Into<Shape>, dtype: DType) -> Result<Self> {
+        Self::allocate(device, shape.into(), dtype, Lifetime::Step)
+    }
+
+    /// Zeros that outlive steps.
+    pub fn persistent(device: &Device, shape: impl Into<Shape>, dtype: DType) -> Result<Self> {
+        Self::allocate(device, shape.into(), dtype, Lifetime::Persistent)
+    }
+
+    /// A step-lived copy of host values.
+    pub fn upload<T: Element>(
+        device: &Device,
+        shape: impl Into<Shape>,
+        values: &[T],
+    ) -> Result<Self> {
+        let tensor = Self::empty(device, shape, T::DTYPE)?;
+        tensor.write(values)?;
+        Ok(tensor)
+    }
+
+    fn allocate(device: &Device, shape: Shape, dtype: DType, lifetime: Lifetime) -> Result<Self> {
+        let block = device.allocate(bytes_of(shape.len(), dtype)?, lifetime)?;
+        Ok(Tensor {
+            storage: Rc::new(Storage {
+                device: device.clone(),
+                block,
+            }),
+            offset: 0,
+            shape,
+            dtype,
+            node: None,
+        })
+    }
+
+    /// Uninitialised elements of the same type on the same device.
+    pub fn like(&self, shape: impl Into<Shape>) -> Result<Self> {
+        Self::empty(self.device(), shape, self.dtype)
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.storage.device
+    }
+
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    pub fn len(&self) -> usize {
+        self.shape.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The node that collects this tensor's gradient, if it needs one.
+    pub fn node(&self) -> Option<Node> {
+        self.node
+    }
+
+    pub fn with_node(mut self, node: Option<Node>) -> Self {
+        self.node = node;
+        self
+    }
+
+    /// The same value under another shape.
+    pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
+        if shape.len() != self.len() {
+            return Err(Error::shape("reshape", self.shape, shape));
+        }
+        Ok(Tensor {
+            shape,
+            ..self.clone()
+        })
+    }
+
+    /// Elements `from..from + shape.len()` of the same storage.
+    pub fn slice(&self, from: usize, shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
+        if from + shape.len() > self.len() {
+            return Err(Error::shape("slice", self.shape, shape));
+        }
+        Ok(Tensor {
+            offset: self.offset + from,
+            shape,
+            node: None,
+            ..self.clone()
+        })
+    }
+
+    /// Whether another tensor uses the same storage.
+    pub fn is_shared(&self) -> bool {
+        Rc::strong_count(&self.storage) > 1
+    }
+
+    /// Overwrites all elements.
+    pub fn write<T: Element>(&self, values: &[T]) -> Result<()> {
+        self.expect::<T>(values.len())?;
+        let bytes = bytemuck::cast_slice(values);
+        self.device()
+            .upload(&self.storage.block, self.byte_offset(), bytes)
+    }
+
+    /// All elements, copied to the host.
+    pub fn read<T: Element>(&self) -> Result<Vec<T>> {
+        let mut values = vec![T::zeroed(); self.len()];
+        self.read_into(&mut values)?;
+        Ok(values)
+    }
+
+    /// All elements, copied into `values`.
+    pub fn read_into<T: Element>(&self, values: &mut [T]) -> Result<()> {
+        self.expect::<T>(values.len())?;
+        let bytes = bytemuck::cast_slice_mut(values);
+        self.device()
+            .download(&self.storage.block, self.byte_offset(), bytes)
+    }
+
+    /// Fails unless the shapes agree.
+    pub fn same_shape(&self, op: &'static str, other: &Tensor) -> Result<()> {
+        match self.shape == other.shape {
+            true => Ok(()),
+            false => Err(Error::shape(op, self.shape, other.shape)),
+        }
+    }
+
+    fn byte_offset(&self) -> usize {
+        self.offset * self.dtype.size()
+    }
+
+    fn expect<T: Element>(&self, len: usize) -> Result<()> {
+        if T::DTYPE == self.dtype && len == self.len() {
+            return Ok(());
+        }
+        Err(Error::shape(
+            "copy",
+            format!("{:?} {}", self.dtype, self.shape),
+            format!("{len} elements of {:?}", T::DTYPE),
+        ))
+    }
+
+    fn arg(&self) -> Arg {
+        Arg {
+            block: self.storage.block,
+            offset: self.byte_offset(),
+            len: self.len(),
+            dtype: self.dtype,
+        }
+    }
+}
+
+/// Builds the arguments of one launch in signature order and runs it.
+pub struct Launch {
+    kernel: &'static Kernel,
+    call: Call,
+    error: Option<Error>,
+}
+
+impl Launch {
+    pub fn of(kernel: &'static Kernel) -> Self {
+        Launch {
+            kernel,
+            call: Call::default(),
+            error: None,
+        }
+    }
+
+    pub fn output(mut self, tensor: &Tensor) -> Self {
+        self.call.outputs.push(tensor.arg());
+        self.traffic(tensor)
+    }
+
+    pub fn output_or_absent(self, tensor: Option<&Tensor>, dtype: DType) -> Self {
+        match tensor {
+            Some(tensor) => self.output(tensor),
+            None => {
+                let mut this = self;
+                this.call.outputs.push(Arg::absent(dtype));
+                this
+            }
+        }
+    }
+
+    pub fn input(mut self, tensor: &Tensor) -> Self {
+        self.call.inputs.push(tensor.arg());
+        self.traffic(tensor)
+    }
+
+    pub fn input_or_absent(self, tensor: Option<&Tensor>, dtype: DType) -> Self {
+        match tensor {
+            Some(tensor) => self.input(tensor),
+            None => {
+                let mut this = self;
+                this.call.inputs.push(Arg::absent(dtype));
+                this
+            }
+        }
+    }
+
+    pub fn size(mut self, size: usize) -> Self {
+        match i32::try_from(size) {
+            Ok(size) => self.call.sizes.push(size),
+            Err(_) => {
+                let message = format!("{}: size {size} is above 2^31", self.kernel.name);
+                self.error = Some(Error::DoesNotFit(message));
+            }
+        }
+        self
+    }
+
+    /// A signed size, such as an offset.
+    pub fn signed(mut self, size: i32) -> Self {
+        self.call.sizes.push(size);
+        self
+    }
+
+    /// A 64-bit value as two sizes, low word first.
+    pub fn wide(mut self, value: u64) -> Self {
+        self.call.sizes.push(value as u32 as i32);
+        self.call.sizes.push((value >> 32) as u32 as i32);
+        self
+    }
+
+    pub fn scalar(mut self, scalar: f32) -> Self {
+        self.call.scalars.push(scalar);
+        self
+    }
+
+    /// Adds floating-point operations to the cost; bytes are counted from the arguments.
+    pub fn flops(mut self, flops: u64) -> Self {
+        self.call.cost.flops += Flops(flops);
+        self
+    }
+
+    pub fn exponentials(mut self, count: u64) -> Self {
+        self.call.cost.exponentials += count;
+        self
+    }
+
+    pub fn run(self, device: &Device) -> Result<()> {
+        match self.error {
+            Some(error) => Err(error),
+            None => device.launch(self.kernel, &self.call),
+        }
+    }
+
+    fn traffic(mut self, tensor: &Tensor) -> Self {
+        let Cost { bytes, .. } = &mut self.call.cost;
+        *bytes += Bytes((tensor.len() * tensor.dtype().size()) as u64);
+        self
+    }
+}

@@ -1,0 +1,308 @@
+//! Text to token ids and back, by the model's own `tokenizer.json`.
+
+mod segments;
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::fs;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
+use std::sync::Once;
+
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+
+/// A larger tokenizer.json is refused; the largest published ones are under 40 MB.
+const LARGEST_FILE: u64 = 512 << 20;
+
+/// Segments a cache keeps, a few tens of megabytes; words of English text are far fewer.
+const CACHE_SEGMENTS: usize = 1 << 17;
+
+/// Longer segments hardly recur.
+const CACHE_BYTES: usize = 64;
+
+/// Tokens of segments met before.
+type Cache = HashMap<String, Vec<u32>>;
+
+/// What decoding does with the spaces around punctuation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spaces {
+    Kept,
+    /// ` .` becomes `.`, ` n't` becomes `n't` and so on, the default of transformers before version 5.
+    CleanedUp,
+}
+
+/// A tokenizer with the special tokens its template puts around a text.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    at: String,
+    opening: Vec<u32>,
+    closing: Vec<u32>,
+    /// Whether the tokens of a text are those of its segments.
+    splits_at_spaces: bool,
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.json` of a model directory.
+    pub fn load(model_dir: &Path) -> Result<Self> {
+        let path = model_dir.join("tokenizer.json");
+        if !path.is_file() {
+            return Err(Error::missing(&path, missing(model_dir)));
+        }
+        let length = fs::metadata(&path)
+            .map_err(|error| Error::read(&path, &error))?
+            .len();
+        if length > LARGEST_FILE {
+            let what = format!("has {length} bytes; no tokenizer is that large");
+            return Err(Error::data(path.display(), what));
+        }
+        let json = fs::read(&path).map_err(|error| Error::read(&path, &error))?;
+        Self::from_json(&json, &path.display().to_string())
+    }
+
+    /// Parses the content of a `tokenizer.json`. `at` names it in errors.
+    pub fn from_json(json: &[u8], at: &str) -> Result<Self> {
+        let invalid = |what: String| {
+            Error::data(
+                at,
+                format!("tokenizer.json is invalid: {what}; copy it again from the model's source"),
+            )
+        };
+        let parts: segments::Parts =
+            serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
+        let read = guarded(|| tokenizers::Tokenizer::from_bytes(json));
+        let mut inner = read.map_err(invalid)?;
+        // Truncation and padding are the caller's; a saved setting must not add its own.
+        inner.with_padding(None);
+        guarded(|| inner.with_truncation(None).map(|_| ())).map_err(invalid)?;
+        let mut tokenizer = Tokenizer {
+            splits_at_spaces: parts.splits_at_spaces(),
+            at: at.to_string(),
+            opening: Vec::new(),
+            closing: Vec::new(),
+            inner,
+        };
+        (tokenizer.opening, tokenizer.closing) = tokenizer.template()?;
+        Ok(tokenizer)
+    }
+
+    /// The special tokens that the post-processor puts before and after a text.
+    fn template(&self) -> Result<(Vec<u32>, Vec<u32>)> {
+        for probe in ["a", "1", "."] {
+            let bare = self.run(|| self.inner.encode_fast(probe, false))?;
+            let framed = self.run(|| self.inner.encode_fast(probe, true))?;
+            let (bare, framed) = (bare.get_ids(), framed.get_ids());
+            if bare.is_empty() {
+                continue;
+            }
+            if let Some(start) = framed.windows(bare.len()).position(|window| window == bare) {
+                let end = start + bare.len();
+                return Ok((framed[..start].to_vec(), framed[end..].to_vec()));
+            }
+        }
+        Err(Error::data(
+            &self.at,
+            "tokenizer.json is invalid: its template does not keep the tokens of a text together",
+        ))
+    }
+
+    /// One more than the largest token id.
+    pub fn id_bound(&self) -> usize {
+        let vocabulary = self.inner.get_vocab(true);
+        vocabulary.values().max().map_or(0, |&id| id as usize + 1)
+    }
+
+    /// Fails when a token id has no row in an embedding of `vocab_size` rows.
+    pub fn check_vocabulary(&self, vocab_size: usize) -> Result<()> {
+        let bound = self.id_bound();
+        if bound <= vocab_size {
+            return Ok(());
+        }
+        let largest = bound - 1;
+        let what = format!(
+            "has token ids up to {largest}, but config.json says vocab_size {vocab_size}; the two belong to different models"
+        );
+        Err(Error::data(&self.at, what))
+    }
+
+    /// The id of a token by its exact spelling.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// Token ids with the template's special tokens, at most `max_length` in all. What is cut off is the end
+    /// of the text; the closing token stays.
+    pub fn encode(&self, text: &str, max_length: usize) -> Result<Vec<u32>> {
+        self.encode_with(&mut Cache::new(), text, max_length)
+    }
+
+    /// `encode` for many texts, in parallel.
+    pub fn encode_batch<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        max_length: usize,
+    ) -> Result<Vec<Vec<u32>>> {
+        let encode =
+            |cache: &mut Cache, text: &T| self.encode_with(cache, text.as_ref(), max_length);
+        texts.par_iter().map_init(Cache::new, encode).collect()
+    }
+
+    fn encode_with(&self, cache: &mut Cache, text: &str, max_length: usize) -> Result<Vec<u32>> {
+        let specials = self.opening.len() + self.closing.len();
+        let Some(room) = max_length.checked_sub(specials) else {
+            return Err(Error::usage(format!(
+                "a length of {max_length} tokens has no room for the {specials} special tokens of the tokenizer; choose a larger one"
+            )));
+        };
+        let mut ids = self.opening.clone();
+        if self.splits_at_spaces {
+            for segment in segments::segments(text) {
+                if ids.len() - self.opening.len() >= room {
+                    break;
+                }
+                self.append(cache, segment, &mut ids)?;
+            }
+        } else {
+            ids.extend(self.bare(text)?);
+        }
+        ids.truncate(self.opening.len() + room);
+        ids.extend(&self.closing);
+        Ok(ids)
+    }
+
+    fn append(&self, cache: &mut Cache, segment: &str, ids: &mut Vec<u32>) -> Result<()> {
+        if let Some(known) = cache.get(segment) {
+            ids.extend(known);
+            return Ok(());
+        }
+        let found = self.bare(segment)?;
+        ids.extend(&found);
+        if segment.len() <= CACHE_BYTES && cache.len() < CACHE_SEGMENTS {
+            cache.insert(segment.to_string(), found);
+        }
+        Ok(())
+    }
+
+    /// The tokens of a text without special tokens.
+    fn bare(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.run(|| self.inner.encode_fast(text, false))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Token ids to text, without special tokens. Ids outside the vocabulary are skipped.
+    pub fn decode(&self, ids: &[u32], spaces: Spaces) -> Result<String> {
+        let text = self.run(|| self.inner.decode(ids, true))?;
+        Ok(match spaces {
+            Spaces::Kept => text,
+            Spaces::CleanedUp => clean_up(&text),
+        })
+    }
+
+    fn run<T>(&self, work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+        guarded(work).map_err(|what| {
+            Error::data(
+                &self.at,
+                format!("tokenizer.json is invalid: {what}; copy it again from the model's source"),
+            )
+        })
+    }
+}
+
+/// The remedy depends on which of the older files is there.
+fn missing(model_dir: &Path) -> String {
+    let has = |name: &str| model_dir.join(name).is_file();
+    let dir = model_dir.display();
+    if has("vocab.json") && has("merges.txt") {
+        format!(
+            "is missing, but vocab.json and merges.txt are there; convert them first: wattention convert {dir}"
+        )
+    } else if has("spiece.model") {
+        format!("is missing, but spiece.model is there; convert it first: wattention convert {dir}")
+    } else {
+        "is missing, and so are vocab.json with merges.txt and spiece.model, which could be converted; copy the tokenizer's files here from the model's source".to_string()
+    }
+}
+
+/// The ten replacements of transformers' `clean_up_tokenization`, in its order.
+fn clean_up(text: &str) -> String {
+    [
+        (" .", "."),
+        (" ?", "?"),
+        (" !", "!"),
+        (" ,", ","),
+        (" ' ", "'"),
+        (" n't", "n't"),
+        (" 'm", "'m"),
+        (" 's", "'s"),
+        (" 've", "'ve"),
+        (" 're", "'re"),
+    ]
+    .iter()
+    .fold(text.to_string(), |text, (from, to)| text.replace(from, to))
+}
+
+thread_local! {
+    static EXPECTING_PANIC: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs code of the tokenizers crate, which panics on some hostile files instead of failing.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> std::result::Result<T, String> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let default = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !EXPECTING_PANIC.get() {
+                default(panic);
+            }
+        }));
+    });
+    let before = EXPECTING_PANIC.replace(true);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(work));
+    EXPECTING_PANIC.set(before);
+    match outcome {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err("its parts contradict each other".to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clean_up_joins_punctuation() {
+        assert_eq!(
+            clean_up("I do n't , he 's ok . So ? it ' s"),
+            "I don't, he's ok. So? it's"
+        );
+    }
+
+    #[test]
+    fn a_panic_inside_is_an_error() {
+        let outcome: std::result::Result<(), String> = guarded(|| panic!("from a hostile file"));
+        assert!(outcome.is_err());
+        assert!(!EXPECTING_PANIC.get());
+    }
+
+    #[test]
+    fn a_file_that_is_no_tokenizer_is_named() {
+        for json in [
+            "",
+            "{",
+            "[]",
+            "{}",
+            r#"{"model": {"type": "BPE", "vocab": {}, "merges": ["a b"]}}"#,
+        ] {
+            let Err(error) = Tokenizer::from_json(json.as_bytes(), "m/tokenizer.json") else {
+                panic!("accepted {json}");
+            };
+            let message = error.to_string();
+            assert!(
+                message.starts_with("m/tokenizer.json: tokenizer.json is invalid"),
+                "{message}"
+            );
+            assert_eq!(error.exit_code(), 65);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Physical units as types, so that seconds are never added to bytes; the only conversions live here.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+macro_rules! unit {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub $inner);
+
+        impl std::ops::Add for $name {
+            type Output = Self;
+            fn add(self, other: Self) -> Self {
+                Self(self.0 + other.0)
+            }
+        }
+        impl std::ops::AddAssign for $name {
+            fn add_assign(&mut self, other: Self) {
+                self.0 += other.0;
+            }
+        }
+        impl std::iter::Sum for $name {
+            fn sum<I: Iterator<Item = Self>>(items: I) -> Self {
+                items.fold(Self::default(), |a, b| a + b)
+            }
+        }
+    };
+}
+
+unit!(
+    /// Wall-clock time from a monotonic clock.
+    Seconds(f64)
+);
+unit!(
+    /// Energy.
+    Joules(f64)
+);
+unit!(
+    /// Power.
+    Watts(f64)
+);
+unit!(
+    /// Memory or traffic.
+    Bytes(u64)
+);
+unit!(
+    /// Floating-point operations, a fused multiply-add counted as two.
+    Flops(u64)
+);
+
+impl Joules {
+    /// Microjoules, the unit of the kernel's powercap counters.
+    pub fn from_micro(micro: u64) -> Self {
+        Joules(micro as f64 * 1e-6)
+    }
+
+    pub fn kwh(self) -> f64 {
+        self.0 / 3.6e6
+    }
+}
+
+impl std::ops::Div<Seconds> for Joules {
+    type Output = Watts;
+    fn div(self, time: Seconds) -> Watts {
+        Watts(self.0 / time.0)
+    }
+}
+
+impl From<std::time::Duration> for Seconds {
+    fn from(duration: std::time::Duration) -> Self {
+        Seconds(duration.as_secs_f64())
+    }
+}
+
+impl Bytes {
+    /// Parses `48GiB`, `512 MiB`, `2e9` or `1048576`.
+    pub fn parse(text: &str) -> Option<Bytes> {
+        let text = text.trim();
+        let split = text
+            .find(|c: char| c.is_ascii_alphabetic() && c != 'e' && c != 'E')
+            .unwrap_or(text.len());
+        let (number, unit) = text.split_at(split);
+        let number: f64 = number.trim().parse().ok()?;
+        let scale = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 1.0,
+            "k" | "kib" => 1024.0,
+            "m" | "mib" => 1024f64.powi(2),
+            "g" | "gib" => 1024f64.powi(3),
+            "kb" => 1e3,
+            "mb" => 1e6,
+            "gb" => 1e9,
+            _ => return None,
+        };
+        let bytes = number * scale;
+        (bytes.is_finite() && bytes >= 0.0 && bytes < u64::MAX as f64)
+            .then_some(Bytes(bytes as u64))
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.0 as f64;
+        match self.0 {
+            0..1024 => write!(f, "{} B", self.0),
+            1024..1_048_576 => write!(f, "{:.1} KiB", bytes / 1024.0),
+            1_048_576..1_073_741_824 => write!(f, "{:.1} MiB", bytes / 1_048_576.0),
+            _ => write!(f, "{:.2} GiB", bytes / 1_073_741_824.0),
+        }
+    }
+}
+
+impl fmt::Display for Flops {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flops = self.0 as f64;
+        match self.0 {
+            0..1_000_000_000 => write!(f, "{:.1} MFLOP", flops / 1e6),
+            1_000_000_000..1_000_000_000_000 => write!(f, "{:.2} GFLOP", flops / 1e9),
+            _ => write!(f, "{:.3} TFLOP", flops / 1e12),
+        }
+    }
+}
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0;
+        if seconds < 1e-3 {
+            write!(f, "{:.0} us", seconds * 1e6)
+        } else if seconds < 1.0 {
+            write!(f, "{:.1} ms", seconds * 1e3)
+        } else if seconds < 120.0 {
+            write!(f, "{seconds:.1} s")
+        } else {
+            let whole = seconds.round() as u64;
+            write!(
+                f,
+                "{}:{:02}:{:02}",
+                whole / 3600,
+                whole / 60 % 60,
+                whole % 60
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_parse_binary_and_decimal_suffixes() {
+        assert_eq!(Bytes::parse("48GiB"), Some(Bytes(48 << 30)));
+        assert_eq!(Bytes::parse("1.5 MiB"), Some(Bytes(1_572_864)));
+        assert_eq!(Bytes::parse("2GB"), Some(Bytes(2_000_000_000)));
+        assert_eq!(Bytes::parse("2e9"), Some(Bytes(2_000_000_000)));
+        assert_eq!(Bytes::parse("lots"), None);
+        assert_eq!(Bytes::parse("-1"), None);
+        assert_eq!(Bytes::parse("3 parsecs"), None);
+    }
+
+    #[test]
+    fn power_is_energy_over_time() {
+        assert_eq!(Joules::from_micro(6_000_000) / Seconds(2.0), Watts(3.0));
+    }
+}
