@@ -12,6 +12,8 @@ pub(super) unsafe trait Vector: Copy {
     unsafe fn store(self, to: *mut f32);
     /// `self * b + c`
     unsafe fn fma(self, b: Self, c: Self) -> Self;
+    /// Sum over the lanes, in a fixed order.
+    unsafe fn sum(self) -> f32;
 }
 
 /// Four lanes of the baseline instruction set.
@@ -43,6 +45,11 @@ unsafe impl Vector for Baseline {
             fma::<BASELINE_FMA>(self.0[i], b.0[i], c.0[i])
         }))
     }
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        let [a, b, c, d] = self.0;
+        (a + c) + (b + d)
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -51,7 +58,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     macro_rules! vector {
-        ($register:ty, $lanes:literal, $splat:ident, $load:ident, $store:ident, $fma:ident) => {
+        ($register:ty, $lanes:literal, $splat:ident, $load:ident, $store:ident, $fma:ident, $sum:ident) => {
             // SAFETY: each method is one instruction of the set that the type stands for.
             unsafe impl Vector for $register {
                 const LANES: usize = $lanes;
@@ -75,8 +82,23 @@ mod x86 {
                     // SAFETY: the trait's contract: the instructions were detected.
                     unsafe { $fma(self, b, c) }
                 }
+                #[inline(always)]
+                unsafe fn sum(self) -> f32 {
+                    // SAFETY: the trait's contract: the instructions were detected.
+                    unsafe { $sum(self) }
+                }
             }
         };
+    }
+
+    /// # Safety
+    /// AVX must have been detected.
+    #[inline]
+    #[target_feature(enable = "avx")]
+    unsafe fn sum256(x: __m256) -> f32 {
+        let halves = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+        let pairs = _mm_add_ps(halves, _mm_movehl_ps(halves, halves));
+        _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehdup_ps(pairs)))
     }
 
     vector!(
@@ -85,7 +107,8 @@ mod x86 {
         _mm256_set1_ps,
         _mm256_loadu_ps,
         _mm256_storeu_ps,
-        _mm256_fmadd_ps
+        _mm256_fmadd_ps,
+        sum256
     );
     vector!(
         __m512,
@@ -93,7 +116,8 @@ mod x86 {
         _mm512_set1_ps,
         _mm512_loadu_ps,
         _mm512_storeu_ps,
-        _mm512_fmadd_ps
+        _mm512_fmadd_ps,
+        _mm512_reduce_add_ps
     );
 }
 

@@ -100,36 +100,86 @@ unsafe fn rows<V: Vector>(
     };
     let w_rows: [&[f32]; W_ROWS] = std::array::from_fn(w_row);
     let x_row = |i: usize| &x.data[i * x.row_stride..i * x.row_stride + size.k];
-    let mut i = 0;
-    while i < size.m {
-        let out = &mut out[i * W_ROWS..];
-        // SAFETY: the caller's contract; every row is `k` long.
-        unsafe {
+    // The first rows of x walk W in the order of memory, which the prefetcher of the processor
+    // follows; the others find W in the first-level cache.
+    // SAFETY: the caller's contract; every row is `k` long.
+    unsafe {
+        for (j, w) in w_rows.into_iter().enumerate() {
+            match size.m {
+                1 => line::<V, 1, 4>(out, j, [x_row(0)], w),
+                2 => line::<V, 2, 2>(out, j, [x_row(0), x_row(1)], w),
+                3 => line::<V, 3, 2>(out, j, [x_row(0), x_row(1), x_row(2)], w),
+                _ => line::<V, 4, 3>(out, j, [x_row(0), x_row(1), x_row(2), x_row(3)], w),
+            }
+        }
+        for i in (X_ROWS..size.m).step_by(X_ROWS) {
+            let out = &mut out[i * W_ROWS..];
             match size.m - i {
-                1 => block::<V, 1>(out, [x_row(i)], w_rows, size.k),
-                2 => block::<V, 2>(out, [x_row(i), x_row(i + 1)], w_rows, size.k),
-                3 => block::<V, 3>(out, [x_row(i), x_row(i + 1), x_row(i + 2)], w_rows, size.k),
+                1 => block::<V, 1>(out, [x_row(i)], w_rows),
+                2 => block::<V, 2>(out, [x_row(i), x_row(i + 1)], w_rows),
+                3 => block::<V, 3>(out, [x_row(i), x_row(i + 1), x_row(i + 2)], w_rows),
                 _ => {
                     let x = [x_row(i), x_row(i + 1), x_row(i + 2), x_row(i + 3)];
-                    block::<V, X_ROWS>(out, x, w_rows, size.k);
+                    block::<V, X_ROWS>(out, x, w_rows);
                 }
             }
         }
-        i += X_ROWS;
     }
 }
 
+/// One row of W against `X` rows of x, with `U` partial sums each.
+///
 /// # Safety
-/// Every row must be `k` long, and the instructions of `V` must exist.
+/// Every row must be as long as `w`, and the instructions of `V` must exist.
 #[inline(always)]
-unsafe fn block<V: Vector, const X: usize>(
+unsafe fn line<V: Vector, const X: usize, const U: usize>(
     out: &mut [f32],
+    j: usize,
     x: [&[f32]; X],
-    w: [&[f32]; W_ROWS],
-    k: usize,
+    w: &[f32],
 ) {
+    let k = w.len();
+    let (step, whole) = (U * V::LANES, k - k % V::LANES);
+    // SAFETY: `p + LANES <= k` bounds every load.
+    unsafe {
+        let mut acc = [[V::splat(0.0); U]; X];
+        let mut p = 0;
+        while p + step <= whole {
+            for u in 0..U {
+                let at = p + u * V::LANES;
+                let column = V::load(w.as_ptr().add(at));
+                for (sums, x) in acc.iter_mut().zip(&x) {
+                    sums[u] = V::load(x.as_ptr().add(at)).fma(column, sums[u]);
+                }
+            }
+            p += step;
+        }
+        while p < whole {
+            let column = V::load(w.as_ptr().add(p));
+            for (sums, x) in acc.iter_mut().zip(&x) {
+                sums[0] = V::load(x.as_ptr().add(p)).fma(column, sums[0]);
+            }
+            p += V::LANES;
+        }
+        for (i, sums) in acc.into_iter().enumerate() {
+            let mut sum: f32 = (whole..k).map(|p| x[i][p] * w[p]).sum();
+            for partial in sums {
+                sum += partial.sum();
+            }
+            out[i * W_ROWS + j] = sum;
+        }
+    }
+}
+
+/// Four rows of W against `X` rows of x.
+///
+/// # Safety
+/// All rows must be equally long, and the instructions of `V` must exist.
+#[inline(always)]
+unsafe fn block<V: Vector, const X: usize>(out: &mut [f32], x: [&[f32]; X], w: [&[f32]; W_ROWS]) {
+    let k = w[0].len();
     let whole = k - k % V::LANES;
-    // SAFETY: `p + LANES <= k` bounds every load, and `lanes` has room for any vector.
+    // SAFETY: `p + LANES <= k` bounds every load.
     unsafe {
         let mut acc = [[V::splat(0.0); W_ROWS]; X];
         for p in (0..whole).step_by(V::LANES) {
@@ -143,19 +193,8 @@ unsafe fn block<V: Vector, const X: usize>(
         }
         for (i, row) in acc.into_iter().enumerate() {
             for (j, sum) in row.into_iter().enumerate() {
-                let mut lanes = [0.0f32; 16];
-                sum.store(lanes.as_mut_ptr());
-                for (lane, p) in (whole..k).enumerate() {
-                    lanes[lane] += x[i][p] * w[j][p];
-                }
-                let mut width = 8;
-                while width > 0 {
-                    for lane in 0..width {
-                        lanes[lane] += lanes[lane + width];
-                    }
-                    width /= 2;
-                }
-                out[i * W_ROWS + j] = lanes[0];
+                let tail: f32 = (whole..k).map(|p| x[i][p] * w[j][p]).sum();
+                out[i * W_ROWS + j] = sum.sum() + tail;
             }
         }
     }

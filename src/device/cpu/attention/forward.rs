@@ -6,7 +6,7 @@ use super::keys::{KeyTile, KeyTiles};
 use super::tile::{
     Extent, SIDE, dropout_factors, gather, mask, multiply, padded, transpose_queries,
 };
-use super::{Attention, Sizes};
+use super::{Attention, Sizes, decode};
 use crate::device::cpu::math::exp_nonpositive;
 use crate::device::cpu::microkernel::{Baseline, Strides, Vector};
 use crate::device::cpu::scratch::with_scratch;
@@ -52,6 +52,9 @@ pub fn attention_forward(o: &mut [f32], lse: &mut [f32], attention: &Attention) 
     assert_eq!(lse.len(), b * h * t, "attention: lse is not [B, H, T]");
     if o.is_empty() {
         return;
+    }
+    if decode::serves(attention) {
+        return decode::forward(o, lse, attention);
     }
     let shared = Shared {
         o: o.as_mut_ptr(),

@@ -268,6 +268,8 @@ fn causal_with_and_without_a_cache() {
         (1, 77, 76),
         (3, 100, 97),
         (5, 200, 60),
+        (8, 600, 592),
+        (12, 300, 288),
         (80, 20, 0),
     ] {
         let pattern = Pattern::Dense {
