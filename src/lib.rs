@@ -3,7 +3,9 @@
 pub mod data;
 pub mod device;
 pub mod error;
+pub mod evaluate;
 pub mod files;
+pub mod generate;
 pub mod metrics;
 pub mod models;
 pub mod nn;
@@ -14,5 +16,6 @@ pub mod tape;
 pub mod tensor;
 pub mod text;
 pub mod trace;
+pub mod train;
 pub mod units;
 pub mod weights;

@@ -6,6 +6,7 @@ pub mod block_plan;
 mod check;
 pub mod led;
 mod load;
+pub mod session;
 
 pub use load::{Loaded, load, random};
 
