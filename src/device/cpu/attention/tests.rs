@@ -4,7 +4,8 @@ mod reference;
 
 use super::*;
 use crate::device::cpu::gemm::Store;
-use reference::reference;
+use crate::device::cpu::simd::{level, on_every_level};
+use reference::{Reference, reference};
 
 fn noise(n: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
@@ -77,19 +78,23 @@ fn check(sizes: Sizes, pattern: Pattern, dropout: Option<Mask>) {
     };
     let want = reference(&a, &dout);
     for store in [Store::Assign, Store::Add] {
-        let [o, lse, mut dq, mut dk, mut dv] = run(&a, &dout, store);
-        if store == Store::Add {
-            for x in dq.iter_mut().chain(&mut dk).chain(&mut dv) {
-                *x -= 0.5;
-            }
-        }
-        let what = |name: &str| format!("{name} of {sizes:?} {store:?}");
-        close(&what("o"), &o, &want.o, 2e-6);
-        close(&what("lse"), &lse, &want.lse, 2e-6);
-        close(&what("dq"), &dq, &want.dq, 5e-6);
-        close(&what("dk"), &dk, &want.dk, 1e-5);
-        close(&what("dv"), &dv, &want.dv, 1e-5);
+        on_every_level(|| compare(&a, &dout, store, &want));
     }
+}
+
+fn compare(a: &Attention, dout: &[f32], store: Store, want: &Reference) {
+    let [o, lse, mut dq, mut dk, mut dv] = run(a, dout, store);
+    if store == Store::Add {
+        for x in dq.iter_mut().chain(&mut dk).chain(&mut dv) {
+            *x -= 0.5;
+        }
+    }
+    let what = |name: &str| format!("{name} of {:?} {store:?} {:?}", a.sizes, level());
+    close(&what("o"), &o, &want.o, 2e-6);
+    close(&what("lse"), &lse, &want.lse, 2e-6);
+    close(&what("dq"), &dq, &want.dq, 5e-6);
+    close(&what("dk"), &dk, &want.dk, 1e-5);
+    close(&what("dv"), &dv, &want.dv, 1e-5);
 }
 
 fn sizes(b: usize, t: usize, s: usize, h: usize, d: usize) -> Sizes {

@@ -1,6 +1,7 @@
 //! Products against plain f64 sums.
 
 use super::*;
+use crate::device::cpu::simd::on_every_level;
 
 fn noise(n: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
@@ -30,6 +31,10 @@ fn at(m: &Matrix, i: usize, j: usize) -> f64 {
 }
 
 fn check(size: Size, form_a: Form, form_b: Form, alpha: f32, store: Store) {
+    on_every_level(|| check_level(size, form_a, form_b, alpha, store));
+}
+
+fn check_level(size: Size, form_a: Form, form_b: Form, alpha: f32, store: Store) {
     let Size { m, n, k } = size;
     let (a, b) = (noise(m * k, 1), noise(k * n, 2));
     let (a, b) = (operand(&a, m, k, form_a), operand(&b, k, n, form_b));
