@@ -3,6 +3,7 @@
 pub mod data;
 pub mod device;
 pub mod error;
+pub mod files;
 pub mod metrics;
 pub mod models;
 pub mod nn;
@@ -14,3 +15,4 @@ pub mod text;
 pub mod trace;
 pub mod units;
 pub mod weights;
+pub mod study;

@@ -41,11 +41,11 @@ impl Loaded {
             .map(|(entry, values)| weights::Named {
                 name: &entry.name,
                 shape: entry.shape.dims(),
-                values,
+                values: weights::Values::F32(values),
             })
             .collect();
         weights::save(dir, &tensors)?;
-        crate::weights::write_text(&dir.join("config.json"), &self.config_text)
+        crate::files::write_text(&dir.join("config.json"), &self.config_text)
     }
 }
 

@@ -1,0 +1,38 @@
+//! Writing files so that a reader sees the old content or the new one, never a part.
+
+use crate::error::{Error, Result};
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Replaces `path` by what `write` produces: temporary file beside it, fsync, rename, fsync of the folder.
+pub fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
+    let attempt = || -> io::Result<()> {
+        let dir = match path.parent() {
+            Some(dir) if dir != Path::new("") => dir,
+            _ => Path::new("."),
+        };
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".wattention-");
+        // tempfile's own default is 0600, which the umask does not widen.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut temporary = builder.tempfile_in(dir)?;
+        write(temporary.as_file_mut())?;
+        temporary.as_file().sync_all()?;
+        temporary.persist(path).map_err(|e| e.error)?;
+        // The rename itself survives a power loss only once the folder is synced.
+        File::open(dir)?.sync_all()
+    };
+    attempt().map_err(|e| Error::output(path, e))
+}
+
+/// Replaces `path` by `text`.
+pub fn write_text(path: &Path, text: &str) -> Result<()> {
+    replace(path, |file| file.write_all(text.as_bytes()))
+}
+
+/// Creates `dir` and its parents.
+pub fn create_dir(dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir).map_err(|e| Error::output(dir, e))
+}

@@ -1,0 +1,191 @@
+//! The study's report: one HTML file that needs nothing but itself.
+
+mod doubling;
+mod figures;
+mod summary;
+mod tables;
+
+use super::markup::{escape, integer, push};
+use super::results::{Cell, Results, Varying, write_whole};
+use crate::error::Result;
+use std::path::Path;
+
+const STYLE: &str = include_str!("report/style.css");
+
+/// Writes `report.html`, whole or not at all.
+pub fn write(results: &Results, path: &Path) -> Result<()> {
+    write_whole(path, html(results).as_bytes())
+}
+
+/// The whole page. Every text of the results is escaped, and the page may load nothing.
+pub fn html(results: &Results) -> String {
+    let study = Study::of(&results.cells);
+    let title = match results.title.trim() {
+        "" => "Study",
+        title => title,
+    };
+    let title = escape(title);
+    let mut out = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\n\
+         <link rel=\"icon\" href=\"data:,\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
+         <a class=\"skip\" href=\"#summary\">Skip to the summary</a>\n<header>\n<p class=\"kicker\">Accuracy, time, memory and energy by input length</p>\n\
+         <h1>{title}</h1>\n<p class=\"scope\">{}</p>\n",
+        escape(&scope(&study))
+    );
+    out.push_str(
+        "<nav aria-label=\"Sections\"><a href=\"#summary\">Summary</a><a href=\"#figures\">Figures</a>\
+         <a href=\"#cells\">All numbers</a><a href=\"#environment\">Environment</a></nav>\n</header>\n<main>\n",
+    );
+    out.push_str(&summary::section(&study));
+    out.push_str(&figures::section(&study));
+    out.push_str(&tables::section(&study));
+    out.push_str(&environment(results));
+    push(
+        &mut out,
+        format_args!(
+            "</main>\n<footer><p>Written by wattention {}. The same numbers, unrounded, are in results.csv and \
+             results.json beside this file.</p></footer>\n</body>\n</html>\n",
+            env!("CARGO_PKG_VERSION")
+        ),
+    );
+    out
+}
+
+/// The cells, and how to tell them apart: every section names series and tasks alike.
+struct Study<'a> {
+    cells: &'a [Cell],
+    varying: Varying,
+    /// Datasets (and protocols, where they differ) in the order of the cells.
+    tasks: Vec<String>,
+    /// Models (and settings that differ) in the order of the cells; the index is the plot style.
+    series: Vec<String>,
+}
+
+impl<'a> Study<'a> {
+    fn of(cells: &'a [Cell]) -> Self {
+        let varying = Varying::of(cells);
+        Study {
+            cells,
+            varying,
+            tasks: distinct(cells.iter().map(|cell| varying.task(cell))),
+            series: distinct(cells.iter().map(|cell| varying.series(cell))),
+        }
+    }
+
+    /// The cells of one task and series, by input length.
+    fn run(&self, task: &str, series: &str) -> Vec<&'a Cell> {
+        let of_run =
+            |cell: &&Cell| self.varying.task(cell) == task && self.varying.series(cell) == series;
+        let mut cells: Vec<_> = self.cells.iter().filter(of_run).collect();
+        cells.sort_by_key(|cell| cell.max_source_length);
+        cells
+    }
+
+    fn task(&self, task: &str) -> Vec<&'a Cell> {
+        let of_task = |cell: &&Cell| self.varying.task(cell) == task;
+        self.cells.iter().filter(of_task).collect()
+    }
+
+    fn lengths(&self) -> Vec<u64> {
+        let mut lengths: Vec<_> = self
+            .cells
+            .iter()
+            .map(|cell| cell.max_source_length)
+            .collect();
+        lengths.sort_unstable();
+        lengths.dedup();
+        lengths
+    }
+}
+
+/// The distinct items in the order of their first appearance.
+fn distinct<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut out = Vec::new();
+    for item in items {
+        if !out.contains(&item) {
+            out.push(item);
+        }
+    }
+    out
+}
+
+/// What the study covers, in one line.
+fn scope(study: &Study) -> String {
+    if study.cells.is_empty() {
+        return "No cell has been run yet.".into();
+    }
+    let count = |n: usize, noun: &str| format!("{n} {noun}{}", if n == 1 { "" } else { "s" });
+    let models = distinct(study.cells.iter().map(|cell| &cell.model)).len();
+    let datasets = distinct(study.cells.iter().map(|cell| &cell.dataset)).len();
+    let lengths = study.lengths();
+    let tokens = match lengths[..] {
+        [only] => format!("{} tokens", integer(only)),
+        [first, .., last] => format!("{} to {} tokens", integer(first), integer(last)),
+        [] => String::new(),
+    };
+    let mut parts = vec![
+        count(models, "model"),
+        count(datasets, "dataset"),
+        format!("{} ({tokens})", count(lengths.len(), "input length")),
+        count(study.cells.len(), "cell"),
+    ];
+    parts.extend(
+        common(study)
+            .into_iter()
+            .map(|(name, value)| format!("{name} {value}")),
+    );
+    parts.join(" · ")
+}
+
+/// The settings that are the same in every cell.
+fn common(study: &Study) -> Vec<(&'static str, String)> {
+    let Some(cell) = study.cells.first() else {
+        return Vec::new();
+    };
+    let varying = &study.varying;
+    [
+        (varying.device, "device", cell.device.clone()),
+        (varying.precision, "precision", cell.precision.clone()),
+        (varying.protocol, "protocol", cell.protocol.clone()),
+        (varying.seed, "seed", cell.seed.to_string()),
+        (
+            varying.batch_size,
+            "batch size",
+            cell.batch_size.to_string(),
+        ),
+    ]
+    .into_iter()
+    .filter(|(varies, ..)| !varies)
+    .map(|(_, name, value)| (name, value))
+    .collect()
+}
+
+fn environment(results: &Results) -> String {
+    let mut out = String::from(
+        "<section id=\"environment\" aria-labelledby=\"environment-title\">\n<h2 id=\"environment-title\">Environment</h2>\n",
+    );
+    if results.environment.is_empty() {
+        out.push_str("<p>Nothing was recorded.</p>\n");
+    } else {
+        out.push_str("<dl class=\"environment\">\n");
+        for (key, value) in &results.environment {
+            push(
+                &mut out,
+                format_args!(
+                    "<div><dt>{}</dt><dd>{}</dd></div>\n",
+                    escape(key),
+                    escape(value)
+                ),
+            );
+        }
+        out.push_str("</dl>\n");
+    }
+    out.push_str("</section>\n");
+    out
+}
+
+#[cfg(test)]
+mod tests;

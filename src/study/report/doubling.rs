@@ -1,0 +1,195 @@
+//! The price of doubling the input length, from every pair of cells that shows it.
+
+use super::tables::{Footnotes, table};
+use super::{Study, distinct};
+use crate::study::markup::{decimals, escape, significant};
+use crate::study::results::{Cell, Mark, Reading};
+
+/// What came of running a series at twice the length; factors are new over old, seeds averaged.
+pub struct Doubling {
+    task: String,
+    series: String,
+    from: u64,
+    score: Reading,
+    train: Reading,
+    eval: Reading,
+    memory: Reading,
+}
+
+/// Every doubling of the study, by task and series.
+pub fn doublings(study: &Study) -> Vec<Doubling> {
+    let mut out = Vec::new();
+    for task in &study.tasks {
+        for series in &study.series {
+            let run = study.run(task, series);
+            for from in distinct(run.iter().map(|cell| cell.max_source_length)) {
+                let at = |length| -> Vec<&Cell> {
+                    let here = run.iter().filter(|cell| cell.max_source_length == length);
+                    here.copied().collect()
+                };
+                let (short, long) = (at(from), at(2 * from));
+                if long.is_empty() {
+                    continue;
+                }
+                let both = |of: fn(&Cell) -> &Reading, with: fn(f64, f64) -> f64| {
+                    combine(&mean(&short, of), &mean(&long, of), with)
+                };
+                out.push(Doubling {
+                    task: task.clone(),
+                    series: series.clone(),
+                    from,
+                    score: both(Cell::headline, |old, new| new - old),
+                    train: both(|c| &c.train_samples_per_second, |old, new| old / new),
+                    eval: both(|c| &c.eval_samples_per_second, |old, new| old / new),
+                    memory: both(Cell::peak_bytes, |old, new| new / old),
+                });
+            }
+        }
+    }
+    out
+}
+
+/// The mean over seeds, predicted if any part of it is; absent unless every seed has a number.
+pub fn mean(cells: &[&Cell], of: fn(&Cell) -> &Reading) -> Reading {
+    let mut sum = 0.0;
+    let mut predicted = false;
+    for cell in cells {
+        match of(cell).marked() {
+            Some((value, mark)) => {
+                sum += value;
+                predicted |= mark == Mark::Predicted;
+            }
+            None => return Reading::absent(of(cell).why().unwrap_or_default()),
+        }
+    }
+    let mean = sum / cells.len() as f64;
+    if predicted {
+        Reading::predicted(mean)
+    } else {
+        Reading::measured(mean)
+    }
+}
+
+fn combine(old: &Reading, new: &Reading, with: fn(f64, f64) -> f64) -> Reading {
+    match (old.marked(), new.marked()) {
+        (Some((a, Mark::Measured)), Some((b, Mark::Measured))) => Reading::measured(with(a, b)),
+        (Some((a, _)), Some((b, _))) => Reading::predicted(with(a, b)),
+        (None, _) => old.clone(),
+        (_, None) => new.clone(),
+    }
+}
+
+fn signed(points: f64) -> String {
+    let text = decimals(points, 2);
+    if points > 0.0 && text != "0.00" {
+        format!("+{text}")
+    } else {
+        text
+    }
+}
+
+fn times(factor: f64) -> String {
+    format!("×{}", decimals(factor, 2))
+}
+
+/// All doublings as a table.
+pub fn doubling_table(study: &Study, doublings: &[Doubling]) -> String {
+    let titles = [
+        "model",
+        "dataset",
+        "tokens",
+        "score",
+        "training time per example",
+        "inference time per example",
+        "peak memory",
+    ]
+    .map(String::from);
+    let mut notes = Footnotes::default();
+    let rows: Vec<Vec<String>> = doublings
+        .iter()
+        .map(|d| {
+            vec![
+                escape(&d.series),
+                escape(&d.task),
+                format!("{} → {}", d.from, 2 * d.from),
+                notes.reading(&d.score, signed),
+                notes.reading(&d.train, times),
+                notes.reading(&d.eval, times),
+                notes.reading(&d.memory, times),
+            ]
+        })
+        .collect();
+    let averaged = if study.varying.seed {
+        ", means over seeds"
+    } else {
+        ""
+    };
+    table(
+        &format!("What doubling the input length changed{averaged}"),
+        &titles,
+        2,
+        &rows,
+    ) + &notes.html()
+}
+
+/// All doublings in one sentence, none when nothing compares.
+pub fn doubling_sentence(doublings: &[Doubling]) -> Option<String> {
+    let spread = |of: fn(&Doubling) -> &Reading, show: fn(f64) -> String| {
+        let values: Vec<f64> = doublings.iter().filter_map(|d| of(d).value()).collect();
+        let least = values.iter().copied().reduce(f64::min)?;
+        let most = values.iter().copied().reduce(f64::max)?;
+        let predicted = doublings
+            .iter()
+            .any(|d| matches!(of(d), Reading::Predicted(_)));
+        let mark = if predicted { " (partly predicted)" } else { "" };
+        Some(match (show(least), show(most)) {
+            (one, other) if one == other => format!("{one}{mark}"),
+            (one, other) => format!("{one} to {other}{mark}"),
+        })
+    };
+    let factors: Vec<String> = [
+        (
+            "training time per example",
+            spread(|d| &d.train, significant),
+        ),
+        (
+            "inference time per example",
+            spread(|d| &d.eval, significant),
+        ),
+        ("peak memory", spread(|d| &d.memory, significant)),
+    ]
+    .into_iter()
+    .filter_map(|(what, factor)| Some(format!("{what} by {}", factor?)))
+    .collect();
+    let mut parts = Vec::new();
+    if !factors.is_empty() {
+        parts.push(format!("multiplied {}", sentence_list(&factors)));
+    }
+    parts.extend(spread(|d| &d.score, signed).map(|s| format!("changed the score by {s} points")));
+    if parts.is_empty() {
+        return None;
+    }
+    let compared = match doublings {
+        [one] => format!(
+            "{} on {}, {} to {} tokens",
+            one.series,
+            one.task,
+            one.from,
+            2 * one.from
+        ),
+        many => format!("{} comparisons, listed below", many.len()),
+    };
+    Some(format!(
+        "Doubling the input length {} ({compared}).",
+        parts.join("; it ")
+    ))
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn sentence_list(parts: &[String]) -> String {
+    match parts {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}

@@ -1,0 +1,199 @@
+//! What the numbers say, in plain words and no more than they say.
+
+use super::doubling::{Doubling, doubling_sentence, doubling_table, doublings};
+use super::{Study, distinct};
+use crate::study::markup::{Quantity, decimals, escape, push, significant};
+use crate::study::results::{Cell, Mark, Reading};
+
+/// A longer table is folded, to leave the figures in reach.
+const ROWS_SHOWN: usize = 8;
+
+/// The summary section: the extremes of each task, the price of doubling, and what limits them.
+pub fn section(study: &Study) -> String {
+    let mut out = String::from(
+        "<section id=\"summary\" aria-labelledby=\"summary-title\">\n<h2 id=\"summary-title\">Summary</h2>\n",
+    );
+    for task in &study.tasks {
+        out.push_str(&picks(study, task));
+    }
+    let doublings = doublings(study);
+    out.push_str("<ul class=\"findings\">\n");
+    for sentence in findings(study, &doublings) {
+        push(&mut out, format_args!("<li>{}</li>\n", escape(&sentence)));
+    }
+    out.push_str("</ul>\n");
+    if doublings.len() > 1 {
+        let table = doubling_table(study, &doublings);
+        match doublings.len() {
+            ..=ROWS_SHOWN => out.push_str(&table),
+            many => push(
+                &mut out,
+                format_args!(
+                    "<details><summary>All {many} comparisons</summary>{table}</details>\n"
+                ),
+            ),
+        }
+    }
+    out.push_str("</section>\n");
+    out
+}
+
+/// Which cell of a task is worth naming for what.
+struct Pick {
+    /// What makes it the extreme among several cells.
+    extreme: &'static str,
+    what: fn(&Cell) -> &'static str,
+    of: fn(&Cell) -> &Reading,
+    quantity: Quantity,
+    better: fn(f64, f64) -> bool,
+}
+
+const PICKS: [Pick; 5] = [
+    Pick {
+        extreme: "Best",
+        what: |c| c.headline_metric.label(),
+        of: Cell::headline,
+        quantity: Quantity::Score,
+        better: |a, b| a > b,
+    },
+    Pick {
+        extreme: "Fastest",
+        what: |_| "training",
+        of: |c| &c.train_samples_per_second,
+        quantity: Quantity::Throughput,
+        better: |a, b| a > b,
+    },
+    Pick {
+        extreme: "Fastest",
+        what: |_| "inference",
+        of: |c| &c.eval_samples_per_second,
+        quantity: Quantity::Throughput,
+        better: |a, b| a > b,
+    },
+    Pick {
+        extreme: "Smallest",
+        what: |_| "peak memory",
+        of: Cell::peak_bytes,
+        quantity: Quantity::Memory,
+        better: |a, b| a < b,
+    },
+    Pick {
+        extreme: "Least",
+        what: |_| "energy",
+        of: |c| &c.energy_joules,
+        quantity: Quantity::Energy,
+        better: |a, b| a < b,
+    },
+];
+
+fn picks(study: &Study, task: &str) -> String {
+    let cells = study.task(task);
+    let mut out = format!(
+        "<div class=\"task\"><h3>{}</h3><dl class=\"picks\">",
+        escape(task)
+    );
+    for pick in &PICKS {
+        let with_value: Vec<_> = cells
+            .iter()
+            .filter_map(|cell| Some((*cell, (pick.of)(cell).marked()?)))
+            .collect();
+        let Some(&(cell, (value, mark))) = with_value.iter().reduce(|best, next| {
+            if (pick.better)(next.1.0, best.1.0) {
+                next
+            } else {
+                best
+            }
+        }) else {
+            continue;
+        };
+        let ties = with_value
+            .iter()
+            .filter(|(_, (other, _))| *other == value)
+            .count()
+            - 1;
+        let what = (pick.what)(cell);
+        let title = match &cells[..] {
+            [_] => what[..1].to_uppercase() + &what[1..],
+            _ => format!("{} {what}", pick.extreme),
+        };
+        let unit = pick.quantity.unit(value);
+        let (number, unit) = match pick.quantity {
+            Quantity::Score => (decimals(value, 2), ""),
+            _ => (significant(value / unit.size), unit.name),
+        };
+        let mut who = format!(
+            "{}, {} tokens",
+            study.varying.series(cell),
+            cell.max_source_length
+        );
+        if study.varying.seed {
+            who.push_str(&format!(", seed {}", cell.seed));
+        }
+        if ties > 0 {
+            who.push_str(&format!("; {ties} more equal it"));
+        }
+        if mark == Mark::Predicted {
+            who.push_str("; predicted");
+        }
+        push(
+            &mut out,
+            format_args!(
+                "<div><dt>{title}</dt><dd><b>{number}</b> <small>{unit}</small></dd><dd class=\"who\">{}</dd></div>",
+                escape(&who)
+            ),
+        );
+    }
+    out.push_str("</dl></div>\n");
+    out
+}
+
+/// The sentences below the picks.
+fn findings(study: &Study, doublings: &[Doubling]) -> Vec<String> {
+    let mut out = Vec::new();
+    if study.cells.is_empty() {
+        out.push("There are no results yet.".into());
+        return out;
+    }
+    out.extend(doubling_sentence(doublings));
+    if doublings.is_empty() && study.cells.len() > 1 {
+        out.push("No model ran at both a length and its double, so these cells do not tell what doubling costs.".into());
+    }
+    if study
+        .cells
+        .iter()
+        .all(|cell| cell.energy_joules.value().is_none())
+    {
+        let reasons = distinct(
+            study
+                .cells
+                .iter()
+                .filter_map(|cell| cell.energy_joules.why()),
+        );
+        out.push(format!("Energy is not reported: {}.", reasons.join("; ")));
+    }
+    if study.varying.batch_size {
+        out.push("Batch sizes differ between cells: throughput and memory compare these runs, not the lengths alone.".into());
+    }
+    if !study.varying.seed && study.cells.len() > 1 {
+        out.push("Each cell is one run with one seed. How far another seed would move a score is not known here.".into());
+    }
+    let readings: Vec<_> = study
+        .cells
+        .iter()
+        .flat_map(|cell| Cell::READINGS.map(|(_, of)| of(cell).marked()))
+        .collect();
+    let count = |mark| {
+        readings
+            .iter()
+            .filter(|r| r.is_some_and(|(_, m)| m == mark))
+            .count()
+    };
+    out.push(format!(
+        "{} numbers: {} measured, {} predicted, {} absent with the reason given.",
+        readings.len(),
+        count(Mark::Measured),
+        count(Mark::Predicted),
+        readings.iter().filter(|r| r.is_none()).count()
+    ));
+    out
+}
