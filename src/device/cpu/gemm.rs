@@ -73,7 +73,7 @@ const COLUMNS: usize = 3072;
 const SERIAL: usize = 1 << 19;
 /// Rows and panels of the largest tile of C that one task computes.
 const TASK_ROWS: usize = 256;
-const TASK_PANELS: usize = 16;
+const TASK_PANELS: usize = 24;
 
 /// A pointer to C that tasks share; each writes only its own tile.
 #[derive(Clone, Copy)]
@@ -244,7 +244,7 @@ fn multiply(kernel: &Kernel, tile: Tile, packed_a: &[f32], packed_b: &[f32], ser
             alpha,
             store,
         };
-        // SAFETY: the caller checked that C holds the tile, parts do not overlap, and `kernel()`
+        // SAFETY: the caller checked that C holds the tile, parts do not overlap, and `kernel`
         // returned code for instructions that were detected.
         unsafe {
             (kernel.run)(

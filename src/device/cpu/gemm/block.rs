@@ -30,7 +30,7 @@ pub fn kernel() -> Kernel {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => Kernel {
             mr: 8,
-            nr: 48,
+            nr: 32,
             run: run_avx512,
         },
         #[cfg(target_arch = "x86_64")]
@@ -53,7 +53,7 @@ pub fn kernel() -> Kernel {
 #[target_feature(enable = "avx512f,avx2,fma")]
 unsafe fn run_avx512(tile: &Tile, a: &[f32], b: &[f32]) {
     // SAFETY: the caller keeps the contract of `run`.
-    unsafe { run::<std::arch::x86_64::__m512, 8, 3>(tile, a, b) }
+    unsafe { run::<std::arch::x86_64::__m512, 8, 2>(tile, a, b) }
 }
 
 /// # Safety
@@ -137,10 +137,10 @@ unsafe fn store_edge<V: Vector, const MR: usize, const NV: usize>(
     rows: usize,
     columns: usize,
 ) {
-    let mut line = [0.0f32; 48];
+    let mut line = [0.0f32; 32];
     for (i, row) in acc.into_iter().enumerate().take(rows) {
         for (v, sum) in row.into_iter().enumerate() {
-            // SAFETY: NV vectors are at most 48 floats.
+            // SAFETY: NV vectors are at most 32 floats.
             unsafe { sum.store(line.as_mut_ptr().add(v * V::LANES)) }
         }
         for (j, &x) in line.iter().enumerate().take(columns.min(NV * V::LANES)) {
