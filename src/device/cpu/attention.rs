@@ -24,7 +24,7 @@ pub enum Pattern<'a> {
     Dense {
         /// Query `i` sees keys `0 ..= i + offset`; with a cache of `past` keys the offset is `past`.
         causal: Option<usize>,
-        /// `[B, S]`, zero hides a key.
+        /// `[B, S]` with a column for every row of k, zero hides a key.
         key_state: Option<&'a [i32]>,
     },
     /// Keys at most `window` away and all global ones, each once (Longformer's and LED's encoder).

@@ -2,13 +2,16 @@
 //!
 //! Threads share out tiles of C and never a sum over k, so the bits do not depend on their number.
 
+mod block;
+#[cfg(test)]
+mod tests;
+
 use rayon::prelude::*;
 
-use super::microkernel::{Baseline, Strides, Vector, product};
 use super::pack::{PanelSource, pack_panel};
 use super::scratch::with_scratch;
-use super::simd::{Level, level};
 use super::skinny;
+use block::{Kernel, Tile, kernel};
 
 /// A matrix operand: element `(i, j)` at `i * row_stride + j * column_stride` of `data`.
 #[derive(Clone, Copy, Debug)]
@@ -70,153 +73,7 @@ const COLUMNS: usize = 3072;
 const SERIAL: usize = 1 << 19;
 /// Rows and panels of the largest tile of C that one task computes.
 const TASK_ROWS: usize = 256;
-const TASK_PANELS: usize = 16;
-
-/// One task: a tile of C from packed panels.
-struct Tile {
-    c: *mut f32,
-    c_stride: usize,
-    /// Valid rows and columns of the tile.
-    rows: usize,
-    columns: usize,
-    depth: usize,
-    alpha: f32,
-    store: Store,
-}
-
-/// A register tile size with the code that multiplies panels of it.
-struct Kernel {
-    mr: usize,
-    nr: usize,
-    run: unsafe fn(&Tile, &[f32], &[f32]),
-}
-
-fn kernel() -> Kernel {
-    match level() {
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => Kernel {
-            mr: 8,
-            nr: 48,
-            run: run_avx512,
-        },
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => Kernel {
-            mr: 4,
-            nr: 24,
-            run: run_avx2,
-        },
-        _ => Kernel {
-            mr: 4,
-            nr: 8,
-            run: run_baseline,
-        },
-    }
-}
-
-/// # Safety
-/// See [`run`]; AVX-512 must have been detected.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn run_avx512(tile: &Tile, a: &[f32], b: &[f32]) {
-    // SAFETY: the caller keeps the contract of `run`.
-    unsafe { run::<std::arch::x86_64::__m512, 8, 3>(tile, a, b) }
-}
-
-/// # Safety
-/// See [`run`]; AVX2 and FMA must have been detected.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn run_avx2(tile: &Tile, a: &[f32], b: &[f32]) {
-    // SAFETY: the caller keeps the contract of `run`.
-    unsafe { run::<std::arch::x86_64::__m256, 4, 3>(tile, a, b) }
-}
-
-/// # Safety
-/// See [`run`].
-unsafe fn run_baseline(tile: &Tile, a: &[f32], b: &[f32]) {
-    // SAFETY: the caller keeps the contract of `run`.
-    unsafe { run::<Baseline, 4, 2>(tile, a, b) }
-}
-
-/// Multiplies all panels of `a` with all panels of `b`.
-///
-/// # Safety
-/// `tile.c` must own `rows` rows of `columns` floats, and the instructions of `V` must exist.
-#[inline(always)]
-unsafe fn run<V: Vector, const MR: usize, const NV: usize>(tile: &Tile, a: &[f32], b: &[f32]) {
-    let nr = NV * V::LANES;
-    let packed = Strides { row: 1, depth: MR };
-    let panels = b.chunks_exact(nr * tile.depth);
-    for (j, panel_b) in (0..tile.columns).step_by(nr).zip(panels) {
-        for (i, panel_a) in (0..tile.rows)
-            .step_by(MR)
-            .zip(a.chunks_exact(MR * tile.depth))
-        {
-            // SAFETY: packed panels hold `depth` slices of MR and NR floats; stores stay inside the
-            // valid part of the tile, which the caller owns.
-            unsafe {
-                let acc: [[V; NV]; MR] =
-                    product(tile.depth, panel_a.as_ptr(), packed, panel_b.as_ptr(), nr);
-                let c = tile.c.add(i * tile.c_stride + j);
-                if i + MR <= tile.rows && j + nr <= tile.columns {
-                    store_full(acc, c, tile);
-                } else {
-                    store_edge(acc, c, tile, tile.rows - i, tile.columns - j);
-                }
-            }
-        }
-    }
-}
-
-/// # Safety
-/// `c` must own MR rows of NV vectors at the tile's stride.
-#[inline(always)]
-unsafe fn store_full<V: Vector, const MR: usize, const NV: usize>(
-    acc: [[V; NV]; MR],
-    c: *mut f32,
-    tile: &Tile,
-) {
-    // SAFETY: the caller's contract.
-    unsafe {
-        let (alpha, zero) = (V::splat(tile.alpha), V::splat(0.0));
-        for (i, row) in acc.into_iter().enumerate() {
-            for (v, sum) in row.into_iter().enumerate() {
-                let to = c.add(i * tile.c_stride + v * V::LANES);
-                let old = if tile.store == Store::Add {
-                    V::load(to)
-                } else {
-                    zero
-                };
-                sum.fma(alpha, old).store(to);
-            }
-        }
-    }
-}
-
-/// # Safety
-/// `c` must own the first `rows` rows and `columns` columns of the register tile.
-#[inline(always)]
-unsafe fn store_edge<V: Vector, const MR: usize, const NV: usize>(
-    acc: [[V; NV]; MR],
-    c: *mut f32,
-    tile: &Tile,
-    rows: usize,
-    columns: usize,
-) {
-    let mut line = [0.0f32; 48];
-    for (i, row) in acc.into_iter().enumerate().take(rows) {
-        for (v, sum) in row.into_iter().enumerate() {
-            // SAFETY: NV vectors are at most 48 floats.
-            unsafe { sum.store(line.as_mut_ptr().add(v * V::LANES)) }
-        }
-        for (j, &x) in line.iter().enumerate().take(columns.min(NV * V::LANES)) {
-            // SAFETY: row i and column j are inside the caller's part.
-            let to = unsafe { &mut *c.add(i * tile.c_stride + j) };
-            let old = if tile.store == Store::Add { *to } else { 0.0 };
-            *to = x * tile.alpha + old;
-        }
-    }
-}
+const TASK_PANELS: usize = 24;
 
 /// A pointer to C that tasks share; each writes only its own tile.
 #[derive(Clone, Copy)]
@@ -387,7 +244,7 @@ fn multiply(kernel: &Kernel, tile: Tile, packed_a: &[f32], packed_b: &[f32], ser
             alpha,
             store,
         };
-        // SAFETY: the caller checked that C holds the tile, parts do not overlap, and `kernel()`
+        // SAFETY: the caller checked that C holds the tile, parts do not overlap, and `kernel`
         // returned code for instructions that were detected.
         unsafe {
             (kernel.run)(
@@ -402,189 +259,5 @@ fn multiply(kernel: &Kernel, tile: Tile, packed_a: &[f32], packed_b: &[f32], ser
         (0..tasks).for_each(task);
     } else {
         (0..tasks).into_par_iter().for_each(task);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn noise(n: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
-        (0..n)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-            })
-            .collect()
-    }
-
-    #[derive(Clone, Copy, PartialEq)]
-    enum Form {
-        Plain,
-        Transposed,
-    }
-
-    fn operand(data: &[f32], rows: usize, columns: usize, form: Form) -> Matrix<'_> {
-        match form {
-            Form::Plain => Matrix::rows(data, columns),
-            Form::Transposed => Matrix::transposed(data, rows),
-        }
-    }
-
-    fn at(m: &Matrix, i: usize, j: usize) -> f64 {
-        m.data[i * m.row_stride + j * m.column_stride] as f64
-    }
-
-    fn check(size: Size, form_a: Form, form_b: Form, alpha: f32, store: Store) {
-        let Size { m, n, k } = size;
-        let (a, b) = (noise(m * k, 1), noise(k * n, 2));
-        let (a, b) = (operand(&a, m, k, form_a), operand(&b, k, n, form_b));
-        let stride = n + 3;
-        let start = match store {
-            Store::Assign => vec![f32::NAN; m * stride],
-            Store::Add => noise(m * stride, 3),
-        };
-        let mut c = start.clone();
-        gemm(&mut c, stride, a, b, size, alpha, store);
-        for i in 0..m {
-            for j in 0..n {
-                let sum: f64 = (0..k).map(|p| at(&a, i, p) * at(&b, p, j)).sum();
-                let old = if store == Store::Add {
-                    start[i * stride + j] as f64
-                } else {
-                    0.0
-                };
-                let want = alpha as f64 * sum + old;
-                // Rounding of a running sum that grows as sqrt(k), four standard deviations out.
-                let tolerance = 1e-6 + 6e-8 * k as f64;
-                let error = (c[i * stride + j] as f64 - want).abs();
-                assert!(error <= tolerance, "{size:?} at ({i}, {j}): off by {error}");
-            }
-            let gap = i * stride + n..(i + 1) * stride;
-            let same = |(x, y): (&f32, &f32)| x.to_bits() == y.to_bits();
-            assert!(
-                c[gap.clone()].iter().zip(&start[gap]).all(same),
-                "wrote past row {i}"
-            );
-        }
-    }
-
-    #[test]
-    fn every_form_and_ragged_size_matches_f64() {
-        let sizes = [
-            (1, 1, 1),
-            (1, 7, 100),
-            (3, 50, 64),
-            (16, 97, 129),
-            (17, 49, 65),
-            (64, 64, 64),
-            (65, 130, 33),
-            (100, 200, 800),
-        ];
-        for (m, n, k) in sizes {
-            for form_a in [Form::Plain, Form::Transposed] {
-                for form_b in [Form::Plain, Form::Transposed] {
-                    check(Size { m, n, k }, form_a, form_b, 1.0, Store::Assign);
-                    check(Size { m, n, k }, form_a, form_b, -0.5, Store::Add);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn more_than_one_block_of_rows_and_columns() {
-        check(
-            Size {
-                m: ROWS + 9,
-                n: 20,
-                k: 3,
-            },
-            Form::Plain,
-            Form::Plain,
-            1.0,
-            Store::Assign,
-        );
-        check(
-            Size {
-                m: 18,
-                n: COLUMNS + 50,
-                k: 2,
-            },
-            Form::Plain,
-            Form::Transposed,
-            1.0,
-            Store::Add,
-        );
-    }
-
-    #[test]
-    fn nothing_to_sum() {
-        let mut c = [f32::NAN; 6];
-        let empty = Matrix::rows(&[], 0);
-        gemm(
-            &mut c,
-            3,
-            empty,
-            empty,
-            Size { m: 2, n: 3, k: 0 },
-            1.0,
-            Store::Assign,
-        );
-        assert_eq!(c, [0.0; 6]);
-        gemm(
-            &mut c,
-            3,
-            empty,
-            empty,
-            Size { m: 2, n: 3, k: 0 },
-            1.0,
-            Store::Add,
-        );
-        assert_eq!(c, [0.0; 6]);
-        gemm(
-            &mut [],
-            0,
-            empty,
-            empty,
-            Size { m: 0, n: 0, k: 5 },
-            1.0,
-            Store::Assign,
-        );
-    }
-
-    #[test]
-    fn bits_do_not_depend_on_the_threads() {
-        for (m, n, k) in [(130, 250, 500), (4, 1000, 300)] {
-            let (a, b) = (noise(m * k, 1), noise(k * n, 2));
-            let on = |threads| {
-                let pool = rayon::ThreadPoolBuilder::new()
-                    .num_threads(threads)
-                    .build()
-                    .unwrap();
-                let mut c = vec![0.0; m * n];
-                let (a, b) = (Matrix::rows(&a, k), Matrix::transposed(&b, k));
-                pool.install(|| gemm(&mut c, n, a, b, Size { m, n, k }, 1.0, Store::Assign));
-                c.into_iter().map(f32::to_bits).collect::<Vec<_>>()
-            };
-            assert_eq!(on(1), on(2));
-            assert_eq!(on(1), on(5));
-        }
-    }
-
-    #[test]
-    #[should_panic(expected = "B is too short")]
-    fn a_short_operand_is_refused() {
-        let x = [1.0; 4];
-        let size = Size { m: 2, n: 3, k: 2 };
-        gemm(
-            &mut [0.0; 6],
-            3,
-            Matrix::rows(&x, 2),
-            Matrix::rows(&x, 3),
-            size,
-            1.0,
-            Store::Assign,
-        );
     }
 }

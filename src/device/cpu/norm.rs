@@ -54,6 +54,7 @@ multiversion! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::cpu::simd::on_every_level;
 
     const EPSILON: f32 = 1e-5;
 
@@ -75,50 +76,54 @@ mod tests {
 
     #[test]
     fn forward_matches_f64_even_far_from_zero() {
-        for (n, offset) in [(1, 0.0), (7, 0.0), (64, 3.0), (768, 1000.0), (1025, 0.0)] {
-            let x: Vec<f32> = row(n, 1).iter().map(|v| v + offset).collect();
-            let (w, b) = (row(n, 2), row(n, 3));
-            let mut y = vec![f32::NAN; n];
-            layer_norm_row(&mut y, &x, &w, &b, EPSILON);
-            let wide: Vec<f64> = x.iter().map(|&v| v as f64).collect();
-            for (got, want) in y.iter().zip(exact(&wide, &w, &b)) {
-                let tolerance = 2e-6 + offset as f64 * 4e-7;
-                assert!(
-                    (*got as f64 - want).abs() <= tolerance,
-                    "n {n}: {got} for {want}"
-                );
+        on_every_level(|| {
+            for (n, offset) in [(1, 0.0), (7, 0.0), (64, 3.0), (768, 1000.0), (1025, 0.0)] {
+                let x: Vec<f32> = row(n, 1).iter().map(|v| v + offset).collect();
+                let (w, b) = (row(n, 2), row(n, 3));
+                let mut y = vec![f32::NAN; n];
+                layer_norm_row(&mut y, &x, &w, &b, EPSILON);
+                let wide: Vec<f64> = x.iter().map(|&v| v as f64).collect();
+                for (got, want) in y.iter().zip(exact(&wide, &w, &b)) {
+                    let tolerance = 2e-6 + offset as f64 * 4e-7;
+                    assert!(
+                        (*got as f64 - want).abs() <= tolerance,
+                        "n {n}: {got} for {want}"
+                    );
+                }
             }
-        }
+        });
     }
 
     #[test]
     fn backward_matches_finite_differences() {
-        for n in [2, 7, 64, 129] {
-            let (x, w, b, dy) = (row(n, 1), row(n, 2), row(n, 3), row(n, 4));
-            let mut y = vec![0.0; n];
-            let statistics = layer_norm_row(&mut y, &x, &w, &b, EPSILON);
-            let (mut dx, mut dw, mut db) = (vec![1.0; n], vec![2.0; n], vec![3.0; n]);
-            layer_norm_row_backward(&mut dx, &mut dw, &mut db, &dy, &x, &w, statistics);
-            let loss = |x: &[f64]| -> f64 {
-                exact(x, &w, &b)
-                    .iter()
-                    .zip(&dy)
-                    .map(|(y, d)| y * *d as f64)
-                    .sum()
-            };
-            let wide: Vec<f64> = x.iter().map(|&v| v as f64).collect();
-            let normalised = exact(&wide, &vec![1.0; n], &vec![0.0; n]);
-            for i in 0..n {
-                let mut moved = wide.clone();
-                moved[i] += 1e-5;
-                let up = loss(&moved);
-                moved[i] -= 2e-5;
-                let slope = (up - loss(&moved)) / 2e-5;
-                assert!((dx[i] as f64 - 1.0 - slope).abs() <= 1e-5, "dx {i} of {n}");
-                let want = 2.0 + dy[i] as f64 * normalised[i];
-                assert!((dw[i] as f64 - want).abs() <= 2e-6, "dw {i} of {n}");
-                assert!((db[i] - 3.0 - dy[i]).abs() <= 1e-6, "db {i} of {n}");
+        on_every_level(|| {
+            for n in [2, 7, 64, 129] {
+                let (x, w, b, dy) = (row(n, 1), row(n, 2), row(n, 3), row(n, 4));
+                let mut y = vec![0.0; n];
+                let statistics = layer_norm_row(&mut y, &x, &w, &b, EPSILON);
+                let (mut dx, mut dw, mut db) = (vec![1.0; n], vec![2.0; n], vec![3.0; n]);
+                layer_norm_row_backward(&mut dx, &mut dw, &mut db, &dy, &x, &w, statistics);
+                let loss = |x: &[f64]| -> f64 {
+                    exact(x, &w, &b)
+                        .iter()
+                        .zip(&dy)
+                        .map(|(y, d)| y * *d as f64)
+                        .sum()
+                };
+                let wide: Vec<f64> = x.iter().map(|&v| v as f64).collect();
+                let normalised = exact(&wide, &vec![1.0; n], &vec![0.0; n]);
+                for i in 0..n {
+                    let mut moved = wide.clone();
+                    moved[i] += 1e-5;
+                    let up = loss(&moved);
+                    moved[i] -= 2e-5;
+                    let slope = (up - loss(&moved)) / 2e-5;
+                    assert!((dx[i] as f64 - 1.0 - slope).abs() <= 1e-5, "dx {i} of {n}");
+                    let want = 2.0 + dy[i] as f64 * normalised[i];
+                    assert!((dw[i] as f64 - want).abs() <= 2e-6, "dw {i} of {n}");
+                    assert!((db[i] - 3.0 - dy[i]).abs() <= 1e-6, "db {i} of {n}");
+                }
             }
-        }
+        });
     }
 }

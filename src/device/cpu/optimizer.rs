@@ -42,43 +42,46 @@ multiversion! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::cpu::simd::on_every_level;
 
     #[test]
     fn ten_steps_follow_the_paper_in_f64() {
-        // The scalars as f32 holds them: 1 - 0.999 is another number in f64.
-        let [lr, b1, b2, eps, wd, scale] = [1e-2f32, 0.9, 0.999, 1e-8, 0.1, 0.5].map(f64::from);
-        let n = 37;
-        let mut p: Vec<f32> = (0..n).map(|i| (i as f32 * 0.37).sin()).collect();
-        let (mut m, mut v) = (vec![0.0f32; n], vec![0.0f32; n]);
-        let mut wide: Vec<[f64; 3]> = p.iter().map(|&p| [p as f64, 0.0, 0.0]).collect();
-        for t in 1..=10 {
-            let g: Vec<f32> = (0..n).map(|i| ((i + t) as f32 * 1.7).cos()).collect();
-            let step = AdamW {
-                learning_rate: lr as f32,
-                beta1: b1 as f32,
-                beta2: b2 as f32,
-                epsilon: eps as f32,
-                weight_decay: wd as f32,
-                correction1: (1.0 - f64::powi(b1, t as i32)) as f32,
-                correction2: (1.0 - f64::powi(b2, t as i32)) as f32,
-                gradient_scale: scale as f32,
-            };
-            adamw_update(&mut p, &mut m, &mut v, &g, step);
-            for (state, &g) in wide.iter_mut().zip(&g) {
-                let g = g as f64 * scale;
-                state[1] = b1 * state[1] + (1.0 - b1) * g;
-                state[2] = b2 * state[2] + (1.0 - b2) * g * g;
-                let m_hat = state[1] / (1.0 - f64::powi(b1, t as i32));
-                let v_hat = state[2] / (1.0 - f64::powi(b2, t as i32));
-                state[0] -= lr * (m_hat / (v_hat.sqrt() + eps) + wd * state[0]);
+        on_every_level(|| {
+            // The scalars as f32 holds them: 1 - 0.999 is another number in f64.
+            let [lr, b1, b2, eps, wd, scale] = [1e-2f32, 0.9, 0.999, 1e-8, 0.1, 0.5].map(f64::from);
+            let n = 37;
+            let mut p: Vec<f32> = (0..n).map(|i| (i as f32 * 0.37).sin()).collect();
+            let (mut m, mut v) = (vec![0.0f32; n], vec![0.0f32; n]);
+            let mut wide: Vec<[f64; 3]> = p.iter().map(|&p| [p as f64, 0.0, 0.0]).collect();
+            for t in 1..=10 {
+                let g: Vec<f32> = (0..n).map(|i| ((i + t) as f32 * 1.7).cos()).collect();
+                let step = AdamW {
+                    learning_rate: lr as f32,
+                    beta1: b1 as f32,
+                    beta2: b2 as f32,
+                    epsilon: eps as f32,
+                    weight_decay: wd as f32,
+                    correction1: (1.0 - f64::powi(b1, t as i32)) as f32,
+                    correction2: (1.0 - f64::powi(b2, t as i32)) as f32,
+                    gradient_scale: scale as f32,
+                };
+                adamw_update(&mut p, &mut m, &mut v, &g, step);
+                for (state, &g) in wide.iter_mut().zip(&g) {
+                    let g = g as f64 * scale;
+                    state[1] = b1 * state[1] + (1.0 - b1) * g;
+                    state[2] = b2 * state[2] + (1.0 - b2) * g * g;
+                    let m_hat = state[1] / (1.0 - f64::powi(b1, t as i32));
+                    let v_hat = state[2] / (1.0 - f64::powi(b2, t as i32));
+                    state[0] -= lr * (m_hat / (v_hat.sqrt() + eps) + wd * state[0]);
+                }
             }
-        }
-        for (got, want) in p.iter().zip(&wide) {
-            assert!(
-                (*got as f64 - want[0]).abs() <= 2e-6,
-                "{got} for {}",
-                want[0]
-            );
-        }
+            for (got, want) in p.iter().zip(&wide) {
+                assert!(
+                    (*got as f64 - want[0]).abs() <= 2e-6,
+                    "{got} for {}",
+                    want[0]
+                );
+            }
+        });
     }
 }

@@ -13,8 +13,30 @@ pub enum Level {
 /// The best level of this machine; found once.
 #[inline]
 pub fn level() -> Level {
+    #[cfg(test)]
+    if let Some(level) = FORCED.get() {
+        return level;
+    }
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(detect)
+}
+
+#[cfg(test)]
+thread_local! {
+    static FORCED: std::cell::Cell<Option<Level>> = const { std::cell::Cell::new(None) };
+}
+
+/// Runs a test on every level that this machine has; work given to other threads keeps the best.
+#[cfg(test)]
+pub fn on_every_level(test: impl Fn()) {
+    let best = detect();
+    for level in [Level::Portable, Level::Avx2, Level::Avx512] {
+        if level <= best {
+            FORCED.set(Some(level));
+            test();
+        }
+    }
+    FORCED.set(None);
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -66,6 +66,7 @@ multiversion! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::cpu::simd::on_every_level;
 
     fn logits(n: usize) -> Vec<f32> {
         (0..n)
@@ -75,36 +76,40 @@ mod tests {
 
     #[test]
     fn rows_match_f64() {
-        for n in [1, 2, 65, 513, 50_265] {
-            let x = logits(n);
-            let exact = x.iter().map(|&v| (v as f64).exp()).sum::<f64>().ln();
-            let lse = log_sum_exp(&x);
-            assert!(
-                (lse as f64 - exact).abs() <= 2e-6,
-                "n {n}: {lse} for {exact}"
-            );
-            assert_eq!(max(&x), x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-            let (mut y, mut l, mut d) = (vec![f32::NAN; n], vec![f32::NAN; n], vec![1.0; n]);
-            softmax_row(&mut y, &x, lse);
-            log_softmax_row(&mut l, &x, lse);
-            log_sum_exp_backward(&mut d, -3.0, &x, lse);
-            for i in 0..n {
-                let want = (x[i] as f64 - exact).exp();
-                assert!((y[i] as f64 - want).abs() <= 4e-6 * want);
-                assert!((l[i] as f64 - (x[i] as f64 - exact)).abs() <= 4e-6);
-                assert!((d[i] as f64 - (1.0 - 3.0 * want)).abs() <= 1e-6);
+        on_every_level(|| {
+            for n in [1, 2, 65, 513, 50_265] {
+                let x = logits(n);
+                let exact = x.iter().map(|&v| (v as f64).exp()).sum::<f64>().ln();
+                let lse = log_sum_exp(&x);
+                assert!(
+                    (lse as f64 - exact).abs() <= 2e-6,
+                    "n {n}: {lse} for {exact}"
+                );
+                assert_eq!(max(&x), x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+                let (mut y, mut l, mut d) = (vec![f32::NAN; n], vec![f32::NAN; n], vec![1.0; n]);
+                softmax_row(&mut y, &x, lse);
+                log_softmax_row(&mut l, &x, lse);
+                log_sum_exp_backward(&mut d, -3.0, &x, lse);
+                for i in 0..n {
+                    let want = (x[i] as f64 - exact).exp();
+                    assert!((y[i] as f64 - want).abs() <= 4e-6 * want);
+                    assert!((l[i] as f64 - (x[i] as f64 - exact)).abs() <= 4e-6);
+                    assert!((d[i] as f64 - (1.0 - 3.0 * want)).abs() <= 1e-6);
+                }
             }
-        }
+        });
     }
 
     #[test]
     fn a_row_of_nothing() {
-        let x = [f32::NEG_INFINITY; 40];
-        assert_eq!(log_sum_exp(&x), f32::NEG_INFINITY);
-        assert_eq!(log_sum_exp(&[]), f32::NEG_INFINITY);
-        let mut y = [7.0; 40];
-        softmax_row(&mut y, &x, f32::NEG_INFINITY);
-        assert_eq!(y, [0.0; 40]);
+        on_every_level(|| {
+            let x = [f32::NEG_INFINITY; 40];
+            assert_eq!(log_sum_exp(&x), f32::NEG_INFINITY);
+            assert_eq!(log_sum_exp(&[]), f32::NEG_INFINITY);
+            let mut y = [7.0; 40];
+            softmax_row(&mut y, &x, f32::NEG_INFINITY);
+            assert_eq!(y, [0.0; 40]);
+        });
     }
 
     #[test]

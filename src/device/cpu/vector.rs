@@ -72,6 +72,7 @@ pub fn sum_squares(x: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::cpu::simd::on_every_level;
 
     fn ramp(n: usize) -> Vec<f32> {
         (0..n)
@@ -81,30 +82,34 @@ mod tests {
 
     #[test]
     fn elementwise() {
-        let x = ramp(131);
-        let mut y = vec![1.0; 131];
-        axpy(&mut y, 2.0, &x);
-        scale(&mut y, 0.5);
-        add_assign(&mut y, &x);
-        let mut z = vec![f32::NAN; 131];
-        add(&mut z, &y, &x);
-        for i in 0..131 {
-            assert!((z[i] - (0.5 + 3.0 * x[i])).abs() <= 1e-6);
-        }
+        on_every_level(|| {
+            let x = ramp(131);
+            let mut y = vec![1.0; 131];
+            axpy(&mut y, 2.0, &x);
+            scale(&mut y, 0.5);
+            add_assign(&mut y, &x);
+            let mut z = vec![f32::NAN; 131];
+            add(&mut z, &y, &x);
+            for i in 0..131 {
+                assert!((z[i] - (0.5 + 3.0 * x[i])).abs() <= 1e-6);
+            }
+        });
     }
 
     #[test]
     fn reductions_match_f64() {
-        for n in [0, 1, 63, 64, 1000, 200_003] {
-            let (a, b) = (ramp(n), ramp(n + 5)[5..].to_vec());
-            let wide = |f: &dyn Fn(usize) -> f64| (0..n).map(f).sum::<f64>();
-            let tolerance = 1e-6 * (n as f64).sqrt().max(1.0) * 4.0;
-            let exact = wide(&|i| a[i] as f64 * b[i] as f64);
-            assert!((dot(&a, &b) as f64 - exact).abs() <= tolerance);
-            assert!((sum(&a) as f64 - wide(&|i| a[i] as f64)).abs() <= tolerance);
-            let exact = wide(&|i| (a[i] as f64).powi(2));
-            assert!((sum_squares(&a) - exact).abs() <= 1e-12 * exact.max(1.0));
-        }
+        on_every_level(|| {
+            for n in [0, 1, 63, 64, 1000, 200_003] {
+                let (a, b) = (ramp(n), ramp(n + 5)[5..].to_vec());
+                let wide = |f: &dyn Fn(usize) -> f64| (0..n).map(f).sum::<f64>();
+                let tolerance = 1e-6 * (n as f64).sqrt().max(1.0) * 4.0;
+                let exact = wide(&|i| a[i] as f64 * b[i] as f64);
+                assert!((dot(&a, &b) as f64 - exact).abs() <= tolerance);
+                assert!((sum(&a) as f64 - wide(&|i| a[i] as f64)).abs() <= tolerance);
+                let exact = wide(&|i| (a[i] as f64).powi(2));
+                assert!((sum_squares(&a) - exact).abs() <= 1e-12 * exact.max(1.0));
+            }
+        });
     }
 
     #[test]

@@ -55,11 +55,11 @@ pub fn forward(o: &mut [f32], lse: &mut [f32], attention: &Attention) {
 
 /// Whether query `i` sees key `j`.
 #[inline(always)]
-fn sees(pattern: &Pattern, s: usize, b: usize, i: usize, j: usize) -> bool {
+fn sees(pattern: &Pattern, rows: usize, b: usize, i: usize, j: usize) -> bool {
     match pattern {
         Pattern::Dense { causal, key_state } => {
             causal.is_none_or(|offset| j <= i + offset)
-                && key_state.is_none_or(|states| states[b * s + j] != 0)
+                && key_state.is_none_or(|states| states[b * rows + j] != 0)
         }
         _ => false,
     }
@@ -93,7 +93,7 @@ fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
 multiversion! {
     /// One split of the keys of a sample; `scores` holds `[T, H, TILE]`.
     fn attend(part: &mut [f32], scores: &mut [f32], attention: &Attention, b: usize, keys: (usize, usize)) {
-        let Sizes { t, s, h, d, .. } = attention.sizes;
+        let Sizes { t, h, d, s_capacity, .. } = attention.sizes;
         let c = h * d;
         let (max, rest) = part.split_at_mut(t * h);
         let (sum, o) = rest.split_at_mut(t * h);
@@ -107,7 +107,7 @@ multiversion! {
                 let at = attention.key_offset(b, 0, first + j);
                 let row = &attention.k[at..at + c];
                 for i in 0..t {
-                    let seen = sees(&attention.pattern, s, b, i, first + j);
+                    let seen = sees(&attention.pattern, s_capacity, b, i, first + j);
                     for head in 0..h {
                         let part = head * d..(head + 1) * d;
                         scores[(i * h + head) * TILE + j] = match seen {

@@ -126,7 +126,7 @@ impl<'a> KeyTiles<'a> {
     }
 
     fn accepts(&self, run: &Run, position: usize) -> bool {
-        let state = |states: &[i32]| states[self.sample * self.sizes.s + position];
+        let state = |states: &[i32]| states[self.sample * self.sizes.s_capacity + position];
         match (run.accept, self.pattern) {
             (Accept::Any, _) => true,
             (Accept::Visible, Pattern::Dense { key_state, .. }) => {
@@ -241,18 +241,25 @@ impl Pattern<'_> {
     pub(super) fn has_query(&self, sizes: &Sizes, b: usize, i: usize) -> bool {
         match self {
             Pattern::Dense { .. } => true,
-            Pattern::Window { key_state, .. } => key_state[b * sizes.s + i] == 1,
-            Pattern::BlockSparse { key_state, .. } => key_state[b * sizes.s + i] != 0,
+            Pattern::Window { key_state, .. } => key_state[b * sizes.s_capacity + i] == 1,
+            Pattern::BlockSparse { key_state, .. } => key_state[b * sizes.s_capacity + i] != 0,
         }
     }
 
     /// Panics where a table does not fit the sizes or names a key that is not there.
     pub(super) fn check(&self, sizes: &Sizes) {
-        let Sizes { b, t, s, h, .. } = *sizes;
+        let Sizes {
+            b,
+            t,
+            s,
+            h,
+            s_capacity,
+            ..
+        } = *sizes;
         match self {
             Pattern::Dense { key_state, .. } => {
-                let fits = key_state.is_none_or(|states| states.len() == b * s);
-                assert!(fits, "attention: key_state is not [B, S]");
+                let fits = key_state.is_none_or(|states| states.len() == b * s_capacity);
+                assert!(fits, "attention: key_state is not [B, rows of k]");
             }
             Pattern::Window {
                 key_state,
@@ -260,7 +267,11 @@ impl Pattern<'_> {
                 ..
             } => {
                 assert_eq!(t, s, "attention: a window needs a query for every key");
-                assert_eq!(key_state.len(), b * s, "attention: key_state is not [B, S]");
+                assert_eq!(
+                    key_state.len(),
+                    b * s_capacity,
+                    "attention: key_state is not [B, rows of k]"
+                );
                 let inside = global_index.iter().all(|&g| g < s as i32);
                 assert!(inside, "attention: a global position is not below {s}");
             }
@@ -272,7 +283,11 @@ impl Pattern<'_> {
                 key_state,
             } => {
                 assert_eq!(t, s, "attention: a block table needs a query for every key");
-                assert_eq!(key_state.len(), b * s, "attention: key_state is not [B, S]");
+                assert_eq!(
+                    key_state.len(),
+                    b * s_capacity,
+                    "attention: key_state is not [B, rows of k]"
+                );
                 assert!(
                     *block > 0 && s.is_multiple_of(*block),
                     "attention: S is not in blocks of {block}"

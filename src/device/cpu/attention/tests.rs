@@ -1,7 +1,11 @@
 //! Every pattern against plain f64 loops over all pairs.
 
+mod reference;
+
 use super::*;
 use crate::device::cpu::gemm::Store;
+use crate::device::cpu::simd::{level, on_every_level};
+use reference::{Reference, reference};
 
 fn noise(n: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
@@ -13,103 +17,6 @@ fn noise(n: usize, seed: u64) -> Vec<f32> {
             (state >> 40) as f32 / (1 << 23) as f32 - 1.0
         })
         .collect()
-}
-
-/// How many times key `j` enters the softmax of query `i`; zero where it is not seen.
-fn weight(a: &Attention, b: usize, h: usize, i: usize, j: usize) -> f64 {
-    let s = a.sizes.s;
-    let seen = match a.pattern {
-        Pattern::Dense { causal, key_state } => {
-            causal.is_none_or(|offset| j <= i + offset)
-                && key_state.is_none_or(|states| states[b * s + j] != 0)
-        }
-        Pattern::Window {
-            window, key_state, ..
-        } => {
-            let state = key_state[b * s + j];
-            key_state[b * s + i] == 1 && (state == 2 || state == 1 && i.abs_diff(j) <= window)
-        }
-        Pattern::BlockSparse {
-            block,
-            row_ptr,
-            col,
-            count,
-            key_state,
-        } => {
-            let row = h * (s / block + 1) + i / block;
-            let listed = row_ptr[row] as usize..row_ptr[row + 1] as usize;
-            let times: i32 = listed
-                .filter(|&at| col[at] as usize == j / block)
-                .map(|at| count[at])
-                .sum();
-            let visible = key_state[b * s + i] != 0 && key_state[b * s + j] != 0;
-            return if visible { times as f64 } else { 0.0 };
-        }
-    };
-    seen as u8 as f64
-}
-
-/// Results of the plain loops.
-struct Reference {
-    o: Vec<f64>,
-    lse: Vec<f64>,
-    dq: Vec<f64>,
-    dk: Vec<f64>,
-    dv: Vec<f64>,
-}
-
-fn reference(a: &Attention, dout: &[f32]) -> Reference {
-    let Sizes { b, t, s, h, d, .. } = a.sizes;
-    let mut r = Reference {
-        o: vec![0.0; a.q.len()],
-        lse: vec![f64::NEG_INFINITY; b * h * t],
-        dq: vec![0.0; a.q.len()],
-        dk: vec![0.0; a.k.len()],
-        dv: vec![0.0; a.k.len()],
-    };
-    for b in 0..b {
-        for h in 0..h {
-            for i in 0..t {
-                let q = a.query_offset(b, h, i);
-                let key = |j: usize| a.key_offset(b, h, j);
-                let dot = |x: &[f32], y: &[f32]| -> f64 {
-                    (0..d).map(|c| x[c] as f64 * y[c] as f64).sum()
-                };
-                let power = |j: usize| {
-                    weight(a, b, h, i, j) * (a.scale as f64 * dot(&a.q[q..], &a.k[key(j)..])).exp()
-                };
-                let powers: Vec<f64> = (0..s).map(power).collect();
-                let total: f64 = powers.iter().sum();
-                if total == 0.0 {
-                    continue;
-                }
-                let row = (b * a.sizes.h + h) * t + i;
-                r.lse[row] = total.ln();
-                let factor = |j: usize| {
-                    let mut one = [1.0f32];
-                    if let Some(mask) = a.dropout {
-                        mask.apply(&mut one, (row * s + j) as u64);
-                    }
-                    one[0] as f64
-                };
-                let dp: Vec<f64> = (0..s)
-                    .map(|j| factor(j) * dot(&dout[q..], &a.v[key(j)..]))
-                    .collect();
-                let delta: f64 = (0..s).map(|j| powers[j] / total * dp[j]).sum();
-                for j in 0..s {
-                    let p = powers[j] / total;
-                    let ds = p * (dp[j] - delta) * a.scale as f64;
-                    for c in 0..d {
-                        r.o[q + c] += p * factor(j) * a.v[key(j) + c] as f64;
-                        r.dv[key(j) + c] += p * factor(j) * dout[q + c] as f64;
-                        r.dq[q + c] += ds * a.k[key(j) + c] as f64;
-                        r.dk[key(j) + c] += ds * a.q[q + c] as f64;
-                    }
-                }
-            }
-        }
-    }
-    r
 }
 
 fn close(what: &str, got: &[f32], want: &[f64], bound: f64) {
@@ -171,19 +78,23 @@ fn check(sizes: Sizes, pattern: Pattern, dropout: Option<Mask>) {
     };
     let want = reference(&a, &dout);
     for store in [Store::Assign, Store::Add] {
-        let [o, lse, mut dq, mut dk, mut dv] = run(&a, &dout, store);
-        if store == Store::Add {
-            for x in dq.iter_mut().chain(&mut dk).chain(&mut dv) {
-                *x -= 0.5;
-            }
-        }
-        let what = |name: &str| format!("{name} of {sizes:?} {store:?}");
-        close(&what("o"), &o, &want.o, 2e-6);
-        close(&what("lse"), &lse, &want.lse, 2e-6);
-        close(&what("dq"), &dq, &want.dq, 5e-6);
-        close(&what("dk"), &dk, &want.dk, 1e-5);
-        close(&what("dv"), &dv, &want.dv, 1e-5);
+        on_every_level(|| compare(&a, &dout, store, &want));
     }
+}
+
+fn compare(a: &Attention, dout: &[f32], store: Store, want: &Reference) {
+    let [o, lse, mut dq, mut dk, mut dv] = run(a, dout, store);
+    if store == Store::Add {
+        for x in dq.iter_mut().chain(&mut dk).chain(&mut dv) {
+            *x -= 0.5;
+        }
+    }
+    let what = |name: &str| format!("{name} of {:?} {store:?} {:?}", a.sizes, level());
+    close(&what("o"), &o, &want.o, 2e-6);
+    close(&what("lse"), &lse, &want.lse, 2e-6);
+    close(&what("dq"), &dq, &want.dq, 5e-6);
+    close(&what("dk"), &dk, &want.dk, 1e-5);
+    close(&what("dv"), &dv, &want.dv, 1e-5);
 }
 
 fn sizes(b: usize, t: usize, s: usize, h: usize, d: usize) -> Sizes {
@@ -285,12 +196,19 @@ fn causal_with_and_without_a_cache() {
             None,
         );
     }
-    let key_state = states(2, 100);
-    let pattern = Pattern::Dense {
-        causal: Some(0),
-        key_state: Some(&key_state),
-    };
-    check(sizes(2, 100, 100, 1, 32), pattern, None);
+    // A cache that is not full, with a state for each of its rows.
+    let key_state = states(2, 120);
+    for t in [1, 100] {
+        let pattern = Pattern::Dense {
+            causal: Some(100 - t),
+            key_state: Some(&key_state),
+        };
+        let cached = Sizes {
+            s_capacity: 120,
+            ..sizes(2, t, 100, 1, 32)
+        };
+        check(cached, pattern, None);
+    }
 }
 
 /// Marks `globals` in every sample and lists those that are not hidden.

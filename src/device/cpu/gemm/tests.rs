@@ -1,0 +1,187 @@
+//! Products against plain f64 sums.
+
+use super::*;
+use crate::device::cpu::simd::on_every_level;
+
+fn noise(n: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    (0..n)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    Plain,
+    Transposed,
+}
+
+fn operand(data: &[f32], rows: usize, columns: usize, form: Form) -> Matrix<'_> {
+    match form {
+        Form::Plain => Matrix::rows(data, columns),
+        Form::Transposed => Matrix::transposed(data, rows),
+    }
+}
+
+fn at(m: &Matrix, i: usize, j: usize) -> f64 {
+    m.data[i * m.row_stride + j * m.column_stride] as f64
+}
+
+fn check(size: Size, form_a: Form, form_b: Form, alpha: f32, store: Store) {
+    on_every_level(|| check_level(size, form_a, form_b, alpha, store));
+}
+
+fn check_level(size: Size, form_a: Form, form_b: Form, alpha: f32, store: Store) {
+    let Size { m, n, k } = size;
+    let (a, b) = (noise(m * k, 1), noise(k * n, 2));
+    let (a, b) = (operand(&a, m, k, form_a), operand(&b, k, n, form_b));
+    let stride = n + 3;
+    let start = match store {
+        Store::Assign => vec![f32::NAN; m * stride],
+        Store::Add => noise(m * stride, 3),
+    };
+    let mut c = start.clone();
+    gemm(&mut c, stride, a, b, size, alpha, store);
+    for i in 0..m {
+        for j in 0..n {
+            let sum: f64 = (0..k).map(|p| at(&a, i, p) * at(&b, p, j)).sum();
+            let old = if store == Store::Add {
+                start[i * stride + j] as f64
+            } else {
+                0.0
+            };
+            let want = alpha as f64 * sum + old;
+            // Rounding of a running sum that grows as sqrt(k), four standard deviations out.
+            let tolerance = 1e-6 + 6e-8 * k as f64;
+            let error = (c[i * stride + j] as f64 - want).abs();
+            assert!(error <= tolerance, "{size:?} at ({i}, {j}): off by {error}");
+        }
+        let gap = i * stride + n..(i + 1) * stride;
+        let same = |(x, y): (&f32, &f32)| x.to_bits() == y.to_bits();
+        assert!(
+            c[gap.clone()].iter().zip(&start[gap]).all(same),
+            "wrote past row {i}"
+        );
+    }
+}
+
+#[test]
+fn every_form_and_ragged_size_matches_f64() {
+    let sizes = [
+        (1, 1, 1),
+        (1, 7, 100),
+        (3, 50, 64),
+        (16, 97, 129),
+        (17, 49, 65),
+        (64, 64, 64),
+        (65, 130, 33),
+        (100, 200, 800),
+    ];
+    for (m, n, k) in sizes {
+        for form_a in [Form::Plain, Form::Transposed] {
+            for form_b in [Form::Plain, Form::Transposed] {
+                check(Size { m, n, k }, form_a, form_b, 1.0, Store::Assign);
+                check(Size { m, n, k }, form_a, form_b, -0.5, Store::Add);
+            }
+        }
+    }
+}
+
+#[test]
+fn more_than_one_block_of_rows_and_columns() {
+    check(
+        Size {
+            m: ROWS + 9,
+            n: 20,
+            k: 3,
+        },
+        Form::Plain,
+        Form::Plain,
+        1.0,
+        Store::Assign,
+    );
+    check(
+        Size {
+            m: 18,
+            n: COLUMNS + 50,
+            k: 2,
+        },
+        Form::Plain,
+        Form::Transposed,
+        1.0,
+        Store::Add,
+    );
+}
+
+#[test]
+fn nothing_to_sum() {
+    let mut c = [f32::NAN; 6];
+    let empty = Matrix::rows(&[], 0);
+    gemm(
+        &mut c,
+        3,
+        empty,
+        empty,
+        Size { m: 2, n: 3, k: 0 },
+        1.0,
+        Store::Assign,
+    );
+    assert_eq!(c, [0.0; 6]);
+    gemm(
+        &mut c,
+        3,
+        empty,
+        empty,
+        Size { m: 2, n: 3, k: 0 },
+        1.0,
+        Store::Add,
+    );
+    assert_eq!(c, [0.0; 6]);
+    gemm(
+        &mut [],
+        0,
+        empty,
+        empty,
+        Size { m: 0, n: 0, k: 5 },
+        1.0,
+        Store::Assign,
+    );
+}
+
+#[test]
+fn bits_do_not_depend_on_the_threads() {
+    for (m, n, k) in [(130, 250, 500), (4, 1000, 300)] {
+        let (a, b) = (noise(m * k, 1), noise(k * n, 2));
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            let mut c = vec![0.0; m * n];
+            let (a, b) = (Matrix::rows(&a, k), Matrix::transposed(&b, k));
+            pool.install(|| gemm(&mut c, n, a, b, Size { m, n, k }, 1.0, Store::Assign));
+            c.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        assert_eq!(on(1), on(2));
+        assert_eq!(on(1), on(5));
+    }
+}
+
+#[test]
+#[should_panic(expected = "B is too short")]
+fn a_short_operand_is_refused() {
+    let x = [1.0; 4];
+    let size = Size { m: 2, n: 3, k: 2 };
+    gemm(
+        &mut [0.0; 6],
+        3,
+        Matrix::rows(&x, 2),
+        Matrix::rows(&x, 3),
+        size,
+        1.0,
+        Store::Assign,
+    );
+}
