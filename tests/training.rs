@@ -1,0 +1,122 @@
+//! Training and decoding against transformers, and the plan against what the CPU really allocates.
+
+mod golden;
+
+use golden::{Array, relative_l2};
+use wattention::device::Device;
+use wattention::evaluate::{Work, work};
+use wattention::generate::{GenerateOptions, generate};
+use wattention::models::batch::{Source, SourceRows, Target};
+use wattention::models::session::Session;
+use wattention::models::{self, LossRule, Options};
+use wattention::tape::Randomness;
+use wattention::train::{self, Schedule, micro_step, optimizer_step};
+
+struct Case {
+    session: Session<Work>,
+    source: Source,
+    target: Target,
+    expected: std::collections::BTreeMap<String, Array>,
+}
+
+fn open(name: &str) -> Case {
+    let dir = golden::root().join(name);
+    let loaded = models::load(&dir, &Device::cpu(), Options::default()).unwrap();
+    let inputs = golden::read(&dir.join("inputs.safetensors"));
+    let ids = inputs["input_ids"].integers();
+    let (mask, global) = (inputs.get("attention_mask"), inputs.get("global_attention_mask"));
+    let (mask, global) = (mask.map(Array::integers), global.map(Array::integers));
+    let batch = inputs["input_ids"].shape[0];
+    let rows = SourceRows {
+        batch,
+        ids: &ids,
+        attention_mask: mask.as_deref(),
+        global_attention_mask: global.as_deref(),
+    };
+    let limits = loaded.model.limits();
+    Case {
+        source: Source::new(&limits, rows).unwrap(),
+        target: Target::from_labels(&limits, batch, &inputs["labels"].integers()).unwrap(),
+        expected: golden::read(&dir.join("expected.safetensors")),
+        session: Session::new(loaded, Options::default(), work).unwrap(),
+    }
+}
+
+/// The optimizer of the goldens: torch's AdamW, decay on everything that has two dimensions or more.
+fn golden_options() -> train::Options {
+    train::Options {
+        learning_rate: 1e-3,
+        lr_scheduler_type: Schedule::Constant,
+        weight_decay: 0.01,
+        max_grad_norm: 0.0,
+        ..train::Options::default()
+    }
+}
+
+impl Case {
+    fn rule(&self) -> LossRule {
+        LossRule {
+            normaliser: self.target.labels.len() as f32,
+            smoothing: 0.0,
+        }
+    }
+
+    fn train_step(&mut self, options: &train::Options, step: u64) -> f32 {
+        let (rule, randomness) = (self.rule(), Randomness { seed: 1, step });
+        let loss = micro_step(&mut self.session, &self.source, &self.target, rule, randomness).unwrap();
+        optimizer_step(&mut self.session, options, step, 10).unwrap();
+        loss
+    }
+}
+
+#[test]
+fn ten_losses_equal_transformers() {
+    for name in golden::cases() {
+        let mut case = open(&name);
+        let options = golden_options();
+        let losses: Vec<f32> = (0..10).map(|step| case.train_step(&options, step)).collect();
+        let error = relative_l2(&losses, &case.expected["train_losses"].values);
+        assert!(error <= 1e-4, "{name}: losses are off by {error}: {losses:?}");
+    }
+}
+
+#[test]
+fn greedy_tokens_equal_transformers() {
+    for name in golden::cases() {
+        let mut case = open(&name);
+        let want = &case.expected["greedy_tokens"];
+        let options = GenerateOptions { max_new_tokens: 12 };
+        // Twice: caches are reused, and nothing of the first run may show in the second.
+        for _ in 0..2 {
+            let rows = generate(&mut case.session, &case.source, options).unwrap();
+            let got: Vec<i64> = rows.concat().iter().map(|&id| id as i64).collect();
+            assert_eq!(got, want.integers(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_plan_is_exact_and_a_second_step_allocates_nothing() {
+    for name in golden::cases() {
+        let mut case = open(&name);
+        let options = golden_options();
+        case.train_step(&options, 0);
+        let first = case.session.real().device().used();
+        assert_eq!(first, case.session.planned(), "{name}: plan and reality differ");
+        assert!(first.arena > 0, "{name}: nothing was in the arena");
+        case.train_step(&options, 1);
+        assert_eq!(case.session.real().device().used(), first, "{name}: the second step allocated");
+        generate(&mut case.session, &case.source, GenerateOptions { max_new_tokens: 12 }).unwrap();
+        assert_eq!(case.session.real().device().used(), case.session.planned(), "{name}: decoding differs");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits() {
+    let losses = || -> Vec<u32> {
+        let mut case = open("led_plain");
+        let options = golden_options();
+        (0..3).map(|step| case.train_step(&options, step).to_bits()).collect()
+    };
+    assert_eq!(losses(), losses());
+}
