@@ -1,0 +1,88 @@
+//! `data`: bring datasets into SCROLLS form and say what they hold.
+
+use super::global::Global;
+use clap::Subcommand;
+use serde::Serialize;
+use std::path::PathBuf;
+use wattention::data::qmsum::{self, Existing};
+
+mod stats;
+
+/// Import datasets and say what they hold
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Turn a published dataset into SCROLLS form: a folder of <split>.jsonl
+    Import {
+        #[command(subcommand)]
+        from: Release,
+    },
+    Stats(stats::Args),
+}
+
+#[derive(Subcommand, Debug)]
+enum Release {
+    /// QMSum (Zhong et al. 2021): meetings, queries and summaries
+    Qmsum(Qmsum),
+}
+
+#[derive(clap::Args, Debug)]
+struct Qmsum {
+    /// Folder of the release: train, val and test with one JSON file a meeting, or a checkout with data/ALL
+    #[arg(long, value_name = "DIR")]
+    from: PathBuf,
+
+    /// Folder that gets train.jsonl, validation.jsonl and test.jsonl
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+
+    /// Replace files that are there already
+    #[arg(long)]
+    overwrite: bool,
+}
+
+/// What `data import --json` prints: examples by split.
+#[derive(Serialize)]
+struct Report {
+    train: usize,
+    validation: usize,
+    test: usize,
+    to: PathBuf,
+}
+
+pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
+    match args.command {
+        Command::Import {
+            from: Release::Qmsum(args),
+        } => import_qmsum(args, global),
+        Command::Stats(args) => stats::run(args, global),
+    }
+}
+
+fn import_qmsum(args: Qmsum, global: &Global) -> anyhow::Result<()> {
+    let existing = match args.overwrite {
+        true => Existing::Replace,
+        false => Existing::Refuse,
+    };
+    let qmsum::Imported {
+        train,
+        validation,
+        test,
+    } = qmsum::import(&args.from, &args.to, existing)?;
+    let text = format!(
+        "{train} train, {validation} validation and {test} test examples: {}",
+        args.to.display()
+    );
+    let report = Report {
+        train,
+        validation,
+        test,
+        to: args.to,
+    };
+    global.print(&report, text)
+}

@@ -1,0 +1,212 @@
+//! `data stats`: examples, ids and lengths by split.
+
+use super::super::global::Global;
+use super::super::progress::Progress;
+use serde::Serialize;
+use std::collections::HashSet;
+use std::fmt::Write;
+use std::path::PathBuf;
+use wattention::data::{self, Dataset, Kind, Record, Split};
+use wattention::error::{Error, Result};
+use wattention::text::Tokenizer;
+
+/// Texts tokenised at a time, in parallel.
+const CHUNK: usize = 64;
+
+/// Count examples, words and tokens by split
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// A SCROLLS zip, a folder of <split>.jsonl, or the name of an embedded dataset (qmsum-slice)
+    #[arg(long, value_name = "PATH_OR_NAME")]
+    dataset: String,
+
+    /// Model directory whose tokenizer.json counts tokens, special ones included
+    #[arg(long, value_name = "DIR")]
+    tokenizer: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    dataset: String,
+    kind: Kind,
+    splits: Vec<SplitStats>,
+}
+
+#[derive(Serialize)]
+struct SplitStats {
+    split: Split,
+    examples: usize,
+    /// Distinct ids; an id repeats when an input has several references.
+    ids: usize,
+    input_words: Lengths,
+    output_words: Option<Lengths>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input_tokens: Option<Lengths>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_tokens: Option<Lengths>,
+}
+
+/// The spread of a list of lengths.
+#[derive(Debug, PartialEq, Serialize)]
+struct Lengths {
+    min: usize,
+    median: f64,
+    max: usize,
+}
+
+impl Lengths {
+    /// None of no lengths: a test split has no outputs.
+    fn of(mut lengths: Vec<usize>) -> Option<Self> {
+        lengths.sort_unstable();
+        let (&min, &max) = (lengths.first()?, lengths.last()?);
+        let middle = lengths.len() / 2;
+        let median = match lengths.len() % 2 {
+            1 => lengths[middle] as f64,
+            _ => (lengths[middle - 1] + lengths[middle]) as f64 / 2.0,
+        };
+        Some(Lengths { min, median, max })
+    }
+}
+
+pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
+    let tokenizer = args.tokenizer.as_deref().map(Tokenizer::load).transpose()?;
+    let dataset = data::open(&args.dataset)?;
+    let mut splits = Vec::new();
+    let mut absent = None;
+    for split in Split::ALL {
+        match words(&dataset, split) {
+            Ok(stats) => splits.extend(stats),
+            Err(error @ Error::Missing { .. }) => absent = Some(error),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if let (true, Some(error)) = (splits.is_empty(), absent) {
+        return Err(error.into());
+    }
+    if let Some(tokenizer) = tokenizer {
+        for stats in &mut splits {
+            count_tokens(&dataset, &tokenizer, stats, global)?;
+        }
+    }
+    let report = Report {
+        dataset: dataset.name,
+        kind: dataset.kind,
+        splits,
+    };
+    global.print(&report, report.table())
+}
+
+/// Counts that need no tokenizer; None of a split without examples.
+fn words(dataset: &Dataset, split: Split) -> Result<Option<SplitStats>> {
+    let mut ids = HashSet::new();
+    let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+    let count = |text: &str| text.split_whitespace().count();
+    dataset.visit(split, &mut |record| {
+        inputs.push(count(&record.input));
+        outputs.extend(record.output.as_deref().map(count));
+        ids.insert(record.id);
+        Ok(())
+    })?;
+    let examples = inputs.len();
+    Ok(Lengths::of(inputs).map(|input_words| SplitStats {
+        split,
+        examples,
+        ids: ids.len(),
+        input_words,
+        output_words: Lengths::of(outputs),
+        input_tokens: None,
+        output_tokens: None,
+    }))
+}
+
+fn count_tokens(
+    dataset: &Dataset,
+    tokenizer: &Tokenizer,
+    stats: &mut SplitStats,
+    global: &Global,
+) -> Result<()> {
+    let label = format!("tokenising {}", stats.split.name());
+    let mut progress = Progress::new(global, stats.examples as u64, &label);
+    let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+    let mut waiting: Vec<Record> = Vec::with_capacity(CHUNK);
+    let mut count = |waiting: &mut Vec<Record>| {
+        let texts: Vec<&str> = waiting.iter().map(|r| r.input.as_str()).collect();
+        let tokens = tokenizer.encode_batch(&texts, usize::MAX)?;
+        inputs.extend(tokens.iter().map(Vec::len));
+        let texts: Vec<&str> = waiting.iter().filter_map(|r| r.output.as_deref()).collect();
+        let tokens = tokenizer.encode_batch(&texts, usize::MAX)?;
+        outputs.extend(tokens.iter().map(Vec::len));
+        progress.step(waiting.len() as u64, "");
+        waiting.clear();
+        Ok(())
+    };
+    dataset.visit(stats.split, &mut |record| {
+        waiting.push(record);
+        match waiting.len() {
+            CHUNK => count(&mut waiting),
+            _ => Ok(()),
+        }
+    })?;
+    count(&mut waiting)?;
+    progress.finish(format_args!("{label}: {} examples", stats.examples));
+    stats.input_tokens = Lengths::of(inputs);
+    stats.output_tokens = Lengths::of(outputs);
+    Ok(())
+}
+
+impl Report {
+    fn table(&self) -> String {
+        let mut table = format!("{}\n", self.dataset);
+        let row = |table: &mut String, cells: [&str; 8]| {
+            let [split, examples, ids, text, unit, min, median, max] = cells;
+            // Writing to a String cannot fail.
+            let _ = write!(
+                table,
+                "\n{split:<10}  {examples:>8}  {ids:>8}  {text:<6}  {unit:<6}  {min:>7}  {median:>8}  {max:>7}"
+            );
+        };
+        row(
+            &mut table,
+            [
+                "split", "examples", "ids", "text", "unit", "min", "median", "max",
+            ],
+        );
+        for stats in &self.splits {
+            let mut head = [
+                stats.split.name().to_string(),
+                stats.examples.to_string(),
+                stats.ids.to_string(),
+            ];
+            for (text, unit, lengths) in [
+                ("input", "words", Some(&stats.input_words)),
+                ("output", "words", stats.output_words.as_ref()),
+                ("input", "tokens", stats.input_tokens.as_ref()),
+                ("output", "tokens", stats.output_tokens.as_ref()),
+            ] {
+                let Some(Lengths { min, median, max }) = lengths else {
+                    continue;
+                };
+                let [split, examples, ids] = std::mem::take(&mut head);
+                let [min, median, max] = [min.to_string(), median.to_string(), max.to_string()];
+                row(
+                    &mut table,
+                    [&split, &examples, &ids, text, unit, &min, &median, &max],
+                );
+            }
+        }
+        table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_even_number_of_lengths_has_a_median_between_two() {
+        let spread = |min, median, max| Some(Lengths { min, median, max });
+        assert_eq!(Lengths::of(vec![5, 1, 9]), spread(1, 5.0, 9));
+        assert_eq!(Lengths::of(vec![4, 1, 9, 7]), spread(1, 5.5, 9));
+        assert_eq!(Lengths::of(Vec::new()), None);
+    }
+}

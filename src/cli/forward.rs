@@ -1,0 +1,263 @@
+//! `forward`: one batch through a model, from a safetensors file to a safetensors file.
+
+use super::global::{Global, Precision};
+use super::output;
+use anyhow::Context;
+use clap::ValueEnum;
+use serde::Serialize;
+use std::path::PathBuf;
+use wattention::error::{Error, Result};
+use wattention::models::batch::Source;
+use wattention::models::{self, Loaded, LossRule, Options, RandomBlocks};
+use wattention::nn::Parameters;
+use wattention::shape::DType;
+use wattention::tape::{Randomness, Tape};
+use wattention::tensor::Tensor;
+use wattention::weights::{self, Named, Values};
+
+mod inputs;
+
+use inputs::{Batch, Inputs};
+
+/// Compute logits, loss and gradients of one batch, from a safetensors file to a safetensors file
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Model directory in HF layout: config.json and model.safetensors
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+
+    /// The batch (i64): input_ids, attention_mask and global_attention_mask [B, S], labels or decoder_input_ids [B, T]
+    #[arg(long, value_name = "FILE")]
+    inputs: PathBuf,
+
+    /// Where to write logits [B, T, V], encoder_last_hidden_state [B, S, C], loss [1] and grad.<tensor name> (f32)
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+
+    /// Write the gradient of the loss for every parameter, too (needs labels)
+    #[arg(long)]
+    grads: bool,
+
+    /// Training mode: dropout by the config and --seed, BigBird's random blocks drawn
+    #[arg(long)]
+    train: bool,
+
+    /// BigBird's random blocks outside of training
+    #[arg(long, value_name = "RULE", default_value = "eval-zero")]
+    random_blocks: Blocks,
+
+    /// Weight of the uniform distribution in the loss
+    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = fraction)]
+    label_smoothing: f32,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Blocks {
+    /// As transformers evaluates: every random block is block 0
+    EvalZero,
+    /// The blocks that training draws
+    Drawn,
+}
+
+fn fraction(text: &str) -> std::result::Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(x) if (0.0..1.0).contains(&x) => Ok(x),
+        _ => Err("it must be at least 0 and below 1".into()),
+    }
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    model: PathBuf,
+    device: String,
+    precision: Precision,
+    /// `[B, S]`, before padding.
+    source: [usize; 2],
+    /// `[B, T]`.
+    target: [usize; 2],
+    loss: Option<f32>,
+    /// Target tokens that the loss is the mean of.
+    labels: usize,
+    gradients: usize,
+    output: PathBuf,
+}
+
+pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
+    let inputs = Inputs::read(&args.inputs, global)?;
+    check_labels(&args, &inputs)?;
+    output::check_apart(&args.inputs, &args.output)?;
+    output::check_file(&args.output)?;
+
+    let device = global.open_device()?;
+    let options = Options {
+        random_blocks: match args.random_blocks {
+            Blocks::EvalZero => RandomBlocks::EvalZero,
+            Blocks::Drawn => RandomBlocks::Drawn,
+        },
+    };
+    let loaded = models::load(&args.model, &device, options)?;
+    global.detail(format_args!(
+        "{}: {} trainable parameters",
+        args.model.display(),
+        loaded.parameters.trainable()
+    ));
+    let batch = inputs
+        .batch(&loaded.model.limits())
+        .with_context(|| args.inputs.display().to_string())?;
+
+    let answer = compute(&args, global, &loaded, &batch)?;
+    weights::write_file(&args.output, &answer.named())?;
+
+    let report = Report {
+        model: args.model,
+        device: device.name(),
+        precision: global.precision,
+        source: [batch.source.batch, batch.source.len],
+        target: [batch.target.batch, batch.target.len],
+        loss: answer.loss,
+        labels: batch.target.labels.len(),
+        gradients: answer.gradients.len(),
+        output: args.output,
+    };
+    global.print(&report, report.text())
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let ([b, s], [_, t]) = (self.source, self.target);
+        let loss = self.loss.map_or(String::new(), |loss| {
+            format!(", loss {loss} over {} labels", self.labels)
+        });
+        let gradients = match self.gradients {
+            0 => String::new(),
+            n => format!(", {n} gradients"),
+        };
+        format!(
+            "{b} x {s} tokens in, {b} x {t} out{loss}{gradients}: {}",
+            self.output.display()
+        )
+    }
+}
+
+fn check_labels(args: &Args, inputs: &Inputs) -> Result<()> {
+    let flag = match (args.grads, args.label_smoothing > 0.0) {
+        _ if inputs.has_labels() => return Ok(()),
+        (true, _) => "--grads",
+        (_, true) => "--label-smoothing",
+        _ => return Ok(()),
+    };
+    Err(Error::usage(format!(
+        "{flag} needs a loss, and {} has no labels; add the tensor \"labels\" [B, T]",
+        args.inputs.display()
+    )))
+}
+
+/// Everything that goes to the output file, on the host.
+struct Answer {
+    /// `[B, T, V]`.
+    logits: (Vec<usize>, Vec<f32>),
+    /// `[B, S, C]`.
+    states: (Vec<usize>, Vec<f32>),
+    loss: Option<f32>,
+    /// Name, shape and values by parameter.
+    gradients: Vec<(String, Vec<usize>, Vec<f32>)>,
+}
+
+impl Answer {
+    fn named(&self) -> Vec<Named<'_>> {
+        let named = |name, shape, values| Named {
+            name,
+            shape,
+            values: Values::F32(values),
+        };
+        let mut all = vec![
+            named("logits", &self.logits.0, &self.logits.1),
+            named("encoder_last_hidden_state", &self.states.0, &self.states.1),
+        ];
+        if let Some(loss) = &self.loss {
+            all.push(named("loss", &[1], std::slice::from_ref(loss)));
+        }
+        all.extend(
+            self.gradients
+                .iter()
+                .map(|(name, shape, values)| named(name, shape, values)),
+        );
+        all
+    }
+}
+
+fn compute(args: &Args, global: &Global, loaded: &Loaded, batch: &Batch) -> Result<Answer> {
+    let (model, parameters) = (&*loaded.model, &loaded.parameters);
+    let tape = match (args.train, args.grads) {
+        (true, _) => Tape::training(Randomness {
+            seed: global.seed,
+            step: 0,
+        }),
+        (false, true) => Tape::gradients(),
+        (false, false) => Tape::off(),
+    };
+    let source = batch.source.upload(parameters.device())?;
+    let target = batch.target.upload(parameters.device())?;
+    let memory = model.encode(&tape, &source)?;
+    let hidden = model.decode(&tape, &target.ids, &memory, &source.key_state)?;
+    let logits = model.logits(&Tape::off(), &hidden)?;
+    let labels = batch.target.labels.len();
+    let loss = match labels {
+        0 => None,
+        _ => {
+            let rule = LossRule {
+                normaliser: labels as f32,
+                smoothing: args.label_smoothing,
+            };
+            Some(model.loss(&tape, &hidden, &target, rule)?)
+        }
+    };
+    let mut answer = Answer {
+        logits: (logits.shape().dims().to_vec(), logits.read()?),
+        states: unpadded(&memory, &batch.source)?,
+        loss: None,
+        gradients: Vec::new(),
+    };
+    if let Some(loss) = loss {
+        answer.loss = loss.read::<f32>()?.first().copied();
+        if args.grads {
+            answer.gradients = gradients(parameters, tape, &loss)?;
+        }
+    }
+    Ok(answer)
+}
+
+/// Encoder states `[B, S, C]` without the tokens that fill up the last block.
+fn unpadded(memory: &Tensor, source: &Source) -> Result<(Vec<usize>, Vec<f32>)> {
+    let c = memory.shape().last();
+    let mut states: Vec<f32> = memory.read()?;
+    let (from, to) = (source.padded * c, source.len * c);
+    for b in 1..source.batch {
+        states.copy_within(b * from..b * from + to, b * to);
+    }
+    states.truncate(source.batch * to);
+    Ok((vec![source.batch, source.len, c], states))
+}
+
+/// Gradients of every trainable parameter, under `grad.` and its HF name.
+fn gradients(
+    parameters: &Parameters,
+    tape: Tape,
+    loss: &Tensor,
+) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>> {
+    let slab = Tensor::persistent(parameters.device(), parameters.slab.shape(), DType::F32)?;
+    let mut gradients = parameters.gradients(&slab)?;
+    tape.backward(loss, 1.0, &mut gradients)?;
+    gradients.finish()?;
+    parameters
+        .entries
+        .iter()
+        .filter(|entry| entry.trainable)
+        .map(|entry| {
+            let values = parameters.read(&slab, entry)?;
+            let shape = entry.shape.dims().to_vec();
+            Ok((format!("grad.{}", entry.name), shape, values))
+        })
+        .collect()
+}

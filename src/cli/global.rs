@@ -1,0 +1,150 @@
+//! The flags that every command takes, and what they decide.
+
+use anyhow::Context;
+use clap::{ArgAction, Args};
+use serde::Serialize;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use wattention::device::Device;
+use wattention::error::Error;
+
+#[derive(Args, Debug, Clone)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Where to compute: cpu, cuda, cuda:N, sim or plan [default: cuda where one is usable, else cpu]
+    #[arg(long, global = true, value_name = "DEVICE", value_parser = device_name)]
+    pub device: Option<String>,
+
+    /// Number format of weights and activations
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "fp32", value_parser = precision)]
+    pub precision: Precision,
+
+    /// Seed of everything random
+    #[arg(long, global = true, value_name = "N", default_value_t = 42)]
+    pub seed: u64,
+
+    /// Threads to compute with [default: all cores]
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+
+    /// Print exactly one JSON object on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Print results, warnings and errors only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+
+    /// Say more of what happens
+    #[arg(short, long, global = true, action = ArgAction::SetTrue, conflicts_with = "quiet")]
+    pub verbose: bool,
+}
+
+/// The number formats of this build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    Fp32,
+}
+
+fn precision(text: &str) -> Result<Precision, String> {
+    match text {
+        "fp32" => Ok(Precision::Fp32),
+        "tf32" | "bf16" => Err(format!("{text} is not in this build; use fp32")),
+        _ => Err("the only one is fp32".into()),
+    }
+}
+
+fn device_name(text: &str) -> Result<String, String> {
+    let numbered = |n: &str| n.parse::<u16>().is_ok();
+    let known = matches!(text, "auto" | "cpu" | "cuda" | "sim" | "plan")
+        || text.strip_prefix("cuda:").is_some_and(numbered);
+    match known {
+        true => Ok(text.to_string()),
+        false => Err("the devices are cpu, cuda, cuda:N, sim and plan".into()),
+    }
+}
+
+impl Global {
+    /// Sizes the thread pool of the CPU executor and the tokenizer.
+    pub fn start_threads(&self) -> anyhow::Result<()> {
+        let Some(threads) = self.threads else {
+            return Ok(());
+        };
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.get())
+            .build_global()
+            .map_err(|e| {
+                let what = format!("cannot start {threads} threads: {e}; ask for fewer");
+                Error::DoesNotFit(what).into()
+            })
+    }
+
+    /// Opens the device asked for, and says which one was chosen when none was.
+    pub fn open_device(&self) -> anyhow::Result<Device> {
+        match self.device.as_deref() {
+            None | Some("auto") => {
+                let device = Device::open("auto")?;
+                self.note(format_args!("device: {}", device.name()));
+                Ok(device)
+            }
+            Some(name) => Ok(Device::open(name)?),
+        }
+    }
+
+    /// A line about the work on stderr, unless quiet.
+    pub fn note(&self, text: impl Display) {
+        if !self.quiet {
+            say(text);
+        }
+    }
+
+    /// A line on stderr for those who asked for more.
+    pub fn detail(&self, text: impl Display) {
+        if self.verbose {
+            say(text);
+        }
+    }
+
+    /// A line on stderr about something that is probably not meant.
+    pub fn warn(&self, text: impl Display) {
+        say(format_args!("warning: {text}"));
+    }
+
+    /// The result on stdout: `report` as one JSON object, or `text` for people.
+    pub fn print(&self, report: &impl Serialize, text: impl Display) -> anyhow::Result<()> {
+        let mut out = io::stdout().lock();
+        let written = match self.json {
+            true => {
+                let json = serde_json::to_string(report)
+                    .map_err(|e| Error::internal(format!("a result is not JSON: {e}")))?;
+                writeln!(out, "{json}")
+            }
+            false => writeln!(out, "{text}"),
+        };
+        written
+            .and_then(|()| out.flush())
+            .context("cannot write to standard output")
+    }
+}
+
+fn say(text: impl Display) {
+    // eprintln! would panic on a closed stderr.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_names_are_checked_before_any_work() {
+        for name in ["auto", "cpu", "cuda", "cuda:0", "cuda:7", "sim", "plan"] {
+            assert_eq!(device_name(name).unwrap(), name);
+        }
+        for name in ["", "CPU", "gpu", "cuda:", "cuda:-1", "cuda:x", "cpu:0"] {
+            assert!(device_name(name).is_err(), "{name}");
+        }
+    }
+}
