@@ -204,6 +204,8 @@ impl Tensor {
 pub struct Launch {
     kernel: &'static Kernel,
     call: Call,
+    /// The arguments' storage: a temporary passed to `output` must outlive the launch.
+    held: Vec<Tensor>,
     error: Option<Error>,
 }
 
@@ -212,13 +214,14 @@ impl Launch {
         Launch {
             kernel,
             call: Call::default(),
+            held: Vec::new(),
             error: None,
         }
     }
 
     pub fn output(mut self, tensor: &Tensor) -> Self {
         self.call.outputs.push(tensor.arg());
-        self.traffic(tensor)
+        self.hold(tensor)
     }
 
     pub fn output_or_absent(self, tensor: Option<&Tensor>, dtype: DType) -> Self {
@@ -234,7 +237,7 @@ impl Launch {
 
     pub fn input(mut self, tensor: &Tensor) -> Self {
         self.call.inputs.push(tensor.arg());
-        self.traffic(tensor)
+        self.hold(tensor)
     }
 
     pub fn input_or_absent(self, tensor: Option<&Tensor>, dtype: DType) -> Self {
@@ -295,7 +298,8 @@ impl Launch {
         }
     }
 
-    fn traffic(mut self, tensor: &Tensor) -> Self {
+    fn hold(mut self, tensor: &Tensor) -> Self {
+        self.held.push(tensor.clone());
         let Cost { bytes, .. } = &mut self.call.cost;
         *bytes += Bytes((tensor.len() * tensor.dtype().size()) as u64);
         self

@@ -49,6 +49,22 @@ pub trait Executor {
     fn synchronize(&self) -> Result<()>;
     fn begin_step(&self, layout: &Rc<Layout>) -> Result<()>;
     fn end_step(&self) -> Result<()>;
+    fn used(&self) -> Used;
+}
+
+/// Memory an executor holds, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Persistent blocks alive now.
+    pub persistent: usize,
+    /// The furthest byte of the step arena that any block has reached.
+    pub arena: usize,
+}
+
+impl Used {
+    pub fn total(self) -> usize {
+        self.persistent + self.arena
+    }
 }
 
 /// A shared handle to an executor.
@@ -115,6 +131,10 @@ impl Device {
 
     pub fn end_step(&self) -> Result<()> {
         self.0.end_step()
+    }
+
+    pub fn used(&self) -> Used {
+        self.0.used()
     }
 
     /// Whether two handles name the same executor.

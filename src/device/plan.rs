@@ -1,7 +1,7 @@
 //! The `plan` executor: runs nothing, records every allocation, release and launch.
 
 use super::layout::Interval;
-use super::{Block, Call, Cost, Executor, Kernel, Layout, Lifetime};
+use super::{Block, Call, Cost, Executor, Kernel, Layout, Lifetime, Used};
 use crate::error::{Error, Result};
 use crate::trace::{self, Phase};
 use std::cell::{Cell, RefCell};
@@ -40,6 +40,8 @@ impl Recording {
 pub struct Plan {
     next_id: Cell<u64>,
     persistent: Cell<usize>,
+    /// The largest arena of the steps recorded so far.
+    arena: Cell<usize>,
     step: RefCell<Option<Step>>,
 }
 
@@ -55,11 +57,6 @@ impl Plan {
         Rc::new(Plan::default())
     }
 
-    /// Bytes of persistent blocks alive now.
-    pub fn persistent_bytes(&self) -> usize {
-        self.persistent.get()
-    }
-
     /// Starts recording a step.
     pub fn record(&self) {
         self.step.replace(Some(Step::default()));
@@ -72,8 +69,10 @@ impl Plan {
             .take()
             .ok_or_else(|| Error::internal("the plan was finished before it was begun"))?;
         let allocations = step.intervals.len();
+        let layout = Rc::new(Layout::from_lifetimes(&step.intervals));
+        self.arena.set(self.arena.get().max(layout.peak()));
         Ok(Recording {
-            layout: Rc::new(Layout::from_lifetimes(&step.intervals)),
+            layout,
             launches: step.launches,
             allocations,
         })
@@ -156,5 +155,12 @@ impl Executor for Plan {
 
     fn end_step(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn used(&self) -> Used {
+        Used {
+            persistent: self.persistent.get(),
+            arena: self.arena.get(),
+        }
     }
 }

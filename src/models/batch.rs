@@ -61,16 +61,25 @@ impl Source {
         ] {
             let Some(mask) = mask else { continue };
             if mask.len() != ids.len() {
-                return Err(Error::data(name, format!("must have the shape of input_ids, [{batch}, {len}]")));
+                return Err(Error::data(
+                    name,
+                    format!("must have the shape of input_ids, [{batch}, {len}]"),
+                ));
             }
             if let Some(bad) = mask.iter().find(|&&v| v != 0 && v != 1) {
-                return Err(Error::data(name, format!("holds {bad}; only 0 and 1 mean something")));
+                return Err(Error::data(
+                    name,
+                    format!("holds {bad}; only 0 and 1 mean something"),
+                ));
             }
         }
         if len > limits.max_source {
             return Err(Error::data(
                 "input_ids",
-                format!("{len} tokens exceed the encoder's {} positions; truncate the input", limits.max_source),
+                format!(
+                    "{len} tokens exceed the encoder's {} positions; truncate the input",
+                    limits.max_source
+                ),
             ));
         }
         check_ids("input_ids", ids, limits.vocab)?;
@@ -91,7 +100,9 @@ impl Source {
                 let to = b * padded + s;
                 source.ids[to] = ids[from] as i32;
                 let real = rows.attention_mask.is_none_or(|mask| mask[from] == 1);
-                let global = rows.global_attention_mask.is_some_and(|mask| mask[from] == 1);
+                let global = rows
+                    .global_attention_mask
+                    .is_some_and(|mask| mask[from] == 1);
                 source.key_state[to] = match (real, global && limits.has_global_attention) {
                     (false, _) => 0,
                     (true, false) => 1,
@@ -173,7 +184,10 @@ impl Target {
     /// From decoder ids `[B, T]`, with nothing to measure against.
     pub fn from_ids(limits: &Limits, batch: usize, ids: &[i64]) -> Result<Self> {
         if batch == 0 || ids.is_empty() || !ids.len().is_multiple_of(batch) {
-            return Err(Error::data("decoder_input_ids", "must be a non-empty [B, T] array"));
+            return Err(Error::data(
+                "decoder_input_ids",
+                "must be a non-empty [B, T] array",
+            ));
         }
         check_ids("decoder_input_ids", ids, limits.vocab)?;
         let target = Target {
@@ -191,7 +205,10 @@ impl Target {
             false => Ok(self),
             true => Err(Error::data(
                 "labels",
-                format!("{} tokens exceed the decoder's {} positions; truncate the target", self.len, limits.max_target),
+                format!(
+                    "{} tokens exceed the decoder's {} positions; truncate the target",
+                    self.len, limits.max_target
+                ),
             )),
         }
     }

@@ -4,7 +4,11 @@ use crate::error::{Error, Result};
 use serde::de::DeserializeOwned;
 
 /// Parses a config and applies its own check; every error names the file and the key.
-pub fn parse<C: DeserializeOwned>(at: &str, text: &str, check: impl Fn(&C) -> Result<(), String>) -> Result<C> {
+pub fn parse<C: DeserializeOwned>(
+    at: &str,
+    text: &str,
+    check: impl Fn(&C) -> Result<(), String>,
+) -> Result<C> {
     let config: C = serde_json::from_str(text).map_err(|e| Error::data(at, e.to_string()))?;
     check(&config).map_err(|what| Error::data(at, what))?;
     Ok(config)
@@ -14,7 +18,9 @@ pub fn parse<C: DeserializeOwned>(at: &str, text: &str, check: impl Fn(&C) -> Re
 pub fn range(key: &str, value: usize, low: usize, high: usize) -> Result<(), String> {
     match (low..=high).contains(&value) {
         true => Ok(()),
-        false => Err(format!("{key} is {value}; it must lie between {low} and {high}")),
+        false => Err(format!(
+            "{key} is {value}; it must lie between {low} and {high}"
+        )),
     }
 }
 
@@ -22,7 +28,9 @@ pub fn range(key: &str, value: usize, low: usize, high: usize) -> Result<(), Str
 pub fn probability(key: &str, value: f32) -> Result<(), String> {
     match value >= 0.0 && value < 1.0 {
         true => Ok(()),
-        false => Err(format!("{key} is {value}; it must be at least 0 and below 1")),
+        false => Err(format!(
+            "{key} is {value}; it must be at least 0 and below 1"
+        )),
     }
 }
 
@@ -38,9 +46,16 @@ pub fn no_layerdrop(key: &str, value: f32) -> Result<(), String> {
 pub fn heads(key: &str, d_model: usize, heads: usize) -> Result<(), String> {
     range(key, heads, 1, 1024)?;
     if !d_model.is_multiple_of(heads) {
-        return Err(format!("d_model {d_model} is not divisible by {key} {heads}"));
+        return Err(format!(
+            "d_model {d_model} is not divisible by {key} {heads}"
+        ));
     }
-    range(&format!("the head size (d_model / {key})"), d_model / heads, 1, 128)
+    range(
+        &format!("the head size (d_model / {key})"),
+        d_model / heads,
+        1,
+        128,
+    )
 }
 
 /// A special token inside the vocabulary.

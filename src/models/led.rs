@@ -6,14 +6,15 @@ use super::batch::DeviceSource;
 use super::{Limits, Model, check};
 use crate::error::Result;
 use crate::nn::{
-    Attention, Bias, Builder, FeedForward, FeedForwardConfig, Init, LayerCache, LayerNorm, Linear, StepAt, dropped,
+    Attention, Bias, Builder, FeedForward, FeedForwardConfig, Init, LayerCache, LayerNorm, Linear,
+    StepAt, dropped,
 };
 use crate::ops::activation::Activation;
 use crate::ops::attention::dense_attention::{Dense, dense_attention};
+use crate::ops::attention::window_attention::{Window, window_attention};
 use crate::ops::embedding::{Lookup, embedding};
 use crate::ops::global_attention::{Projections, global_attention};
 use crate::ops::rows;
-use crate::ops::attention::window_attention::{Window, window_attention};
 use crate::tape::Tape;
 use crate::tensor::Tensor;
 use crate::trace::phase;
@@ -100,13 +101,27 @@ impl Config {
         for (key, value) in [
             ("encoder_ffn_dim", self.encoder_ffn_dim),
             ("decoder_ffn_dim", self.decoder_ffn_dim),
-            ("max_encoder_position_embeddings", self.max_encoder_position_embeddings),
-            ("max_decoder_position_embeddings", self.max_decoder_position_embeddings),
+            (
+                "max_encoder_position_embeddings",
+                self.max_encoder_position_embeddings,
+            ),
+            (
+                "max_decoder_position_embeddings",
+                self.max_decoder_position_embeddings,
+            ),
         ] {
             check::range(key, value, 1, 1 << 20)?;
         }
-        check::heads("encoder_attention_heads", self.d_model, self.encoder_attention_heads)?;
-        check::heads("decoder_attention_heads", self.d_model, self.decoder_attention_heads)?;
+        check::heads(
+            "encoder_attention_heads",
+            self.d_model,
+            self.encoder_attention_heads,
+        )?;
+        check::heads(
+            "decoder_attention_heads",
+            self.d_model,
+            self.decoder_attention_heads,
+        )?;
         for (key, p) in [
             ("dropout", self.dropout),
             ("attention_dropout", self.attention_dropout),
@@ -180,7 +195,12 @@ impl EncoderAttention {
     fn new(builder: &mut Builder, prefix: &str, config: &Config, layer: usize) -> Result<Self> {
         let c = config.d_model;
         let mut projection = |name: &str| {
-            Linear::new(builder, &format!("{prefix}.longformer_self_attn.{name}"), [c, c], Bias::With)
+            Linear::new(
+                builder,
+                &format!("{prefix}.longformer_self_attn.{name}"),
+                [c, c],
+                Bias::With,
+            )
         };
         Ok(EncoderAttention {
             query: projection("query")?,
@@ -265,7 +285,11 @@ impl EncoderLayer {
         let (name, c) = (format!("led.encoder.layers.{layer}"), config.d_model);
         Ok(EncoderLayer {
             self_attn: EncoderAttention::new(builder, &format!("{name}.self_attn"), config, layer)?,
-            self_attn_layer_norm: LayerNorm::new(builder, &format!("{name}.self_attn_layer_norm"), c)?,
+            self_attn_layer_norm: LayerNorm::new(
+                builder,
+                &format!("{name}.self_attn_layer_norm"),
+                c,
+            )?,
             ffn: FeedForward::new(builder, &name, config.feed_forward(config.encoder_ffn_dim))?,
             final_layer_norm: LayerNorm::new(builder, &format!("{name}.final_layer_norm"), c)?,
         })
@@ -351,24 +375,45 @@ pub struct Led {
 impl Led {
     pub fn new(builder: &mut Builder, config: &Config) -> Result<Self> {
         let (c, v) = (config.d_model, config.vocab_size);
-        let aliases = ["led.encoder.embed_tokens.weight", "led.decoder.embed_tokens.weight", "lm_head.weight"];
+        let aliases = [
+            "led.encoder.embed_tokens.weight",
+            "led.decoder.embed_tokens.weight",
+            "lm_head.weight",
+        ];
         let pad = config.pad_token_id as usize;
         let mut positions = |side: &str, rows: usize| {
-            builder.parameter(&format!("led.{side}.embed_positions.weight"), [rows, c], Init::Normal)
+            builder.parameter(
+                &format!("led.{side}.embed_positions.weight"),
+                [rows, c],
+                Init::Normal,
+            )
         };
         let encoder_positions = positions("encoder", config.max_encoder_position_embeddings)?;
         let decoder_positions = positions("decoder", config.max_decoder_position_embeddings)?;
         Ok(Led {
             config: config.clone(),
             final_logits_bias: builder.buffer("final_logits_bias", [1, v])?.reshape([v])?,
-            shared: builder.tied("led.shared.weight", &aliases, [v, c], Init::Embedding { pad })?,
+            shared: builder.tied(
+                "led.shared.weight",
+                &aliases,
+                [v, c],
+                Init::Embedding { pad },
+            )?,
             encoder_positions,
-            encoder_layernorm_embedding: LayerNorm::new(builder, "led.encoder.layernorm_embedding", c)?,
+            encoder_layernorm_embedding: LayerNorm::new(
+                builder,
+                "led.encoder.layernorm_embedding",
+                c,
+            )?,
             encoder_layers: (0..config.encoder_layers)
                 .map(|layer| EncoderLayer::new(builder, config, layer))
                 .collect::<Result<_>>()?,
             decoder_positions,
-            decoder_layernorm_embedding: LayerNorm::new(builder, "led.decoder.layernorm_embedding", c)?,
+            decoder_layernorm_embedding: LayerNorm::new(
+                builder,
+                "led.decoder.layernorm_embedding",
+                c,
+            )?,
             decoder_layers: (0..config.decoder_layers)
                 .map(|layer| DecoderLayer::new(builder, config, layer))
                 .collect::<Result<_>>()?,
@@ -424,7 +469,13 @@ impl Model for Led {
         Ok(x)
     }
 
-    fn decode(&self, tape: &Tape, ids: &Tensor, memory: &Tensor, key_state: &Tensor) -> Result<Tensor> {
+    fn decode(
+        &self,
+        tape: &Tape,
+        ids: &Tensor,
+        memory: &Tensor,
+        key_state: &Tensor,
+    ) -> Result<Tensor> {
         let mut x = {
             let _phase = phase("decoder.embedding");
             let norm = &self.decoder_layernorm_embedding;
@@ -442,7 +493,13 @@ impl Model for Led {
         Ok(x)
     }
 
-    fn decode_step(&self, ids: &Tensor, caches: &[LayerCache], key_state: &Tensor, at: &StepAt) -> Result<Tensor> {
+    fn decode_step(
+        &self,
+        ids: &Tensor,
+        caches: &[LayerCache],
+        key_state: &Tensor,
+        at: &StepAt,
+    ) -> Result<Tensor> {
         let tape = Tape::off();
         let norm = &self.decoder_layernorm_embedding;
         let mut x = self.embed(&tape, ids, &self.decoder_positions, at.position, norm)?;

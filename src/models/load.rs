@@ -66,7 +66,10 @@ pub fn load(dir: &Path, device: &Device, options: Options) -> Result<Loaded> {
     let values = weights::load(dir, &wanted)?;
     for (entry, values) in loaded.parameters.entries.iter().zip(values) {
         if let Some(values) = values {
-            loaded.parameters.part(&loaded.parameters.slab, entry)?.write(&values)?;
+            loaded
+                .parameters
+                .part(&loaded.parameters.slab, entry)?
+                .write(&values)?;
         }
     }
     Ok(loaded)
@@ -87,16 +90,20 @@ pub fn random(config: &Path, device: &Device, options: Options, seed: u64) -> Re
             let c = entry.shape.last();
             values[pad * c..(pad + 1) * c].fill(0.0);
         }
-        loaded.parameters.part(&loaded.parameters.slab, entry)?.write(&values)?;
+        loaded
+            .parameters
+            .part(&loaded.parameters.slab, entry)?
+            .write(&values)?;
     }
     Ok(loaded)
 }
 
 fn empty(config: &Path, device: &Device, options: Options) -> Result<Loaded> {
     let config_text = std::fs::read_to_string(config).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => {
-            Error::missing(config, "no such file; a model directory holds config.json and model.safetensors")
-        }
+        std::io::ErrorKind::NotFound => Error::missing(
+            config,
+            "no such file; a model directory holds config.json and model.safetensors",
+        ),
         _ => Error::read(config, &e),
     })?;
     let parsed = Config::parse(&config.display().to_string(), &config_text)?;

@@ -6,6 +6,7 @@ pub mod block_plan;
 mod check;
 pub mod led;
 mod load;
+pub mod session;
 
 pub use load::{Loaded, load, random};
 
@@ -53,10 +54,22 @@ pub trait Model {
     fn encode(&self, tape: &Tape, source: &DeviceSource) -> Result<Tensor>;
 
     /// Hidden states `[B, T, C]` of ids `[B, T]` over `memory` `[B, S, C]`.
-    fn decode(&self, tape: &Tape, ids: &Tensor, memory: &Tensor, key_state: &Tensor) -> Result<Tensor>;
+    fn decode(
+        &self,
+        tape: &Tape,
+        ids: &Tensor,
+        memory: &Tensor,
+        key_state: &Tensor,
+    ) -> Result<Tensor>;
 
     /// Hidden states `[B, 1, C]` of one more token per row.
-    fn decode_step(&self, ids: &Tensor, caches: &[LayerCache], key_state: &Tensor, at: &StepAt) -> Result<Tensor>;
+    fn decode_step(
+        &self,
+        ids: &Tensor,
+        caches: &[LayerCache],
+        key_state: &Tensor,
+        at: &StepAt,
+    ) -> Result<Tensor>;
 
     /// Projects `memory` into every layer's cross-attention cache.
     fn fill_caches(&self, memory: &Tensor, caches: &[LayerCache]) -> Result<()>;
@@ -78,7 +91,13 @@ impl dyn Model {
     }
 
     /// Loss `[1]` of hidden states `[B, T, C]` over the labelled rows only.
-    pub fn loss(&self, tape: &Tape, hidden: &Tensor, target: &DeviceTarget, rule: LossRule) -> Result<Tensor> {
+    pub fn loss(
+        &self,
+        tape: &Tape,
+        hidden: &Tensor,
+        target: &DeviceTarget,
+        rule: LossRule,
+    ) -> Result<Tensor> {
         let _phase = phase("loss");
         let (table, bias) = self.head();
         let labelled = rows::gather(tape, hidden, &target.label_rows)?;
@@ -93,7 +112,13 @@ impl dyn Model {
     }
 
     /// Empty caches for `batch` rows of at most `capacity` tokens over `source` padded input tokens.
-    pub fn new_caches(&self, device: &Device, batch: usize, capacity: usize, source: usize) -> Result<Vec<LayerCache>> {
+    pub fn new_caches(
+        &self,
+        device: &Device,
+        batch: usize,
+        capacity: usize,
+        source: usize,
+    ) -> Result<Vec<LayerCache>> {
         (0..self.decoder_layers())
             .map(|_| LayerCache::new(device, [batch, capacity, source, self.d_model()]))
             .collect()
@@ -125,12 +150,19 @@ impl Default for Options {
 impl Config {
     /// Parses and checks `config.json` text; `at` names the file in errors.
     pub fn parse(at: &str, text: &str) -> Result<Self> {
-        let json: serde_json::Value =
-            serde_json::from_str(text).map_err(|e| Error::data(at, format!("not valid JSON: {e}")))?;
-        let model_type = json.get("model_type").and_then(|v| v.as_str()).unwrap_or("");
+        let json: serde_json::Value = serde_json::from_str(text)
+            .map_err(|e| Error::data(at, format!("not valid JSON: {e}")))?;
+        let model_type = json
+            .get("model_type")
+            .and_then(|v| v.as_str())
+            .unwrap_or("");
         match model_type {
             "led" => Ok(Config::Led(check::parse(at, text, led::Config::check)?)),
-            "bigbird_pegasus" => Ok(Config::BigBirdPegasus(check::parse(at, text, bigbird_pegasus::Config::check)?)),
+            "bigbird_pegasus" => Ok(Config::BigBirdPegasus(check::parse(
+                at,
+                text,
+                bigbird_pegasus::Config::check,
+            )?)),
             other => Err(Error::data(
                 at,
                 format!("model_type is '{other}'; supported: led, bigbird_pegasus"),
@@ -141,9 +173,9 @@ impl Config {
     pub fn build(&self, builder: &mut Builder, options: Options) -> Result<Box<dyn Model>> {
         Ok(match self {
             Config::Led(config) => Box::new(led::Led::new(builder, config)?),
-            Config::BigBirdPegasus(config) => {
-                Box::new(bigbird_pegasus::BigBirdPegasus::new(builder, config, options)?)
-            }
+            Config::BigBirdPegasus(config) => Box::new(bigbird_pegasus::BigBirdPegasus::new(
+                builder, config, options,
+            )?),
         })
     }
 

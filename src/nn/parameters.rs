@@ -13,7 +13,9 @@ pub enum Init {
     /// Normal with the config's `init_std`.
     Normal,
     /// As `Normal`, the row of the pad token zero.
-    Embedding { pad: usize },
+    Embedding {
+        pad: usize,
+    },
     Zeros,
     Ones,
 }
@@ -61,7 +63,13 @@ impl Builder {
     }
 
     /// A trainable tensor that HF may store under other names (tied weights).
-    pub fn tied(&mut self, name: &str, aliases: &[&str], shape: impl Into<Shape>, init: Init) -> Result<Tensor> {
+    pub fn tied(
+        &mut self,
+        name: &str,
+        aliases: &[&str],
+        shape: impl Into<Shape>,
+        init: Init,
+    ) -> Result<Tensor> {
         let tensor = self.parameter(name, shape, init)?;
         if let Some(entry) = self.entries.last_mut() {
             entry.aliases = aliases.iter().map(|alias| alias.to_string()).collect();
@@ -110,7 +118,10 @@ pub struct Parameters {
 
 impl Parameters {
     /// Builds a model over a fresh slab of zeros.
-    pub fn build<M>(device: &Device, model: impl Fn(&mut Builder) -> Result<M>) -> Result<(M, Parameters)> {
+    pub fn build<M>(
+        device: &Device,
+        model: impl Fn(&mut Builder) -> Result<M>,
+    ) -> Result<(M, Parameters)> {
         let builder = |slab| Builder {
             device: match &slab {
                 None => Device::new(crate::device::plan::Plan::new()),
@@ -136,7 +147,11 @@ impl Parameters {
 
     /// Elements that training changes.
     pub fn trainable(&self) -> usize {
-        self.entries.iter().filter(|e| e.trainable).map(|e| e.shape.len()).sum()
+        self.entries
+            .iter()
+            .filter(|e| e.trainable)
+            .map(|e| e.shape.len())
+            .sum()
     }
 
     pub fn device(&self) -> &Device {

@@ -42,7 +42,9 @@ static FORWARD: Kernel = Kernel {
             _ => cpu::relu,
         };
         let (y, x) = (call.out::<f32>(0), call.input::<f32>(0));
-        y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| apply(y, x));
+        y.par_chunks_mut(CHUNK)
+            .zip(x.par_chunks(CHUNK))
+            .for_each(|(y, x)| apply(y, x));
     },
 };
 
@@ -59,8 +61,16 @@ static BACKWARD: Kernel = Kernel {
             _ => cpu::relu_backward,
         };
         let accumulate = call.size(2) == 1;
-        let (dx, dy, x) = (call.out::<f32>(0), call.input::<f32>(0), call.input::<f32>(1));
-        (dx.par_chunks_mut(CHUNK), dy.par_chunks(CHUNK), x.par_chunks(CHUNK))
+        let (dx, dy, x) = (
+            call.out::<f32>(0),
+            call.input::<f32>(0),
+            call.input::<f32>(1),
+        );
+        (
+            dx.par_chunks_mut(CHUNK),
+            dy.par_chunks(CHUNK),
+            x.par_chunks(CHUNK),
+        )
             .into_par_iter()
             .for_each(|(dx, dy, x)| {
                 if !accumulate {

@@ -22,7 +22,16 @@ static UPDATE: Kernel = Kernel {
     outputs: &["p", "m", "v"],
     inputs: &["g", "segments", "norm"],
     sizes: &["n", "parts"],
-    scalars: &["lr", "beta1", "beta2", "eps", "weight_decay", "correction1", "correction2", "max_norm"],
+    scalars: &[
+        "lr",
+        "beta1",
+        "beta2",
+        "eps",
+        "weight_decay",
+        "correction1",
+        "correction2",
+        "max_norm",
+    ],
     cpu: update_cpu,
 };
 
@@ -80,7 +89,11 @@ const CHUNK: usize = 1 << 14;
 
 fn update_cpu(call: &mut CpuCall) {
     let (p, m, v) = (call.out::<f32>(0), call.out::<f32>(1), call.out::<f32>(2));
-    let (g, segments, norm) = (call.input::<f32>(0), call.input::<i32>(1), call.input::<f32>(2));
+    let (g, segments, norm) = (
+        call.input::<f32>(0),
+        call.input::<i32>(1),
+        call.input::<f32>(2),
+    );
     let max_norm = call.scalar(7);
     // torch.nn.utils.clip_grad_norm_ adds 1e-6 to the norm.
     let gradient_scale = match max_norm > 0.0 {

@@ -138,53 +138,59 @@ pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
         .scalar(normaliser)
         .flops(m as u64)
         .run(h.device())?;
-    Ok(tape.record(&[h, head.table], loss, move |dloss, gradients| {
-        let dh = gradients.slot(&parts.h)?;
-        let dtable = gradients.slot(&parts.table)?;
-        let mut held = held;
-        for from in (0..m).step_by(SLICE) {
-            let rows = SLICE.min(m - from);
-            let logits = match held.take() {
-                Some(logits) => logits,
-                None => parts.logits(from, rows)?,
-            };
-            Launch::of(&BACKWARD)
-                .output(&logits)
-                .input(&dloss)
-                .input(&parts.lse.slice(from, [rows])?)
-                .input(&parts.labels.slice(from, [rows])?)
-                .size(rows)
-                .size(v)
-                .scalar(normaliser)
-                .scalar(smoothing)
-                .flops(4 * logits.len() as u64)
-                .exponentials(logits.len() as u64)
-                .run(dloss.device())?;
-            if let Some(dh) = &dh {
-                let product = Product {
-                    a: &logits,
-                    b: &parts.table,
-                    form: Form::Plain,
-                    m: rows,
-                    n: c,
-                    k: v,
+    Ok(
+        tape.record(&[h, head.table], loss, move |dloss, gradients| {
+            let dh = gradients.slot(&parts.h)?;
+            let dtable = gradients.slot(&parts.table)?;
+            let mut held = held;
+            for from in (0..m).step_by(SLICE) {
+                let rows = SLICE.min(m - from);
+                let logits = match held.take() {
+                    Some(logits) => logits,
+                    None => parts.logits(from, rows)?,
                 };
-                matmul(&dh.tensor.slice(from * c, [rows, c])?, product, dh.accumulate)?;
+                Launch::of(&BACKWARD)
+                    .output(&logits)
+                    .input(&dloss)
+                    .input(&parts.lse.slice(from, [rows])?)
+                    .input(&parts.labels.slice(from, [rows])?)
+                    .size(rows)
+                    .size(v)
+                    .scalar(normaliser)
+                    .scalar(smoothing)
+                    .flops(4 * logits.len() as u64)
+                    .exponentials(logits.len() as u64)
+                    .run(dloss.device())?;
+                if let Some(dh) = &dh {
+                    let product = Product {
+                        a: &logits,
+                        b: &parts.table,
+                        form: Form::Plain,
+                        m: rows,
+                        n: c,
+                        k: v,
+                    };
+                    matmul(
+                        &dh.tensor.slice(from * c, [rows, c])?,
+                        product,
+                        dh.accumulate,
+                    )?;
+                }
+                if let Some(dtable) = &dtable {
+                    let product = Product {
+                        a: &logits,
+                        b: &parts.h.slice(from * c, [rows, c])?,
+                        form: Form::LeftTransposed,
+                        m: v,
+                        n: c,
+                        k: rows,
+                    };
+                    matmul(&dtable.tensor, product, dtable.accumulate || from > 0)?;
+                }
             }
-            if let Some(dtable) = &dtable {
-                let product = Product {
-                    a: &logits,
-                    b: &parts.h.slice(from * c, [rows, c])?,
-                    form: Form::LeftTransposed,
-                    m: v,
-                    n: c,
-                    k: rows,
-                };
-                matmul(&dtable.tensor, product, dtable.accumulate || from > 0)?;
-            }
-        }
-        Ok(())
-    }))
+            Ok(())
+        }),
+    )
 }
 
 struct Parts {

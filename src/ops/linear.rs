@@ -32,7 +32,11 @@ pub fn linear(tape: &Tape, x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result
     let [o, i] = w.shape().dims2("linear")?;
     let n = x.shape().rows();
     if x.shape().last() != i || b.is_some_and(|b| b.len() != o) {
-        return Err(Error::shape("linear", format!("[.., {i}] for a weight {}", w.shape()), x.shape()));
+        return Err(Error::shape(
+            "linear",
+            format!("[.., {i}] for a weight {}", w.shape()),
+            x.shape(),
+        ));
     }
     let y = x.like(x.shape().with_last(o))?;
     let forward = Product {
@@ -70,7 +74,9 @@ pub fn linear(tape: &Tape, x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result
             matmul(&dw.tensor, product, dw.accumulate)?;
         }
         let Some(b) = b else { return Ok(()) };
-        let Some(db) = gradients.slot(&b)? else { return Ok(()) };
+        let Some(db) = gradients.slot(&b)? else {
+            return Ok(());
+        };
         Launch::of(&BACKWARD_BIAS)
             .output(&db.tensor)
             .input(&dy)
@@ -92,12 +98,15 @@ fn backward_bias_cpu(call: &mut CpuCall) {
         .par_chunks(ROWS * o)
         .map(|rows| {
             let mut sum = vec![0.0; o];
-            rows.chunks(o).for_each(|row| vector::add_assign(&mut sum, row));
+            rows.chunks(o)
+                .for_each(|row| vector::add_assign(&mut sum, row));
             sum
         })
         .collect();
     if accumulate == 0 {
         db.fill(0.0);
     }
-    partials.iter().for_each(|partial| vector::add_assign(db, partial));
+    partials
+        .iter()
+        .for_each(|partial| vector::add_assign(db, partial));
 }

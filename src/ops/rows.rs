@@ -27,7 +27,11 @@ static GATHER: Kernel = Kernel {
     scalars: &[],
     cpu: |call: &mut CpuCall| {
         let c = call.size(2);
-        let (y, x, index) = (call.out::<f32>(0), call.input::<f32>(0), call.input::<i32>(1));
+        let (y, x, index) = (
+            call.out::<f32>(0),
+            call.input::<f32>(0),
+            call.input::<i32>(1),
+        );
         y.par_chunks_mut(c).zip(index).for_each(|(y, &i)| match i {
             ..0 => y.fill(0.0),
             _ => y.copy_from_slice(&x[i as usize * c..][..c]),
@@ -43,7 +47,11 @@ static SCATTER: Kernel = Kernel {
     scalars: &[],
     cpu: |call: &mut CpuCall| {
         let [_, _, c, accumulate] = call.sizes();
-        let (x, y, index) = (call.out::<f32>(0), call.input::<f32>(0), call.input::<i32>(1));
+        let (x, y, index) = (
+            call.out::<f32>(0),
+            call.input::<f32>(0),
+            call.input::<i32>(1),
+        );
         if accumulate == 0 {
             x.par_chunks_mut(1 << 15).for_each(|x| x.fill(0.0));
         }
@@ -63,9 +71,16 @@ static STORE: Kernel = Kernel {
     scalars: &[],
     cpu: |call: &mut CpuCall| {
         let c = call.size(1);
-        let (x, y, index) = (call.out::<f32>(0), call.input::<f32>(0), call.input::<i32>(1));
+        let (x, y, index) = (
+            call.out::<f32>(0),
+            call.input::<f32>(0),
+            call.input::<i32>(1),
+        );
         match index.is_empty() {
-            true => x.par_chunks_mut(c).zip(y.par_chunks(c)).for_each(|(x, y)| x.copy_from_slice(y)),
+            true => x
+                .par_chunks_mut(c)
+                .zip(y.par_chunks(c))
+                .for_each(|(x, y)| x.copy_from_slice(y)),
             false => index
                 .iter()
                 .zip(y.chunks(c))
@@ -78,9 +93,11 @@ static STORE: Kernel = Kernel {
 pub fn gather(tape: &Tape, x: &Tensor, index: &Tensor) -> Result<Tensor> {
     let y = take(x, index)?;
     let (input, index) = (x.clone(), index.clone());
-    Ok(tape.record(&[x], y, move |dy, gradients| match gradients.slot(&input)? {
-        Some(dx) => put(&dx.tensor, &dy, &index, dx.accumulate),
-        None => Ok(()),
+    Ok(tape.record(&[x], y, move |dy, gradients| {
+        match gradients.slot(&input)? {
+            Some(dx) => put(&dx.tensor, &dy, &index, dx.accumulate),
+            None => Ok(()),
+        }
     }))
 }
 

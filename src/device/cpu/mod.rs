@@ -17,7 +17,7 @@ pub mod softmax;
 pub mod vector;
 
 use super::layout::aligned;
-use super::{Block, Call, CpuCall, Executor, Kernel, Layout, Lifetime};
+use super::{Block, Call, CpuCall, Executor, Kernel, Layout, Lifetime, Used};
 use crate::error::{Error, Result};
 use crate::trace;
 use memory::Memory;
@@ -47,16 +47,6 @@ struct Arena {
 impl Cpu {
     pub fn new() -> Self {
         Cpu::default()
-    }
-
-    /// Bytes of persistent blocks alive now.
-    pub fn persistent_bytes(&self) -> usize {
-        self.persistent_bytes.get()
-    }
-
-    /// The furthest arena byte that any block has occupied.
-    pub fn arena_high_water(&self) -> usize {
-        self.arena.borrow().high_water
     }
 
     fn allocate_persistent(&self, bytes: usize, id: u64) -> Result<Block> {
@@ -168,5 +158,12 @@ impl Executor for Cpu {
     fn end_step(&self) -> Result<()> {
         self.arena.borrow_mut().step = None;
         Ok(())
+    }
+
+    fn used(&self) -> Used {
+        Used {
+            persistent: self.persistent_bytes.get(),
+            arena: self.arena.borrow().high_water,
+        }
     }
 }

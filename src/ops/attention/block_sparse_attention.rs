@@ -36,7 +36,18 @@ static BACKWARD: Kernel = Kernel {
     name: "block_sparse_attention_bwd",
     outputs: &["dq", "dk", "dv"],
     inputs: &[
-        "do", "q", "k", "v", "o", "lse", "key_state", "row_ptr", "col", "count", "inverse_row_ptr", "inverse_col",
+        "do",
+        "q",
+        "k",
+        "v",
+        "o",
+        "lse",
+        "key_state",
+        "row_ptr",
+        "col",
+        "count",
+        "inverse_row_ptr",
+        "inverse_col",
         "inverse_count",
     ],
     sizes: &["B", "H", "D", "S", "K", "add_q", "add_k", "add_v"],
@@ -117,14 +128,23 @@ pub fn block_sparse_attention(
     q.same_shape("block_sparse_attention", k)?;
     let [b, h, d, s, _] = dimensions("block_sparse_attention", [q, k, v], heads)?;
     let n = s / block_size;
-    if !s.is_multiple_of(block_size) || blocks.row_ptr.len() != h * (n + 1) || key_state.len() != b * s {
+    if !s.is_multiple_of(block_size)
+        || blocks.row_ptr.len() != h * (n + 1)
+        || key_state.len() != b * s
+    {
         let want = format!("S a multiple of {block_size} and a table for it");
         return Err(Error::shape("block_sparse_attention", want, q.shape()));
     }
-    let forward_inputs: Vec<Option<Tensor>> = [key_state, &blocks.row_ptr, &blocks.col, &blocks.count]
-        .map(|t| Some(t.clone()))
-        .into();
-    let inverse = [&blocks.inverse_row_ptr, &blocks.inverse_col, &blocks.inverse_count].map(|t| Some(t.clone()));
+    let forward_inputs: Vec<Option<Tensor>> =
+        [key_state, &blocks.row_ptr, &blocks.col, &blocks.count]
+            .map(|t| Some(t.clone()))
+            .into();
+    let inverse = [
+        &blocks.inverse_row_ptr,
+        &blocks.inverse_col,
+        &blocks.inverse_count,
+    ]
+    .map(|t| Some(t.clone()));
     let attention = Attention {
         forward: &FORWARD,
         backward: &BACKWARD,

@@ -22,7 +22,20 @@ static FORWARD: Kernel = Kernel {
     name: "dense_attention_fwd",
     outputs: &["o", "lse"],
     inputs: &["q", "k", "v", "key_state"],
-    sizes: &["B", "H", "D", "T", "S", "rows", "causal", "offset", "seed_lo", "seed_hi", "stream_lo", "stream_hi"],
+    sizes: &[
+        "B",
+        "H",
+        "D",
+        "T",
+        "S",
+        "rows",
+        "causal",
+        "offset",
+        "seed_lo",
+        "seed_hi",
+        "stream_lo",
+        "stream_hi",
+    ],
     scalars: &["scale", "p"],
     cpu: |call: &mut CpuCall| {
         let (o, lse) = (call.out(0), call.out(1));
@@ -35,8 +48,21 @@ static BACKWARD: Kernel = Kernel {
     outputs: &["dq", "dk", "dv"],
     inputs: &["do", "q", "k", "v", "o", "lse", "key_state"],
     sizes: &[
-        "B", "H", "D", "T", "S", "rows", "causal", "offset", "seed_lo", "seed_hi", "stream_lo", "stream_hi", "add_q",
-        "add_k", "add_v",
+        "B",
+        "H",
+        "D",
+        "T",
+        "S",
+        "rows",
+        "causal",
+        "offset",
+        "seed_lo",
+        "seed_hi",
+        "stream_lo",
+        "stream_hi",
+        "add_q",
+        "add_k",
+        "add_v",
     ],
     scalars: &["scale", "p"],
     cpu: |call: &mut CpuCall| {
@@ -67,7 +93,8 @@ fn operands<'a>(call: &CpuCall<'a>, q: usize) -> cpu::Attention<'a> {
             causal: (causal == 1).then_some(offset),
             key_state: Some(call.input(extra)).filter(|state: &&[i32]| !state.is_empty()),
         },
-        dropout: Some(Mask::new(call.wide(8), call.wide(10), call.scalar(1))).filter(|mask| !mask.is_off()),
+        dropout: Some(Mask::new(call.wide(8), call.wide(10), call.scalar(1)))
+            .filter(|mask| !mask.is_off()),
     }
 }
 
@@ -86,17 +113,30 @@ pub struct Dense<'a> {
 }
 
 /// o `[B, T, C]`.
-pub fn dense_attention(tape: &Tape, q: &Tensor, k: &Tensor, v: &Tensor, pattern: Dense) -> Result<Tensor> {
+pub fn dense_attention(
+    tape: &Tape,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    pattern: Dense,
+) -> Result<Tensor> {
     let Dense { heads, key_len, .. } = pattern;
     let [b, h, d, t, rows] = dimensions("dense_attention", [q, k, v], heads)?;
     if key_len > rows || pattern.key_state.is_some_and(|m| m.len() != b * rows) {
-        return Err(Error::shape("dense_attention", format!("at least {key_len} keys and a mask [B, rows]"), k.shape()));
+        return Err(Error::shape(
+            "dense_attention",
+            format!("at least {key_len} keys and a mask [B, rows]"),
+            k.shape(),
+        ));
     }
     let seen: usize = match pattern.causal {
         None => t * key_len,
         Some(offset) => (0..t).map(|i| key_len.min(i + offset + 1)).sum(),
     };
-    let causal = [pattern.causal.is_some() as usize, pattern.causal.unwrap_or(0)];
+    let causal = [
+        pattern.causal.is_some() as usize,
+        pattern.causal.unwrap_or(0),
+    ];
     let inputs = vec![pattern.key_state.cloned()];
     let attention = Attention {
         forward: &FORWARD,

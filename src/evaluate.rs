@@ -1,0 +1,114 @@
+//! Accuracy of a model on a dataset: generated answers (SCROLLS) or teacher-forced ones (the paper).
+
+use crate::data::Example;
+use crate::error::Result;
+use crate::generate::{self, GenerateOptions, generate};
+use crate::metrics::{Accumulator, Protocol, Scores, score};
+use crate::models::Loaded;
+use crate::models::session::{Session, Side, Signature};
+use crate::ops::argmax::argmax;
+use crate::tape::Tape;
+use crate::text::{Spaces, Tokenizer};
+use crate::train::{Corpus, TrainState, train_state};
+use crate::units::Seconds;
+use std::time::Instant;
+
+/// State of a session that trains and decodes.
+pub struct Work {
+    train: TrainState,
+    decode: generate::State,
+}
+
+/// Fresh state of both kinds, as [`Session::new`] wants it.
+pub fn work(loaded: &Loaded) -> Result<Work> {
+    Ok(Work {
+        train: train_state(loaded)?,
+        decode: generate::state(loaded)?,
+    })
+}
+
+impl AsRef<TrainState> for Work {
+    fn as_ref(&self) -> &TrainState {
+        &self.train
+    }
+}
+
+impl AsRef<generate::State> for Work {
+    fn as_ref(&self) -> &generate::State {
+        &self.decode
+    }
+}
+
+/// What was predicted and how it scored.
+pub struct Evaluation {
+    pub scores: Scores,
+    pub examples: usize,
+    /// Model, transfers, detokenisation and scoring, as the paper's inference time.
+    pub time: Seconds,
+    pub predictions: Vec<String>,
+}
+
+/// Scores `examples`, which `corpus` holds in tokens in the same order.
+///
+/// `scrolls` generates up to `max_new_tokens` tokens greedily; `paper` takes the argmax of the
+/// teacher-forced logits at every position, as Ang et al. 2022 did. `progress` hears examples done.
+pub fn evaluate<X: AsRef<generate::State>>(
+    session: &mut Session<X>,
+    tokenizer: &Tokenizer,
+    corpus: &Corpus,
+    examples: &[Example],
+    protocol: Protocol,
+    max_new_tokens: usize,
+    batch_size: usize,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Evaluation> {
+    let start = Instant::now();
+    let all: Vec<usize> = (0..examples.len()).collect();
+    let mut accumulator = Accumulator::default();
+    let mut predictions = Vec::with_capacity(examples.len());
+    for which in all.chunks(batch_size) {
+        let rows = match protocol {
+            Protocol::Scrolls => generate(
+                session,
+                &corpus.source(which)?,
+                GenerateOptions { max_new_tokens },
+            )?,
+            Protocol::Paper => teacher_forced(session, corpus, which)?,
+        };
+        for (row, &i) in rows.iter().zip(which) {
+            let ids: Vec<u32> = row.iter().map(|&id| id as u32).collect();
+            let text = tokenizer.decode(&ids, Spaces::CleanedUp)?;
+            let text = text.trim();
+            accumulator.add(&score(protocol, text, &examples[i].references)?);
+            predictions.push(text.to_string());
+        }
+        progress(predictions.len());
+    }
+    Ok(Evaluation {
+        scores: accumulator.mean().unwrap_or_default(),
+        examples: accumulator.examples(),
+        time: start.elapsed().into(),
+        predictions,
+    })
+}
+
+/// The most likely token at every target position, given the reference before it.
+fn teacher_forced<X>(
+    session: &mut Session<X>,
+    corpus: &Corpus,
+    which: &[usize],
+) -> Result<Vec<Vec<i32>>> {
+    let (source, target) = (corpus.source(which)?, corpus.target(which)?);
+    let shape = source.signature().into_iter().chain([target.len]);
+    let flat = session.step(Signature::new("teacher-forced", shape), |side: &Side<X>| {
+        let tape = Tape::off();
+        let model = &*side.loaded.model;
+        let on_device = source.upload(side.device())?;
+        let ids = target.upload(side.device())?.ids;
+        let memory = model.encode(&tape, &on_device)?;
+        let hidden = model.decode(&tape, &ids, &memory, &on_device.key_state)?;
+        let logits = model.logits(&tape, &hidden)?;
+        argmax(&tape, &logits)?.read::<i32>()
+    })?;
+    Ok(flat.chunks(target.len).map(<[i32]>::to_vec).collect())
+}

@@ -1,0 +1,5 @@
+//! Autoregressive decoding with cached keys and values.
+
+mod greedy;
+
+pub use greedy::{GenerateOptions, State, generate, state};

@@ -1,0 +1,116 @@
+//! A model ready to run: every step is planned once per shape, then runs in the planned arena.
+
+use super::{Loaded, Options};
+use crate::device::Device;
+use crate::device::plan::{Plan, Recording};
+use crate::error::Result;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// A model on one device with whatever state its steps share.
+pub struct Side<X> {
+    pub loaded: Loaded,
+    pub state: X,
+}
+
+impl<X> Side<X> {
+    pub fn device(&self) -> &Device {
+        self.loaded.parameters.device()
+    }
+}
+
+/// Names a kind of step and the shapes that decide its allocations.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Signature {
+    pub kind: &'static str,
+    pub shape: Vec<usize>,
+}
+
+impl Signature {
+    pub fn new(kind: &'static str, shape: impl IntoIterator<Item = usize>) -> Self {
+        Signature {
+            kind,
+            shape: shape.into_iter().collect(),
+        }
+    }
+}
+
+/// The model on its device and its twin on the plan executor.
+pub struct Session<X> {
+    real: Side<X>,
+    twin: Side<X>,
+    plan: Rc<Plan>,
+    recordings: HashMap<Signature, Rc<Recording>>,
+}
+
+impl<X> Session<X> {
+    /// `state` is made once for the device and once for the plan.
+    pub fn new(
+        loaded: Loaded,
+        options: Options,
+        state: impl Fn(&Loaded) -> Result<X>,
+    ) -> Result<Self> {
+        let plan = Plan::new();
+        let twin = loaded.twin(&Device::new(plan.clone()), options)?;
+        Ok(Session {
+            real: Side {
+                state: state(&loaded)?,
+                loaded,
+            },
+            twin: Side {
+                state: state(&twin)?,
+                loaded: twin,
+            },
+            plan,
+            recordings: HashMap::new(),
+        })
+    }
+
+    /// The model on its device.
+    pub fn real(&self) -> &Side<X> {
+        &self.real
+    }
+
+    /// The model on its device, given up.
+    pub fn into_loaded(self) -> Loaded {
+        self.real.loaded
+    }
+
+    /// What a step would allocate and launch; recorded once per signature.
+    ///
+    /// `work` must allocate the same whatever the data, and return nothing that lives in the arena.
+    pub fn plan<R>(
+        &mut self,
+        signature: &Signature,
+        work: impl Fn(&Side<X>) -> Result<R>,
+    ) -> Result<Rc<Recording>> {
+        if let Some(recording) = self.recordings.get(signature) {
+            return Ok(recording.clone());
+        }
+        self.plan.record();
+        let outcome = work(&self.twin);
+        let recording = Rc::new(self.plan.finish()?);
+        outcome?;
+        self.recordings.insert(signature.clone(), recording.clone());
+        Ok(recording)
+    }
+
+    /// Runs a step on the device, in the arena that its plan laid out.
+    pub fn step<R>(
+        &mut self,
+        signature: Signature,
+        work: impl Fn(&Side<X>) -> Result<R>,
+    ) -> Result<R> {
+        let recording = self.plan(&signature, &work)?;
+        let device = self.real.device();
+        device.begin_step(&recording.layout)?;
+        let outcome = work(&self.real);
+        device.end_step()?;
+        outcome
+    }
+
+    /// Bytes the plan foresees: persistent ones, and the largest arena of the steps planned so far.
+    pub fn planned(&self) -> crate::device::Used {
+        Device::new(self.plan.clone()).used()
+    }
+}

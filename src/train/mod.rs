@@ -1,0 +1,12 @@
+//! Fine-tuning: batches from text, the training step, the schedule, the run.
+
+pub mod batches;
+mod options;
+mod run;
+mod schedule;
+mod step;
+
+pub use batches::{Corpus, Encoded, GlobalAttention};
+pub use options::{Options, Schedule};
+pub use run::{Event, Observer, Summary, evaluate_loss, fine_tune};
+pub use step::{StepReport, TrainState, micro_step, optimizer_step, train_state};

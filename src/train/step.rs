@@ -1,0 +1,138 @@
+//! One training step: micro-batches that add gradients, then the optimizer.
+
+use super::options::Options;
+use super::schedule::learning_rate;
+use crate::error::{Error, Result};
+use crate::models::batch::{Source, Target};
+use crate::models::session::{Session, Side, Signature};
+use crate::models::{Loaded, LossRule};
+use crate::ops::adamw::{AdamW, State, adamw};
+use crate::ops::gradient_norm::gradient_norm;
+use crate::shape::DType;
+use crate::tape::{Gradients, Randomness, Tape};
+use crate::tensor::Tensor;
+use crate::trace::phase;
+use std::cell::RefCell;
+
+/// Gradients and moments, slabs like the parameters'.
+pub struct TrainState {
+    gradients: RefCell<Gradients>,
+    g: Tensor,
+    m: Tensor,
+    v: Tensor,
+    segments: Tensor,
+}
+
+/// Zeroed training state for a model, as [`Session::new`] wants it.
+pub fn train_state(loaded: &Loaded) -> Result<TrainState> {
+    let parameters = &loaded.parameters;
+    let slab = || Tensor::persistent(parameters.device(), parameters.slab.shape(), DType::F32);
+    let segments = parameters.segments();
+    let on_device = Tensor::persistent(parameters.device(), [segments.len()], DType::I32)?;
+    on_device.write(&segments)?;
+    let g = slab()?;
+    Ok(TrainState {
+        gradients: RefCell::new(parameters.gradients(&g)?),
+        g,
+        m: slab()?,
+        v: slab()?,
+        segments: on_device,
+    })
+}
+
+impl AsRef<TrainState> for TrainState {
+    fn as_ref(&self) -> &TrainState {
+        self
+    }
+}
+
+/// What an optimizer step did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepReport {
+    /// Mean loss per target token of the whole batch.
+    pub loss: f32,
+    /// Before clipping.
+    pub grad_norm: f32,
+    pub learning_rate: f64,
+}
+
+/// Adds the gradients of one micro-batch; its share of the loss, divided by `normaliser` tokens.
+pub fn micro_step<X: AsRef<TrainState>>(
+    session: &mut Session<X>,
+    source: &Source,
+    target: &Target,
+    rule: LossRule,
+    randomness: Randomness,
+) -> Result<f32> {
+    if target.labels.is_empty() {
+        return Err(Error::data(
+            "labels",
+            "all labels of the batch are ignored; there is nothing to learn from",
+        ));
+    }
+    let shape = source.signature().into_iter().chain(target.signature());
+    session.step(Signature::new("train", shape), |side: &Side<X>| {
+        let tape = Tape::training(randomness);
+        let model = &*side.loaded.model;
+        let on_device = source.upload(side.device())?;
+        let labels = target.upload(side.device())?;
+        let memory = model.encode(&tape, &on_device)?;
+        let hidden = model.decode(&tape, &labels.ids, &memory, &on_device.key_state)?;
+        drop(memory);
+        let loss = model.loss(&tape, &hidden, &labels, rule)?;
+        drop(hidden);
+        let mut gradients = side.state.as_ref().gradients.borrow_mut();
+        tape.backward(&loss, 1.0, &mut gradients)?;
+        Ok(loss.read::<f32>()?[0])
+    })
+}
+
+/// Clips, updates all parameters and forgets the gradients; (norm before clipping, learning rate).
+///
+/// A norm that is not finite leaves the parameters as they are and is an error.
+pub fn optimizer_step<X: AsRef<TrainState>>(
+    session: &mut Session<X>,
+    options: &Options,
+    step: u64,
+    total: u64,
+) -> Result<(f32, f64)> {
+    let rate = learning_rate(options, step, total);
+    let norm = session.step(Signature::new("optimizer.norm", []), |side: &Side<X>| {
+        let _phase = phase("optimizer");
+        let state = side.state.as_ref();
+        state.gradients.borrow_mut().finish()?;
+        Ok(gradient_norm(&state.g)?.read::<f32>()?[0])
+    })?;
+    if !norm.is_finite() {
+        return Err(Error::data(
+            format!("step {}", step + 1),
+            format!("the gradient norm is {norm}; lower --learning-rate or look at this batch"),
+        ));
+    }
+    session.step(Signature::new("optimizer", []), |side: &Side<X>| {
+        let _phase = phase("optimizer");
+        let state = side.state.as_ref();
+        let on_device = Tensor::upload(side.device(), [1], &[norm])?;
+        let slabs = State {
+            p: &side.loaded.parameters.slab,
+            m: &state.m,
+            v: &state.v,
+            g: &state.g,
+            segments: &state.segments,
+            norm: &on_device,
+        };
+        let rule = AdamW {
+            learning_rate: rate as f32,
+            beta1: options.adam_beta1 as f32,
+            beta2: options.adam_beta2 as f32,
+            eps: options.adam_epsilon as f32,
+            weight_decay: options.weight_decay as f32,
+            max_grad_norm: options.max_grad_norm as f32,
+            step: step + 1,
+        };
+        adamw(slabs, rule)?;
+        state.gradients.borrow_mut().reset();
+        Ok(())
+    })?;
+    Ok((norm, rate))
+}

@@ -1,0 +1,159 @@
+//! A model directory's weights: one file, or shards with an index.
+
+use super::file::{self, Tensors, read_file};
+use super::header::{MAX_HEADER, UniqueMap, recognise};
+use super::{INDEX, WEIGHTS};
+use crate::error::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+/// Every tensor of a model directory and the file that holds it.
+pub(super) struct Checkpoint {
+    files: Vec<Tensors>,
+    /// Positions in `files`, by tensor name.
+    holder: BTreeMap<String, usize>,
+}
+
+impl Checkpoint {
+    /// Opens `model.safetensors`, or else the shards of `model.safetensors.index.json`.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let kind = std::fs::metadata(dir)
+            .map_err(|e| Error::missing(dir, format!("{e}; name a model directory")))?;
+        if !kind.is_dir() {
+            return Err(Error::missing(
+                dir,
+                "not a directory; name the one that holds config.json and model.safetensors",
+            ));
+        }
+        let weights = dir.join(WEIGHTS);
+        if is_entry(&weights) {
+            Self::of(vec![read_file(&weights)?])
+        } else if is_entry(&dir.join(INDEX)) {
+            Self::of_shards(dir)
+        } else {
+            Err(Error::missing(weights, absent(dir)))
+        }
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.holder.keys().map(String::as_str)
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Tensors> {
+        self.holder.get(name).map(|&at| &self.files[at])
+    }
+
+    /// Sorts tensors as they lie on disk.
+    pub fn position(&self, name: &str) -> Option<(usize, usize)> {
+        let &at = self.holder.get(name)?;
+        Some((at, self.files[at].offset(name)))
+    }
+
+    fn of(files: Vec<Tensors>) -> Result<Self> {
+        let mut holder = BTreeMap::new();
+        for (at, file) in files.iter().enumerate() {
+            for name in file.names() {
+                if let Some(other) = holder.insert(name.clone(), at) {
+                    let other = files[other].path().display();
+                    return Err(Error::data(
+                        file.path().display(),
+                        format!("tensor {name:?} is also in {other}; save the model again"),
+                    ));
+                }
+            }
+        }
+        Ok(Checkpoint { files, holder })
+    }
+
+    fn of_shards(dir: &Path) -> Result<Self> {
+        let path = dir.join(INDEX);
+        let UniqueMap(weight_map) = read_index(&path)?;
+        let shards: BTreeSet<&str> = weight_map.iter().map(|(_, shard)| shard.as_str()).collect();
+        let files = shards
+            .into_iter()
+            .map(|shard| read_file(&shard_path(dir, shard)?))
+            .collect::<Result<_>>()?;
+        let checkpoint = Self::of(files)?;
+        for (name, shard) in &weight_map {
+            let holder = checkpoint.get(name).map(Tensors::path);
+            if holder.and_then(Path::file_name) != Some(shard.as_ref()) {
+                return Err(Error::data(
+                    path.display(),
+                    format!("tensor {name:?} should be in {shard:?}, which does not hold it"),
+                ));
+            }
+        }
+        Ok(checkpoint)
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Index {
+    weight_map: UniqueMap<String>,
+}
+
+fn read_index(path: &Path) -> Result<UniqueMap<String>> {
+    let (file, length) = file::open(path)?;
+    if length > MAX_HEADER {
+        let what = format!("{length} bytes are too many for an index of shards");
+        return Err(Error::data(path.display(), what));
+    }
+    let mut json = Vec::new();
+    file.take(MAX_HEADER)
+        .read_to_end(&mut json)
+        .map_err(|e| Error::read(path, &e))?;
+    let index: Index = serde_json::from_slice(&json).map_err(|e| {
+        let what = recognise(&json).map_or_else(|| e.to_string(), str::to_string);
+        Error::data(path.display(), what)
+    })?;
+    Ok(index.weight_map)
+}
+
+/// The path of a shard that an index names: a file of `dir` itself, also once links are followed.
+fn shard_path(dir: &Path, shard: &str) -> Result<PathBuf> {
+    let outside = || {
+        Error::data(
+            dir.join(INDEX).display(),
+            format!("shard {shard:?} is outside the model directory; it is not read"),
+        )
+    };
+    let mut parts = Path::new(shard).components();
+    let (Some(Component::Normal(name)), None) = (parts.next(), parts.next()) else {
+        return Err(outside());
+    };
+    if name != shard {
+        return Err(outside());
+    }
+    let path = dir.join(name);
+    let target = path.canonicalize().map_err(|e| {
+        Error::missing(&path, format!("{e}; {INDEX} names this shard, download it"))
+    })?;
+    let home = dir.canonicalize().map_err(|e| Error::read(dir, &e))?;
+    match target.starts_with(&home) || target.parent() == hub_blobs(&home).as_deref() {
+        true => Ok(path),
+        false => Err(outside()),
+    }
+}
+
+/// Where the Hugging Face cache keeps the files that `models--*/snapshots/<commit>` links to.
+fn hub_blobs(dir: &Path) -> Option<PathBuf> {
+    let snapshots = dir.parent()?;
+    (snapshots.file_name()? == "snapshots").then(|| snapshots.with_file_name("blobs"))
+}
+
+/// Whether the name is taken, be it by a link to nothing.
+fn is_entry(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+fn absent(dir: &Path) -> String {
+    let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+    match pickled.iter().find(|name| is_entry(&dir.join(name))) {
+        Some(name) => format!(
+            "not there, only {name}; convert it to safetensors first, \
+             for example with transformers' from_pretrained and save_pretrained"
+        ),
+        None => format!("not there, and neither is {INDEX}; name a model directory"),
+    }
+}

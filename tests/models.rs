@@ -1,0 +1,196 @@
+//! Both model families against transformers' answers: logits, encoder states, loss, every gradient.
+
+mod golden;
+
+use golden::{Array, relative_l2};
+use std::collections::BTreeMap;
+use wattention::device::Device;
+use wattention::models::batch::{Source, SourceRows, Target};
+use wattention::models::{self, Loaded, LossRule, Options, RandomBlocks};
+use wattention::shape::DType;
+use wattention::tape::{Randomness, Tape};
+use wattention::tensor::Tensor;
+
+/// The numerics contract in fp32.
+const STATES: f64 = 1e-5;
+const GRADIENTS: f64 = 1e-4;
+
+struct Case {
+    name: String,
+    loaded: Loaded,
+    source: Source,
+    target: Target,
+    expected: BTreeMap<String, Array>,
+    mask: Vec<i64>,
+}
+
+fn open(name: &str, random_blocks: RandomBlocks) -> Case {
+    let dir = golden::root().join(name);
+    let options = Options { random_blocks };
+    let loaded =
+        models::load(&dir, &Device::cpu(), options).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let inputs = golden::read(&dir.join("inputs.safetensors"));
+    let ids = inputs["input_ids"].integers();
+    let mask = inputs.get("attention_mask").map(Array::integers);
+    let global = inputs.get("global_attention_mask").map(Array::integers);
+    let batch = inputs["input_ids"].shape[0];
+    let rows = SourceRows {
+        batch,
+        ids: &ids,
+        attention_mask: mask.as_deref(),
+        global_attention_mask: global.as_deref(),
+    };
+    let limits = loaded.model.limits();
+    Case {
+        name: name.to_string(),
+        source: Source::new(&limits, rows).unwrap(),
+        target: Target::from_labels(&limits, batch, &inputs["labels"].integers()).unwrap(),
+        expected: golden::read(&dir.join("expected.safetensors")),
+        mask: mask.unwrap_or_else(|| vec![1; ids.len()]),
+        loaded,
+    }
+}
+
+struct Answer {
+    states: Vec<f32>,
+    logits: Vec<f32>,
+    loss: Tensor,
+    loss_value: f32,
+}
+
+impl Case {
+    fn run(&self, tape: &Tape) -> Answer {
+        let device = self.loaded.parameters.device();
+        let model = &*self.loaded.model;
+        let source = self.source.upload(device).unwrap();
+        let target = self.target.upload(device).unwrap();
+        let states = model.encode(tape, &source).unwrap();
+        let hidden = model
+            .decode(tape, &target.ids, &states, &source.key_state)
+            .unwrap();
+        let logits = model.logits(&Tape::off(), &hidden).unwrap().read().unwrap();
+        let rule = LossRule {
+            normaliser: self.target.labels.len() as f32,
+            smoothing: 0.0,
+        };
+        let loss = model.loss(tape, &hidden, &target, rule).unwrap();
+        Answer {
+            states: states.read().unwrap(),
+            logits,
+            loss_value: loss.read::<f32>().unwrap()[0],
+            loss,
+        }
+    }
+
+    /// Encoder states of unmasked tokens only, unpadded, ours and theirs.
+    fn real_states(&self, ours: &[f32], theirs: &Array) -> (Vec<f32>, Vec<f64>) {
+        let c = theirs.shape[2];
+        let mut pair = (Vec::new(), Vec::new());
+        for (row, &m) in self.mask.iter().enumerate() {
+            if m == 1 {
+                let (b, s) = (row / self.source.len, row % self.source.len);
+                let at = (b * self.source.padded + s) * c;
+                pair.0.extend(&ours[at..at + c]);
+                pair.1.extend(&theirs.values[row * c..(row + 1) * c]);
+            }
+        }
+        pair
+    }
+
+    fn check(&self, answer: &Answer, prefix: &str) {
+        let want = |key: &str| &self.expected[&format!("{prefix}{key}")];
+        let name = &self.name;
+        let error = relative_l2(&answer.logits, &want("logits").values);
+        assert!(error <= STATES, "{name}: {prefix}logits are off by {error}");
+        let (ours, theirs) = self.real_states(&answer.states, want("encoder_last_hidden_state"));
+        let error = relative_l2(&ours, &theirs);
+        assert!(
+            error <= STATES,
+            "{name}: {prefix}encoder states are off by {error}"
+        );
+        let error = relative_l2(&[answer.loss_value], &want("loss").values);
+        assert!(error <= STATES, "{name}: {prefix}loss is off by {error}");
+    }
+}
+
+#[test]
+fn evaluation_equals_transformers() {
+    for name in golden::cases() {
+        let case = open(&name, RandomBlocks::EvalZero);
+        case.check(&case.run(&Tape::off()), "");
+    }
+}
+
+#[test]
+fn training_mode_and_the_drawn_option_use_the_drawn_blocks() {
+    for name in golden::cases().iter().filter(|n| n.starts_with("bigbird")) {
+        let case = open(name, RandomBlocks::EvalZero);
+        let randomness = Randomness { seed: 1, step: 0 };
+        case.check(&case.run(&Tape::training(randomness)), "train_");
+        let case = open(name, RandomBlocks::Drawn);
+        case.check(&case.run(&Tape::off()), "train_");
+    }
+}
+
+/// The key bias adds the same to all scores of a query, so its true gradient is zero and a relative
+/// error of rounding noise against rounding noise means nothing.
+fn vanishes(name: &str) -> bool {
+    ["key.bias", "key_global.bias", "k_proj.bias"]
+        .iter()
+        .any(|end| name.ends_with(end))
+}
+
+#[test]
+fn every_gradient_equals_transformers() {
+    for name in golden::cases() {
+        let case = open(&name, RandomBlocks::EvalZero);
+        let parameters = &case.loaded.parameters;
+        let slab =
+            Tensor::persistent(parameters.device(), parameters.slab.shape(), DType::F32).unwrap();
+        let mut gradients = parameters.gradients(&slab).unwrap();
+        let tape = Tape::training(Randomness { seed: 1, step: 0 });
+        let answer = case.run(&tape);
+        tape.backward(&answer.loss, 1.0, &mut gradients).unwrap();
+        gradients.finish().unwrap();
+        let norm: f64 = case
+            .expected
+            .iter()
+            .filter(|(key, _)| key.starts_with("grad."))
+            .flat_map(|(_, array)| array.values.iter().map(|v| v * v))
+            .sum::<f64>()
+            .sqrt();
+        let mut seen = 0;
+        for entry in parameters.entries.iter().filter(|e| e.trainable) {
+            let got = parameters.read(&slab, entry).unwrap();
+            let Some(want) = case.expected.get(&format!("grad.{}", entry.name)) else {
+                panic!("{name}: no golden gradient of {}", entry.name);
+            };
+            let size = want.values.iter().map(|v| v * v).sum::<f64>().sqrt();
+            if vanishes(&entry.name) || size == 0.0 {
+                let ours = got.iter().map(|&v| (v as f64).powi(2)).sum::<f64>().sqrt();
+                assert!(
+                    ours <= 1e-6 * norm,
+                    "{name}: {} should vanish, is {ours}",
+                    entry.name
+                );
+            } else {
+                let error = relative_l2(&got, &want.values);
+                assert!(
+                    error <= GRADIENTS,
+                    "{name}: grad.{} is off by {error}",
+                    entry.name
+                );
+            }
+            seen += 1;
+        }
+        let stored = case
+            .expected
+            .keys()
+            .filter(|key| key.starts_with("grad."))
+            .count();
+        assert_eq!(
+            seen, stored,
+            "{name}: some golden gradients were not compared"
+        );
+    }
+}
