@@ -140,12 +140,15 @@ impl Tape {
             return outputs;
         }
         let (a, b) = (Node::fresh(), Node::fresh());
-        self.push(
-            move |gradients| match (gradients.take(a), gradients.take(b)) {
+        let shapes = (outputs.0.shape(), outputs.1.shape());
+        self.push(move |gradients| {
+            let da = gradients.take(a).map(|da| da.reshape(shapes.0));
+            let db = gradients.take(b).map(|db| db.reshape(shapes.1));
+            match (da.transpose()?, db.transpose()?) {
                 (None, None) => Ok(()),
                 (da, db) => backward(da, db, gradients),
-            },
-        );
+            }
+        });
         (outputs.0.with_node(Some(a)), outputs.1.with_node(Some(b)))
     }
 
