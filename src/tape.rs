@@ -213,13 +213,18 @@ pub struct Gradients {
 struct Held {
     tensor: Tensor,
     written: bool,
+    /// Whether [`Gradients::add`] moved the buffer in: others may hold it too.
+    moved: bool,
     parameter: bool,
 }
 
 impl Held {
-    /// Makes the buffer safe to add to: one that [`Gradients::add`] moved in may be shared.
+    /// Makes the buffer safe to add to.
+    ///
+    /// Only a moved-in buffer is copied: one that a live [`Slot`] shares must stay the same buffer,
+    /// so that a launch that would write it twice is refused.
     fn own(&mut self) -> Result<()> {
-        if !self.parameter && self.tensor.is_shared() {
+        if std::mem::take(&mut self.moved) && self.tensor.is_shared() {
             let copy = self.tensor.like(self.tensor.shape())?;
             accumulate::add(&copy, &self.tensor, false)?;
             self.tensor = copy;
@@ -241,6 +246,7 @@ impl Gradients {
         let held = Held {
             tensor: buffer,
             written: false,
+            moved: false,
             parameter: true,
         };
         self.slots.insert(node, held);
@@ -281,7 +287,7 @@ impl Gradients {
             return Ok(Some(Slot { tensor, accumulate }));
         }
         let tensor = Tensor::empty(x.device(), x.shape(), x.dtype())?;
-        self.hold(node, tensor.clone());
+        self.hold(node, tensor.clone(), false);
         Ok(Some(Slot {
             tensor,
             accumulate: false,
@@ -304,16 +310,17 @@ impl Gradients {
                 accumulate::add(&held.tensor, &gradient, written)
             }
             None => {
-                self.hold(node, gradient);
+                self.hold(node, gradient, true);
                 Ok(())
             }
         }
     }
 
-    fn hold(&mut self, node: Node, tensor: Tensor) {
+    fn hold(&mut self, node: Node, tensor: Tensor, moved: bool) {
         let held = Held {
             tensor,
             written: true,
+            moved,
             parameter: false,
         };
         self.slots.insert(node, held);
