@@ -6,6 +6,7 @@ mod forward;
 mod global;
 mod output;
 mod progress;
+mod study;
 
 use clap::{Parser, Subcommand};
 use global::Global;
@@ -42,6 +43,7 @@ macro_rules! subcommands {
 subcommands! {
     Data => data,
     Forward => forward,
+    Study => study,
 }
 
 /// Runs the process's command line and gives its exit code.
