@@ -2,6 +2,7 @@
 
 pub mod data;
 pub mod device;
+pub mod energy;
 pub mod error;
 pub mod evaluate;
 pub mod files;
