@@ -1,5 +1,6 @@
 //! wattention: fine-tunes and runs LED and BigBird-Pegasus, and knows what every phase of it costs.
 
+pub mod bench;
 pub mod data;
 pub mod device;
 pub mod energy;

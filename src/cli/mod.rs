@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, each with an `Args` and a `run`.
 
+mod bench;
 mod data;
 mod failure;
 mod forward;
@@ -41,6 +42,7 @@ macro_rules! subcommands {
 }
 
 subcommands! {
+    Bench => bench,
     Data => data,
     Forward => forward,
     Study => study,
