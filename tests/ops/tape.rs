@@ -18,7 +18,9 @@ const EPS: f32 = 1e-5;
 
 fn parameter(device: &Device, seed: u64, shape: [usize; 2]) -> Tensor {
     let values = random(seed, shape[0] * shape[1]);
-    Tensor::upload(device, shape, &values).unwrap().with_node(Some(Node::fresh()))
+    Tensor::upload(device, shape, &values)
+        .unwrap()
+        .with_node(Some(Node::fresh()))
 }
 
 fn buffer(gradients: &mut Gradients, parameter: &Tensor, fill: f32) {
@@ -132,7 +134,13 @@ fn queries_that_are_also_keys_are_refused() {
             false => leaf.clone(),
         };
         let (causal, key_state, dropout) = (None, None, Dropout::OFF);
-        let pattern = Dense { heads: 1, key_len: 3, causal, key_state, dropout };
+        let pattern = Dense {
+            heads: 1,
+            key_len: 3,
+            causal,
+            key_state,
+            dropout,
+        };
         let o = dense_attention(&tape, &x, &x, &x, pattern).unwrap();
         let loss = weighted_sum(&tape, &[o]);
         let got = tape.backward(&loss, 1.0, &mut gradients);
@@ -155,12 +163,19 @@ fn passes_add_until_a_reset() {
     };
     pass(&mut gradients, 1.0);
     let once = widened(&read(&gradients, &w));
-    assert!(once.iter().all(|g| g.abs() > 0.0), "a NaN or no gradient: {once:?}");
+    assert!(
+        once.iter().all(|g| g.abs() > 0.0),
+        "a NaN or no gradient: {once:?}"
+    );
     pass(&mut gradients, 0.5);
     gradients.finish().unwrap();
     let want: Vec<f64> = once.iter().map(|g| 1.5 * g).collect();
     assert_close("one and a half", &read(&gradients, &w), &want, 1);
-    assert_eq!(read(&gradients, &unused), [0.0; 20], "untouched, yet not zero");
+    assert_eq!(
+        read(&gradients, &unused),
+        [0.0; 20],
+        "untouched, yet not zero"
+    );
 
     gradients.reset();
     pass(&mut gradients, 1.0);
