@@ -70,9 +70,13 @@ def run(command):
 def measure(command):
     """The JSON object that a benchmark prints, checked to hold times, with the process's memory."""
     printed, peak = run(command)
-    result = json.loads(printed)
-    if not result["seconds"] or not all(math.isfinite(s) and s > 0 for s in result["seconds"]):
-        sys.exit(f"{shlex.join(command)}\ngave no times: {result['seconds']}")
+    try:
+        result = json.loads(printed)
+        timed = bool(result["seconds"]) and all(math.isfinite(s) and s > 0 for s in result["seconds"])
+    except (ValueError, TypeError, KeyError):
+        timed = False
+    if not timed:
+        sys.exit(f"{shlex.join(command)}\nprinted no JSON object with the times in `seconds`:\n{printed}")
     return {**result, "max_resident_bytes": peak}
 
 
