@@ -98,7 +98,8 @@ pub fn random(config: &Path, device: &Device, options: Options, seed: u64) -> Re
     Ok(loaded)
 }
 
-fn empty(config: &Path, device: &Device, options: Options) -> Result<Loaded> {
+/// A model of zeros for the configuration file `config`.
+pub(super) fn empty(config: &Path, device: &Device, options: Options) -> Result<Loaded> {
     let config_text = std::fs::read_to_string(config).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Error::missing(
             config,

@@ -1,10 +1,11 @@
 //! A model ready to run: every step is planned once per shape, then runs in the planned arena.
 
-use super::{Loaded, Options};
-use crate::device::Device;
+use super::{Loaded, Options, load};
 use crate::device::plan::{Plan, Recording};
+use crate::device::{Device, Used};
 use crate::error::Result;
 use std::collections::HashMap;
+use std::path::Path;
 use std::rc::Rc;
 
 /// A model on one device with whatever state its steps share.
@@ -37,7 +38,8 @@ impl Signature {
 
 /// The model on its device and its twin on the plan executor.
 pub struct Session<X> {
-    real: Side<X>,
+    /// Absent in a dry run.
+    real: Option<Side<X>>,
     twin: Side<X>,
     plan: Rc<Plan>,
     recordings: HashMap<Signature, Rc<Recording>>,
@@ -53,10 +55,10 @@ impl<X> Session<X> {
         let plan = Plan::new();
         let twin = loaded.twin(&Device::new(plan.clone()), options)?;
         Ok(Session {
-            real: Side {
+            real: Some(Side {
                 state: state(&loaded)?,
                 loaded,
-            },
+            }),
             twin: Side {
                 state: state(&twin)?,
                 loaded: twin,
@@ -66,14 +68,33 @@ impl<X> Session<X> {
         })
     }
 
-    /// The model on its device.
-    pub fn real(&self) -> &Side<X> {
-        &self.real
+    /// A session that only plans: its steps record what they would do, and what they read is zero.
+    pub fn dry_run(
+        config: &Path,
+        options: Options,
+        state: impl Fn(&Loaded) -> Result<X>,
+    ) -> Result<Self> {
+        let plan = Plan::new();
+        let loaded = load::empty(config, &Device::new(plan.clone()), options)?;
+        Ok(Session {
+            real: None,
+            twin: Side {
+                state: state(&loaded)?,
+                loaded,
+            },
+            plan,
+            recordings: HashMap::new(),
+        })
     }
 
-    /// The model on its device, given up.
+    /// The model on its device, or on the plan executor in a dry run.
+    pub fn real(&self) -> &Side<X> {
+        self.real.as_ref().unwrap_or(&self.twin)
+    }
+
+    /// [`Session::real`]'s model, given up.
     pub fn into_loaded(self) -> Loaded {
-        self.real.loaded
+        self.real.unwrap_or(self.twin).loaded
     }
 
     /// What a step would allocate and launch; recorded once per signature.
@@ -102,15 +123,23 @@ impl<X> Session<X> {
         work: impl Fn(&Side<X>) -> Result<R>,
     ) -> Result<R> {
         let recording = self.plan(&signature, &work)?;
-        let device = self.real.device();
+        let Some(real) = &self.real else {
+            return work(&self.twin);
+        };
+        let device = real.device();
         device.begin_step(&recording.layout)?;
-        let outcome = work(&self.real);
+        let outcome = work(real);
         device.end_step()?;
         outcome
     }
 
     /// Bytes the plan foresees: persistent ones, and the largest arena of the steps planned so far.
-    pub fn planned(&self) -> crate::device::Used {
+    pub fn planned(&self) -> Used {
         Device::new(self.plan.clone()).used()
+    }
+
+    /// Every step planned so far, in no order.
+    pub fn recordings(&self) -> impl Iterator<Item = (&Signature, &Recording)> {
+        self.recordings.iter().map(|(s, r)| (s, &**r))
     }
 }

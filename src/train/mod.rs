@@ -5,8 +5,11 @@ mod options;
 mod run;
 mod schedule;
 mod step;
+pub mod synthetic;
 
 pub use batches::{Corpus, Encoded, GlobalAttention};
 pub use options::{Options, Schedule};
 pub use run::{Event, Observer, Summary, evaluate_loss, fine_tune};
-pub use step::{StepReport, TrainState, micro_step, optimizer_step, train_state};
+pub use step::{
+    StepReport, TrainState, forget_gradients, loss_step, micro_step, optimizer_step, train_state,
+};

@@ -2,12 +2,12 @@
 
 use super::batches::Corpus;
 use super::options::Options;
-use super::step::{StepReport, TrainState, micro_step, optimizer_step};
+use super::step::{StepReport, TrainState, loss_step, micro_step, optimizer_step};
 use crate::data::order;
 use crate::error::{Error, Result};
 use crate::models::LossRule;
-use crate::models::session::{Session, Side, Signature};
-use crate::tape::{Randomness, Tape};
+use crate::models::session::Session;
+use crate::tape::Randomness;
 use crate::units::Seconds;
 use std::time::{Duration, Instant};
 
@@ -177,18 +177,7 @@ pub fn evaluate_loss<X>(
             normaliser: 1.0,
             smoothing: 0.0,
         };
-        let shape = source.signature().into_iter().chain(target.signature());
-        let loss = session.step(Signature::new("loss", shape), |side: &Side<X>| {
-            let tape = Tape::off();
-            let model = &*side.loaded.model;
-            let on_device = source.upload(side.device())?;
-            let labels = target.upload(side.device())?;
-            let memory = model.encode(&tape, &on_device)?;
-            let hidden = model.decode(&tape, &labels.ids, &memory, &on_device.key_state)?;
-            drop(memory);
-            Ok(model.loss(&tape, &hidden, &labels, rule)?.read::<f32>()?[0])
-        })?;
-        sum += loss as f64;
+        sum += loss_step(session, &source, &target, rule)? as f64;
         tokens += target.labels.len();
     }
     Ok(sum / tokens.max(1) as f64)

@@ -87,6 +87,32 @@ pub fn micro_step<X: AsRef<TrainState>>(
     })
 }
 
+/// Loss of one batch without dropout and gradients, divided by the rule's tokens.
+pub fn loss_step<X>(
+    session: &mut Session<X>,
+    source: &Source,
+    target: &Target,
+    rule: LossRule,
+) -> Result<f32> {
+    let shape = source.signature().into_iter().chain(target.signature());
+    session.step(Signature::new("loss", shape), |side: &Side<X>| {
+        let tape = Tape::off();
+        let model = &*side.loaded.model;
+        let on_device = source.upload(side.device())?;
+        let labels = target.upload(side.device())?;
+        let memory = model.encode(&tape, &on_device)?;
+        let hidden = model.decode(&tape, &labels.ids, &memory, &on_device.key_state)?;
+        drop(memory);
+        Ok(model.loss(&tape, &hidden, &labels, rule)?.read::<f32>()?[0])
+    })
+}
+
+/// Forgets the gradients collected since the last optimizer step.
+pub fn forget_gradients<X: AsRef<TrainState>>(session: &Session<X>) {
+    let state = session.real().state.as_ref();
+    state.gradients.borrow_mut().reset();
+}
+
 /// Clips, updates all parameters and forgets the gradients; (norm before clipping, learning rate).
 ///
 /// A norm that is not finite leaves the parameters as they are and is an error.
