@@ -24,15 +24,18 @@ step() {
     "$@"
 }
 
+# Parsed, not imported: most scripts need packages that this command does not.
+parse_python() {
+    python3 -c 'import ast, sys; [ast.parse(open(f, encoding="utf-8").read(), f) for f in sys.argv[1:]]' "$@"
+}
+
 command -v cargo >/dev/null || fail "cargo is not here; install Rust from https://rustup.rs"
 cargo fmt --version >/dev/null 2>&1 || fail "rustfmt is not here; run: rustup component add rustfmt"
 cargo clippy --version >/dev/null 2>&1 || fail "clippy is not here; run: rustup component add clippy"
 command -v cc >/dev/null || fail "cc, the C compiler that Rust links with, is not here; install gcc or clang"
 command -v python3 >/dev/null || fail "python3 is not here; install Python 3.9 or newer"
 
-# Parsed, not imported: most scripts need packages that this command does not.
-parse='import ast, pathlib, sys; [ast.parse(pathlib.Path(f).read_text("utf-8"), f) for f in sys.argv[1:]]'
-step python3 -c "$parse" scripts/*.py benches/baselines/*.py
+step parse_python scripts/*.py benches/baselines/*.py
 step cargo fmt --check || fail "the formatting differs; run: cargo fmt"
 step cargo clippy --locked --all-targets -- -D warnings
 # Built apart, so that a failure to compile is not mistaken for a failed test.
