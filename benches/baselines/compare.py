@@ -6,8 +6,9 @@
 Each row is a length and a mode. Each round of a row runs `wattention bench step` and led_step.py once, one right
 after the other and in turn first, so that other work on the machine meets both. The table has medians over all
 samples with their 20th and 80th percentiles; the ratio is transformers over wattention, above 1 where wattention is
-faster or smaller: the median of the rounds' own ratios, with the least and the greatest. Memory is the largest resident set of the process as the kernel counted it, everything included: weights,
-libraries and, on the Python side, the interpreter.
+faster or smaller: the median of the rounds' own ratios, with the least and the greatest. Memory is the largest
+resident set of the process as the kernel counted it, everything included: weights, libraries and, on the Python side,
+the interpreter.
 
 The standard library is enough for this script itself; --python must have torch and transformers.
 """
