@@ -45,7 +45,12 @@ pub struct Measured {
 pub type Kernels = Vec<((Phase, &'static str), Timing)>;
 
 /// Runs `work` over one random batch; with `kernels`, one more run is timed kernel by kernel.
-pub fn step(loaded: Loaded, options: Options, work: Work, kernels: bool) -> Result<(Measured, Kernels)> {
+pub fn step(
+    loaded: Loaded,
+    options: Options,
+    work: Work,
+    kernels: bool,
+) -> Result<(Measured, Kernels)> {
     if work.repeat == 0 {
         return Err(Error::usage("--repeat must be at least 1"));
     }
@@ -77,7 +82,11 @@ pub fn step(loaded: Loaded, options: Options, work: Work, kernels: bool) -> Resu
             trace::stop_timing().into_iter().collect()
         }
     };
-    let flops = stepper.recordings().iter().map(|(_, r)| r.cost().flops.0).sum::<u64>();
+    let flops = stepper
+        .recordings()
+        .iter()
+        .map(|(_, r)| r.cost().flops.0)
+        .sum::<u64>();
     let Used { persistent, arena } = stepper.device().used();
     let measured = Measured {
         samples_per_second: work.batch_size as f64 / quantiles.median_s,

@@ -151,7 +151,11 @@ fn fits(op: &'static str, x: &Tensor, y: &Tensor, index: &Tensor) -> Result<()> 
     if y.shape().last() == c && y.shape().rows() == index.len() {
         return Ok(());
     }
-    Err(Error::shape(op, format!("[{}, {c}]", index.len()), y.shape()))
+    Err(Error::shape(
+        op,
+        format!("[{}, {c}]", index.len()),
+        y.shape(),
+    ))
 }
 
 fn put(x: &Tensor, y: &Tensor, index: &Tensor, accumulate: bool) -> Result<()> {
