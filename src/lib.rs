@@ -1,7 +1,9 @@
 //! wattention: fine-tunes and runs LED and BigBird-Pegasus, and knows what every phase of it costs.
 
+pub mod bench;
 pub mod data;
 pub mod device;
+pub mod energy;
 pub mod error;
 pub mod evaluate;
 pub mod files;

@@ -140,12 +140,15 @@ impl Tape {
             return outputs;
         }
         let (a, b) = (Node::fresh(), Node::fresh());
-        self.push(
-            move |gradients| match (gradients.take(a), gradients.take(b)) {
+        let shapes = (outputs.0.shape(), outputs.1.shape());
+        self.push(move |gradients| {
+            let da = gradients.take(a).map(|da| da.reshape(shapes.0));
+            let db = gradients.take(b).map(|db| db.reshape(shapes.1));
+            match (da.transpose()?, db.transpose()?) {
                 (None, None) => Ok(()),
                 (da, db) => backward(da, db, gradients),
-            },
-        );
+            }
+        });
         (outputs.0.with_node(Some(a)), outputs.1.with_node(Some(b)))
     }
 
@@ -210,13 +213,18 @@ pub struct Gradients {
 struct Held {
     tensor: Tensor,
     written: bool,
+    /// Whether [`Gradients::add`] moved the buffer in: others may hold it too.
+    moved: bool,
     parameter: bool,
 }
 
 impl Held {
-    /// Makes the buffer safe to add to: one that [`Gradients::add`] moved in may be shared.
+    /// Makes the buffer safe to add to.
+    ///
+    /// Only a moved-in buffer is copied: one that a live [`Slot`] shares must stay the same buffer,
+    /// so that a launch that would write it twice is refused.
     fn own(&mut self) -> Result<()> {
-        if !self.parameter && self.tensor.is_shared() {
+        if std::mem::take(&mut self.moved) && self.tensor.is_shared() {
             let copy = self.tensor.like(self.tensor.shape())?;
             accumulate::add(&copy, &self.tensor, false)?;
             self.tensor = copy;
@@ -238,6 +246,7 @@ impl Gradients {
         let held = Held {
             tensor: buffer,
             written: false,
+            moved: false,
             parameter: true,
         };
         self.slots.insert(node, held);
@@ -278,7 +287,7 @@ impl Gradients {
             return Ok(Some(Slot { tensor, accumulate }));
         }
         let tensor = Tensor::empty(x.device(), x.shape(), x.dtype())?;
-        self.hold(node, tensor.clone());
+        self.hold(node, tensor.clone(), false);
         Ok(Some(Slot {
             tensor,
             accumulate: false,
@@ -301,16 +310,17 @@ impl Gradients {
                 accumulate::add(&held.tensor, &gradient, written)
             }
             None => {
-                self.hold(node, gradient);
+                self.hold(node, gradient, true);
                 Ok(())
             }
         }
     }
 
-    fn hold(&mut self, node: Node, tensor: Tensor) {
+    fn hold(&mut self, node: Node, tensor: Tensor, moved: bool) {
         let held = Held {
             tensor,
             written: true,
+            moved,
             parameter: false,
         };
         self.slots.insert(node, held);

@@ -102,8 +102,12 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         args.model.display(),
         loaded.parameters.trainable()
     ));
+    let limits = loaded.model.limits();
+    if inputs.has_global_attention() && !limits.has_global_attention {
+        global.warn("this model has no global attention; global_attention_mask is not used");
+    }
     let batch = inputs
-        .batch(&loaded.model.limits())
+        .batch(&limits)
         .with_context(|| args.inputs.display().to_string())?;
 
     let answer = compute(&args, global, &loaded, &batch)?;

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, each with an `Args` and a `run`.
 
 mod choices;
+mod bench;
 mod data;
 mod evaluate;
 mod failure;
@@ -12,6 +13,7 @@ mod output;
 mod plan;
 mod predictions;
 mod progress;
+mod study;
 
 use clap::{Parser, Subcommand};
 use global::Global;
@@ -47,12 +49,14 @@ macro_rules! subcommands {
 }
 
 subcommands! {
+    Bench => bench,
     Data => data,
     Evaluate => evaluate,
     Finetune => finetune,
     Forward => forward,
     Generate => generate,
     Plan => plan,
+    Study => study,
 }
 
 /// Runs the process's command line and gives its exit code.

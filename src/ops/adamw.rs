@@ -63,6 +63,9 @@ pub struct State<'a> {
 pub fn adamw(state: State, rule: AdamW) -> Result<()> {
     let correction = |beta: f32| (1.0 - (beta as f64).powf(rule.step as f64)) as f32;
     let n = state.p.len();
+    for slab in [state.m, state.v, state.g] {
+        state.p.same_shape("adamw", slab)?;
+    }
     Launch::of(&UPDATE)
         .output(state.p)
         .output(state.m)

@@ -109,7 +109,11 @@ pub struct Lookup<'a> {
 pub fn embedding(tape: &Tape, ids: &Tensor, lookup: Lookup) -> Result<Tensor> {
     let [b, t] = ids.shape().dims2("embedding")?;
     let [v, c] = lookup.table.shape().dims2("embedding")?;
-    let [p, _] = lookup.positions.shape().dims2("embedding")?;
+    let [p, positions_c] = lookup.positions.shape().dims2("embedding")?;
+    if positions_c != c {
+        let want = format!("positions [P, {c}]");
+        return Err(Error::shape("embedding", want, lookup.positions.shape()));
+    }
     let Lookup {
         scale,
         pad,

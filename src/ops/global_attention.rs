@@ -72,6 +72,14 @@ pub fn global_attention(
             q.shape(),
         ));
     }
+    let square = |w: &Tensor| w.shape() == [c, c].into();
+    if !square(&w.key) || !square(&w.value) || w.value_bias.len() != c {
+        return Err(Error::shape(
+            "global_attention",
+            format!("projections [{c}, {c}]"),
+            w.key.shape(),
+        ));
+    }
     let sizes = [b, g, s, heads, c / heads];
     let scale = 1.0 / ((c / heads) as f32).sqrt();
     let rows = g * heads;

@@ -117,8 +117,10 @@ pub fn scatter_add(tape: &Tape, x: Tensor, y: &Tensor, index: &Tensor) -> Result
 /// Overwrites rows of the cache x: x[index[i]] = y[i], or all of x without an index.
 pub fn store(tape: &Tape, x: &Tensor, y: &Tensor, index: Option<&Tensor>) -> Result<()> {
     tape.no_gradient("rows_store", STORE_REASON, &[y])?;
-    if index.is_none() && x.len() != y.len() {
-        return Err(Error::shape("rows_store", x.shape(), y.shape()));
+    match index {
+        Some(index) => fits("rows_store", x, y, index)?,
+        None if x.len() == y.len() => {}
+        None => return Err(Error::shape("rows_store", x.shape(), y.shape())),
     }
     Launch::of(&STORE)
         .output(x)
@@ -143,7 +145,21 @@ fn take(x: &Tensor, index: &Tensor) -> Result<Tensor> {
     Ok(y)
 }
 
+/// Whether y has a row of x's width for every index.
+fn fits(op: &'static str, x: &Tensor, y: &Tensor, index: &Tensor) -> Result<()> {
+    let c = x.shape().last();
+    if y.shape().last() == c && y.shape().rows() == index.len() {
+        return Ok(());
+    }
+    Err(Error::shape(
+        op,
+        format!("[{}, {c}]", index.len()),
+        y.shape(),
+    ))
+}
+
 fn put(x: &Tensor, y: &Tensor, index: &Tensor, accumulate: bool) -> Result<()> {
+    fits("rows_scatter", x, y, index)?;
     Launch::of(&SCATTER)
         .output(x)
         .input(y)

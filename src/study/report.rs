@@ -6,7 +6,7 @@ mod summary;
 mod tables;
 
 use super::markup::{escape, integer, push};
-use super::results::{Cell, Results, Varying, write_whole};
+use super::results::{Cell, Results, Varying};
 use crate::error::Result;
 use std::path::Path;
 
@@ -14,7 +14,7 @@ const STYLE: &str = include_str!("report/style.css");
 
 /// Writes `report.html`, whole or not at all.
 pub fn write(results: &Results, path: &Path) -> Result<()> {
-    write_whole(path, html(results).as_bytes())
+    crate::files::write_text(path, &html(results))
 }
 
 /// The whole page. Every text of the results is escaped, and the page may load nothing.

@@ -12,8 +12,8 @@ pub use reading::{Mark, Reading};
 pub use table::table;
 
 use crate::error::{Error, Result};
+use crate::files;
 use serde::{Deserialize, Serialize};
-use std::io::Write;
 use std::path::Path;
 
 /// The metric a dataset is judged by.
@@ -166,32 +166,13 @@ impl Results {
     pub fn write(&self, path: &Path) -> Result<()> {
         let mut text = serde_json::to_string_pretty(self).map_err(|e| Error::output(path, e))?;
         text.push('\n');
-        write_whole(path, text.as_bytes())
+        files::write_text(path, &text)
     }
 
     /// Writes `results.csv`, one row per cell.
     pub fn write_csv(&self, path: &Path) -> Result<()> {
-        write_whole(path, csv(&self.cells).as_bytes())
+        files::write_text(path, &csv(&self.cells))
     }
-}
-
-/// Replaces `path` at once: a reader, or a crash, sees the old file or the new one, never a part.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let failed = |e: std::io::Error| Error::output(path, e);
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".writing-");
-    // Temporary files are private by default; a result is as readable as any file the user makes.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|e| failed(e.error))?;
-    Ok(())
 }
 
 /// Pairs as one JSON object, in their order.

@@ -3,12 +3,12 @@
 use super::elements::first_nonfinite;
 use super::{INDEX, WEIGHTS};
 use crate::error::{Error, Result};
+use crate::files;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use std::collections::{HashMap, HashSet};
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Values to save.
@@ -71,12 +71,11 @@ pub fn write_file(path: &Path, tensors: &[Named]) -> Result<()> {
     // Wider elements first keeps every tensor aligned; names make the bytes independent of the caller's order.
     tensors.sort_by(|a, b| b.dtype().cmp(&a.dtype()).then(a.name.cmp(b.name)));
     let header = header(&tensors)?;
-    replace(path, |file| {
+    files::replace(path, |file| {
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
         tensors.iter().try_for_each(|t| file.write_all(t.bytes()))
     })
-    .map_err(|e| Error::output(path, e))
 }
 
 fn header(tensors: &[&Named]) -> Result<Vec<u8>> {
@@ -107,23 +106,6 @@ fn header(tensors: &[&Named]) -> Result<Vec<u8>> {
         serde_json::to_vec(&metadata).map_err(|e| Error::internal(format!("header: {e}")))?;
     header.resize(header.len().next_multiple_of(8), b' ');
     Ok(header)
-}
-
-/// Writes a temporary file beside `path`, syncs it and renames it, with the mode that the umask gives.
-fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let dir = match path.parent() {
-        Some(dir) if dir != Path::new("") => dir,
-        _ => Path::new("."),
-    };
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".safetensors-")
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(dir)?;
-    write(temporary.as_file_mut())?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(path).map_err(|e| e.error)?;
-    // The rename itself is safe from a power loss only once the directory is.
-    File::open(dir)?.sync_all()
 }
 
 fn remove_shards(dir: &Path) -> io::Result<()> {

@@ -84,6 +84,10 @@ impl Inputs {
         self.labels.is_some()
     }
 
+    pub fn has_global_attention(&self) -> bool {
+        self.global_attention_mask.is_some()
+    }
+
     fn check_shapes(&self, path: &Path) -> Result<()> {
         let source = self.input_ids.shape;
         for (name, mask) in [

@@ -29,8 +29,14 @@ pub fn pack_panel(panel: &mut [f32], source: PanelSource, first: usize, width: u
         panel[..depth * width].fill(0.0);
     }
     if across == 1 {
-        for (d, line) in panel.chunks_exact_mut(width).take(depth).enumerate() {
-            line[..valid].copy_from_slice(&data[d * along..d * along + valid]);
+        let lines = panel.chunks_exact_mut(width).take(depth).enumerate();
+        // Copies of known length spare a call to memcpy for each line.
+        match valid {
+            32 => lines.for_each(|(d, line)| copy::<32>(line, &data[d * along..])),
+            8 => lines.for_each(|(d, line)| copy::<8>(line, &data[d * along..])),
+            _ => lines.for_each(|(d, line)| {
+                line[..valid].copy_from_slice(&data[d * along..d * along + valid]);
+            }),
         }
         return;
     }
@@ -38,16 +44,7 @@ pub fn pack_panel(panel: &mut [f32], source: PanelSource, first: usize, width: u
         1 => (valid - valid % SQUARE, depth - depth % SQUARE),
         _ => (0, 0),
     };
-    for w in (0..whole_w).step_by(SQUARE) {
-        for d in (0..whole_d).step_by(SQUARE) {
-            transpose(
-                &mut panel[d * width + w..],
-                width,
-                &data[w * across + d..],
-                across,
-            );
-        }
-    }
+    transpose(panel, width, data, across, (whole_w, whole_d));
     for d in 0..depth {
         let done = if d < whole_d { whole_w } else { 0 };
         for w in done..valid {
@@ -56,20 +53,56 @@ pub fn pack_panel(panel: &mut [f32], source: PanelSource, first: usize, width: u
     }
 }
 
-/// `to[j * to_stride + i] = from[i * from_stride + j]` for a square of 8.
 #[inline(always)]
-fn transpose(to: &mut [f32], to_stride: usize, from: &[f32], from_stride: usize) {
-    let to = &mut to[..7 * to_stride + SQUARE];
-    let from = &from[..7 * from_stride + SQUARE];
-    #[cfg(target_arch = "x86_64")]
-    if super::simd::level() >= super::simd::Level::Avx2 {
-        // SAFETY: AVX2 was detected, and both slices were just cut to the square.
-        unsafe { transpose_avx2(to.as_mut_ptr(), to_stride, from.as_ptr(), from_stride) };
+fn copy<const N: usize>(to: &mut [f32], from: &[f32]) {
+    to[..N].copy_from_slice(&from[..N]);
+}
+
+/// `to[d * to_stride + w] = from[w * from_stride + d]` for whole squares.
+fn transpose(
+    to: &mut [f32],
+    to_stride: usize,
+    from: &[f32],
+    from_stride: usize,
+    (whole_w, whole_d): (usize, usize),
+) {
+    if whole_w == 0 || whole_d == 0 {
         return;
     }
-    for i in 0..SQUARE {
-        for j in 0..SQUARE {
-            to[j * to_stride + i] = from[i * from_stride + j];
+    assert!((whole_d - 1) * to_stride + whole_w <= to.len());
+    assert!((whole_w - 1) * from_stride + whole_d <= from.len());
+    #[cfg(target_arch = "x86_64")]
+    if super::simd::level() >= super::simd::Level::Avx2 {
+        let (to, from) = (to.as_mut_ptr(), from.as_ptr());
+        // SAFETY: AVX2 was detected, and the assertions bound every square.
+        unsafe { transpose_avx2(to, to_stride, from, from_stride, (whole_w, whole_d)) };
+        return;
+    }
+    for d in 0..whole_d {
+        for w in 0..whole_w {
+            to[d * to_stride + w] = from[w * from_stride + d];
+        }
+    }
+}
+
+/// # Safety
+/// AVX2 must have been detected, and both pointers must reach the whole squares.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn transpose_avx2(
+    to: *mut f32,
+    to_stride: usize,
+    from: *const f32,
+    from_stride: usize,
+    (whole_w, whole_d): (usize, usize),
+) {
+    for w in (0..whole_w).step_by(SQUARE) {
+        for d in (0..whole_d).step_by(SQUARE) {
+            // SAFETY: the caller's contract: the square lies inside both.
+            unsafe {
+                let (to, from) = (to.add(d * to_stride + w), from.add(w * from_stride + d));
+                transpose_square(to, to_stride, from, from_stride);
+            }
         }
     }
 }
@@ -77,8 +110,9 @@ fn transpose(to: &mut [f32], to_stride: usize, from: &[f32], from_stride: usize)
 /// # Safety
 /// AVX2 must have been detected, and both pointers must reach eight rows of eight floats.
 #[cfg(target_arch = "x86_64")]
+#[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn transpose_avx2(to: *mut f32, to_stride: usize, from: *const f32, from_stride: usize) {
+unsafe fn transpose_square(to: *mut f32, to_stride: usize, from: *const f32, from_stride: usize) {
     use std::arch::x86_64::*;
     // SAFETY: the caller's contract.
     let row = |i: usize| unsafe { _mm256_loadu_ps(from.add(i * from_stride)) };
@@ -120,6 +154,7 @@ mod tests {
             for (total, depth, first, width) in [
                 (48, 16, 0, 48),
                 (29, 19, 24, 24),
+                (64, 17, 32, 32),
                 (13, 8, 8, 8),
                 (1, 1, 0, 4),
             ] {

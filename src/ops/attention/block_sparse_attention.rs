@@ -127,7 +127,8 @@ pub fn block_sparse_attention(
     } = pattern;
     q.same_shape("block_sparse_attention", k)?;
     let [b, h, d, s, _] = dimensions("block_sparse_attention", [q, k, v], heads)?;
-    let n = s / block_size;
+    // No block size gives no block, which no table describes.
+    let n = s.checked_div(block_size).unwrap_or(0);
     if !s.is_multiple_of(block_size)
         || blocks.row_ptr.len() != h * (n + 1)
         || key_state.len() != b * s

@@ -109,10 +109,30 @@ pub fn gather(
     positions: &[u32],
     d: usize,
 ) {
-    let (to, stride) = to;
-    for (row, &position) in to.chunks_exact_mut(stride).zip(positions) {
+    // Rows are short: copies of known length spare a call to memcpy for each.
+    match d {
+        32 => gather_rows::<32>(to, from, offset, positions),
+        64 => gather_rows::<64>(to, from, offset, positions),
+        128 => gather_rows::<128>(to, from, offset, positions),
+        _ => {
+            for (row, &position) in to.0.chunks_exact_mut(to.1).zip(positions) {
+                let at = offset(position as usize);
+                row[..d].copy_from_slice(&from[at..at + d]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn gather_rows<const D: usize>(
+    to: Rows,
+    from: &[f32],
+    offset: impl Fn(usize) -> usize,
+    positions: &[u32],
+) {
+    for (row, &position) in to.0.chunks_exact_mut(to.1).zip(positions) {
         let at = offset(position as usize);
-        row[..d].copy_from_slice(&from[at..at + d]);
+        row[..D].copy_from_slice(&from[at..at + D]);
     }
 }
 

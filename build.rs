@@ -1,0 +1,38 @@
+//! Says from what the program was built: WATTENTION_COMMIT, WATTENTION_TARGET and WATTENTION_PROFILE.
+
+use std::env;
+use std::path::Path;
+use std::process::Command;
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-env=WATTENTION_COMMIT={}", commit());
+    for name in ["TARGET", "PROFILE"] {
+        let value = env::var(name).unwrap_or_else(|_| "unknown".into());
+        println!("cargo::rustc-env=WATTENTION_{name}={value}");
+    }
+}
+
+/// The checked-out commit, or `unknown` without git or outside a checkout of this project.
+fn commit() -> String {
+    // A release archive may lie inside somebody else's checkout, whose commit says nothing.
+    if !Path::new(".git").exists() {
+        return "unknown".into();
+    }
+    // HEAD itself changes with the branch only; its log, where kept, with every commit.
+    for file in ["HEAD", "logs/HEAD"] {
+        if let Some(path) = git(&["rev-parse", "--git-path", file])
+            && Path::new(&path).exists()
+        {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
+    git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".into())
+}
+
+/// One line that git prints, or nothing when it fails or is not here.
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).output().ok()?;
+    let line = String::from_utf8(output.stdout).ok()?.trim().to_string();
+    (output.status.success() && !line.is_empty()).then_some(line)
+}

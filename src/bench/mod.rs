@@ -1,0 +1,4 @@
+//! Benchmarks: the same work again and again, and what the times look like.
+
+pub mod stats;
+pub mod step;

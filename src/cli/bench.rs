@@ -1,0 +1,212 @@
+//! `bench`: throughput with its spread.
+
+use super::global::{Global, Precision};
+use clap::{Subcommand, ValueEnum};
+use serde::Serialize;
+use std::fmt;
+use std::path::PathBuf;
+use wattention::bench::step::{Kernels, Measured, Work, step};
+use wattention::models::{self, Options};
+use wattention::train::synthetic;
+use wattention::units::{Bytes, Flops, Seconds};
+
+/// Measure throughput on synthetic data, with its spread
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// A training step, or a part of it
+    Step(StepArgs),
+}
+
+#[derive(clap::Args, Debug)]
+struct StepArgs {
+    /// Model directory in HF layout
+    #[arg(long, value_name = "DIR", required_unless_present = "config")]
+    model: Option<PathBuf>,
+
+    /// A config.json alone: weights are drawn at random
+    #[arg(long, value_name = "FILE", conflicts_with = "model")]
+    config: Option<PathBuf>,
+
+    /// How much of a step to run
+    #[arg(long, value_name = "MODE", default_value = "train")]
+    mode: Mode,
+
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    batch_size: usize,
+
+    /// Tokens of every input
+    #[arg(long, value_name = "L", default_value_t = 1024)]
+    max_source_length: usize,
+
+    /// Tokens of every target
+    #[arg(long, value_name = "T", default_value_t = 128)]
+    max_target_length: usize,
+
+    /// Runs before the counted ones
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    warmup: usize,
+
+    /// Counted runs
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    repeat: usize,
+
+    /// Time one more run kernel by kernel
+    #[arg(long)]
+    kernels: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Mode {
+    Encoder,
+    Forward,
+    ForwardBackward,
+    Train,
+}
+
+impl From<Mode> for synthetic::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Encoder => synthetic::Mode::Encoder,
+            Mode::Forward => synthetic::Mode::Forward,
+            Mode::ForwardBackward => synthetic::Mode::ForwardBackward,
+            Mode::Train => synthetic::Mode::Train,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    model: PathBuf,
+    mode: &'static str,
+    batch_size: usize,
+    max_source_length: usize,
+    max_target_length: usize,
+    device: String,
+    precision: Precision,
+    threads: usize,
+    #[serde(flatten)]
+    measured: Measured,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kernels: Vec<KernelRow>,
+}
+
+#[derive(Serialize)]
+struct KernelRow {
+    phase: &'static str,
+    pass: wattention::trace::Pass,
+    kernel: &'static str,
+    calls: u64,
+    seconds: f64,
+}
+
+pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
+    let What::Step(args) = args.what;
+    let device = global.open_device()?;
+    let options = Options::default();
+    let (model, loaded) = match (&args.model, &args.config) {
+        (Some(dir), _) => (dir.clone(), models::load(dir, &device, options)?),
+        (None, Some(config)) => (
+            config.clone(),
+            models::random(config, &device, options, global.seed)?,
+        ),
+        (None, None) => anyhow::bail!("give --model DIR or --config FILE"),
+    };
+    let mode = synthetic::Mode::from(args.mode);
+    let work = Work {
+        mode,
+        batch_size: args.batch_size,
+        max_source_length: args.max_source_length,
+        max_target_length: args.max_target_length,
+        seed: global.seed,
+        warmup: args.warmup,
+        repeat: args.repeat,
+    };
+    let (measured, kernels) = step(loaded, options, work, args.kernels)?;
+    let report = Report {
+        model,
+        mode: mode.name(),
+        batch_size: args.batch_size,
+        max_source_length: args.max_source_length,
+        max_target_length: args.max_target_length,
+        device: device.name(),
+        precision: global.precision,
+        threads: rayon::current_num_threads(),
+        kernels: rows(kernels),
+        measured,
+    };
+    global.print(&report, &report)
+}
+
+/// Kernels, the costliest first.
+fn rows(kernels: Kernels) -> Vec<KernelRow> {
+    let mut rows: Vec<KernelRow> = kernels
+        .into_iter()
+        .map(|((phase, kernel), timing)| KernelRow {
+            phase: phase.label,
+            pass: phase.pass,
+            kernel,
+            calls: timing.calls,
+            seconds: timing.time.as_secs_f64(),
+        })
+        .collect();
+    rows.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    rows
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let m = &self.measured;
+        let q = &m.quantiles;
+        writeln!(
+            f,
+            "{} {}, batch {}, {} tokens to {}, {} threads",
+            self.model.display(),
+            self.mode,
+            self.batch_size,
+            self.max_source_length,
+            self.max_target_length,
+            self.threads
+        )?;
+        writeln!(
+            f,
+            "time      {} median of {}, {} to {} (20th to 80th percentile)",
+            Seconds(q.median_s),
+            m.seconds.len(),
+            Seconds(q.p20_s),
+            Seconds(q.p80_s)
+        )?;
+        writeln!(
+            f,
+            "work      {} a run, {:.1} GFLOP/s, {:.2} samples/s",
+            Flops(m.flops),
+            m.gflops_per_second,
+            m.samples_per_second
+        )?;
+        let resident = m.peak_bytes.map_or_else(
+            || "n/a: the system does not tell".to_string(),
+            |b| Bytes(b).to_string(),
+        );
+        write!(
+            f,
+            "memory    {} weights and state, {} arena, {resident} resident at most",
+            Bytes(m.persistent_bytes as u64),
+            Bytes(m.arena_bytes as u64)
+        )?;
+        for row in &self.kernels {
+            let pass = format!("{:?}", row.pass).to_lowercase();
+            let time = Seconds(row.seconds).to_string();
+            write!(
+                f,
+                "\n{:<20} {pass:<9} {:<28} {:>5} {time:>10}",
+                row.phase, row.kernel, row.calls
+            )?;
+        }
+        Ok(())
+    }
+}

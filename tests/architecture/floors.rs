@@ -1,0 +1,145 @@
+//! A module imports only from floors below its own; those on one floor do not import each other.
+
+use crate::source::{Source, code, sources};
+use std::collections::BTreeSet;
+
+/// From the ground up.
+const FLOORS: [&[&str]; 15] = [
+    &["error", "files", "units"],
+    &["shape"],
+    &["trace"],
+    &["device"],
+    &["tensor"],
+    &["tape", "weights"],
+    &["ops"],
+    &["nn"],
+    &["models", "text", "metrics"],
+    &["data", "collective", "energy"],
+    &["generate", "train"],
+    &["evaluate"],
+    &["bench", "profile"],
+    &["study"],
+    &["cli"],
+];
+
+/// `error` names no module; `files` reports with it.
+const ALLOWED_BESIDE: [(&str, &str); 1] = [("files", "error")];
+
+fn floor(module: &str) -> Option<usize> {
+    FLOORS.iter().position(|floor| floor.contains(&module))
+}
+
+/// The identifiers that a path may start with at `rest`: one, or those of a group.
+fn heads(rest: &str) -> Vec<&str> {
+    let rest = rest.trim_start();
+    let name = |s: &'_ str| {
+        s.find(|c: char| !c.is_alphanumeric() && c != '_')
+            .unwrap_or(s.len())
+    };
+    let Some(group) = rest.strip_prefix('{') else {
+        return vec![&rest[..name(rest)]];
+    };
+    let (mut found, mut depth, mut expects) = (Vec::new(), 0, true);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => expects = true,
+            c if expects && c.is_alphabetic() => {
+                found.push(&group[at..at + name(&group[at..])]);
+                expects = false;
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Modules inside the file's own, from the crate's root: 1 for `src/ops/mod.rs`, 2 for `src/ops/x.rs`.
+fn depth(path: &str) -> usize {
+    let parts = path.trim_start_matches("src/").trim_end_matches(".rs");
+    parts.split('/').filter(|part| *part != "mod").count()
+}
+
+/// (line, name) of everything at the crate's root that a file mentions.
+fn mentions(source: &Source) -> Vec<(usize, String)> {
+    let code = &source.code;
+    let mut found: Vec<(usize, String)> = Vec::new();
+    let mut add = |at: usize, from: usize| {
+        let names = heads(&code[from..])
+            .into_iter()
+            .filter(|name| !name.is_empty());
+        found.extend(names.map(|name| (source.line(at), name.to_string())));
+    };
+    for (at, path) in code.match_indices("crate::") {
+        add(at, at + path.len());
+    }
+    // As many `super::` as lead out of the file's top-level module.
+    let climb = "super::".repeat(depth(&source.path));
+    let outside = source.code_outside_tests();
+    for (at, path) in outside.match_indices(&climb) {
+        if !outside[..at].ends_with("super::") {
+            add(at, at + path.len());
+        }
+    }
+    found
+}
+
+#[test]
+fn imports_go_down_only() {
+    let mut wrong = Vec::new();
+    for source in sources("src")
+        .iter()
+        .filter(|s| !["lib", "main"].contains(&s.module()))
+    {
+        let from = source.module();
+        for (line, to) in mentions(source) {
+            let beside = from == to || ALLOWED_BESIDE.contains(&(from, &to));
+            let down = floor(&to) < floor(from) && floor(&to).is_some();
+            if !beside && !down {
+                wrong.push(format!("{}:{line}: {from} -> {to}", source.path));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "imports that do not go down:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn every_module_has_a_floor() {
+    let all = sources("src");
+    let modules: BTreeSet<&str> = all.iter().map(Source::module).collect();
+    let without = modules
+        .iter()
+        .filter(|m| floor(m).is_none() && !["lib", "main"].contains(*m));
+    let without: Vec<_> = without.collect();
+    assert!(
+        without.is_empty(),
+        "give these a floor in tests/architecture/floors.rs: {without:?}"
+    );
+}
+
+#[test]
+fn paths_are_found_in_every_form() {
+    let source = |path: &str, text: &str| {
+        let (path, text, code) = (path.to_string(), text.to_string(), code(text));
+        Source { path, text, code }
+    };
+    let names = |source: Source| -> Vec<String> {
+        mentions(&source)
+            .into_iter()
+            .map(|(_, name)| name)
+            .collect()
+    };
+    let text = "use crate::{a::{b, c}, d};\nfn f() { crate::e::g(); } // crate::h\nuse super::i;";
+    assert_eq!(names(source("src/ops/x.rs", text)), ["a", "d", "e"]);
+    assert_eq!(names(source("src/ops/mod.rs", text)), ["a", "d", "e", "i"]);
+    assert_eq!(
+        names(source("src/ops/x.rs", "use super::super::j::k;")),
+        ["j"]
+    );
+}

@@ -1,0 +1,7 @@
+//! The shape of the sources, read from the sources: floors, sizes, words, names, the op registry.
+
+mod floors;
+mod registry;
+mod sizes;
+mod source;
+mod words;

@@ -1,0 +1,104 @@
+//! A saved model is the model: reloaded here, and loaded by transformers where that is installed.
+
+mod golden;
+
+use golden::Array;
+use std::path::Path;
+use std::process::Command;
+use wattention::device::Device;
+use wattention::models::batch::{Source, SourceRows, Target};
+use wattention::models::{self, Loaded, Options};
+use wattention::tape::Tape;
+use wattention::weights::{Named, Values, write_file};
+
+fn load(dir: &Path) -> Loaded {
+    models::load(dir, &Device::cpu(), Options::default()).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Logits `[B, T, V]` of a golden case's batch, with their shape.
+fn logits(loaded: &Loaded, name: &str) -> (Vec<usize>, Vec<f32>) {
+    let inputs = golden::read(&golden::root().join(name).join("inputs.safetensors"));
+    let (ids, labels) = (inputs["input_ids"].integers(), inputs["labels"].integers());
+    let batch = inputs["input_ids"].shape[0];
+    let mask = |name: &str| inputs.get(name).map(Array::integers);
+    let (real, global) = (mask("attention_mask"), mask("global_attention_mask"));
+    let limits = loaded.model.limits();
+    let rows = SourceRows {
+        batch,
+        ids: &ids,
+        attention_mask: real.as_deref(),
+        global_attention_mask: global.as_deref(),
+    };
+    let device = loaded.parameters.device();
+    let source = Source::new(&limits, rows).unwrap().upload(device).unwrap();
+    let target = Target::from_labels(&limits, batch, &labels).unwrap();
+    let target = target.upload(device).unwrap();
+    let (model, tape) = (&*loaded.model, Tape::off());
+    let memory = model.encode(&tape, &source).unwrap();
+    let hidden = model
+        .decode(&tape, &target.ids, &memory, &source.key_state)
+        .unwrap();
+    let logits = model.logits(&tape, &hidden).unwrap();
+    (logits.shape().dims().to_vec(), logits.read().unwrap())
+}
+
+#[test]
+fn saving_and_loading_changes_nothing() {
+    for name in golden::cases() {
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let original = load(&golden::root().join(&name));
+        original.save(first.path()).unwrap();
+        let reloaded = load(first.path());
+        reloaded.save(second.path()).unwrap();
+        for file in ["config.json", "model.safetensors"] {
+            let bytes = |dir: &Path| std::fs::read(dir.join(file)).unwrap();
+            assert!(
+                bytes(first.path()) == bytes(second.path()),
+                "{name}: {file} differs"
+            );
+        }
+        assert_eq!(logits(&original, &name), logits(&reloaded, &name), "{name}");
+        // Against the checkpoint that transformers wrote, value by value.
+        let theirs = golden::read(&golden::root().join(&name).join("model.safetensors"));
+        for (tensor, array) in golden::read(&first.path().join("model.safetensors")) {
+            match theirs.get(&tensor) {
+                Some(want) => assert_eq!(array.values, want.values, "{name}: {tensor}"),
+                None => panic!("{name}: transformers has no {tensor}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn transformers_computes_the_same_from_a_saved_model() {
+    let Some(python) = std::env::var_os("WATTENTION_PYTHON") else {
+        println!("skipped: WATTENTION_PYTHON names no Python with transformers");
+        return;
+    };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/check_interop.py");
+    for name in ["led_plain", "bigbird_full_fallback"] {
+        let dir = tempfile::tempdir().unwrap();
+        let golden = golden::root().join(name);
+        let config = golden.join("config.json");
+        // Fresh weights: nothing of transformers' own checkpoint is left to be read.
+        let loaded = models::random(&config, &Device::cpu(), Options::default(), 3).unwrap();
+        loaded.save(dir.path()).unwrap();
+        let (shape, values) = logits(&loaded, name);
+        let expected = dir.path().join("expected.safetensors");
+        let named = Named {
+            name: "logits",
+            shape: &shape,
+            values: Values::F32(&values),
+        };
+        write_file(&expected, &[named]).unwrap();
+        let output = Command::new(&python)
+            .arg(&script)
+            .arg(dir.path())
+            .arg(golden.join("inputs.safetensors"))
+            .arg(&expected)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}: {said}");
+    }
+}

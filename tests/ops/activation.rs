@@ -1,0 +1,45 @@
+use crate::case::Case;
+use crate::compare::{assert_close, random, widened};
+use crate::device::poisoned;
+use crate::truth;
+use wattention::ops::activation::{Activation, activation};
+use wattention::tape::Tape;
+use wattention::tensor::Tensor;
+
+type Function = fn(f64) -> f64;
+
+const KINDS: [(Activation, Function); 3] = [
+    (Activation::Gelu, truth::gelu),
+    (Activation::GeluNew, truth::gelu_tanh),
+    (Activation::Relu, truth::relu),
+];
+
+#[test]
+pub fn gradients() {
+    for (kind, function) in KINDS {
+        // 5000 elements are more than one task.
+        for n in [1, 7, 5000] {
+            let values = random(3, n).iter().map(|x| 4.0 * x).collect();
+            Case {
+                name: format!("{kind:?} {n}"),
+                inputs: vec![([n].into(), values)],
+                forward: &|tape, x| Ok(vec![activation(tape, &x[0], kind)?]),
+                truth: &|x| vec![x[0].iter().map(|&x| function(x)).collect()],
+                terms: 1,
+                cancelling: 0.0,
+            }
+            .check();
+        }
+    }
+}
+
+#[test]
+fn far_tails_are_zero_or_the_input() {
+    let values = [-40.0f32, -9.0, -6.0, 0.0, 6.0, 9.0, 40.0];
+    let x = Tensor::upload(&poisoned(), [values.len()], &values).unwrap();
+    for (kind, function) in KINDS {
+        let y = activation(&Tape::off(), &x, kind).unwrap();
+        let want: Vec<f64> = widened(&values).into_iter().map(function).collect();
+        assert_close(&format!("{kind:?}"), &y.read().unwrap(), &want, 1);
+    }
+}

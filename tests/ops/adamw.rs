@@ -1,0 +1,147 @@
+use crate::case::on_threads;
+use crate::compare::{assert_close, bits, random, widened};
+use crate::device::poisoned;
+use wattention::error::Error;
+use wattention::ops::adamw::{AdamW, State, adamw};
+use wattention::ops::gradient_norm::gradient_norm;
+use wattention::shape::DType;
+use wattention::tensor::Tensor;
+
+/// More than one task in the first segment; the last 5 elements belong to none.
+const N: usize = 40_000;
+const SEGMENTS: [[i32; 3]; 3] = [[0, 33_333, 1], [33_333, 6_661, 0], [39_994, 1, 1]];
+
+const RULE: AdamW = AdamW {
+    learning_rate: 0.01,
+    beta1: 0.9,
+    beta2: 0.999,
+    eps: 1e-8,
+    weight_decay: 0.1,
+    max_grad_norm: 0.0,
+    step: 1,
+};
+
+/// p, m, v.
+type Slabs<T> = [Vec<T>; 3];
+
+fn start() -> (Slabs<f32>, Vec<f32>) {
+    let v = random(3, N).iter().map(|v| v * v).collect();
+    ([random(1, N), random(2, N), v], random(4, N))
+}
+
+fn update(rule: AdamW) -> Slabs<f32> {
+    let (slabs, g) = start();
+    let device = poisoned();
+    let up = |values: &[f32]| Tensor::upload(&device, [values.len()], values).unwrap();
+    let [p, m, v] = slabs.each_ref().map(|slab| up(slab));
+    let segments = Tensor::upload(&device, [9], SEGMENTS.as_flattened()).unwrap();
+    let g = up(&g);
+    let norm = gradient_norm(&g).unwrap();
+    let state = State {
+        p: &p,
+        m: &m,
+        v: &v,
+        g: &g,
+        segments: &segments,
+        norm: &norm,
+    };
+    adamw(state, rule).unwrap();
+    [p, m, v].map(|slab| slab.read().unwrap())
+}
+
+/// torch.optim.AdamW after torch.nn.utils.clip_grad_norm_.
+fn truth(rule: AdamW) -> Slabs<f64> {
+    let (slabs, g) = start();
+    let ([mut p, mut m, mut v], g) = (slabs.map(|slab| widened(&slab)), widened(&g));
+    let [lr, b1, b2, eps, decay, most] = [
+        rule.learning_rate,
+        rule.beta1,
+        rule.beta2,
+        rule.eps,
+        rule.weight_decay,
+        rule.max_grad_norm,
+    ]
+    .map(|constant| constant as f64);
+    let norm = g.iter().map(|g| g * g).sum::<f64>().sqrt();
+    let clip = if most > 0.0 {
+        (most / (norm + 1e-6)).min(1.0)
+    } else {
+        1.0
+    };
+    for [first, len, decays] in SEGMENTS {
+        for i in first as usize..(first + len) as usize {
+            let g = g[i] * clip;
+            p[i] *= 1.0 - lr * decay * decays as f64;
+            m[i] = b1 * m[i] + (1.0 - b1) * g;
+            v[i] = b2 * v[i] + (1.0 - b2) * g * g;
+            let m_hat = m[i] / (1.0 - b1.powf(rule.step as f64));
+            let v_hat = v[i] / (1.0 - b2.powf(rule.step as f64));
+            p[i] -= lr * m_hat / (v_hat.sqrt() + eps);
+        }
+    }
+    [p, m, v]
+}
+
+#[test]
+pub fn values() {
+    // The norm of g is near 115: above 10, below 500.
+    for (max_grad_norm, step, weight_decay) in [
+        (0.0, 1, 0.1),
+        (10.0, 1, 0.0),
+        (10.0, 7, 0.1),
+        (500.0, 100_000, 0.1),
+    ] {
+        let rule = AdamW {
+            max_grad_norm,
+            step,
+            weight_decay,
+            ..RULE
+        };
+        let (got, want) = (update(rule), truth(rule));
+        for ((got, want), name) in got.iter().zip(&want).zip(["p", "m", "v"]) {
+            assert_close(&format!("adamw {name}, {rule:?}"), got, want, 4);
+        }
+        let (before, _) = start();
+        for (got, before) in got.iter().zip(&before) {
+            assert_eq!(
+                bits(&got[N - 5..]),
+                bits(&before[N - 5..]),
+                "beyond the segments"
+            );
+        }
+        let [one, two] = [1, 2].map(|threads| on_threads(threads, || update(rule)));
+        assert_eq!(
+            one.map(|s| bits(&s)),
+            two.map(|s| bits(&s)),
+            "threads change the bits"
+        );
+    }
+}
+
+#[test]
+fn slabs_of_other_lengths_are_errors() {
+    let device = poisoned();
+    let new = |n: usize| Tensor::persistent(&device, [n], DType::F32).unwrap();
+    let segments = &Tensor::upload(&device, [3], &[0i32, 4, 1]).unwrap();
+    let run = |[p, m, v, g]: [usize; 4]| {
+        let (p, m, v, g, norm) = (&new(p), &new(m), &new(v), &new(g), &new(1));
+        adamw(
+            State {
+                p,
+                m,
+                v,
+                g,
+                segments,
+                norm,
+            },
+            RULE,
+        )
+    };
+    assert!(run([4, 4, 4, 4]).is_ok());
+    for lengths in [[4, 3, 4, 4], [4, 4, 3, 4], [4, 4, 4, 3]] {
+        assert!(matches!(
+            run(lengths),
+            Err(Error::Shape { op: "adamw", .. })
+        ));
+    }
+}

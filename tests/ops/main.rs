@@ -1,0 +1,24 @@
+//! Every op against naive loops in f64: values, gradients, accumulation, threads and refusals.
+
+mod activation;
+mod adamw;
+mod argmax;
+mod block_sparse_attention;
+mod case;
+mod compare;
+mod cross_entropy;
+mod dense_attention;
+mod device;
+mod dropout;
+mod embedding;
+mod global_attention;
+mod gradient_norm;
+mod layer_norm;
+mod linear;
+mod registry;
+mod rows;
+mod signature;
+mod tape;
+mod truth;
+mod truth_attention;
+mod window_attention;
