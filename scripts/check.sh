@@ -6,8 +6,9 @@
 # Needs cargo with rustfmt and clippy, a C compiler and python3; no GPU, no terminal. The last line is
 # `N passed, N failed, N skipped`, summed over all test binaries; the exit status is 0 only if none failed.
 #
-# A test that cannot run here is either #[ignore = "why"] or writes a line `skipped: NAME: WHY` to standard
-# error (by std::io::stderr, which the test runner does not capture) and returns. Both are named at the end.
+# A test that cannot run here is either #[ignore = "why"], or prints `skipped: WHY` and returns; both are counted as
+# skipped and named at the end. With WATTENTION_PYTHON naming an interpreter that has torch and transformers, saved
+# models are loaded there, too.
 set -euo pipefail
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
@@ -44,11 +45,12 @@ step cargo test --locked --no-run
 log=$(mktemp)
 trap 'rm -f -- "$log"' EXIT
 status=0
-step cargo test --locked --no-fail-fast 2>&1 | tee -- "$log" || status=$?
+# What passing tests print is shown, for it may be why they were skipped.
+step cargo test --locked --no-fail-fast -- --show-output 2>&1 | tee -- "$log" || status=$?
 
 awk -v status="$status" '
-    # On one thread the runner has already begun the line of the test that says it.
-    /^(test .* \.\.\. )?skipped: / { sub(/^(test .* \.\.\. )?skipped: /, ""); missing[++lacking] = $0; next }
+    /^---- .* stdout ----$/        { name = $2 }
+    /^skipped: /                   { sub(/^skipped/, name); missing[++lacking] = $0 }
     /^test .* \.\.\. ignored/      { sub(/^test /, ""); sub(/ \.\.\. ignored/, ""); ignored[++left_out] = $0 }
     /^test .* \.\.\. FAILED$/      { sub(/^test /, ""); sub(/ \.\.\. FAILED$/, ""); broken[++fallen] = $0 }
     /^test result: /               { passed += $4; failed += $6 }

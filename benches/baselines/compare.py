@@ -6,9 +6,9 @@
 Each row is a length and a mode. Each round of a row runs `wattention bench step` and led_step.py once, one right
 after the other and in turn first, so that other work on the machine meets both. The table has medians over all
 samples with their 20th and 80th percentiles; the ratio is transformers over wattention, above 1 where wattention is
-faster or smaller: the median of the rounds' own ratios, with the least and the greatest. A step's warm-up is not
-a sample. Memory is the largest resident set of the process as the kernel counted it, everything included: weights,
-libraries and, on the Python side, the interpreter.
+faster or smaller: the median of the rounds' own ratios, with the least and the greatest. Memory is the largest
+resident set of the process as the kernel counted it, everything included: weights, libraries and, on the Python side,
+the interpreter.
 
 The standard library is enough for this script itself; --python must have torch and transformers.
 """
@@ -40,7 +40,8 @@ def parse_arguments():
     parser.add_argument("--max-target-length", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5, help="processes per side and row (5)")
-    parser.add_argument("--repeat", type=int, default=1, help="timed steps per process, after its warm-up (1)")
+    parser.add_argument("--warmup", type=int, default=1, help="steps of a process before the timed ones (1)")
+    parser.add_argument("--repeat", type=int, default=1, help="timed steps per process (1)")
     parser.add_argument("--wattention", type=Path, default=ROOT / "target" / "release" / "wattention", metavar="BINARY")
     parser.add_argument("--python", default=sys.executable, help="interpreter with torch and transformers")
     parser.add_argument("--output", type=Path, help="JSON file with everything, written after every row")
@@ -85,7 +86,7 @@ def commands(args, length, mode):
     step = [
         *["--mode", mode, "--batch-size", str(args.batch_size), "--max-source-length", str(length)],
         *["--max-target-length", str(args.max_target_length), "--threads", str(args.threads)],
-        *["--repeat", str(args.repeat), "--json"],
+        *["--warmup", str(args.warmup), "--repeat", str(args.repeat), "--json"],
     ]
     return {
         "wattention": [str(args.wattention), "bench", "step", "--config", str(args.model / "config.json"), *step],

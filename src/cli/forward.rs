@@ -15,7 +15,7 @@ use wattention::tape::{Randomness, Tape};
 use wattention::tensor::Tensor;
 use wattention::weights::{self, Named, Values};
 
-mod inputs;
+pub(super) mod inputs;
 
 use inputs::{Batch, Inputs};
 

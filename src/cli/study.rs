@@ -3,6 +3,7 @@
 use super::global::Global;
 use super::progress::Progress;
 use std::path::{Path, PathBuf};
+use wattention::energy;
 use wattention::error::{Error, Result};
 use wattention::files;
 use wattention::study::cell::{self, CellObserver};
@@ -54,6 +55,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         return global.print(&plans, lines.join("\n"));
     }
     let device = global.open_device()?;
+    let mut meter = energy::open();
     let out = &args.output_dir;
     files::create_dir(&out.join("cells"))?;
     let mut results = Results {
@@ -75,7 +77,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
             }
             None => {
                 let mut watch = Watch::new(global, title);
-                let cell = cell::run(plan, &device, &out.join("models"), &mut watch)?;
+                let cell = cell::run(plan, &device, &mut *meter, &out.join("models"), &mut watch)?;
                 watch.finish(&cell);
                 write_finished(&place, plan, &cell)?;
                 cell

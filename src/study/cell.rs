@@ -5,6 +5,7 @@ use super::grid::CellPlan;
 use super::results::{Cell, Metric, Reading};
 use crate::data::{self, Split};
 use crate::device::Device;
+use crate::energy::{Measurement, Meter, Window};
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, evaluate, work};
 use crate::metrics::{Headline, Protocol};
@@ -25,6 +26,7 @@ pub trait CellObserver: Observer {
 pub fn run(
     plan: &CellPlan,
     device: &Device,
+    meter: &mut dyn Meter,
     models_dir: &Path,
     observer: &mut dyn CellObserver,
 ) -> Result<Cell> {
@@ -68,6 +70,7 @@ pub fn run(
     let (eval_examples, validation) = read(Split::Validation, plan.max_eval_samples)?;
     let parameters = loaded.parameters.trainable();
     let mut session = Session::new(loaded, options, work)?;
+    let window = Window::start(meter);
     let summary = fine_tune(
         &mut session,
         &train,
@@ -75,6 +78,7 @@ pub fn run(
         &plan.train,
         observer,
     )?;
+    let energy = window.stop(meter);
     let (used, planned) = (session.real().device().used(), session.planned());
     let batch = plan.train.per_device_eval_batch_size;
     let total = eval_examples.len();
@@ -99,14 +103,15 @@ pub fn run(
         headline_metric: headline,
         peak_bytes_planned: Reading::predicted(planned.total() as f64),
         peak_bytes_measured: Reading::measured(used.total() as f64),
-        ..cell(plan, &summary, &evaluation)
+        ..cell(plan, &summary, &evaluation, &energy)
     })
 }
 
-fn cell(plan: &CellPlan, summary: &Summary, evaluation: &Evaluation) -> Cell {
+fn cell(plan: &CellPlan, summary: &Summary, evaluation: &Evaluation, energy: &Measurement) -> Cell {
     let scores = evaluation.scores.rounded();
     let per_second = |n: f64, seconds: f64| Reading::measured(n / seconds);
-    let no_energy = "no sensor";
+    let or_why =
+        |value: Option<f64>| value.map_or_else(|| Reading::absent(&energy.note), Reading::measured);
     Cell {
         model: plan.model_name(),
         dataset: Path::new(&plan.dataset).file_name().map_or_else(
@@ -143,8 +148,11 @@ fn cell(plan: &CellPlan, summary: &Summary, evaluation: &Evaluation) -> Cell {
         eval_samples_per_second: per_second(evaluation.examples as f64, evaluation.time.0),
         peak_bytes_planned: Reading::absent("not planned"),
         peak_bytes_measured: Reading::absent("not measured"),
-        energy_joules: Reading::absent(no_energy),
-        mean_power_watts: Reading::absent(no_energy),
-        energy_note: format!("n/a: {no_energy}"),
+        energy_joules: or_why(energy.energy.map(|joules| joules.0)),
+        mean_power_watts: or_why(energy.power().map(|watts| watts.0)),
+        energy_note: match energy.energy {
+            Some(_) => energy.note.clone(),
+            None => format!("n/a: {}", energy.note),
+        },
     }
 }
