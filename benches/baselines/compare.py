@@ -204,8 +204,8 @@ def main():
     load = os.getloadavg()[0]
     if load > BUSY:
         print(
-            f"warning: this machine is busy (load average {load:.1f}), and two sides that share it badly do not compare; "
-            "wait until it is idle",
+            f"warning: other work is running here (load average {load:.1f}), which slows the two sides unequally; "
+            "wait until the machine is idle",
             file=sys.stderr,
         )
     report = {**environment(args), "load_average": load, "rows": []}
