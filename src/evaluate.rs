@@ -1,10 +1,12 @@
 //! Accuracy of a model on a dataset: generated answers (SCROLLS) or teacher-forced ones (the paper).
 
 use crate::data::Example;
+use crate::device::Used;
 use crate::error::Result;
 use crate::generate::{self, GenerateOptions, generate};
 use crate::metrics::{Accumulator, Protocol, Scores, score};
 use crate::models::Loaded;
+use crate::models::batch::{Source, Target};
 use crate::models::session::{Session, Side, Signature};
 use crate::ops::argmax::argmax;
 use crate::tape::Tape;
@@ -67,14 +69,8 @@ pub fn evaluate<X: AsRef<generate::State>>(
     let mut accumulator = Accumulator::default();
     let mut predictions = Vec::with_capacity(examples.len());
     for which in all.chunks(batch_size) {
-        let rows = match protocol {
-            Protocol::Scrolls => generate(
-                session,
-                &corpus.source(which)?,
-                GenerateOptions { max_new_tokens },
-            )?,
-            Protocol::Paper => teacher_forced(session, corpus, which)?,
-        };
+        let (source, target) = (corpus.source(which)?, corpus.target(which)?);
+        let rows = predict(session, &source, &target, protocol, max_new_tokens)?;
         for (row, &i) in rows.iter().zip(which) {
             let ids: Vec<u32> = row.iter().map(|&id| id as u32).collect();
             let text = tokenizer.decode(&ids, Spaces::CleanedUp)?;
@@ -92,13 +88,40 @@ pub fn evaluate<X: AsRef<generate::State>>(
     })
 }
 
+/// Plans the largest batch that [`evaluate`] can meet; nothing is computed.
+pub fn plan_evaluation<X: AsRef<generate::State>>(
+    session: &mut Session<X>,
+    corpus: &Corpus,
+    protocol: Protocol,
+    max_new_tokens: usize,
+    batch_size: usize,
+) -> Result<Used> {
+    session.dry(|session| {
+        let (source, target) = corpus.largest(batch_size)?;
+        predict(session, &source, &target, protocol, max_new_tokens)?;
+        Ok(session.planned())
+    })
+}
+
+fn predict<X: AsRef<generate::State>>(
+    session: &mut Session<X>,
+    source: &Source,
+    target: &Target,
+    protocol: Protocol,
+    max_new_tokens: usize,
+) -> Result<Vec<Vec<i32>>> {
+    match protocol {
+        Protocol::Scrolls => generate(session, source, GenerateOptions { max_new_tokens }),
+        Protocol::Paper => teacher_forced(session, source, target),
+    }
+}
+
 /// The most likely token at every target position, given the reference before it.
 fn teacher_forced<X>(
     session: &mut Session<X>,
-    corpus: &Corpus,
-    which: &[usize],
+    source: &Source,
+    target: &Target,
 ) -> Result<Vec<Vec<i32>>> {
-    let (source, target) = (corpus.source(which)?, corpus.target(which)?);
     let shape = source.signature().into_iter().chain([target.len]);
     let flat = session.step(Signature::new("teacher-forced", shape), |side: &Side<X>| {
         let tape = Tape::off();

@@ -2,7 +2,7 @@
 
 mod golden;
 
-use golden::Array;
+use golden::{Array, relative_l2};
 use std::path::Path;
 use std::process::Command;
 use wattention::device::Device;
@@ -57,7 +57,11 @@ fn saving_and_loading_changes_nothing() {
                 "{name}: {file} differs"
             );
         }
-        assert_eq!(logits(&original, &name), logits(&reloaded, &name), "{name}");
+        let (shape, values) = logits(&reloaded, &name);
+        assert_eq!(logits(&original, &name), (shape, values.clone()), "{name}");
+        let answers = golden::read(&golden::root().join(&name).join("expected.safetensors"));
+        let error = relative_l2(&values, &answers["logits"].values);
+        assert!(error <= 1e-5, "{name}: reloaded logits are off by {error}");
         // Against the checkpoint that transformers wrote, value by value.
         let theirs = golden::read(&golden::root().join(&name).join("model.safetensors"));
         for (tensor, array) in golden::read(&first.path().join("model.safetensors")) {

@@ -52,7 +52,7 @@ struct Report {
     train: usize,
     validation: usize,
     test: usize,
-    to: PathBuf,
+    to: String,
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
@@ -74,15 +74,13 @@ fn import_qmsum(args: Qmsum, global: &Global) -> anyhow::Result<()> {
         validation,
         test,
     } = qmsum::import(&args.from, &args.to, existing)?;
-    let text = format!(
-        "{train} train, {validation} validation and {test} test examples: {}",
-        args.to.display()
-    );
+    let to = args.to.display().to_string();
+    let text = format!("{train} train, {validation} validation and {test} test examples: {to}");
     let report = Report {
         train,
         validation,
         test,
-        to: args.to,
+        to,
     };
     global.print(&report, text)
 }

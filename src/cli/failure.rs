@@ -62,21 +62,27 @@ fn describe(panic: &PanicHookInfo) -> String {
     format!("{what}{at}; please report this with the command you ran")
 }
 
-/// One line on stderr, whatever the text holds.
+/// Text on stderr, whatever it holds.
 fn say(text: &str) {
     // eprintln! would panic on a closed stderr.
-    let _ = writeln!(io::stderr(), "{}", one_line(text));
+    let _ = writeln!(io::stderr(), "{}", printable(text));
 }
 
-/// Names from files may hold line breaks and terminal sequences.
-fn one_line(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| match c {
-            '\n' => vec![' '],
-            c if c.is_control() => c.escape_default().collect(),
-            c => vec![c],
-        })
-        .collect()
+/// Names from files may hold line breaks and terminal sequences; only indented lists go over several lines.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for (i, line) in text.split('\n').enumerate() {
+        if i > 0 {
+            shown.push(if line.starts_with("  ") { '\n' } else { ' ' });
+        }
+        for c in line.chars() {
+            match c.is_control() {
+                true => shown.extend(c.escape_default()),
+                false => shown.push(c),
+            }
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -100,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_closed_pipe_is_no_failure_and_a_full_disk_is() {
-        let failed = |kind| {
+        let failed = |kind: ErrorKind| {
             let outcome: io::Result<()> = Err(kind.into());
             report(&outcome.context("standard output").unwrap_err())
         };
@@ -109,7 +115,8 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_one_line_without_terminal_sequences() {
-        assert_eq!(one_line("a\nb\u{1b}[2J"), "a b\\u{1b}[2J");
+    fn names_cannot_break_lines_or_drive_the_terminal() {
+        assert_eq!(printable("a\nb\u{1b}[2J"), "a b\\u{1b}[2J");
+        assert_eq!(printable("two:\n  one\n  other"), "two:\n  one\n  other");
     }
 }

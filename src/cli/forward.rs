@@ -15,7 +15,7 @@ use wattention::tape::{Randomness, Tape};
 use wattention::tensor::Tensor;
 use wattention::weights::{self, Named, Values};
 
-mod inputs;
+pub(super) mod inputs;
 
 use inputs::{Batch, Inputs};
 
@@ -47,7 +47,7 @@ pub struct Args {
     random_blocks: Blocks,
 
     /// Weight of the uniform distribution in the loss
-    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = fraction)]
+    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = fraction, allow_negative_numbers = true)]
     label_smoothing: f32,
 }
 
@@ -69,7 +69,7 @@ fn fraction(text: &str) -> std::result::Result<f32, String> {
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report {
-    model: PathBuf,
+    model: String,
     device: String,
     precision: Precision,
     /// `[B, S]`, before padding.
@@ -80,7 +80,7 @@ struct Report {
     /// Target tokens that the loss is the mean of.
     labels: usize,
     gradients: usize,
-    output: PathBuf,
+    output: String,
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
@@ -114,7 +114,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     weights::write_file(&args.output, &answer.named())?;
 
     let report = Report {
-        model: args.model,
+        model: args.model.display().to_string(),
         device: device.name(),
         precision: global.precision,
         source: [batch.source.batch, batch.source.len],
@@ -122,7 +122,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         loss: answer.loss,
         labels: batch.target.labels.len(),
         gradients: answer.gradients.len(),
-        output: args.output,
+        output: args.output.display().to_string(),
     };
     global.print(&report, report.text())
 }
@@ -139,7 +139,7 @@ impl Report {
         };
         format!(
             "{b} x {s} tokens in, {b} x {t} out{loss}{gradients}: {}",
-            self.output.display()
+            self.output
         )
     }
 }

@@ -1,11 +1,10 @@
 //! The flags that every command takes, and what they decide.
 
 use anyhow::Context;
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, value_parser};
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::num::NonZeroUsize;
 use wattention::device::Device;
 use wattention::error::Error;
 
@@ -21,12 +20,18 @@ pub struct Global {
     pub precision: Precision,
 
     /// Seed of everything random
-    #[arg(long, global = true, value_name = "N", default_value_t = 42)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        default_value_t = 42,
+        allow_negative_numbers = true
+    )]
     pub seed: u64,
 
     /// Threads to compute with [default: all cores]
-    #[arg(long, global = true, value_name = "N")]
-    pub threads: Option<NonZeroUsize>,
+    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
 
     /// Print exactly one JSON object on stdout
     #[arg(long, global = true)]
@@ -73,7 +78,7 @@ impl Global {
             return Ok(());
         };
         rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.get())
+            .num_threads(threads.into())
             .build_global()
             .map_err(|e| {
                 let what = format!("cannot start {threads} threads: {e}; ask for fewer");

@@ -1,16 +1,23 @@
 //! The command line: one file per subcommand, each with an `Args` and a `run`.
 
+mod choices;
 mod bench;
 mod data;
+mod evaluate;
 mod failure;
+mod finetune;
 mod forward;
+mod generate;
 mod global;
 mod output;
+mod plan;
+mod predictions;
 mod progress;
 mod study;
 
 use clap::{Parser, Subcommand};
 use global::Global;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Fine-tunes and runs LED and BigBird-Pegasus, and knows what every phase of it costs.
@@ -44,7 +51,11 @@ macro_rules! subcommands {
 subcommands! {
     Bench => bench,
     Data => data,
+    Evaluate => evaluate,
+    Finetune => finetune,
     Forward => forward,
+    Generate => generate,
+    Plan => plan,
     Study => study,
 }
 
@@ -52,18 +63,30 @@ subcommands! {
 pub fn main() -> ExitCode {
     failure::install_panic_hook();
     ExitCode::from(failure::guard(|| {
-        let CommandLine { command, global } = match CommandLine::try_parse() {
-            Ok(line) => line,
-            // Help and version come here too; clap knows which stream and code each has.
-            Err(refusal) => {
-                // A closed stream leaves nobody to tell.
-                let _ = refusal.print();
-                return refusal.exit_code();
-            }
-        };
+        let CommandLine { command, global } =
+            match CommandLine::try_parse_from(std::env::args_os().map(kebab)) {
+                Ok(line) => line,
+                // Help and version come here too; clap knows which stream and code each has.
+                Err(refusal) => {
+                    // A closed stream leaves nobody to tell.
+                    let _ = refusal.print();
+                    return refusal.exit_code();
+                }
+            };
         let outcome = global.start_threads().and_then(|()| command.run(&global));
         outcome.map_or_else(|error| failure::report(&error), |()| 0)
     }))
+}
+
+/// `--learning_rate` is `--learning-rate`, as HF's scripts spell it.
+fn kebab(word: OsString) -> OsString {
+    match word.to_str().and_then(|word| word.strip_prefix("--")) {
+        Some(flag) => {
+            let (name, value) = flag.split_at(flag.find('=').unwrap_or(flag.len()));
+            format!("--{}{value}", name.replace('_', "-")).into()
+        }
+        None => word,
+    }
 }
 
 #[cfg(test)]
@@ -74,6 +97,13 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn underscores_are_dashes_in_names_only() {
+        assert_eq!(kebab("--learning_rate=a_b".into()), "--learning-rate=a_b");
+        assert_eq!(kebab("--max_steps".into()), "--max-steps");
+        assert_eq!(kebab("qmsum_slice".into()), "qmsum_slice");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! How far a long job is, on stderr: a bar on a terminal, a line now and then elsewhere.
 
 use super::global::Global;
-use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::fmt::Display;
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -34,10 +34,13 @@ impl Progress {
         }
         if io::stderr().is_terminal() {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-            let template = "{prefix} {wide_bar} {pos}/{len}, {per_sec}, about {eta} left {msg}";
+            let template = "{prefix} {wide_bar} {pos}/{len}, {rate}, about {eta} left {msg}";
             // The template is a constant; should it ever be refused, the default bar serves.
             if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style);
+                let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
+                    let _ = write!(out, "{:.1}/s", state.per_sec());
+                };
+                bar.set_style(style.with_key("rate", rate));
             }
             bar.set_prefix(label.to_string());
             return Progress(Shown::Bar(bar));

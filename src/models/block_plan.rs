@@ -11,6 +11,7 @@ pub use table::{BlockTable, block_table};
 
 use crate::error::{Error, Result};
 use rand_mt::Mt;
+use serde::{Deserialize, Serialize};
 
 /// The keys of `config.json` that decide the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +25,8 @@ pub struct PlanConfig {
 }
 
 /// Where the random blocks come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum RandomBlocks {
     /// All block 0: transformers 5 outside of training.
     EvalZero,

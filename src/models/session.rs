@@ -133,6 +133,14 @@ impl<X> Session<X> {
         outcome
     }
 
+    /// Runs `work` as a dry run: its steps are planned and not done.
+    pub fn dry<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R {
+        let real = self.real.take();
+        let outcome = work(self);
+        self.real = real;
+        outcome
+    }
+
     /// Bytes the plan foresees: persistent ones, and the largest arena of the steps planned so far.
     pub fn planned(&self) -> Used {
         Device::new(self.plan.clone()).used()

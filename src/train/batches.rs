@@ -130,6 +130,20 @@ impl Corpus {
         Target::from_labels(&self.limits, which.len(), &labels)
     }
 
+    /// A batch of `size` rows that no other batch of the corpus exceeds in any shape.
+    pub fn largest(&self, size: usize) -> Result<(Source, Target)> {
+        let longest = |length: fn(&Encoded) -> usize| {
+            let mut which: Vec<usize> = (0..self.examples.len()).collect();
+            which.sort_by_key(|&i| std::cmp::Reverse(length(&self.examples[i])));
+            which.truncate(size);
+            which
+        };
+        Ok((
+            self.source(&longest(|example| example.input.len()))?,
+            self.target(&longest(|example| example.labels.len()))?,
+        ))
+    }
+
     /// Target tokens that count in examples `which`.
     pub fn target_tokens(&self, which: &[usize]) -> usize {
         which.iter().map(|&i| self.examples[i].labels.len()).sum()

@@ -2,13 +2,15 @@
 
 pub mod batches;
 mod options;
+mod peak;
 mod run;
 mod schedule;
 mod step;
 pub mod synthetic;
 
-pub use batches::{Corpus, Encoded, GlobalAttention};
+pub use batches::{Corpus, Encoded, GlobalAttention, Lengths};
 pub use options::{Options, Schedule};
+pub use peak::plan_run;
 pub use run::{Event, Observer, Summary, evaluate_loss, fine_tune};
 pub use step::{
     StepReport, TrainState, forget_gradients, loss_step, micro_step, optimizer_step, train_state,

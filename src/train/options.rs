@@ -121,13 +121,68 @@ impl Options {
         Ok(())
     }
 
-    /// Optimizer steps of a run over `examples`, as HF counts them: a last partial batch is a step.
+    /// Optimizer steps of one epoch over `examples`, as HF counts them: a last partial batch is a step.
+    pub fn steps_per_epoch(&self, examples: usize) -> u64 {
+        let batches = examples.div_ceil(self.per_device_train_batch_size);
+        batches.div_ceil(self.gradient_accumulation_steps).max(1) as u64
+    }
+
+    /// Optimizer steps of a run over `examples`.
     pub fn total_steps(&self, examples: usize) -> u64 {
         if self.max_steps > 0 {
             return self.max_steps;
         }
-        let batches = examples.div_ceil(self.per_device_train_batch_size);
-        let per_epoch = (batches / self.gradient_accumulation_steps).max(1);
-        (per_epoch as f64 * self.num_train_epochs).ceil() as u64
+        (self.steps_per_epoch(examples) as f64 * self.num_train_epochs).ceil() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partial_batches_and_partial_accumulations_are_steps() {
+        let options = Options {
+            per_device_train_batch_size: 2,
+            gradient_accumulation_steps: 2,
+            num_train_epochs: 1.5,
+            ..Options::default()
+        };
+        // 5 examples are 3 batches, taken as 2 + 1.
+        assert_eq!(options.steps_per_epoch(5), 2);
+        assert_eq!(options.total_steps(5), 3);
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_the_name_of_its_flag() {
+        let refused = |options: Options, flag: &str| {
+            let error = options.check().unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(flag), "{error}");
+        };
+        let learning_rate = f64::NAN;
+        refused(
+            Options {
+                learning_rate,
+                ..Options::default()
+            },
+            "--learning-rate",
+        );
+        let warmup_ratio = 1.0;
+        refused(
+            Options {
+                warmup_ratio,
+                ..Options::default()
+            },
+            "--warmup-ratio",
+        );
+        let num_train_epochs = 0.0;
+        refused(
+            Options {
+                num_train_epochs,
+                ..Options::default()
+            },
+            "--num-train-epochs",
+        );
     }
 }

@@ -46,6 +46,8 @@ pub struct Summary {
     /// Source and target tokens trained on, padding not counted.
     pub tokens: u64,
     pub last_loss: f32,
+    /// Mean over all steps (HF `train_loss`).
+    pub train_loss: f64,
     /// Mean over the run's last tenth of steps, which one batch does not sway.
     pub final_loss: f64,
     pub eval_loss: Option<f64>,
@@ -109,13 +111,15 @@ pub fn fine_tune<X: AsRef<TrainState>>(
             })?;
         }
     }
+    let mean = |losses: &[f32]| losses.iter().map(|&l| l as f64).sum::<f64>() / losses.len() as f64;
     let tail = &losses[losses.len() - losses.len().div_ceil(10)..];
     Ok(Summary {
         steps: total,
         samples,
         tokens,
         last_loss: losses.last().copied().unwrap_or(f32::NAN),
-        final_loss: tail.iter().map(|&l| l as f64).sum::<f64>() / tail.len() as f64,
+        train_loss: mean(&losses),
+        final_loss: mean(tail),
         eval_loss,
         train_time: train_time.into(),
         eval_time: eval_time.into(),

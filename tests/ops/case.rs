@@ -38,6 +38,8 @@ enum Route {
     Parameters { passes: usize },
     /// Inputs are activations and the op is used twice, so that its kernels assign, then add.
     UsedTwice,
+    /// The same, but both uses share this input only: one gradient adds while the others assign.
+    Shared(usize),
 }
 
 /// Inputs with at most this many elements have every partial derivative checked.
@@ -60,6 +62,8 @@ impl Case<'_> {
         self.check_multiple("used twice", &fan_out, &once, 2.0);
         for only in (0..self.inputs.len()).filter(|_| self.inputs.len() > 1) {
             let wanted: Vec<bool> = (0..self.inputs.len()).map(|i| i == only).collect();
+            let shared = self.run(Route::Shared(only), &all);
+            self.check_multiple(&format!("input {only} shared"), &shared, &once, 2.0);
             let alone = self.run(Route::Parameters { passes: 1 }, &wanted);
             let what = format!("{}: gradient {only} alone", self.name);
             let want = widened(&once.gradients[only]);
@@ -204,7 +208,7 @@ impl Case<'_> {
         let mut outputs = Vec::new();
         let passes = match route {
             Route::Parameters { passes } => passes,
-            Route::UsedTwice => 1,
+            Route::UsedTwice | Route::Shared(_) => 1,
         };
         for _ in 0..passes {
             let tape = match wanted.contains(&true) {
@@ -217,9 +221,15 @@ impl Case<'_> {
                     let loss = weighted_sum(&tape, &values);
                     (values, loss)
                 }
-                Route::UsedTwice => {
-                    let inputs: Vec<Tensor> = leaves.iter().map(|x| copied(&tape, x)).collect();
+                Route::UsedTwice | Route::Shared(_) => {
+                    let copy = || leaves.iter().map(|x| copied(&tape, x)).collect();
+                    let mut inputs: Vec<Tensor> = copy();
                     let first = (self.forward)(&tape, &inputs).unwrap();
+                    if let Route::Shared(shared) = route {
+                        let others: Vec<Tensor> = copy();
+                        let kept = std::mem::replace(&mut inputs, others).swap_remove(shared);
+                        inputs[shared] = kept;
+                    }
                     let second = (self.forward)(&tape, &inputs).unwrap();
                     let losses = [weighted_sum(&tape, &first), weighted_sum(&tape, &second)];
                     (second, sum(&tape, losses.into()))

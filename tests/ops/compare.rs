@@ -17,8 +17,9 @@ pub fn assert_within(what: &str, got: &[f32], want: &[f64], tolerance: f64) {
     assert_eq!(got.len(), want.len(), "{what}: another number of elements");
     let far = |(g, w): (&f32, &f64)| {
         let difference = (*g as f64 - w).abs();
-        // Not `difference > tolerance`, which is false for NaN.
-        !(difference <= tolerance)
+        // `difference > tolerance` would be false for NaN.
+        let near = difference <= tolerance;
+        !near
     };
     let failing: Vec<usize> = (0..got.len())
         .filter(|&i| far((&got[i], &want[i])))

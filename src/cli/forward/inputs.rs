@@ -1,6 +1,6 @@
 //! The tensors of a batch, read from a safetensors file.
 
-use super::Global;
+use super::super::global::Global;
 use std::path::Path;
 use wattention::error::{Error, Result};
 use wattention::models::Limits;
@@ -38,7 +38,20 @@ pub struct Batch {
 }
 
 impl Inputs {
+    /// What the encoder and the decoder read.
     pub fn read(path: &Path, global: &Global) -> Result<Self> {
+        let inputs = Self::read_source(path, global)?;
+        if inputs.labels.is_none() && inputs.decoder_input_ids.is_none() {
+            return Err(Error::data(
+                path.display(),
+                "there is neither a tensor \"labels\" nor \"decoder_input_ids\"; add one, i64 [B, T]",
+            ));
+        }
+        Ok(inputs)
+    }
+
+    /// What the encoder reads; tensors for the decoder may be absent.
+    pub fn read_source(path: &Path, global: &Global) -> Result<Self> {
         let file = read_file(path)?;
         for name in file.names() {
             if !KNOWN.iter().any(|(known, _)| *known == name) {
@@ -63,11 +76,6 @@ impl Inputs {
             labels: labels?,
             decoder_input_ids: decoder_input_ids?,
         };
-        if inputs.labels.is_none() && inputs.decoder_input_ids.is_none() {
-            return Err(missing(
-                "there is neither a tensor \"labels\" nor \"decoder_input_ids\"; add one, i64 [B, T]",
-            ));
-        }
         inputs.check_shapes(path)?;
         Ok(inputs)
     }
@@ -114,16 +122,21 @@ impl Inputs {
         }
     }
 
-    /// Checks the batch against a model; ids of the decoder go before those that labels imply, as in HF.
-    pub fn batch(&self, limits: &Limits) -> Result<Batch> {
-        let [batch, _] = self.input_ids.shape;
+    /// The encoder's part, checked against a model.
+    pub fn source(&self, limits: &Limits) -> Result<Source> {
         let rows = SourceRows {
-            batch,
+            batch: self.input_ids.shape[0],
             ids: &self.input_ids.values,
             attention_mask: self.attention_mask.as_ref().map(|m| &*m.values),
             global_attention_mask: self.global_attention_mask.as_ref().map(|m| &*m.values),
         };
-        let source = Source::new(limits, rows)?;
+        Source::new(limits, rows)
+    }
+
+    /// Checks the batch against a model; ids of the decoder go before those that labels imply, as in HF.
+    pub fn batch(&self, limits: &Limits) -> Result<Batch> {
+        let [batch, _] = self.input_ids.shape;
+        let source = self.source(limits)?;
         let given = self.decoder_input_ids.as_ref();
         let given = given
             .map(|ids| Target::from_ids(limits, batch, &ids.values))

@@ -1,0 +1,99 @@
+//! Flags of several commands, and the defaults that depend on the model.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::num::NonZeroUsize;
+use wattention::data::{Dataset, Example, Split};
+use wattention::error::{Error, Result};
+use wattention::metrics::Protocol;
+use wattention::models::{Limits, Options, RandomBlocks};
+use wattention::train::{GlobalAttention, Lengths};
+
+/// How a model is run where its config leaves a choice.
+#[derive(clap::Args, Debug)]
+pub struct ModelChoices {
+    /// LED's global attention: the first token, or none
+    #[arg(long, value_name = "first|none", default_value = "first", value_parser = named::<GlobalAttention>)]
+    pub global_attention: GlobalAttention,
+
+    /// BigBird's random blocks outside of training: block 0 as transformers evaluates, or those that training draws
+    #[arg(long, value_name = "eval-zero|drawn", default_value = "eval-zero", value_parser = named::<RandomBlocks>)]
+    pub random_blocks: RandomBlocks,
+}
+
+impl ModelChoices {
+    pub fn options(&self) -> Options {
+        Options {
+            random_blocks: self.random_blocks,
+        }
+    }
+}
+
+/// Lengths in tokens, cut to what the model has positions for when not asked for.
+#[derive(clap::Args, Debug)]
+pub struct Truncation {
+    /// Tokens of the input kept, special ones included [default: 1024, or the encoder's positions if fewer]
+    #[arg(long, value_name = "TOKENS")]
+    pub max_source_length: Option<NonZeroUsize>,
+
+    /// Tokens of the reference kept, special ones included [default: 128, or the decoder's positions if fewer]
+    #[arg(long, value_name = "TOKENS")]
+    pub max_target_length: Option<NonZeroUsize>,
+}
+
+impl Truncation {
+    pub fn lengths(&self, limits: &Limits) -> Lengths {
+        Lengths {
+            source: at_most(self.max_source_length, 1024, limits.max_source),
+            target: at_most(self.max_target_length, 128, limits.max_target),
+        }
+    }
+}
+
+/// What was asked for, or else `default` within the model's `most`.
+pub fn at_most(asked: Option<NonZeroUsize>, default: usize, most: usize) -> usize {
+    asked.map_or(default.min(most), NonZeroUsize::get)
+}
+
+/// Parses a value by the name that files write it under.
+pub fn named<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_value(Value::from(text)).map_err(|e| e.to_string())
+}
+
+/// The first `most` examples of a split, of which there must be some.
+pub fn examples(
+    dataset: &Dataset,
+    split: Split,
+    protocol: Protocol,
+    most: Option<NonZeroUsize>,
+) -> Result<Vec<Example>> {
+    let mut examples = dataset.examples(split, protocol)?;
+    examples.truncate(most.map_or(usize::MAX, NonZeroUsize::get));
+    match examples.is_empty() {
+        false => Ok(examples),
+        true => Err(Error::data(
+            &dataset.name,
+            format!("its {} split has no examples", split.name()),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_name_is_answered_with_the_right_ones() {
+        assert_eq!(named("none"), Ok(GlobalAttention::None));
+        assert_eq!(named("drawn"), Ok(RandomBlocks::Drawn));
+        let refusal = named::<GlobalAttention>("all").unwrap_err();
+        assert!(refusal.contains("`first` or `none`"), "{refusal}");
+    }
+
+    #[test]
+    fn defaults_shrink_to_the_model_and_requests_do_not() {
+        assert_eq!(at_most(None, 1024, 64), 64);
+        assert_eq!(at_most(None, 1024, 4096), 1024);
+        assert_eq!(at_most(NonZeroUsize::new(100), 1024, 64), 100);
+    }
+}

@@ -1,0 +1,58 @@
+//! `generate`: summaries or answers for documents, or tokens for tokens.
+
+use super::choices::ModelChoices;
+use super::global::Global;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+mod documents;
+mod output;
+mod texts;
+mod tokens;
+
+/// Generate summaries or answers, for texts or at the token level
+#[derive(clap::Args, Debug)]
+#[command(group = clap::ArgGroup::new("from").required(true).args(["input", "inputs"]))]
+pub struct Args {
+    /// Model directory in HF layout: config.json, model.safetensors and tokenizer.json
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+
+    /// Folder with tokenizer.json [default: the model directory]
+    #[arg(long, value_name = "DIR")]
+    tokenizer: Option<PathBuf>,
+
+    /// A .jsonl of objects with "input" or "text" (id and pid are kept), a .txt that is one document, or - for either
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+
+    /// A batch in tokens: input_ids, attention_mask and global_attention_mask, i64 [B, S]
+    #[arg(long, value_name = "FILE.safetensors", requires = "output", conflicts_with_all = ["tokenizer", "max_source_length", "batch_size"])]
+    inputs: Option<PathBuf>,
+
+    /// Where to write one JSON object a document [default: stdout]; with --inputs, the tensor sequences, i64 [B, L]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Tokens generated after the start token, at most [default: 128, or the decoder's positions if fewer]
+    #[arg(long, value_name = "TOKENS")]
+    max_new_tokens: Option<NonZeroUsize>,
+
+    /// Tokens of a document kept, special ones included [default: the encoder's positions]
+    #[arg(long, value_name = "TOKENS")]
+    max_source_length: Option<NonZeroUsize>,
+
+    /// Documents decoded at once
+    #[arg(long, value_name = "N", default_value = "8")]
+    batch_size: NonZeroUsize,
+
+    #[command(flatten)]
+    choices: ModelChoices,
+}
+
+pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
+    match &args.inputs {
+        Some(inputs) => tokens::run(&args, inputs, global),
+        None => texts::run(&args, global),
+    }
+}

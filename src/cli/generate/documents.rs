@@ -1,0 +1,158 @@
+//! The documents of a JSON Lines or text file, all checked before the first is worked on.
+
+use serde::Deserialize;
+use serde_json::Value;
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+use wattention::error::{Error, Result};
+
+/// One text with the names that its line gave it.
+#[derive(Debug, PartialEq)]
+pub struct Document {
+    pub id: Option<Value>,
+    pub pid: Option<Value>,
+    pub text: String,
+}
+
+/// How the predictions are written when nothing says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// One JSON object a line.
+    Lines,
+    /// The text alone.
+    Whole,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    id: Option<Value>,
+    pid: Option<Value>,
+    #[serde(alias = "text")]
+    input: Option<String>,
+}
+
+/// Reads `path`, or stdin when it is `-`.
+pub fn read(path: &Path) -> Result<(Vec<Document>, Form)> {
+    let (bytes, at) = match path == Path::new("-") {
+        true => {
+            let mut bytes = Vec::new();
+            let read = io::stdin().lock().read_to_end(&mut bytes);
+            read.map_err(|e| Error::read("standard input", &e))?;
+            (bytes, "standard input".to_string())
+        }
+        false => {
+            let bytes = fs::read(path).map_err(|e| Error::read(path, &e))?;
+            (bytes, path.display().to_string())
+        }
+    };
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let at_byte = e.utf8_error().valid_up_to();
+        Error::data(
+            &at,
+            format!("not UTF-8 at byte {at_byte}; convert it first"),
+        )
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let form = form(path, text)?;
+    Ok((parse(&at, text, form)?, form))
+}
+
+fn form(path: &Path, text: &str) -> Result<Form> {
+    match path.extension().and_then(|e| e.to_str()) {
+        Some("jsonl") => Ok(Form::Lines),
+        Some("txt") => Ok(Form::Whole),
+        None if path == Path::new("-") => Ok(match text.trim_start().starts_with('{') {
+            true => Form::Lines,
+            false => Form::Whole,
+        }),
+        _ => Err(Error::usage(format!(
+            "{}: name it .jsonl (one JSON object a line) or .txt (one document)",
+            path.display()
+        ))),
+    }
+}
+
+fn parse(at: &str, text: &str, form: Form) -> Result<Vec<Document>> {
+    let documents = match form {
+        Form::Lines => {
+            let lines = text.lines().enumerate();
+            lines
+                .filter(|(_, line)| !line.trim().is_empty())
+                .map(|(i, line)| {
+                    document(line).map_err(|what| Error::data(format!("{at}:{}", i + 1), what))
+                })
+                .collect::<Result<_>>()?
+        }
+        Form::Whole if text.trim().is_empty() => Vec::new(),
+        Form::Whole => vec![Document {
+            id: None,
+            pid: None,
+            text: text.to_string(),
+        }],
+    };
+    match documents.is_empty() {
+        false => Ok(documents),
+        true => Err(Error::data(at, "holds no text")),
+    }
+}
+
+fn document(line: &str) -> std::result::Result<Document, String> {
+    const EXPECTED: &str = "expected a JSON object with the string \"input\" or \"text\"";
+    // serde would also take an array of the values.
+    if !line.trim_start().starts_with('{') {
+        return Err(EXPECTED.to_string());
+    }
+    let line: Line = serde_json::from_str(line).map_err(|e| format!("{e}; {EXPECTED}"))?;
+    let text = line.input.ok_or(EXPECTED)?;
+    if text.trim().is_empty() {
+        return Err("the text is empty".to_string());
+    }
+    Ok(Document {
+        id: line.id,
+        pid: line.pid,
+        text,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_kept_as_they_are_and_both_keys_are_read() {
+        let text =
+            "{\"id\": 7, \"input\": \"a\"}\n\n{\"pid\": \"p\", \"text\": \"b\", \"more\": [1]}\n";
+        let documents = parse("x", text, Form::Lines).unwrap();
+        assert_eq!(documents.len(), 2);
+        assert_eq!(documents[0].id, Some(Value::from(7)));
+        assert_eq!(documents[1].pid, Some(Value::from("p")));
+        assert_eq!(documents[1].text, "b");
+    }
+
+    #[test]
+    fn a_fault_is_found_by_its_line() {
+        for (line, part) in [
+            ("{\"text\": \"\"}", "empty"),
+            ("{\"title\": \"a\"}", "\"input\""),
+            ("[\"a\"]", "expected a JSON object"),
+            ("{\"text\": 3}", "expected a string"),
+            ("{\"text\": \"a\"", "EOF"),
+        ] {
+            let text = format!("{{\"text\": \"fine\"}}\n{line}\n");
+            let error = parse("x.jsonl", &text, Form::Lines).unwrap_err();
+            assert_eq!(error.exit_code(), 65);
+            let message = error.to_string();
+            assert!(message.starts_with("x.jsonl:2: "), "{message}");
+            assert!(message.contains(part), "{message} does not say {part}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_one_document_and_nothing_is_none() {
+        let documents = parse("x.txt", "one\ntwo\n", Form::Whole).unwrap();
+        assert_eq!(documents[0].text, "one\ntwo\n");
+        assert!(parse("x.txt", " \n", Form::Whole).is_err());
+        assert!(parse("x.jsonl", "\n", Form::Lines).is_err());
+    }
+}

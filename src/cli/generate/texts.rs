@@ -1,0 +1,178 @@
+//! Documents in, predictions out.
+
+use super::super::choices::at_most;
+use super::super::global::{Global, Precision};
+use super::super::{output as outputs, progress::Progress};
+use super::Args;
+use super::documents::{self, Document, Form};
+use super::output::Growing;
+use anyhow::Context;
+use serde::Serialize;
+use serde_json::Value;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use wattention::data::Example;
+use wattention::error::{Error, Result};
+use wattention::generate::{self, GenerateOptions, State, generate};
+use wattention::models;
+use wattention::models::session::Session;
+use wattention::text::{Spaces, Tokenizer};
+use wattention::train::{Corpus, Lengths};
+
+/// One line of the output.
+#[derive(Serialize)]
+struct Prediction {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<Value>,
+    prediction: String,
+}
+
+/// What `--json` prints; the predictions are here unless a file has them.
+#[derive(Serialize)]
+struct Report {
+    model: PathBuf,
+    device: String,
+    precision: Precision,
+    documents: usize,
+    max_new_tokens: usize,
+    seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predictions: Option<Vec<Prediction>>,
+}
+
+/// Where predictions go.
+enum Sink {
+    File(Growing),
+    Stdout(Form),
+    Kept(Vec<Prediction>),
+}
+
+pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
+    let input = args.input.as_deref().unwrap_or(Path::new("-"));
+    if let Some(path) = &args.output {
+        outputs::check_apart(input, path)?;
+        outputs::check_file(path)?;
+    }
+    let tokenizer = Tokenizer::load(args.tokenizer.as_deref().unwrap_or(&args.model))?;
+    let (documents, form) = documents::read(input)?;
+    let device = global.open_device()?;
+    let loaded = models::load(&args.model, &device, args.choices.options())?;
+    let limits = loaded.model.limits();
+    let options = GenerateOptions {
+        max_new_tokens: at_most(args.max_new_tokens, 128, limits.max_target),
+    };
+    let lengths = Lengths {
+        source: at_most(args.max_source_length, usize::MAX, limits.max_source),
+        target: limits.max_target,
+    };
+    let attention = args.choices.global_attention;
+    let corpus = Corpus::encode(
+        &tokenizer,
+        &examples(&documents),
+        lengths,
+        limits,
+        attention,
+    )?;
+    let mut session = Session::new(loaded, args.choices.options(), generate::state)?;
+    let mut sink = match &args.output {
+        Some(path) => Sink::File(Growing::create(path)?),
+        None if global.json => Sink::Kept(Vec::new()),
+        None => Sink::Stdout(form),
+    };
+
+    let start = Instant::now();
+    let count = documents.len();
+    let mut progress = Progress::new(global, count as u64, "generation");
+    let all: Vec<usize> = (0..count).collect();
+    let mut documents = documents.into_iter();
+    for which in all.chunks(args.batch_size.get()) {
+        let texts = answers(&mut session, &tokenizer, &corpus, which, options)?;
+        for (document, prediction) in documents.by_ref().zip(texts) {
+            sink.take(Prediction {
+                id: document.id,
+                pid: document.pid,
+                prediction,
+            })?;
+        }
+        progress.step(which.len() as u64, "");
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    progress.finish(format_args!("{count} documents in {seconds:.1} s"));
+
+    let predictions = match sink {
+        Sink::Stdout(_) => return Ok(()),
+        Sink::File(growing) => {
+            growing.finish()?;
+            None
+        }
+        Sink::Kept(predictions) => Some(predictions),
+    };
+    let report = Report {
+        model: args.model.clone(),
+        device: device.name(),
+        precision: global.precision,
+        documents: count,
+        max_new_tokens: options.max_new_tokens,
+        seconds,
+        output: args.output.clone(),
+        predictions,
+    };
+    let output = args.output.as_deref().unwrap_or(Path::new("")).display();
+    global.print(&report, format_args!("{count} predictions: {output}"))
+}
+
+/// Documents as examples without references.
+fn examples(documents: &[Document]) -> Vec<Example> {
+    let example = |document: &Document| Example {
+        id: String::new(),
+        pid: String::new(),
+        input: document.text.clone(),
+        references: Vec::new(),
+    };
+    documents.iter().map(example).collect()
+}
+
+fn answers(
+    session: &mut Session<State>,
+    tokenizer: &Tokenizer,
+    corpus: &Corpus,
+    which: &[usize],
+    options: GenerateOptions,
+) -> Result<Vec<String>> {
+    let rows = generate(session, &corpus.source(which)?, options)?;
+    rows.iter()
+        .map(|row| {
+            let ids: Vec<u32> = row.iter().map(|&id| id as u32).collect();
+            let text = tokenizer.decode(&ids, Spaces::CleanedUp)?;
+            Ok(text.trim().to_string())
+        })
+        .collect()
+}
+
+impl Sink {
+    fn take(&mut self, prediction: Prediction) -> anyhow::Result<()> {
+        let line = match self {
+            Sink::Kept(all) => {
+                all.push(prediction);
+                return Ok(());
+            }
+            Sink::Stdout(Form::Whole) => prediction.prediction,
+            _ => serde_json::to_string(&prediction)
+                .map_err(|e| Error::internal(format!("a prediction is not JSON: {e}")))?,
+        };
+        match self {
+            Sink::File(growing) => Ok(growing.line(&line)?),
+            _ => {
+                let mut out = io::stdout().lock();
+                writeln!(out, "{line}")
+                    .and_then(|()| out.flush())
+                    .context("cannot write to standard output")
+            }
+        }
+    }
+}

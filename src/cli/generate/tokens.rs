@@ -1,0 +1,73 @@
+//! Tokens in, tokens out, as HF `generate` takes and gives them.
+
+use super::super::choices::at_most;
+use super::super::forward::inputs::Inputs;
+use super::super::global::{Global, Precision};
+use super::super::output;
+use super::Args;
+use anyhow::Context;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use wattention::error::Error;
+use wattention::generate::{self, GenerateOptions, generate};
+use wattention::models;
+use wattention::models::session::Session;
+use wattention::weights::{self, Named, Values};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    model: PathBuf,
+    device: String,
+    precision: Precision,
+    /// `[B, S]`, before padding.
+    source: [usize; 2],
+    /// `[B, L]`, the start token included.
+    sequences: [usize; 2],
+    output: PathBuf,
+}
+
+pub fn run(args: &Args, inputs: &Path, global: &Global) -> anyhow::Result<()> {
+    let output = args
+        .output
+        .as_ref()
+        .ok_or_else(|| Error::usage("--inputs needs --output"))?;
+    let batch = Inputs::read_source(inputs, global)?;
+    output::check_apart(inputs, output)?;
+    output::check_file(output)?;
+    let device = global.open_device()?;
+    let loaded = models::load(&args.model, &device, args.choices.options())?;
+    let limits = loaded.model.limits();
+    let source = batch
+        .source(&limits)
+        .with_context(|| inputs.display().to_string())?;
+    let options = GenerateOptions {
+        max_new_tokens: at_most(args.max_new_tokens, 128, limits.max_target),
+    };
+    let mut session = Session::new(loaded, args.choices.options(), generate::state)?;
+    let rows = generate(&mut session, &source, options)?;
+
+    let shape = [source.batch, rows.first().map_or(0, Vec::len)];
+    let values: Vec<i64> = rows.concat().into_iter().map(i64::from).collect();
+    let sequences = Named {
+        name: "sequences",
+        shape: &shape,
+        values: Values::I64(&values),
+    };
+    weights::write_file(output, &[sequences])?;
+    let report = Report {
+        model: args.model.clone(),
+        device: device.name(),
+        precision: global.precision,
+        source: [source.batch, source.len],
+        sequences: shape,
+        output: output.clone(),
+    };
+    let [b, l] = shape;
+    let text = format!(
+        "{b} x {} tokens in, {b} x {l} out: {}",
+        source.len,
+        output.display()
+    );
+    global.print(&report, text)
+}

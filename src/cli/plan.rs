@@ -1,0 +1,83 @@
+//! `plan`: what a step needs and costs, without running it.
+
+use super::choices::{Truncation, named};
+use super::global::Global;
+use serde::Serialize;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use wattention::error::Error;
+use wattention::train::synthetic::Mode;
+use wattention::units::Bytes;
+
+mod estimate;
+mod fit;
+
+use estimate::{Estimate, Shapes};
+
+/// Predict memory, launches, FLOPs and traffic of a step without running it; find the largest batch
+#[derive(clap::Args, Debug)]
+#[command(group = clap::ArgGroup::new("of").required(true).args(["model", "config"]))]
+pub struct Args {
+    /// Model directory, of which only config.json is read
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+
+    /// Configuration of a model
+    #[arg(long, value_name = "CONFIG.json")]
+    config: Option<PathBuf>,
+
+    /// How much of a training step
+    #[arg(long, value_name = "encoder|forward|forward-backward|train", default_value = "train", value_parser = named::<Mode>)]
+    mode: Mode,
+
+    /// Examples in the batch; with --fit it is what is looked for
+    #[arg(long, value_name = "N", default_value = "1", conflicts_with = "fit")]
+    batch_size: NonZeroUsize,
+
+    #[command(flatten)]
+    truncation: Truncation,
+
+    /// Find the largest batch that this much memory holds, such as 48GiB
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    fit: Option<Bytes>,
+}
+
+fn bytes(text: &str) -> Result<Bytes, String> {
+    Bytes::parse(text).ok_or_else(|| "give a size such as 48GiB, 512MiB or 2e9".into())
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    config: PathBuf,
+    #[serde(flatten)]
+    estimate: Estimate,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fit: Option<fit::Fit>,
+}
+
+pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
+    let config = match (args.config, args.model) {
+        (Some(config), _) => config,
+        (None, Some(model)) => model.join("config.json"),
+        (None, None) => return Err(Error::usage("give --model or --config").into()),
+    };
+    let shapes = Shapes::new(&config, args.mode, &args.truncation)?;
+    let (estimate, fit) = match args.fit {
+        None => (shapes.estimate(args.batch_size.get())?, None),
+        Some(budget) => {
+            let (estimate, fit) = fit::largest(&shapes, budget)?;
+            (estimate, Some(fit))
+        }
+    };
+    let report = Report {
+        config,
+        estimate,
+        fit,
+    };
+    let mut text = report.estimate.text();
+    if let Some(fit) = &report.fit {
+        text = format!("{}\n{text}", fit.text());
+    }
+    global.print(&report, text)
+}

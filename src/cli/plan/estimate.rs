@@ -1,0 +1,205 @@
+//! Memory and cost of one step, by phase.
+
+use super::super::choices::Truncation;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+use wattention::device::Cost;
+use wattention::error::{Error, Result};
+use wattention::models::{Limits, Options};
+use wattention::trace::Phase;
+use wattention::train::Lengths;
+use wattention::train::synthetic::{Mode, Stepper, synthetic_batch};
+use wattention::units::{Bytes, Flops};
+
+/// Bytes of an element of the weights, gradients and moments.
+const ELEMENT: usize = 4;
+
+/// A model, a mode and lengths: all that a batch size turns into a step.
+pub struct Shapes<'a> {
+    config: &'a Path,
+    mode: Mode,
+    lengths: Lengths,
+}
+
+/// What a step needs and does.
+#[derive(Debug, Serialize)]
+pub struct Estimate {
+    pub mode: Mode,
+    pub batch_size: usize,
+    pub max_source_length: usize,
+    pub max_target_length: usize,
+    pub parameters: usize,
+    pub memory: Memory,
+    pub work: Work,
+    /// Work by phase and pass, the most FLOPs first.
+    pub phases: Vec<PhaseWork>,
+}
+
+/// Bytes on the device.
+#[derive(Debug, Serialize)]
+pub struct Memory {
+    pub weights: Bytes,
+    pub gradients: Bytes,
+    /// Moments, and the table that says which parameters decay.
+    pub optimizer: Bytes,
+    /// The step arena, of which every activation gets a part.
+    pub arena: Bytes,
+    /// The most bytes of the arena in use at once: no layout can need less.
+    pub arena_live: Bytes,
+    pub total: Bytes,
+}
+
+/// Launches and what they cost.
+#[derive(Debug, Default, Clone, Copy, Serialize)]
+pub struct Work {
+    pub launches: usize,
+    pub flops: Flops,
+    /// Read and written.
+    pub bytes: Bytes,
+    pub exponentials: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct PhaseWork {
+    #[serde(flatten)]
+    pub phase: Phase,
+    #[serde(flatten)]
+    pub work: Work,
+}
+
+impl Work {
+    fn add(&mut self, cost: Cost) {
+        self.launches += 1;
+        self.flops += cost.flops;
+        self.bytes += cost.bytes;
+        self.exponentials += cost.exponentials;
+    }
+}
+
+impl<'a> Shapes<'a> {
+    pub fn new(config: &'a Path, mode: Mode, truncation: &Truncation) -> Result<Self> {
+        let stepper = Stepper::dry_run(config, Options::default(), Mode::Encoder)?;
+        let limits = stepper.loaded().model.limits();
+        let lengths = truncation.lengths(&limits);
+        for (flag, asked, most) in [
+            ("max-source-length", lengths.source, limits.max_source),
+            ("max-target-length", lengths.target, limits.max_target),
+        ] {
+            if asked > most {
+                return Err(Error::usage(format!(
+                    "--{flag} {asked} exceeds the model's {most} positions"
+                )));
+            }
+        }
+        Ok(Shapes {
+            config,
+            mode,
+            lengths,
+        })
+    }
+
+    /// The most examples whose tokens a 32-bit index can count.
+    pub fn largest_batch(&self) -> usize {
+        i32::MAX as usize / self.lengths.source.max(self.lengths.target)
+    }
+
+    /// Plans one step of `batch` examples that use every token they may.
+    pub fn estimate(&self, batch: usize) -> Result<Estimate> {
+        if batch > self.largest_batch() {
+            return Err(Error::DoesNotFit(format!(
+                "a batch of {batch} x {} tokens is more than a 32-bit index counts; choose a smaller --batch-size",
+                self.lengths.source
+            )));
+        }
+        let mut stepper = Stepper::dry_run(self.config, Options::default(), self.mode)?;
+        let limits: Limits = stepper.loaded().model.limits();
+        let Lengths { source, target } = self.lengths;
+        let (sources, targets) = synthetic_batch(&limits, batch, source, target, 0)?;
+        stepper.run(&sources, &targets)?;
+
+        let mut work = Work::default();
+        let mut by_phase: BTreeMap<Phase, Work> = BTreeMap::new();
+        let (mut arena, mut live) = (0, 0);
+        for (_, recording) in stepper.recordings() {
+            arena = arena.max(recording.layout.peak());
+            live = live.max(recording.layout.live_peak());
+            for launch in &recording.launches {
+                work.add(launch.cost);
+                by_phase.entry(launch.phase).or_default().add(launch.cost);
+            }
+        }
+        let mut phases: Vec<PhaseWork> = by_phase
+            .into_iter()
+            .map(|(phase, work)| PhaseWork { phase, work })
+            .collect();
+        phases.sort_by_key(|p| std::cmp::Reverse(p.work.flops.0));
+        Ok(Estimate {
+            mode: self.mode,
+            batch_size: batch,
+            max_source_length: source,
+            max_target_length: target,
+            parameters: stepper.loaded().parameters.trainable(),
+            memory: memory(&stepper, arena, live),
+            work,
+            phases,
+        })
+    }
+}
+
+fn memory(stepper: &Stepper, arena: usize, live: usize) -> Memory {
+    let slab = stepper.loaded().parameters.slab.len() * ELEMENT;
+    let persistent = stepper.planned().persistent;
+    let gradients = slab.min(persistent - slab);
+    let bytes = |n: usize| Bytes(n as u64);
+    Memory {
+        weights: bytes(slab),
+        gradients: bytes(gradients),
+        optimizer: bytes(persistent - slab - gradients),
+        arena: bytes(arena),
+        arena_live: bytes(live),
+        total: bytes(persistent + arena),
+    }
+}
+
+impl Estimate {
+    pub fn text(&self) -> String {
+        let Memory {
+            weights,
+            gradients,
+            optimizer,
+            arena,
+            arena_live,
+            total,
+        } = &self.memory;
+        let mut text = format!(
+            "{} of {} x {} tokens in, {} out; {} parameters\n\
+             memory {total}: weights {weights}, gradients {gradients}, optimizer {optimizer}, \
+             arena {arena} ({arena_live} in use at most)\n\n",
+            self.mode.name(),
+            self.batch_size,
+            self.max_source_length,
+            self.max_target_length,
+            self.parameters,
+        );
+        let row = |name: &str, pass: &str, work: &Work| {
+            format!(
+                "{name:<28}{pass:<10}{:>9}{:>16}{:>12}{:>14}",
+                work.launches,
+                work.flops.to_string(),
+                work.bytes.to_string(),
+                work.exponentials
+            )
+        };
+        text += &format!(
+            "{:<28}{:<10}{:>9}{:>16}{:>12}{:>14}\n",
+            "phase", "pass", "launches", "FLOPs", "traffic", "exponentials"
+        );
+        for PhaseWork { phase, work } in &self.phases {
+            let pass = format!("{:?}", phase.pass).to_lowercase();
+            text += &row(phase.label, &pass, work);
+            text += "\n";
+        }
+        text + &row("all", "", &self.work)
+    }
+}
