@@ -28,6 +28,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+# PyTorch's threads wait for each other by spinning, so that other work slows them down out of proportion.
+BUSY = 0.5
 MODES = ["encoder", "forward", "forward-backward", "train"]
 
 
@@ -199,7 +201,14 @@ def main():
     args = parse_arguments()
     if args.output and not args.output.resolve().parent.is_dir():
         sys.exit(f"there is no folder {args.output.resolve().parent}; make it first")
-    report = {**environment(args), "rows": []}
+    load = os.getloadavg()[0]
+    if load > BUSY:
+        print(
+            f"warning: other work is running here (load average {load:.1f}), which slows the two sides unequally; "
+            "wait until the machine is idle",
+            file=sys.stderr,
+        )
+    report = {**environment(args), "load_average": load, "rows": []}
     for length in args.lengths:
         for mode in args.modes:
             report["rows"].append(compare(args, length, mode))
