@@ -14,11 +14,11 @@ for name in tiny-led tiny-bigbird-pegasus; do
     --weight-decay 0.001 --label-smoothing 0.1 --no-predict --overwrite-output-dir)
   # Short inputs first: most of the language is learnt at a quarter of the cost.
   "$wattention" finetune --config-name "weights/$name/config.json" --tokenizer "weights/$name" \
-    --output-dir "$short" --max-source-length 1024 --num-train-epochs 60 --learning-rate 2e-3 \
+    --output-dir "$short" --max-source-length 1024 --num-train-epochs 32 --learning-rate 2e-3 \
     --per-device-train-batch-size 8 "${common[@]}"
   # Then the positions beyond 1024.
   "$wattention" finetune --model "$short/model" --output-dir "$long" --max-source-length 4096 \
-    --num-train-epochs 6 --learning-rate 1e-3 --per-device-train-batch-size 8 "${common[@]}"
+    --num-train-epochs 3 --learning-rate 1e-3 --per-device-train-batch-size 8 "${common[@]}"
   mkdir -p "$out/$name"
   cp "$long/model/model.safetensors" "$out/$name/model.safetensors"
 done
