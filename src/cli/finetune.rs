@@ -163,6 +163,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         train: trained,
         eval_loss: summary.eval_loss,
         eval: None,
+        planned_bytes: Bytes(planned.total() as u64),
+        used_bytes: Bytes(0),
     };
     if let Some(part) = scored {
         let mut progress = Scoring::new(global, part.examples.len());
@@ -185,6 +187,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         metrics.write(&evaluated)?;
         report.eval = Some(evaluated);
     }
+    report.used_bytes = Bytes(session.real().device().used().total() as u64);
     let text = report.text();
     global.print(&report, text)
 }

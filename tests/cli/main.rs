@@ -1,10 +1,14 @@
 //! The command line as a new user meets it: what it writes, says and refuses.
 
 mod data;
+mod evaluate;
+mod finetune;
 mod forward;
 mod frame;
+mod generate;
 #[path = "../golden/mod.rs"]
 mod golden;
+mod plan;
 mod refusals;
 
 use std::path::{Path, PathBuf};

@@ -68,6 +68,9 @@ pub struct Report {
     pub train: Trained,
     pub eval_loss: Option<f64>,
     pub eval: Option<Evaluated>,
+    pub planned_bytes: Bytes,
+    /// What the device really held at most.
+    pub used_bytes: Bytes,
 }
 
 impl Trained {

@@ -1,0 +1,100 @@
+//! `evaluate`: scores that follow from the predictions it writes, under both protocols.
+
+use super::finetune::talkative;
+use super::{Ran, command, names_in, ran};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use wattention::metrics::{Protocol, score};
+
+const SHORT: &str = "--max-source-length 128 --max-target-length 24 --max-new-tokens 10";
+
+fn evaluate(flags: &str, output: Option<&Path>) -> Ran {
+    let (mut command, model) = (command(), talkative());
+    command.args(["evaluate", "--device", "cpu", "--model"]).arg(model.path());
+    command.args(SHORT.split_whitespace()).args(flags.split_whitespace());
+    if let Some(output) = output {
+        command.arg("--predictions-output").arg(output);
+    }
+    ran(&mut command)
+}
+
+fn predictions(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+}
+
+#[test]
+fn scores_are_the_means_over_the_predictions_written() {
+    for (name, protocol) in [("scrolls", Protocol::Scrolls), ("paper", Protocol::Paper)] {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("predictions.jsonl");
+        let flags = format!("--dataset qmsum-slice --max-samples 3 --batch-size 2 --protocol {name} --json");
+        let report = evaluate(&flags, Some(&output)).json();
+        let lines = predictions(&output);
+        assert_eq!(lines.len(), 3);
+        assert_eq!(report["examples"], 3);
+        let mut sum = 0.0;
+        for line in &lines {
+            let references: Vec<&str> =
+                line["references"].as_array().unwrap().iter().map(|r| r.as_str().unwrap()).collect();
+            assert_eq!(references.len(), 1);
+            sum += score(protocol, line["prediction"].as_str().unwrap(), &references).unwrap().rouge1;
+        }
+        let rouge1 = report["rouge1"].as_f64().unwrap();
+        assert!((rouge1 - sum / 3.0).abs() <= 1e-4, "{name}: {rouge1} is not the mean");
+        assert!(rouge1 > 0.0, "nothing was right, so nothing was compared");
+        assert_eq!(report["headline"], "geometric_mean");
+        let loss = report["eval_loss"].as_f64().unwrap();
+        assert!(loss > 0.0 && loss.is_finite());
+        assert_eq!(names_in(dir.path()), ["predictions.jsonl"]);
+    }
+}
+
+#[test]
+fn references_of_one_id_are_grouped_as_the_protocol_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = |pid: &str, output: &str| {
+        serde_json::json!({"id": "a", "pid": pid, "input": "Some words.", "output": output}).to_string()
+    };
+    let text = format!("{}\n{}\n", line("a1", "one answer"), line("a2", "another"));
+    fs::write(dir.path().join("validation.jsonl"), text).unwrap();
+    let dataset = format!("--json --dataset {}", dir.path().display());
+    let examples = |protocol: &str| evaluate(&format!("{dataset} --protocol {protocol}"), None).json()["examples"].clone();
+    assert_eq!(examples("scrolls"), 1);
+    assert_eq!(examples("paper"), 2);
+}
+
+#[test]
+fn batches_of_any_size_have_the_same_loss() {
+    let loss = |batch: usize| {
+        let flags = format!("--dataset qmsum-slice --max-samples 5 --protocol paper --json --batch-size {batch}");
+        evaluate(&flags, None).json()["eval_loss"].as_f64().unwrap()
+    };
+    let (one, four) = (loss(1), loss(4));
+    assert!((one - four).abs() <= 1e-5 * one, "{one} and {four}");
+}
+
+#[test]
+fn people_get_a_table() {
+    let done = evaluate("--dataset qmsum-slice --max-samples 1", None);
+    done.succeeds();
+    for part in ["1 examples of qmsum-slice (validation)", "ROUGE-L", "geometric mean", "F1", "loss"] {
+        assert!(done.out.contains(part), "{} lacks {part}", done.out);
+    }
+}
+
+#[test]
+fn splits_that_cannot_be_scored() {
+    evaluate("--dataset qmsum-slice --split test", None).fails(66, &["test split"]);
+    let dir = tempfile::tempdir().unwrap();
+    let line = r#"{"id": "a", "pid": "a", "input": "x", "output": null}"#;
+    fs::write(dir.path().join("test.jsonl"), line).unwrap();
+    let flags = format!("--split test --dataset {}", dir.path().display());
+    let output = dir.path().join("predictions.jsonl");
+    evaluate(&flags, Some(&output)).fails(65, &["no answers", "generate"]);
+    assert_eq!(names_in(dir.path()), ["test.jsonl"]);
+    evaluate("--dataset no-such-data", None).fails(66, &["no-such-data"]);
+    assert_eq!(evaluate("--dataset qmsum-slice --batch-size 0", None).code, Some(2));
+    assert_eq!(evaluate("--dataset qmsum-slice --protocol rouge", None).code, Some(2));
+}

@@ -1,0 +1,132 @@
+//! `generate`: tokens as transformers gives them, texts in the order they came, and files that are whole or absent.
+
+use super::finetune::talkative;
+use super::{Ran, command, golden, model, names_in, ran};
+use serde_json::Value;
+use std::collections::HashSet;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+
+fn generate(dir: &Path, flags: &[&str]) -> Ran {
+    ran(command()
+        .args(["generate", "--device", "cpu", "--model"])
+        .arg(dir)
+        .args(flags))
+}
+
+/// `generate` with few tokens.
+fn short(dir: &Path, flags: &[&str]) -> Ran {
+    generate(dir, &[flags, &["--max-new-tokens", "6"]].concat())
+}
+
+#[test]
+fn sequences_equal_transformers() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in golden::cases() {
+        let output = dir.path().join("y.safetensors");
+        let inputs = model(&name).join("inputs.safetensors");
+        let flags = ["--max-new-tokens", "12", "--inputs", inputs.to_str().unwrap()];
+        let output_flag = ["--output", output.to_str().unwrap()];
+        generate(&model(&name), &[&flags[..], &output_flag].concat()).succeeds();
+        let expected = &golden::read(&model(&name).join("expected.safetensors"))["greedy_tokens"];
+        let sequences = &golden::read(&output)["sequences"];
+        assert_eq!(sequences.shape, expected.shape, "{name}");
+        assert_eq!(sequences.integers(), expected.integers(), "{name}");
+    }
+    assert_eq!(names_in(dir.path()), ["y.safetensors"]);
+}
+
+const RECORDS: &str = concat!(
+    r#"{"id": "q7", "pid": "q7_1", "input": "The committee met on Tuesday to talk about the budget.", "output": "x"}"#,
+    "\n\n",
+    r#"{"id": 12, "text": "Nobody knows."}"#,
+    "\n",
+    r#"{"text": "A remote control with two buttons was designed and then built."}"#,
+    "\n",
+);
+
+#[test]
+fn predictions_keep_names_and_order_wherever_they_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.jsonl"), dir.path().join("out.jsonl"));
+    fs::write(&input, RECORDS).unwrap();
+    let model = talkative();
+    let from = ["--batch-size", "2", "--input", input.to_str().unwrap()];
+    short(model.path(), &[&from[..], &["--output", output.to_str().unwrap()]].concat()).succeeds();
+    assert_eq!(names_in(dir.path()), ["in.jsonl", "out.jsonl"]);
+    let text = fs::read_to_string(&output).unwrap();
+    let lines: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!((&lines[0]["id"], &lines[0]["pid"]), (&Value::from("q7"), &Value::from("q7_1")));
+    assert_eq!(lines[1]["id"], 12);
+    assert_eq!(lines[2].as_object().unwrap().len(), 1, "a name was made up");
+    let said: HashSet<&str> = lines.iter().map(|l| l["prediction"].as_str().unwrap()).collect();
+    assert!(said.len() == 3 && !said.contains(""), "the model says too little: {said:?}");
+
+    // The same on stdout, in one JSON object, and one by one: batching changes nothing.
+    assert_eq!(short(model.path(), &from).succeeds().out, text);
+    let one = ["--json", "--batch-size", "1", "--input", input.to_str().unwrap()];
+    let report = short(model.path(), &one).json();
+    assert_eq!(report["predictions"], Value::from(lines));
+}
+
+#[test]
+fn a_text_file_is_one_document_and_stdin_is_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("in.txt");
+    let text = "Nobody knows.\nNot even now.\n";
+    fs::write(&input, text).unwrap();
+    let model = talkative();
+    let from_file = short(model.path(), &["--input", input.to_str().unwrap()]);
+    assert!(from_file.succeeds().out.trim().len() > 1);
+    let piped = |text: &str| {
+        let mut child = command()
+            .args(["generate", "--max-new-tokens", "6"])
+            .args(["--input", "-", "--model"])
+            .arg(model.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+    };
+    assert_eq!(piped(text), from_file.out);
+    let line = serde_json::json!({ "text": text }).to_string();
+    let answer: Value = serde_json::from_str(&piped(&line)).unwrap();
+    assert_eq!(answer["prediction"], from_file.out.trim_end_matches('\n'));
+}
+
+#[test]
+fn refusals_leave_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    fs::write(at("bad.jsonl"), "{\"text\": \"fine\"}\n{\"text\": 3}\n").unwrap();
+    fs::write(at("in.txt"), "fine").unwrap();
+    fs::write(at("in.md"), "fine").unwrap();
+    fs::write(at("latin.txt"), b"caf\xe9").unwrap();
+    let before = names_in(dir.path());
+    let model = talkative();
+    let output = at("out.jsonl");
+    for (flags, code, parts) in [
+        (vec!["--input", &at("bad.jsonl")], 65, vec!["bad.jsonl:2", "string"]),
+        (vec!["--input", &at("none.txt")], 66, vec!["none.txt"]),
+        (vec!["--input", &at("in.md")], 2, vec!["in.md", ".jsonl"]),
+        (vec!["--input", &at("latin.txt")], 65, vec!["UTF-8 at byte 3"]),
+        (vec!["--input", &at("in.txt"), "--max-source-length", "129"], 2, vec!["128"]),
+        (vec!["--input", &at("in.txt"), "--max-new-tokens", "65"], 2, vec!["64"]),
+    ] {
+        let flags: Vec<&str> = flags.iter().map(|f| f as &str).chain(["--output", &output]).collect();
+        generate(model.path(), &flags).fails(code, &parts);
+        assert_eq!(names_in(dir.path()), before, "{flags:?}");
+    }
+    let input = at("in.txt");
+    let nowhere = at("nowhere/out.jsonl");
+    short(model.path(), &["--input", &input, "--output", &nowhere]).fails(74, &["nowhere"]);
+    short(model.path(), &["--input", &input, "--output", &input]).fails(2, &["overwritten"]);
+    assert_eq!(generate(model.path(), &["--inputs", "x"]).code, Some(2));
+    assert_eq!(generate(model.path(), &[]).code, Some(2));
+}
