@@ -50,20 +50,34 @@ pub struct Evaluation {
     pub predictions: Vec<String>,
 }
 
-/// Scores `examples`, which `corpus` holds in tokens in the same order.
+/// What is scored, and how.
+pub struct Task<'a> {
+    pub tokenizer: &'a Tokenizer,
+    /// `examples` in tokens, in the same order.
+    pub corpus: &'a Corpus,
+    pub examples: &'a [Example],
+    pub protocol: Protocol,
+    pub max_new_tokens: usize,
+    pub batch_size: usize,
+}
+
+/// Scores a task's examples.
 ///
 /// `scrolls` generates up to `max_new_tokens` tokens greedily; `paper` takes the argmax of the
 /// teacher-forced logits at every position, as Ang et al. 2022 did. `progress` hears examples done.
 pub fn evaluate<X: AsRef<generate::State>>(
     session: &mut Session<X>,
-    tokenizer: &Tokenizer,
-    corpus: &Corpus,
-    examples: &[Example],
-    protocol: Protocol,
-    max_new_tokens: usize,
-    batch_size: usize,
+    task: Task,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Evaluation> {
+    let Task {
+        tokenizer,
+        corpus,
+        examples,
+        protocol,
+        max_new_tokens,
+        batch_size,
+    } = task;
     let start = Instant::now();
     let all: Vec<usize> = (0..examples.len()).collect();
     let mut accumulator = Accumulator::default();

@@ -11,7 +11,7 @@ for name in tiny-led tiny-bigbird-pegasus; do
   short="$out/$name-1024"
   long="$out/$name-4096"
   common=(--dataset qmsum-slice --max-target-length 128 --warmup-ratio 0.1 --adam-beta2 0.98
-    --weight-decay 0.001 --label-smoothing 0.1 --no-evaluation --overwrite-output-dir)
+    --weight-decay 0.001 --label-smoothing 0.1 --no-predict --overwrite-output-dir)
   # Short inputs first: most of the language is learnt at a quarter of the cost.
   "$wattention" finetune --config-name "weights/$name/config.json" --tokenizer "weights/$name" \
     --output-dir "$short" --max-source-length 1024 --num-train-epochs 60 --learning-rate 2e-3 \

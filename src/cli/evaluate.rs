@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use wattention::data::{self, Split};
 use wattention::error::Error;
-use wattention::evaluate::evaluate;
+use wattention::evaluate::{Task, evaluate};
 use wattention::generate;
 use wattention::metrics::{Protocol, Scores};
 use wattention::models;
@@ -105,16 +105,15 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
 
     let batch = args.batch_size.get();
     let mut progress = Scoring::new(global, examples.len());
-    let evaluation = evaluate(
-        &mut session,
-        &tokenizer,
-        &corpus,
-        &examples,
-        args.protocol,
-        max_new_tokens,
-        batch,
-        &mut |done| progress.done(done),
-    )?;
+    let task = Task {
+        tokenizer: &tokenizer,
+        corpus: &corpus,
+        examples: &examples,
+        protocol: args.protocol,
+        max_new_tokens: max_new_tokens,
+        batch_size: batch,
+    };
+    let evaluation = evaluate(&mut session, task, &mut |done| progress.done(done))?;
     progress.finish();
     let eval_loss = evaluate_loss(&mut session, &corpus, batch)?;
     if let Some(path) = &args.predictions_output {

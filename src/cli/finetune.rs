@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use wattention::data::{self, Example, Split};
 use wattention::device::Device;
 use wattention::error::{Error, Result};
-use wattention::evaluate::{Work, evaluate, plan_evaluation, work};
+use wattention::evaluate::{Task, Work, evaluate, plan_evaluation, work};
 use wattention::metrics::Protocol;
 use wattention::models::session::Session;
 use wattention::models::{self, Loaded};
@@ -166,16 +166,15 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     };
     if let Some(part) = scored {
         let mut progress = Scoring::new(global, part.examples.len());
-        let evaluation = evaluate(
-            &mut session,
-            &tokenizer,
-            &part.corpus,
-            &part.examples,
-            args.protocol,
-            max_new_tokens,
-            options.per_device_eval_batch_size,
-            &mut |done| progress.done(done),
-        )?;
+        let task = Task {
+            tokenizer: &tokenizer,
+            corpus: &part.corpus,
+            examples: &part.examples,
+            protocol: args.protocol,
+            max_new_tokens: max_new_tokens,
+            batch_size: options.per_device_eval_batch_size,
+        };
+        let evaluation = evaluate(&mut session, task, &mut |done| progress.done(done))?;
         progress.finish();
         predictions::write(
             &run_dir.predictions(),

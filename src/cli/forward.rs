@@ -111,7 +111,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         .with_context(|| args.inputs.display().to_string())?;
 
     let answer = compute(&args, global, &loaded, &batch)?;
-    weights::write_file(&args.output, &answer.named())?;
+    let named: Vec<Named> = answer.tensors.iter().map(Written::named).collect();
+    weights::write_file(&args.output, &named)?;
 
     let report = Report {
         model: args.model.display().to_string(),
@@ -121,7 +122,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         target: [batch.target.batch, batch.target.len],
         loss: answer.loss,
         labels: batch.target.labels.len(),
-        gradients: answer.gradients.len(),
+        gradients: answer.gradients,
         output: args.output.display().to_string(),
     };
     global.print(&report, report.text())
@@ -157,38 +158,37 @@ fn check_labels(args: &Args, inputs: &Inputs) -> Result<()> {
     )))
 }
 
-/// Everything that goes to the output file, on the host.
-struct Answer {
-    /// `[B, T, V]`.
-    logits: (Vec<usize>, Vec<f32>),
-    /// `[B, S, C]`.
-    states: (Vec<usize>, Vec<f32>),
-    loss: Option<f32>,
-    /// Name, shape and values by parameter.
-    gradients: Vec<(String, Vec<usize>, Vec<f32>)>,
+/// A tensor of the output file, on the host.
+struct Written {
+    name: String,
+    shape: Vec<usize>,
+    values: Vec<f32>,
 }
 
-impl Answer {
-    fn named(&self) -> Vec<Named<'_>> {
-        let named = |name, shape, values| Named {
-            name,
-            shape,
-            values: Values::F32(values),
-        };
-        let mut all = vec![
-            named("logits", &self.logits.0, &self.logits.1),
-            named("encoder_last_hidden_state", &self.states.0, &self.states.1),
-        ];
-        if let Some(loss) = &self.loss {
-            all.push(named("loss", &[1], std::slice::from_ref(loss)));
+impl Written {
+    fn new(name: &str, shape: &[usize], values: Vec<f32>) -> Self {
+        Written {
+            name: name.to_string(),
+            shape: shape.to_vec(),
+            values,
         }
-        all.extend(
-            self.gradients
-                .iter()
-                .map(|(name, shape, values)| named(name, shape, values)),
-        );
-        all
     }
+
+    fn named(&self) -> Named<'_> {
+        Named {
+            name: &self.name,
+            shape: &self.shape,
+            values: Values::F32(&self.values),
+        }
+    }
+}
+
+/// Everything that goes to the output file.
+struct Answer {
+    tensors: Vec<Written>,
+    loss: Option<f32>,
+    /// How many of the tensors are gradients.
+    gradients: usize,
 }
 
 fn compute(args: &Args, global: &Global, loaded: &Loaded, batch: &Batch) -> Result<Answer> {
@@ -218,22 +218,28 @@ fn compute(args: &Args, global: &Global, loaded: &Loaded, batch: &Batch) -> Resu
         }
     };
     let mut answer = Answer {
-        logits: (logits.shape().dims().to_vec(), logits.read()?),
-        states: unpadded(&memory, &batch.source)?,
+        tensors: vec![
+            Written::new("logits", logits.shape().dims(), logits.read()?),
+            unpadded(&memory, &batch.source)?,
+        ],
         loss: None,
-        gradients: Vec::new(),
+        gradients: 0,
     };
     if let Some(loss) = loss {
-        answer.loss = loss.read::<f32>()?.first().copied();
+        let value: Vec<f32> = loss.read()?;
+        answer.loss = value.first().copied();
+        answer.tensors.push(Written::new("loss", &[1], value));
         if args.grads {
-            answer.gradients = gradients(parameters, tape, &loss)?;
+            let gradients = gradients(parameters, tape, &loss)?;
+            answer.gradients = gradients.len();
+            answer.tensors.extend(gradients);
         }
     }
     Ok(answer)
 }
 
 /// Encoder states `[B, S, C]` without the tokens that fill up the last block.
-fn unpadded(memory: &Tensor, source: &Source) -> Result<(Vec<usize>, Vec<f32>)> {
+fn unpadded(memory: &Tensor, source: &Source) -> Result<Written> {
     let c = memory.shape().last();
     let mut states: Vec<f32> = memory.read()?;
     let (from, to) = (source.padded * c, source.len * c);
@@ -241,15 +247,12 @@ fn unpadded(memory: &Tensor, source: &Source) -> Result<(Vec<usize>, Vec<f32>)> 
         states.copy_within(b * from..b * from + to, b * to);
     }
     states.truncate(source.batch * to);
-    Ok((vec![source.batch, source.len, c], states))
+    let shape = [source.batch, source.len, c];
+    Ok(Written::new("encoder_last_hidden_state", &shape, states))
 }
 
 /// Gradients of every trainable parameter, under `grad.` and its HF name.
-fn gradients(
-    parameters: &Parameters,
-    tape: Tape,
-    loss: &Tensor,
-) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>> {
+fn gradients(parameters: &Parameters, tape: Tape, loss: &Tensor) -> Result<Vec<Written>> {
     let slab = Tensor::persistent(parameters.device(), parameters.slab.shape(), DType::F32)?;
     let mut gradients = parameters.gradients(&slab)?;
     tape.backward(loss, 1.0, &mut gradients)?;
@@ -260,8 +263,8 @@ fn gradients(
         .filter(|entry| entry.trainable)
         .map(|entry| {
             let values = parameters.read(&slab, entry)?;
-            let shape = entry.shape.dims().to_vec();
-            Ok((format!("grad.{}", entry.name), shape, values))
+            let name = format!("grad.{}", entry.name);
+            Ok(Written::new(&name, entry.shape.dims(), values))
         })
         .collect()
 }

@@ -1,7 +1,7 @@
 //! The command line: one file per subcommand, each with an `Args` and a `run`.
 
-mod choices;
 mod bench;
+mod choices;
 mod data;
 mod evaluate;
 mod failure;

@@ -287,6 +287,9 @@ impl DecoderLayer {
     }
 }
 
+/// By padded length and source of the random blocks: one table a layer.
+type Tables = HashMap<(usize, RandomBlocks), Rc<Vec<Blocks>>>;
+
 /// The whole model; the head is the shared embedding, unscaled.
 pub struct BigBirdPegasus {
     config: Config,
@@ -300,8 +303,8 @@ pub struct BigBirdPegasus {
     decoder_positions: Tensor,
     decoder_layers: Vec<DecoderLayer>,
     decoder_norm: LayerNorm,
-    /// Block tables of all layers by padded length and source; constants, so built once.
-    tables: RefCell<HashMap<(usize, RandomBlocks), Rc<Vec<Blocks>>>>,
+    /// Constants, so built once.
+    tables: RefCell<Tables>,
 }
 
 impl BigBirdPegasus {

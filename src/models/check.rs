@@ -26,7 +26,7 @@ pub fn range(key: &str, value: usize, low: usize, high: usize) -> Result<(), Str
 
 /// A probability below one; NaN fails.
 pub fn probability(key: &str, value: f32) -> Result<(), String> {
-    match value >= 0.0 && value < 1.0 {
+    match (0.0..1.0).contains(&value) {
         true => Ok(()),
         false => Err(format!(
             "{key} is {value}; it must be at least 0 and below 1"

@@ -7,7 +7,7 @@ use crate::data::{self, Split};
 use crate::device::Device;
 use crate::energy::{Measurement, Meter, Window};
 use crate::error::{Error, Result};
-use crate::evaluate::{Evaluation, evaluate, work};
+use crate::evaluate::{Evaluation, Task, evaluate, work};
 use crate::metrics::{Headline, Protocol};
 use crate::models::session::Session;
 use crate::models::{self, Options, RandomBlocks};
@@ -82,16 +82,17 @@ pub fn run(
     let (used, planned) = (session.real().device().used(), session.planned());
     let batch = plan.train.per_device_eval_batch_size;
     let total = eval_examples.len();
-    let evaluation = evaluate(
-        &mut session,
-        &tokenizer,
-        &validation,
-        &eval_examples,
-        plan.protocol,
-        plan.max_new_tokens,
-        batch,
-        &mut |done| observer.evaluated(done, total),
-    )?;
+    let task = Task {
+        tokenizer: &tokenizer,
+        corpus: &validation,
+        examples: &eval_examples,
+        protocol: plan.protocol,
+        max_new_tokens: plan.max_new_tokens,
+        batch_size: batch,
+    };
+    let evaluation = evaluate(&mut session, task, &mut |done| {
+        observer.evaluated(done, total)
+    })?;
     let headline = match dataset.headline {
         Headline::GeometricMean => Metric::GeometricMean,
         Headline::F1 => Metric::F1,

@@ -85,18 +85,18 @@ pub struct Stepper {
 }
 
 enum Either {
-    Forward(Session<()>),
-    Train(Session<TrainState>),
+    Forward(Box<Session<()>>),
+    Train(Box<Session<TrainState>>),
 }
 
 impl Stepper {
     pub fn new(loaded: Loaded, options: models::Options, mode: Mode) -> Result<Self> {
         let session = match mode {
             Mode::Encoder | Mode::Forward => {
-                Either::Forward(Session::new(loaded, options, |_| Ok(()))?)
+                Either::Forward(Box::new(Session::new(loaded, options, |_| Ok(()))?))
             }
             Mode::ForwardBackward | Mode::Train => {
-                Either::Train(Session::new(loaded, options, train_state)?)
+                Either::Train(Box::new(Session::new(loaded, options, train_state)?))
             }
         };
         Ok(Self::over(session, mode))
@@ -106,10 +106,10 @@ impl Stepper {
     pub fn dry_run(config: &Path, options: models::Options, mode: Mode) -> Result<Self> {
         let session = match mode {
             Mode::Encoder | Mode::Forward => {
-                Either::Forward(Session::dry_run(config, options, |_| Ok(()))?)
+                Either::Forward(Box::new(Session::dry_run(config, options, |_| Ok(()))?))
             }
             Mode::ForwardBackward | Mode::Train => {
-                Either::Train(Session::dry_run(config, options, train_state)?)
+                Either::Train(Box::new(Session::dry_run(config, options, train_state)?))
             }
         };
         Ok(Self::over(session, mode))
