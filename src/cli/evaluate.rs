@@ -110,7 +110,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         corpus: &corpus,
         examples: &examples,
         protocol: args.protocol,
-        max_new_tokens: max_new_tokens,
+        max_new_tokens,
         batch_size: batch,
     };
     let evaluation = evaluate(&mut session, task, &mut |done| progress.done(done))?;

@@ -173,7 +173,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
             corpus: &part.corpus,
             examples: &part.examples,
             protocol: args.protocol,
-            max_new_tokens: max_new_tokens,
+            max_new_tokens,
             batch_size: options.per_device_eval_batch_size,
         };
         let evaluation = evaluate(&mut session, task, &mut |done| progress.done(done))?;
