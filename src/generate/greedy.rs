@@ -2,9 +2,9 @@
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::models::Loaded;
 use crate::models::batch::Source;
 use crate::models::session::{Session, Side, Signature};
+use crate::models::{Limits, Loaded};
 use crate::nn::{LayerCache, StepAt};
 use crate::ops::argmax::argmax;
 use crate::shape::DType;
@@ -18,6 +18,20 @@ use std::cell::RefCell;
 pub struct GenerateOptions {
     /// Tokens after the start token, at most (HF `max_new_tokens`).
     pub max_new_tokens: usize,
+}
+
+impl GenerateOptions {
+    /// Refuses what the decoder has no positions for.
+    pub fn check(&self, limits: &Limits) -> Result<()> {
+        let asked = self.max_new_tokens;
+        match (1..=limits.max_target).contains(&asked) {
+            true => Ok(()),
+            false => Err(Error::usage(format!(
+                "--max-new-tokens is {asked}; the decoder has {} positions",
+                limits.max_target
+            ))),
+        }
+    }
 }
 
 /// Decoding's persistent memory, kept from one batch to the next of the same shape.
@@ -47,13 +61,8 @@ pub fn generate<X: AsRef<State>>(
     options: GenerateOptions,
 ) -> Result<Vec<Vec<i32>>> {
     let limits = session.real().loaded.model.limits();
+    options.check(&limits)?;
     let capacity = options.max_new_tokens;
-    if capacity == 0 || capacity > limits.max_target {
-        return Err(Error::usage(format!(
-            "max_new_tokens is {capacity}; the decoder has {} positions",
-            limits.max_target
-        )));
-    }
     let sizes = [source.batch, capacity, source.padded];
     encode(session, source, sizes)?;
     let mut tokens = vec![vec![limits.decoder_start]; source.batch];

@@ -1,6 +1,6 @@
 //! `evaluate`: scores that follow from the predictions it writes, under both protocols.
 
-use super::finetune::talkative;
+use super::finetune::{finetune, talkative};
 use super::{Ran, command, names_in, ran};
 use serde_json::Value;
 use std::fs;
@@ -9,10 +9,19 @@ use wattention::metrics::{Protocol, score};
 
 const SHORT: &str = "--max-source-length 128 --max-target-length 24 --max-new-tokens 10";
 
+/// `evaluate` of a model that babbles.
 fn evaluate(flags: &str, output: Option<&Path>) -> Ran {
-    let (mut command, model) = (command(), talkative());
-    command.args(["evaluate", "--device", "cpu", "--model"]).arg(model.path());
-    command.args(SHORT.split_whitespace()).args(flags.split_whitespace());
+    evaluate_model(talkative().path(), flags, output)
+}
+
+fn evaluate_model(model: &Path, flags: &str, output: Option<&Path>) -> Ran {
+    let mut command = command();
+    command
+        .args(["evaluate", "--device", "cpu", "--model"])
+        .arg(model);
+    command
+        .args(SHORT.split_whitespace())
+        .args(flags.split_whitespace());
     if let Some(output) = output {
         command.arg("--predictions-output").arg(output);
     }
@@ -21,46 +30,74 @@ fn evaluate(flags: &str, output: Option<&Path>) -> Ran {
 
 fn predictions(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap();
-    text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+    text.lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect()
+}
+
+fn record(id: &str, input: &str, output: &str) -> String {
+    serde_json::json!({"id": id, "pid": id, "input": input, "output": output}).to_string() + "\n"
 }
 
 #[test]
 fn scores_are_the_means_over_the_predictions_written() {
+    // A model that knows one answer by heart, asked for it and for another.
+    let dir = tempfile::tempdir().unwrap();
+    let known = record(
+        "a",
+        "What did they decide?",
+        "The group will build a remote control.",
+    );
+    fs::write(dir.path().join("train.jsonl"), &known).unwrap();
+    let other = record("b", "What did they decide?", "zebra quagga");
+    fs::write(dir.path().join("validation.jsonl"), known + &other).unwrap();
+    let dataset = format!("--dataset {}", dir.path().display());
+    let training = "--max-steps 100 --learning-rate 1e-2 --lr-scheduler-type constant --no-predict";
+    finetune(dir.path(), &format!("{dataset} {training}")).succeeds();
+
     for (name, protocol) in [("scrolls", Protocol::Scrolls), ("paper", Protocol::Paper)] {
-        let dir = tempfile::tempdir().unwrap();
         let output = dir.path().join("predictions.jsonl");
-        let flags = format!("--dataset qmsum-slice --max-samples 3 --batch-size 2 --protocol {name} --json");
-        let report = evaluate(&flags, Some(&output)).json();
+        let flags = format!("{dataset} --batch-size 2 --protocol {name} --json");
+        let report = evaluate_model(&dir.path().join("run/model"), &flags, Some(&output)).json();
         let lines = predictions(&output);
-        assert_eq!(lines.len(), 3);
-        assert_eq!(report["examples"], 3);
+        let ids: Vec<&str> = lines
+            .iter()
+            .map(|line| line["id"].as_str().unwrap())
+            .collect();
+        assert_eq!(ids, ["a", "b"]);
         let mut sum = 0.0;
         for line in &lines {
-            let references: Vec<&str> =
-                line["references"].as_array().unwrap().iter().map(|r| r.as_str().unwrap()).collect();
-            assert_eq!(references.len(), 1);
-            sum += score(protocol, line["prediction"].as_str().unwrap(), &references).unwrap().rouge1;
+            let references = [line["references"][0].as_str().unwrap()];
+            let prediction = line["prediction"].as_str().unwrap();
+            sum += score(protocol, prediction, &references).unwrap().rouge1;
         }
         let rouge1 = report["rouge1"].as_f64().unwrap();
-        assert!((rouge1 - sum / 3.0).abs() <= 1e-4, "{name}: {rouge1} is not the mean");
-        assert!(rouge1 > 0.0, "nothing was right, so nothing was compared");
-        assert_eq!(report["headline"], "geometric_mean");
+        assert!(
+            (rouge1 - sum / 2.0).abs() <= 1e-4,
+            "{name}: {rouge1} is not the mean"
+        );
+        assert!(
+            (25.0..=50.0).contains(&rouge1),
+            "{name}: {rouge1} of {lines:?}"
+        );
+        assert_eq!(
+            (&report["examples"], &report["headline"]),
+            (&2.into(), &"geometric_mean".into())
+        );
         let loss = report["eval_loss"].as_f64().unwrap();
         assert!(loss > 0.0 && loss.is_finite());
-        assert_eq!(names_in(dir.path()), ["predictions.jsonl"]);
     }
 }
 
 #[test]
 fn references_of_one_id_are_grouped_as_the_protocol_says() {
     let dir = tempfile::tempdir().unwrap();
-    let line = |pid: &str, output: &str| {
-        serde_json::json!({"id": "a", "pid": pid, "input": "Some words.", "output": output}).to_string()
-    };
-    let text = format!("{}\n{}\n", line("a1", "one answer"), line("a2", "another"));
+    let text = record("a", "Some words.", "one answer") + &record("a", "Some words.", "another");
     fs::write(dir.path().join("validation.jsonl"), text).unwrap();
     let dataset = format!("--json --dataset {}", dir.path().display());
-    let examples = |protocol: &str| evaluate(&format!("{dataset} --protocol {protocol}"), None).json()["examples"].clone();
+    let examples = |protocol: &str| {
+        evaluate(&format!("{dataset} --protocol {protocol}"), None).json()["examples"].clone()
+    };
     assert_eq!(examples("scrolls"), 1);
     assert_eq!(examples("paper"), 2);
 }
@@ -68,7 +105,9 @@ fn references_of_one_id_are_grouped_as_the_protocol_says() {
 #[test]
 fn batches_of_any_size_have_the_same_loss() {
     let loss = |batch: usize| {
-        let flags = format!("--dataset qmsum-slice --max-samples 5 --protocol paper --json --batch-size {batch}");
+        let flags = format!(
+            "--dataset qmsum-slice --max-samples 5 --protocol paper --json --batch-size {batch}"
+        );
         evaluate(&flags, None).json()["eval_loss"].as_f64().unwrap()
     };
     let (one, four) = (loss(1), loss(4));
@@ -79,7 +118,13 @@ fn batches_of_any_size_have_the_same_loss() {
 fn people_get_a_table() {
     let done = evaluate("--dataset qmsum-slice --max-samples 1", None);
     done.succeeds();
-    for part in ["1 examples of qmsum-slice (validation)", "ROUGE-L", "geometric mean", "F1", "loss"] {
+    for part in [
+        "1 examples of qmsum-slice (validation)",
+        "ROUGE-L",
+        "geometric mean",
+        "F1",
+        "loss",
+    ] {
         assert!(done.out.contains(part), "{} lacks {part}", done.out);
     }
 }
@@ -95,6 +140,12 @@ fn splits_that_cannot_be_scored() {
     evaluate(&flags, Some(&output)).fails(65, &["no answers", "generate"]);
     assert_eq!(names_in(dir.path()), ["test.jsonl"]);
     evaluate("--dataset no-such-data", None).fails(66, &["no-such-data"]);
-    assert_eq!(evaluate("--dataset qmsum-slice --batch-size 0", None).code, Some(2));
-    assert_eq!(evaluate("--dataset qmsum-slice --protocol rouge", None).code, Some(2));
+    assert_eq!(
+        evaluate("--dataset qmsum-slice --batch-size 0", None).code,
+        Some(2)
+    );
+    assert_eq!(
+        evaluate("--dataset qmsum-slice --protocol rouge", None).code,
+        Some(2)
+    );
 }

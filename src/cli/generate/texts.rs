@@ -66,6 +66,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
     let options = GenerateOptions {
         max_new_tokens: at_most(args.max_new_tokens, 128, limits.max_target),
     };
+    options.check(&limits)?;
     let lengths = Lengths {
         source: at_most(args.max_source_length, usize::MAX, limits.max_source),
         target: limits.max_target,
@@ -92,7 +93,8 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
     let mut documents = documents.into_iter();
     for which in all.chunks(args.batch_size.get()) {
         let texts = answers(&mut session, &tokenizer, &corpus, which, options)?;
-        for (document, prediction) in documents.by_ref().zip(texts) {
+        // In this order: zip asks its first iterator first, and an asked document would be lost.
+        for (prediction, document) in texts.into_iter().zip(documents.by_ref()) {
             sink.take(Prediction {
                 id: document.id,
                 pid: document.pid,

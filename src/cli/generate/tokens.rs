@@ -44,6 +44,7 @@ pub fn run(args: &Args, inputs: &Path, global: &Global) -> anyhow::Result<()> {
     let options = GenerateOptions {
         max_new_tokens: at_most(args.max_new_tokens, 128, limits.max_target),
     };
+    options.check(&limits)?;
     let mut session = Session::new(loaded, args.choices.options(), generate::state)?;
     let rows = generate(&mut session, &source, options)?;
 
