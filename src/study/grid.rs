@@ -90,9 +90,7 @@ impl Grid {
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, &e))?;
         let grid: Grid = toml::from_str(&text).map_err(|e| {
-            let line = e
-                .span()
-                .map_or(1, |span| text[..span.start].lines().count().max(1));
+            let line = line_of(&text, e.message(), e.span());
             Error::data(
                 format!("{}:{line}", path.display()),
                 e.message().to_string(),
@@ -168,6 +166,16 @@ impl CellPlan {
         };
         parts.join("_").chars().map(keep).collect()
     }
+}
+
+/// Line of a TOML error: that of the key it quotes, for the span of an unknown key is its whole table.
+fn line_of(text: &str, message: &str, span: Option<std::ops::Range<usize>>) -> usize {
+    let quoted = message.split('`').nth(1).unwrap_or("\n");
+    let by_key = text
+        .lines()
+        .position(|line| line.trim_start().starts_with(quoted));
+    let by_span = span.map_or(0, |span| text[..span.start].matches('\n').count());
+    by_key.unwrap_or(by_span) + 1
 }
 
 fn last_part(path: &str) -> String {
