@@ -33,18 +33,11 @@ pub enum Error {
 
     /// Shapes or element types an op cannot combine.
     #[error("{op}: expected {expected}, got {got}")]
-    Shape {
-        op: &'static str,
-        expected: String,
-        got: String,
-    },
+    Shape { op: &'static str, expected: String, got: String },
 
     /// A tensor that needs a gradient reached an op that has none.
     #[error("{op} has no gradient ({reason}), but its input needs one")]
-    NoGradient {
-        op: &'static str,
-        reason: &'static str,
-    },
+    NoGradient { op: &'static str, reason: &'static str },
 
     /// An invariant of this program was broken; a defect to report.
     #[error("internal error: {0}; please report this with the command you ran")]
@@ -61,36 +54,19 @@ impl Error {
     }
 
     pub fn data(at: impl std::fmt::Display, what: impl Into<String>) -> Self {
-        Error::Data {
-            at: at.to_string(),
-            what: what.into(),
-        }
+        Error::Data { at: at.to_string(), what: what.into() }
     }
 
     pub fn missing(path: impl AsRef<Path>, what: impl Into<String>) -> Self {
-        Error::Missing {
-            path: path.as_ref().to_path_buf(),
-            what: what.into(),
-        }
+        Error::Missing { path: path.as_ref().to_path_buf(), what: what.into() }
     }
 
     pub fn output(path: impl AsRef<Path>, what: impl ToString) -> Self {
-        Error::Output {
-            path: path.as_ref().to_path_buf(),
-            what: what.to_string(),
-        }
+        Error::Output { path: path.as_ref().to_path_buf(), what: what.to_string() }
     }
 
-    pub fn shape(
-        op: &'static str,
-        expected: impl std::fmt::Display,
-        got: impl std::fmt::Display,
-    ) -> Self {
-        Error::Shape {
-            op,
-            expected: expected.to_string(),
-            got: got.to_string(),
-        }
+    pub fn shape(op: &'static str, expected: impl std::fmt::Display, got: impl std::fmt::Display) -> Self {
+        Error::Shape { op, expected: expected.to_string(), got: got.to_string() }
     }
 
     pub fn internal(what: impl Into<String>) -> Self {
@@ -100,9 +76,7 @@ impl Error {
     /// A failed read, told apart: absent (66) or present and unreadable (65).
     pub fn read(path: impl AsRef<Path>, source: &std::io::Error) -> Self {
         match source.kind() {
-            std::io::ErrorKind::InvalidData => {
-                Error::data(path.as_ref().display(), source.to_string())
-            }
+            std::io::ErrorKind::InvalidData => Error::data(path.as_ref().display(), source.to_string()),
             _ => Error::missing(path, source.to_string()),
         }
     }

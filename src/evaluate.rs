@@ -23,10 +23,7 @@ pub struct Work {
 
 /// Fresh state of both kinds, as [`Session::new`] wants it.
 pub fn work(loaded: &Loaded) -> Result<Work> {
-    Ok(Work {
-        train: train_state(loaded)?,
-        decode: generate::state(loaded)?,
-    })
+    Ok(Work { train: train_state(loaded)?, decode: generate::state(loaded)? })
 }
 
 impl AsRef<TrainState> for Work {
@@ -70,14 +67,7 @@ pub fn evaluate<X: AsRef<generate::State>>(
     task: Task,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Evaluation> {
-    let Task {
-        tokenizer,
-        corpus,
-        examples,
-        protocol,
-        max_new_tokens,
-        batch_size,
-    } = task;
+    let Task { tokenizer, corpus, examples, protocol, max_new_tokens, batch_size } = task;
     let start = Instant::now();
     let all: Vec<usize> = (0..examples.len()).collect();
     let mut accumulator = Accumulator::default();
@@ -131,11 +121,7 @@ fn predict<X: AsRef<generate::State>>(
 }
 
 /// The most likely token at every target position, given the reference before it.
-fn teacher_forced<X>(
-    session: &mut Session<X>,
-    source: &Source,
-    target: &Target,
-) -> Result<Vec<Vec<i32>>> {
+fn teacher_forced<X>(session: &mut Session<X>, source: &Source, target: &Target) -> Result<Vec<Vec<i32>>> {
     let shape = source.signature().into_iter().chain([target.len]);
     let flat = session.step(Signature::new("teacher-forced", shape), |side: &Side<X>| {
         let tape = Tape::off();

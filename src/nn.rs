@@ -69,13 +69,7 @@ impl LayerNorm {
     }
 
     /// (s, LN(s)) for s = x + dropout(branch).
-    pub fn residual(
-        &self,
-        tape: &Tape,
-        x: &Tensor,
-        branch: &Tensor,
-        p: f32,
-    ) -> Result<(Tensor, Tensor)> {
+    pub fn residual(&self, tape: &Tape, x: &Tensor, branch: &Tensor, p: f32) -> Result<(Tensor, Tensor)> {
         residual_layer_norm(tape, x, branch, tape.dropout(p), &self.affine)
     }
 }
@@ -100,22 +94,10 @@ pub struct FeedForwardConfig {
 impl FeedForward {
     /// `prefix` is the layer's: HF keeps fc1 and fc2 beside the attentions.
     pub fn new(builder: &mut Builder, prefix: &str, config: FeedForwardConfig) -> Result<Self> {
-        let FeedForwardConfig {
-            d_model, ffn_dim, ..
-        } = config;
+        let FeedForwardConfig { d_model, ffn_dim, .. } = config;
         Ok(FeedForward {
-            fc1: Linear::new(
-                builder,
-                &format!("{prefix}.fc1"),
-                [ffn_dim, d_model],
-                Bias::With,
-            )?,
-            fc2: Linear::new(
-                builder,
-                &format!("{prefix}.fc2"),
-                [d_model, ffn_dim],
-                Bias::With,
-            )?,
+            fc1: Linear::new(builder, &format!("{prefix}.fc1"), [ffn_dim, d_model], Bias::With)?,
+            fc2: Linear::new(builder, &format!("{prefix}.fc2"), [d_model, ffn_dim], Bias::With)?,
             activation: config.activation,
             activation_dropout: config.activation_dropout,
         })

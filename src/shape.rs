@@ -64,9 +64,7 @@ impl Shape {
 
     /// Elements before the last dimension: the rows of a row-wise op.
     pub fn rows(&self) -> usize {
-        self.dims()
-            .split_last()
-            .map_or(1, |(_, rest)| rest.iter().product())
+        self.dims().split_last().map_or(1, |(_, rest)| rest.iter().product())
     }
 
     /// Exactly two dimensions, or an error that names `op`.
@@ -89,9 +87,7 @@ impl Shape {
     }
 
     fn exact<const R: usize>(&self, op: &'static str, form: &str) -> Result<[usize; R]> {
-        self.dims()
-            .try_into()
-            .map_err(|_| Error::shape(op, form, self))
+        self.dims().try_into().map_err(|_| Error::shape(op, form, self))
     }
 }
 
@@ -100,10 +96,7 @@ impl<const R: usize> From<[usize; R]> for Shape {
         const { assert!(R <= 4) };
         let mut dims = [1; 4];
         dims[..R].copy_from_slice(&from);
-        Shape {
-            dims,
-            rank: R as u8,
-        }
+        Shape { dims, rank: R as u8 }
     }
 }
 

@@ -28,11 +28,7 @@ pub struct Dropout {
 
 impl Dropout {
     /// Keeps everything.
-    pub const OFF: Dropout = Dropout {
-        p: 0.0,
-        seed: 0,
-        stream: 0,
-    };
+    pub const OFF: Dropout = Dropout { p: 0.0, seed: 0, stream: 0 };
 
     pub fn is_off(&self) -> bool {
         self.p == 0.0
@@ -71,12 +67,7 @@ impl Tape {
     }
 
     fn with(recording: bool, training: Option<Randomness>) -> Self {
-        Tape {
-            recording,
-            training,
-            sites: Cell::new(0),
-            steps: RefCell::default(),
-        }
+        Tape { recording, training, sites: Cell::new(0), steps: RefCell::default() }
     }
 
     pub fn is_training(&self) -> bool {
@@ -153,12 +144,7 @@ impl Tape {
     }
 
     /// States that an op has no gradient; an error if one would be lost.
-    pub fn no_gradient(
-        &self,
-        op: &'static str,
-        reason: &'static str,
-        inputs: &[&Tensor],
-    ) -> Result<()> {
+    pub fn no_gradient(&self, op: &'static str, reason: &'static str, inputs: &[&Tensor]) -> Result<()> {
         match self.needs_gradient(inputs) {
             true => Err(Error::NoGradient { op, reason }),
             false => Ok(()),
@@ -166,25 +152,19 @@ impl Tape {
     }
 
     fn push(&self, run: impl FnOnce(&mut Gradients) -> Result<()> + 'static) {
-        self.steps.borrow_mut().push(Step {
-            phase: trace::current().label,
-            run: Box::new(run),
-        });
+        self.steps.borrow_mut().push(Step { phase: trace::current().label, run: Box::new(run) });
     }
 
     /// Runs the recorded steps in reverse from d(loss)/d(loss) = `scale`, adding to `gradients`.
     pub fn backward(self, loss: &Tensor, scale: f32, gradients: &mut Gradients) -> Result<()> {
-        let node = loss.node().ok_or_else(|| {
-            Error::internal("backward was asked of a value that no parameter reaches")
-        })?;
+        let node = loss
+            .node()
+            .ok_or_else(|| Error::internal("backward was asked of a value that no parameter reaches"))?;
         let seed = Tensor::upload(loss.device(), loss.shape(), &vec![scale; loss.len()])?;
         gradients.give(node, seed)?;
         let mut steps = self.steps.into_inner();
         while let Some(step) = steps.pop() {
-            let _phase = trace::enter(Phase {
-                label: step.phase,
-                pass: Pass::Backward,
-            });
+            let _phase = trace::enter(Phase { label: step.phase, pass: Pass::Backward });
             (step.run)(gradients)?;
         }
         Ok(())
@@ -240,15 +220,8 @@ impl Gradients {
 
     /// Registers the buffer that collects a parameter's gradient.
     pub fn register(&mut self, parameter: &Tensor, buffer: Tensor) -> Result<()> {
-        let node = parameter
-            .node()
-            .ok_or_else(|| Error::internal("a parameter has no node"))?;
-        let held = Held {
-            tensor: buffer,
-            written: false,
-            moved: false,
-            parameter: true,
-        };
+        let node = parameter.node().ok_or_else(|| Error::internal("a parameter has no node"))?;
+        let held = Held { tensor: buffer, written: false, moved: false, parameter: true };
         self.slots.insert(node, held);
         Ok(())
     }
@@ -262,11 +235,8 @@ impl Gradients {
 
     /// Zeroes the parameter gradients that no step has written since the last reset.
     pub fn finish(&mut self) -> Result<()> {
-        let mut unwritten: Vec<_> = self
-            .slots
-            .iter_mut()
-            .filter(|(_, h)| h.parameter && !h.written)
-            .collect();
+        let mut unwritten: Vec<_> =
+            self.slots.iter_mut().filter(|(_, h)| h.parameter && !h.written).collect();
         unwritten.sort_by_key(|(node, _)| **node);
         for (_, held) in unwritten {
             accumulate::zero(&held.tensor)?;
@@ -288,10 +258,7 @@ impl Gradients {
         }
         let tensor = Tensor::empty(x.device(), x.shape(), x.dtype())?;
         self.hold(node, tensor.clone(), false);
-        Ok(Some(Slot {
-            tensor,
-            accumulate: false,
-        }))
+        Ok(Some(Slot { tensor, accumulate: false }))
     }
 
     /// Adds `gradient` to `x`'s, by moving it in when it is the first part.
@@ -317,12 +284,7 @@ impl Gradients {
     }
 
     fn hold(&mut self, node: Node, tensor: Tensor, moved: bool) {
-        let held = Held {
-            tensor,
-            written: true,
-            moved,
-            parameter: false,
-        };
+        let held = Held { tensor, written: true, moved, parameter: false };
         self.slots.insert(node, held);
     }
 
@@ -333,10 +295,7 @@ impl Gradients {
 
     /// A parameter's gradient buffer.
     pub fn of(&self, parameter: &Tensor) -> Option<&Tensor> {
-        parameter
-            .node()
-            .and_then(|node| self.slots.get(&node))
-            .map(|held| &held.tensor)
+        parameter.node().and_then(|node| self.slots.get(&node)).map(|held| &held.tensor)
     }
 }
 

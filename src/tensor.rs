@@ -54,11 +54,7 @@ impl Tensor {
     }
 
     /// A step-lived copy of host values.
-    pub fn upload<T: Element>(
-        device: &Device,
-        shape: impl Into<Shape>,
-        values: &[T],
-    ) -> Result<Self> {
+    pub fn upload<T: Element>(device: &Device, shape: impl Into<Shape>, values: &[T]) -> Result<Self> {
         let tensor = Self::empty(device, shape, T::DTYPE)?;
         tensor.write(values)?;
         Ok(tensor)
@@ -67,10 +63,7 @@ impl Tensor {
     fn allocate(device: &Device, shape: Shape, dtype: DType, lifetime: Lifetime) -> Result<Self> {
         let block = device.allocate(bytes_of(shape.len(), dtype)?, lifetime)?;
         Ok(Tensor {
-            storage: Rc::new(Storage {
-                device: device.clone(),
-                block,
-            }),
+            storage: Rc::new(Storage { device: device.clone(), block }),
             offset: 0,
             shape,
             dtype,
@@ -119,10 +112,7 @@ impl Tensor {
         if shape.len() != self.len() {
             return Err(Error::shape("reshape", self.shape, shape));
         }
-        Ok(Tensor {
-            shape,
-            ..self.clone()
-        })
+        Ok(Tensor { shape, ..self.clone() })
     }
 
     /// Elements `from..from + shape.len()` of the same storage.
@@ -131,12 +121,7 @@ impl Tensor {
         if from + shape.len() > self.len() {
             return Err(Error::shape("slice", self.shape, shape));
         }
-        Ok(Tensor {
-            offset: self.offset + from,
-            shape,
-            node: None,
-            ..self.clone()
-        })
+        Ok(Tensor { offset: self.offset + from, shape, node: None, ..self.clone() })
     }
 
     /// Whether another tensor uses the same storage.
@@ -148,8 +133,7 @@ impl Tensor {
     pub fn write<T: Element>(&self, values: &[T]) -> Result<()> {
         self.expect::<T>(values.len())?;
         let bytes = bytemuck::cast_slice(values);
-        self.device()
-            .upload(&self.storage.block, self.byte_offset(), bytes)
+        self.device().upload(&self.storage.block, self.byte_offset(), bytes)
     }
 
     /// All elements, copied to the host.
@@ -163,8 +147,7 @@ impl Tensor {
     pub fn read_into<T: Element>(&self, values: &mut [T]) -> Result<()> {
         self.expect::<T>(values.len())?;
         let bytes = bytemuck::cast_slice_mut(values);
-        self.device()
-            .download(&self.storage.block, self.byte_offset(), bytes)
+        self.device().download(&self.storage.block, self.byte_offset(), bytes)
     }
 
     /// Fails unless the shapes agree.
@@ -191,12 +174,7 @@ impl Tensor {
     }
 
     fn arg(&self) -> Arg {
-        Arg {
-            block: self.storage.block,
-            offset: self.byte_offset(),
-            len: self.len(),
-            dtype: self.dtype,
-        }
+        Arg { block: self.storage.block, offset: self.byte_offset(), len: self.len(), dtype: self.dtype }
     }
 }
 
@@ -211,12 +189,7 @@ pub struct Launch {
 
 impl Launch {
     pub fn of(kernel: &'static Kernel) -> Self {
-        Launch {
-            kernel,
-            call: Call::default(),
-            held: Vec::new(),
-            error: None,
-        }
+        Launch { kernel, call: Call::default(), held: Vec::new(), error: None }
     }
 
     pub fn output(mut self, tensor: &Tensor) -> Self {

@@ -42,18 +42,13 @@ pub fn current() -> Phase {
 /// Enters the forward phase `label` until the guard is dropped.
 #[must_use = "the phase ends when the guard is dropped"]
 pub fn phase(label: &'static str) -> Guard {
-    enter(Phase {
-        label,
-        pass: Pass::Forward,
-    })
+    enter(Phase { label, pass: Pass::Forward })
 }
 
 /// Enters `phase` until the guard is dropped.
 #[must_use = "the phase ends when the guard is dropped"]
 pub fn enter(phase: Phase) -> Guard {
-    Guard {
-        outer: CURRENT.replace(phase),
-    }
+    Guard { outer: CURRENT.replace(phase) }
 }
 
 /// Restores the outer phase when dropped.
@@ -112,10 +107,7 @@ mod tests {
             timed("k", || ());
         }
         let timings = stop_timing();
-        let calls: Vec<_> = timings
-            .iter()
-            .map(|((p, k), t)| (p.label, *k, t.calls))
-            .collect();
+        let calls: Vec<_> = timings.iter().map(|((p, k), t)| (p.label, *k, t.calls)).collect();
         assert_eq!(calls, [("encoder", "k", 2), ("encoder.attention", "k", 1)]);
         assert_eq!(current().label, "other");
     }

@@ -78,9 +78,8 @@ impl Bytes {
     /// Parses `48GiB`, `512 MiB`, `2e9` or `1048576`.
     pub fn parse(text: &str) -> Option<Bytes> {
         let text = text.trim();
-        let split = text
-            .find(|c: char| c.is_ascii_alphabetic() && c != 'e' && c != 'E')
-            .unwrap_or(text.len());
+        let split =
+            text.find(|c: char| c.is_ascii_alphabetic() && c != 'e' && c != 'E').unwrap_or(text.len());
         let (number, unit) = text.split_at(split);
         let number: f64 = number.trim().parse().ok()?;
         let scale = match unit.trim().to_ascii_lowercase().as_str() {
@@ -94,8 +93,7 @@ impl Bytes {
             _ => return None,
         };
         let bytes = number * scale;
-        (bytes.is_finite() && bytes >= 0.0 && bytes < u64::MAX as f64)
-            .then_some(Bytes(bytes as u64))
+        (bytes.is_finite() && bytes >= 0.0 && bytes < u64::MAX as f64).then_some(Bytes(bytes as u64))
     }
 }
 
@@ -133,13 +131,7 @@ impl fmt::Display for Seconds {
             write!(f, "{seconds:.1} s")
         } else {
             let whole = seconds.round() as u64;
-            write!(
-                f,
-                "{}:{:02}:{:02}",
-                whole / 3600,
-                whole / 60 % 60,
-                whole % 60
-            )
+            write!(f, "{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60)
         }
     }
 }

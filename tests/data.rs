@@ -56,11 +56,7 @@ fn release(root: &Path) {
     write(root.join("test/d.json"), meeting(2, 0));
 }
 
-const SEVEN: Imported = Imported {
-    train: 4,
-    validation: 1,
-    test: 2,
-};
+const SEVEN: Imported = Imported { train: 4, validation: 1, test: 2 };
 
 #[test]
 fn the_importer_writes_scrolls_form_in_the_order_of_names() {
@@ -70,21 +66,10 @@ fn the_importer_writes_scrolls_form_in_the_order_of_names() {
     assert_eq!(qmsum::import(&from, &to, Existing::Refuse).unwrap(), SEVEN);
 
     let dataset = open(&to).unwrap();
-    assert_eq!(
-        (dataset.name.as_str(), dataset.kind),
-        ("qmsum", Kind::Summarisation)
-    );
+    assert_eq!((dataset.name.as_str(), dataset.kind), ("qmsum", Kind::Summarisation));
     let train = records(&dataset, Split::Train).unwrap();
     let ids: Vec<&str> = train.iter().map(|record| record.id.as_str()).collect();
-    assert_eq!(
-        ids,
-        [
-            "a-specific-0",
-            "b-general-0",
-            "b-specific-0",
-            "b-specific-1"
-        ]
-    );
+    assert_eq!(ids, ["a-specific-0", "b-general-0", "b-specific-0", "b-specific-1"]);
     assert_eq!(train[1].input, "general 0 ?\n\nChair: Good morning .");
     assert_eq!(train[1].output.as_deref(), Some("answer 0"));
     let left: Vec<_> = fs::read_dir(&to).unwrap().collect();
@@ -96,10 +81,7 @@ fn the_importer_takes_a_checkout_of_the_release() {
     let dir = tempfile::tempdir().unwrap();
     release(&dir.path().join("QMSum/data/ALL"));
     let to = dir.path().join("out");
-    assert_eq!(
-        qmsum::import(&dir.path().join("QMSum"), &to, Existing::Refuse).unwrap(),
-        SEVEN
-    );
+    assert_eq!(qmsum::import(&dir.path().join("QMSum"), &to, Existing::Refuse).unwrap(), SEVEN);
 }
 
 #[test]
@@ -111,23 +93,11 @@ fn the_importer_does_not_overwrite_unasked() {
     let error = qmsum::import(dir.path(), &to, Existing::Refuse).unwrap_err();
     assert_eq!(error.exit_code(), 74);
     assert!(error.to_string().contains("validation.jsonl"), "{error}");
-    assert_eq!(
-        fs::read_to_string(to.join("validation.jsonl")).unwrap(),
-        "mine"
-    );
-    assert_eq!(
-        fs::read_dir(&to).unwrap().count(),
-        1,
-        "a part of the import was left"
-    );
+    assert_eq!(fs::read_to_string(to.join("validation.jsonl")).unwrap(), "mine");
+    assert_eq!(fs::read_dir(&to).unwrap().count(), 1, "a part of the import was left");
 
     qmsum::import(dir.path(), &to, Existing::Replace).unwrap();
-    assert_eq!(
-        records(&open(&to).unwrap(), Split::Validation)
-            .unwrap()
-            .len(),
-        1
-    );
+    assert_eq!(records(&open(&to).unwrap(), Split::Validation).unwrap().len(), 1);
 }
 
 #[test]
@@ -143,19 +113,11 @@ fn a_bad_release_leaves_nothing_behind() {
     let error = qmsum::import(dir.path(), &to, Existing::Refuse).unwrap_err();
     assert_eq!(error.exit_code(), 65);
     let message = error.to_string();
-    assert!(
-        message.contains("c.json: meeting_transcripts[1].speaker"),
-        "{message}"
-    );
+    assert!(message.contains("c.json: meeting_transcripts[1].speaker"), "{message}");
 
     fs::remove_dir_all(dir.path().join("test")).unwrap();
     write(dir.path().join("val/c.json"), meeting(1, 0));
-    assert_eq!(
-        qmsum::import(dir.path(), &to, Existing::Refuse)
-            .unwrap_err()
-            .exit_code(),
-        66
-    );
+    assert_eq!(qmsum::import(dir.path(), &to, Existing::Refuse).unwrap_err().exit_code(), 66);
     assert!(!to.exists());
 }
 
@@ -167,30 +129,15 @@ fn line(id: &str, pid: &str, output: &str) -> String {
 fn references_of_one_id_are_grouped_for_scrolls_only() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("qasper");
-    let lines = [
-        line("q2", "1", "\"yes\""),
-        line("q1", "2", "\"no\""),
-        line("q2", "3", "\"maybe\""),
-    ];
+    let lines = [line("q2", "1", "\"yes\""), line("q1", "2", "\"no\""), line("q2", "3", "\"maybe\"")];
     write(folder.join("validation.jsonl"), lines.join("\n"));
     let dataset = open(&folder).unwrap();
-    assert_eq!(
-        (dataset.kind, dataset.headline),
-        (Kind::QuestionAnswering, Headline::F1)
-    );
-    let grouped = dataset
-        .examples(Split::Validation, Protocol::Scrolls)
-        .unwrap();
+    assert_eq!((dataset.kind, dataset.headline), (Kind::QuestionAnswering, Headline::F1));
+    let grouped = dataset.examples(Split::Validation, Protocol::Scrolls).unwrap();
     assert_eq!(grouped.len(), 2);
     assert_eq!(grouped[0].id, "q2");
     assert_eq!(grouped[0].references, ["yes", "maybe"]);
-    assert_eq!(
-        dataset
-            .examples(Split::Validation, Protocol::Paper)
-            .unwrap()
-            .len(),
-        3
-    );
+    assert_eq!(dataset.examples(Split::Validation, Protocol::Paper).unwrap().len(), 3);
 }
 
 #[test]
@@ -202,13 +149,8 @@ fn only_the_test_split_has_null_outputs() {
     let dataset = open(dir.path()).unwrap();
     let test = dataset.examples(Split::Test, Protocol::Scrolls).unwrap();
     assert!(test[0].references.is_empty());
-    let error = dataset
-        .examples(Split::Validation, Protocol::Scrolls)
-        .unwrap_err();
-    assert!(
-        error.to_string().contains("validation.jsonl:1: "),
-        "{error}"
-    );
+    let error = dataset.examples(Split::Validation, Protocol::Scrolls).unwrap_err();
+    assert!(error.to_string().contains("validation.jsonl:1: "), "{error}");
 }
 
 #[test]
@@ -216,17 +158,11 @@ fn faults_in_a_folder_name_file_and_line() {
     let good = line("a", "b", "\"x\"");
     for (bad, expected) in [
         ("{\"id\": \"a\", \"pid\"".to_string(), "column"),
-        (
-            "{\"id\":\"a\",\"pid\":\"b\",\"output\":\"x\"}".to_string(),
-            "missing field `input`",
-        ),
+        ("{\"id\":\"a\",\"pid\":\"b\",\"output\":\"x\"}".to_string(), "missing field `input`"),
         (good.replace("question\\n\\ntext", " "), "is empty"),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        write(
-            dir.path().join("train.jsonl"),
-            format!("{good}\n{good}\n{bad}\n"),
-        );
+        write(dir.path().join("train.jsonl"), format!("{good}\n{good}\n{bad}\n"));
         let error = records(&open(dir.path()).unwrap(), Split::Train).unwrap_err();
         assert_eq!(error.exit_code(), 65);
         let message = error.to_string();
@@ -261,8 +197,7 @@ fn the_embedded_slice_needs_no_file() {
 fn zip_with(path: &Path, entries: &[(&str, &[u8])]) {
     let mut archive = zip::ZipWriter::new(fs::File::create(path).unwrap());
     for (name, content) in entries {
-        let options =
-            SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
+        let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
         archive.start_file(*name, options).unwrap();
         archive.write_all(content).unwrap();
     }
@@ -283,17 +218,11 @@ fn a_published_zip_is_read_in_place() {
         ],
     );
     let dataset = open(&path).unwrap();
-    assert_eq!(
-        (dataset.name.as_str(), dataset.headline),
-        ("qasper", Headline::F1)
-    );
+    assert_eq!((dataset.name.as_str(), dataset.headline), ("qasper", Headline::F1));
     assert_eq!(records(&dataset, Split::Train).unwrap()[0].id, "a");
     let missing = records(&dataset, Split::Test).unwrap_err();
     assert_eq!(missing.exit_code(), 66);
-    assert!(
-        missing.to_string().contains("qasper.zip/qasper/test.jsonl"),
-        "{missing}"
-    );
+    assert!(missing.to_string().contains("qasper.zip/qasper/test.jsonl"), "{missing}");
     // The name alone finds the zip next to it.
     assert_eq!(open(dir.path().join("qasper")).unwrap().name, "qasper");
 }
@@ -305,12 +234,7 @@ fn faults_in_a_zip_name_entry_and_line() {
     let bad = format!("{}\n{{", line("a", "b", "\"x\""));
     zip_with(&path, &[("qmsum/train.jsonl", bad.as_bytes())]);
     let error = records(&open(&path).unwrap(), Split::Train).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("qmsum.zip/qmsum/train.jsonl:2: "),
-        "{error}"
-    );
+    assert!(error.to_string().contains("qmsum.zip/qmsum/train.jsonl:2: "), "{error}");
 }
 
 #[test]
@@ -319,10 +243,7 @@ fn hostile_zips_are_refused() {
     let good = line("a", "b", "\"x\"");
     let path = dir.path().join("x.zip");
     for name in ["../train.jsonl", "/etc/train.jsonl", "x\\..\\train.jsonl"] {
-        zip_with(
-            &path,
-            &[(name, good.as_bytes()), ("x/train.jsonl", good.as_bytes())],
-        );
+        zip_with(&path, &[(name, good.as_bytes()), ("x/train.jsonl", good.as_bytes())]);
         let error = records(&open(&path).unwrap(), Split::Train).unwrap_err();
         assert_eq!(error.exit_code(), 65, "{name}: {error}");
     }
@@ -337,21 +258,11 @@ fn hostile_zips_are_refused() {
     let mut bytes = fs::read(&path).unwrap();
     bytes[55] ^= 0x55;
     fs::write(&path, &bytes).unwrap();
-    assert_eq!(
-        records(&open(&path).unwrap(), Split::Train)
-            .unwrap_err()
-            .exit_code(),
-        65
-    );
+    assert_eq!(records(&open(&path).unwrap(), Split::Train).unwrap_err().exit_code(), 65);
 
     // Cut short: no directory at the end.
     fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-    assert_eq!(
-        records(&open(&path).unwrap(), Split::Train)
-            .unwrap_err()
-            .exit_code(),
-        65
-    );
+    assert_eq!(records(&open(&path).unwrap(), Split::Train).unwrap_err().exit_code(), 65);
 
     for content in ["", "PK", "no zip at all"] {
         fs::write(&path, content).unwrap();

@@ -35,9 +35,7 @@ fn logits(loaded: &Loaded, name: &str) -> (Vec<usize>, Vec<f32>) {
     let target = target.upload(device).unwrap();
     let (model, tape) = (&*loaded.model, Tape::off());
     let memory = model.encode(&tape, &source).unwrap();
-    let hidden = model
-        .decode(&tape, &target.ids, &memory, &source.key_state)
-        .unwrap();
+    let hidden = model.decode(&tape, &target.ids, &memory, &source.key_state).unwrap();
     let logits = model.logits(&tape, &hidden).unwrap();
     (logits.shape().dims().to_vec(), logits.read().unwrap())
 }
@@ -52,10 +50,7 @@ fn saving_and_loading_changes_nothing() {
         reloaded.save(second.path()).unwrap();
         for file in ["config.json", "model.safetensors"] {
             let bytes = |dir: &Path| std::fs::read(dir.join(file)).unwrap();
-            assert!(
-                bytes(first.path()) == bytes(second.path()),
-                "{name}: {file} differs"
-            );
+            assert!(bytes(first.path()) == bytes(second.path()), "{name}: {file} differs");
         }
         let (shape, values) = logits(&reloaded, &name);
         assert_eq!(logits(&original, &name), (shape, values.clone()), "{name}");
@@ -89,11 +84,7 @@ fn transformers_computes_the_same_from_a_saved_model() {
         loaded.save(dir.path()).unwrap();
         let (shape, values) = logits(&loaded, name);
         let expected = dir.path().join("expected.safetensors");
-        let named = Named {
-            name: "logits",
-            shape: &shape,
-            values: Values::F32(&values),
-        };
+        let named = Named { name: "logits", shape: &shape, values: Values::F32(&values) };
         write_file(&expected, &[named]).unwrap();
         let output = Command::new(&python)
             .arg(&script)

@@ -27,10 +27,7 @@ fn rows() -> Vec<Row> {
 /// Both sides compute the same double arithmetic up to the order of a product.
 fn assert_same(found: f64, expected: f64, what: &str) {
     let bound = 1e-12;
-    assert!(
-        (found - expected).abs() <= bound,
-        "{what}: {found} is not {expected}"
-    );
+    assert!((found - expected).abs() <= bound, "{what}: {found} is not {expected}");
 }
 
 #[test]
@@ -69,11 +66,7 @@ fn the_mean_of_all_rows_and_its_geometric_mean() {
     let found: Scores = total.mean().unwrap();
     assert_same(found.rouge1, rouge1, "rouge1");
     assert_same(found.f1, mean(|r| r.f1), "f1");
-    assert_same(
-        found.geometric_mean,
-        (rouge1 * rouge2 * rouge_l).cbrt(),
-        "geometric_mean",
-    );
+    assert_same(found.geometric_mean, (rouge1 * rouge2 * rouge_l).cbrt(), "geometric_mean");
     let decimals = format!("{:.4}", found.rounded().geometric_mean);
     assert_eq!(decimals, format!("{:.4}", found.geometric_mean));
 }
@@ -82,12 +75,7 @@ fn the_mean_of_all_rows_and_its_geometric_mean() {
 /// Expected: rouge_score of `str(words)` by hand, 2 common tokens of 3 and 2.
 #[test]
 fn the_paper_protocol_reads_printed_word_lists() {
-    let found = metrics::score(
-        Protocol::Paper,
-        "The zero\u{200b}width joint",
-        &["zero joint"],
-    )
-    .unwrap();
+    let found = metrics::score(Protocol::Paper, "The zero\u{200b}width joint", &["zero joint"]).unwrap();
     assert_same(found.rouge1, 80.0, "rouge1");
     let found = metrics::score(Protocol::Paper, "zero\u{200b}width", &["zero width"]).unwrap();
     assert_same(found.rouge1, 50.0, "rouge1");

@@ -27,8 +27,7 @@ struct Case {
 fn open(name: &str, random_blocks: RandomBlocks) -> Case {
     let dir = golden::root().join(name);
     let options = Options { random_blocks };
-    let loaded =
-        models::load(&dir, &Device::cpu(), options).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let loaded = models::load(&dir, &Device::cpu(), options).unwrap_or_else(|e| panic!("{name}: {e}"));
     let inputs = golden::read(&dir.join("inputs.safetensors"));
     let ids = inputs["input_ids"].integers();
     let mask = inputs.get("attention_mask").map(Array::integers);
@@ -65,21 +64,11 @@ impl Case {
         let source = self.source.upload(device).unwrap();
         let target = self.target.upload(device).unwrap();
         let states = model.encode(tape, &source).unwrap();
-        let hidden = model
-            .decode(tape, &target.ids, &states, &source.key_state)
-            .unwrap();
+        let hidden = model.decode(tape, &target.ids, &states, &source.key_state).unwrap();
         let logits = model.logits(&Tape::off(), &hidden).unwrap().read().unwrap();
-        let rule = LossRule {
-            normaliser: self.target.labels.len() as f32,
-            smoothing: 0.0,
-        };
+        let rule = LossRule { normaliser: self.target.labels.len() as f32, smoothing: 0.0 };
         let loss = model.loss(tape, &hidden, &target, rule).unwrap();
-        Answer {
-            states: states.read().unwrap(),
-            logits,
-            loss_value: loss.read::<f32>().unwrap()[0],
-            loss,
-        }
+        Answer { states: states.read().unwrap(), logits, loss_value: loss.read::<f32>().unwrap()[0], loss }
     }
 
     /// Encoder states of unmasked tokens only, unpadded, ours and theirs.
@@ -104,10 +93,7 @@ impl Case {
         assert!(error <= STATES, "{name}: {prefix}logits are off by {error}");
         let (ours, theirs) = self.real_states(&answer.states, want("encoder_last_hidden_state"));
         let error = relative_l2(&ours, &theirs);
-        assert!(
-            error <= STATES,
-            "{name}: {prefix}encoder states are off by {error}"
-        );
+        assert!(error <= STATES, "{name}: {prefix}encoder states are off by {error}");
         let error = relative_l2(&[answer.loss_value], &want("loss").values);
         assert!(error <= STATES, "{name}: {prefix}loss is off by {error}");
     }
@@ -135,9 +121,7 @@ fn training_mode_and_the_drawn_option_use_the_drawn_blocks() {
 /// The key bias adds the same to all scores of a query, so its true gradient is zero and a relative
 /// error of rounding noise against rounding noise means nothing.
 fn vanishes(name: &str) -> bool {
-    ["key.bias", "key_global.bias", "k_proj.bias"]
-        .iter()
-        .any(|end| name.ends_with(end))
+    ["key.bias", "key_global.bias", "k_proj.bias"].iter().any(|end| name.ends_with(end))
 }
 
 #[test]
@@ -145,8 +129,7 @@ fn every_gradient_equals_transformers() {
     for name in golden::cases() {
         let case = open(&name, RandomBlocks::EvalZero);
         let parameters = &case.loaded.parameters;
-        let slab =
-            Tensor::persistent(parameters.device(), parameters.slab.shape(), DType::F32).unwrap();
+        let slab = Tensor::persistent(parameters.device(), parameters.slab.shape(), DType::F32).unwrap();
         let mut gradients = parameters.gradients(&slab).unwrap();
         let tape = Tape::training(Randomness { seed: 1, step: 0 });
         let answer = case.run(&tape);
@@ -168,29 +151,14 @@ fn every_gradient_equals_transformers() {
             let size = want.values.iter().map(|v| v * v).sum::<f64>().sqrt();
             if vanishes(&entry.name) || size == 0.0 {
                 let ours = got.iter().map(|&v| (v as f64).powi(2)).sum::<f64>().sqrt();
-                assert!(
-                    ours <= 1e-6 * norm,
-                    "{name}: {} should vanish, is {ours}",
-                    entry.name
-                );
+                assert!(ours <= 1e-6 * norm, "{name}: {} should vanish, is {ours}", entry.name);
             } else {
                 let error = relative_l2(&got, &want.values);
-                assert!(
-                    error <= GRADIENTS,
-                    "{name}: grad.{} is off by {error}",
-                    entry.name
-                );
+                assert!(error <= GRADIENTS, "{name}: grad.{} is off by {error}", entry.name);
             }
             seen += 1;
         }
-        let stored = case
-            .expected
-            .keys()
-            .filter(|key| key.starts_with("grad."))
-            .count();
-        assert_eq!(
-            seen, stored,
-            "{name}: some golden gradients were not compared"
-        );
+        let stored = case.expected.keys().filter(|key| key.starts_with("grad.")).count();
+        assert_eq!(seen, stored, "{name}: some golden gradients were not compared");
     }
 }

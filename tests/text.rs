@@ -11,9 +11,7 @@ use wattention::text::{Spaces, Tokenizer};
 const MODELS: [&str; 2] = ["tiny-led", "tiny-bigbird-pegasus"];
 
 fn model_dir(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("weights")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("weights").join(name)
 }
 
 fn tokenizer(name: &str) -> Tokenizer {
@@ -45,10 +43,7 @@ struct Expected {
 fn inputs(split: Split) -> HashMap<String, String> {
     let dataset = data::open("qmsum-slice").unwrap();
     let examples = dataset.examples(split, Protocol::Paper).unwrap();
-    examples
-        .into_iter()
-        .map(|example| (example.id, example.input))
-        .collect()
+    examples.into_iter().map(|example| (example.id, example.input)).collect()
 }
 
 #[test]
@@ -70,16 +65,8 @@ fn encodes_and_decodes_as_transformers_does() {
             let what = format!("{name}, {} tokens of {:.60?}", case.max_length, text);
             let ids = tokenizer.encode(text, case.max_length).unwrap();
             assert_eq!(ids, expected.ids, "{what}");
-            assert_eq!(
-                tokenizer.decode(&ids, Spaces::Kept).unwrap(),
-                expected.kept,
-                "{what}"
-            );
-            assert_eq!(
-                tokenizer.decode(&ids, Spaces::CleanedUp).unwrap(),
-                expected.cleaned,
-                "{what}"
-            );
+            assert_eq!(tokenizer.decode(&ids, Spaces::Kept).unwrap(), expected.kept, "{what}");
+            assert_eq!(tokenizer.decode(&ids, Spaces::CleanedUp).unwrap(), expected.cleaned, "{what}");
         }
     }
 }
@@ -107,29 +94,21 @@ fn truncation_is_a_cut_of_the_whole_encoding() {
 #[test]
 fn segments_do_not_change_the_tokens() {
     let pieces = [
-        "word", "don't", "'s", "'", ",", ".", "1", "42", "<mask>", "</s>", "<s>", "é", "e\u{301}",
-        "\u{301}", "日本", "🙂", "▁", "_", "\u{200b}", "\u{a0}", "\u{3000}", "\t", "\n", " ", " ",
-        " ", " ", " ", "  ",
+        "word", "don't", "'s", "'", ",", ".", "1", "42", "<mask>", "</s>", "<s>", "é", "e\u{301}", "\u{301}",
+        "日本", "🙂", "▁", "_", "\u{200b}", "\u{a0}", "\u{3000}", "\t", "\n", " ", " ", " ", " ", " ", "  ",
     ];
     let mut state = 1u64;
     let mut draw = |below: usize| {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (state >> 33) as usize % below
     };
     for name in MODELS {
         let tokenizer = tokenizer(name);
-        let whole =
-            tokenizers::Tokenizer::from_file(model_dir(name).join("tokenizer.json")).unwrap();
+        let whole = tokenizers::Tokenizer::from_file(model_dir(name).join("tokenizer.json")).unwrap();
         for _ in 0..3000 {
             let text: String = (0..draw(40)).map(|_| pieces[draw(pieces.len())]).collect();
             let expected = whole.encode(text.as_str(), true).unwrap();
-            assert_eq!(
-                tokenizer.encode(&text, 4096).unwrap(),
-                expected.get_ids(),
-                "{name} {text:?}"
-            );
+            assert_eq!(tokenizer.encode(&text, 4096).unwrap(), expected.get_ids(), "{name} {text:?}");
         }
     }
 }
@@ -140,10 +119,7 @@ fn a_batch_equals_its_texts() {
     for name in MODELS {
         let tokenizer = tokenizer(name);
         let batch = tokenizer.encode_batch(&inputs, 128).unwrap();
-        let single: Vec<_> = inputs
-            .iter()
-            .map(|text| tokenizer.encode(text, 128).unwrap())
-            .collect();
+        let single: Vec<_> = inputs.iter().map(|text| tokenizer.encode(text, 128).unwrap()).collect();
         assert_eq!(batch, single);
     }
 }
@@ -181,10 +157,7 @@ fn no_room_for_the_special_tokens_is_an_error() {
     let error = tokenizer("tiny-led").encode("x", 1).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert_eq!(tokenizer("tiny-led").encode("x", 2).unwrap(), [0, 2]);
-    assert_eq!(
-        tokenizer("tiny-bigbird-pegasus").encode("x", 1).unwrap(),
-        [1]
-    );
+    assert_eq!(tokenizer("tiny-bigbird-pegasus").encode("x", 1).unwrap(), [1]);
 }
 
 #[test]
@@ -212,10 +185,7 @@ fn hostile_files_are_errors_not_panics() {
         ("/model/merges", serde_json::json!([["x", "nowhere"]])),
         ("/model/vocab", serde_json::json!({"a": -1})),
         ("/model/type", serde_json::json!("None")),
-        (
-            "/normalizer",
-            serde_json::json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
-        ),
+        ("/normalizer", serde_json::json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"})),
         (
             "/post_processor",
             serde_json::json!({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<x>", "type_id": 0}}], "pair": [], "special_tokens": {}}),
@@ -228,9 +198,6 @@ fn hostile_files_are_errors_not_panics() {
         let outcome = read.and_then(|tokenizer| tokenizer.encode("abc", 16));
         let error = outcome.err().unwrap_or_else(|| panic!("{at} was accepted"));
         assert_eq!(error.exit_code(), 65, "{at}: {error}");
-        assert!(
-            error.to_string().contains("tokenizer.json is invalid"),
-            "{at}: {error}"
-        );
+        assert!(error.to_string().contains("tokenizer.json is invalid"), "{at}: {error}");
     }
 }

@@ -24,10 +24,7 @@ fn open(name: &str) -> Case {
     let loaded = models::load(&dir, &Device::cpu(), Options::default()).unwrap();
     let inputs = golden::read(&dir.join("inputs.safetensors"));
     let ids = inputs["input_ids"].integers();
-    let (mask, global) = (
-        inputs.get("attention_mask"),
-        inputs.get("global_attention_mask"),
-    );
+    let (mask, global) = (inputs.get("attention_mask"), inputs.get("global_attention_mask"));
     let (mask, global) = (mask.map(Array::integers), global.map(Array::integers));
     let batch = inputs["input_ids"].shape[0];
     let rows = SourceRows {
@@ -58,22 +55,12 @@ fn golden_options() -> train::Options {
 
 impl Case {
     fn rule(&self) -> LossRule {
-        LossRule {
-            normaliser: self.target.labels.len() as f32,
-            smoothing: 0.0,
-        }
+        LossRule { normaliser: self.target.labels.len() as f32, smoothing: 0.0 }
     }
 
     fn train_step(&mut self, options: &train::Options, step: u64) -> f32 {
         let (rule, randomness) = (self.rule(), Randomness { seed: 1, step });
-        let loss = micro_step(
-            &mut self.session,
-            &self.source,
-            &self.target,
-            rule,
-            randomness,
-        )
-        .unwrap();
+        let loss = micro_step(&mut self.session, &self.source, &self.target, rule, randomness).unwrap();
         optimizer_step(&mut self.session, options, step, 10).unwrap();
         loss
     }
@@ -84,14 +71,9 @@ fn ten_losses_equal_transformers() {
     for name in golden::cases() {
         let mut case = open(&name);
         let options = golden_options();
-        let losses: Vec<f32> = (0..10)
-            .map(|step| case.train_step(&options, step))
-            .collect();
+        let losses: Vec<f32> = (0..10).map(|step| case.train_step(&options, step)).collect();
         let error = relative_l2(&losses, &case.expected["train_losses"].values);
-        assert!(
-            error <= 1e-4,
-            "{name}: losses are off by {error}: {losses:?}"
-        );
+        assert!(error <= 1e-4, "{name}: losses are off by {error}: {losses:?}");
     }
 }
 
@@ -117,29 +99,12 @@ fn the_plan_is_exact_and_a_second_step_allocates_nothing() {
         let options = golden_options();
         case.train_step(&options, 0);
         let first = case.session.real().device().used();
-        assert_eq!(
-            first,
-            case.session.planned(),
-            "{name}: plan and reality differ"
-        );
+        assert_eq!(first, case.session.planned(), "{name}: plan and reality differ");
         assert!(first.arena > 0, "{name}: nothing was in the arena");
         case.train_step(&options, 1);
-        assert_eq!(
-            case.session.real().device().used(),
-            first,
-            "{name}: the second step allocated"
-        );
-        generate(
-            &mut case.session,
-            &case.source,
-            GenerateOptions { max_new_tokens: 12 },
-        )
-        .unwrap();
-        assert_eq!(
-            case.session.real().device().used(),
-            case.session.planned(),
-            "{name}: decoding differs"
-        );
+        assert_eq!(case.session.real().device().used(), first, "{name}: the second step allocated");
+        generate(&mut case.session, &case.source, GenerateOptions { max_new_tokens: 12 }).unwrap();
+        assert_eq!(case.session.real().device().used(), case.session.planned(), "{name}: decoding differs");
     }
 }
 
@@ -148,9 +113,7 @@ fn the_same_seed_gives_the_same_bits() {
     let losses = || -> Vec<u32> {
         let mut case = open("led_plain");
         let options = golden_options();
-        (0..3)
-            .map(|step| case.train_step(&options, step).to_bits())
-            .collect()
+        (0..3).map(|step| case.train_step(&options, step).to_bits()).collect()
     };
     assert_eq!(losses(), losses());
 }

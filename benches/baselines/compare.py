@@ -96,6 +96,12 @@ def commands(args, length, mode):
     }
 
 
+def as_typed(command):
+    """A command as somebody would type it in the repository: no path of this machine."""
+    short = [word.removeprefix(f"{ROOT}/") for word in command]
+    return shlex.join(Path(word).name if Path(word).name.startswith("python") else word for word in short)
+
+
 def percentile(values, share):
     """Linear between the two nearest ranks, as numpy's default."""
     values = sorted(values)
@@ -131,7 +137,7 @@ def compare(args, length, mode):
         **sides,
         "speed_ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
         "memory_ratio": peaks["transformers"] / peaks["wattention"],
-        "commands": {side: shlex.join(command) for side, command in asked.items()},
+        "commands": {side: as_typed(command) for side, command in asked.items()},
         "rounds": rounds,
     }
 
@@ -179,7 +185,7 @@ def environment(args):
     versions = "import torch, transformers; print(torch.__version__, transformers.__version__)"
     torch, transformers = run([args.python, "-c", versions])[0].split()
     return {
-        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "command": as_typed([sys.executable, *sys.argv]),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "processor": processor(),
         "cores": os.cpu_count(),

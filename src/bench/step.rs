@@ -45,23 +45,13 @@ pub struct Measured {
 pub type Kernels = Vec<((Phase, &'static str), Timing)>;
 
 /// Runs `work` over one random batch; with `kernels`, one more run is timed kernel by kernel.
-pub fn step(
-    loaded: Loaded,
-    options: Options,
-    work: Work,
-    kernels: bool,
-) -> Result<(Measured, Kernels)> {
+pub fn step(loaded: Loaded, options: Options, work: Work, kernels: bool) -> Result<(Measured, Kernels)> {
     if work.repeat == 0 {
         return Err(Error::usage("--repeat must be at least 1"));
     }
     let limits = loaded.model.limits();
-    let (source, target) = synthetic_batch(
-        &limits,
-        work.batch_size,
-        work.max_source_length,
-        work.max_target_length,
-        work.seed,
-    )?;
+    let (source, target) =
+        synthetic_batch(&limits, work.batch_size, work.max_source_length, work.max_target_length, work.seed)?;
     let mut stepper = Stepper::new(loaded, options, work.mode)?;
     for _ in 0..work.warmup {
         stepper.run(&source, &target)?;
@@ -82,11 +72,7 @@ pub fn step(
             trace::stop_timing().into_iter().collect()
         }
     };
-    let flops = stepper
-        .recordings()
-        .iter()
-        .map(|(_, r)| r.cost().flops.0)
-        .sum::<u64>();
+    let flops = stepper.recordings().iter().map(|(_, r)| r.cost().flops.0).sum::<u64>();
     let Used { persistent, arena } = stepper.device().used();
     let measured = Measured {
         samples_per_second: work.batch_size as f64 / quantiles.median_s,

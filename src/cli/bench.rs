@@ -111,10 +111,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let options = Options::default();
     let (model, loaded) = match (&args.model, &args.config) {
         (Some(dir), _) => (dir.clone(), models::load(dir, &device, options)?),
-        (None, Some(config)) => (
-            config.clone(),
-            models::random(config, &device, options, global.seed)?,
-        ),
+        (None, Some(config)) => (config.clone(), models::random(config, &device, options, global.seed)?),
         (None, None) => anyhow::bail!("give --model DIR or --config FILE"),
     };
     let mode = synthetic::Mode::from(args.mode);
@@ -188,10 +185,9 @@ impl fmt::Display for Report {
             m.gflops_per_second,
             m.samples_per_second
         )?;
-        let resident = m.peak_bytes.map_or_else(
-            || "n/a: the system does not tell".to_string(),
-            |b| Bytes(b).to_string(),
-        );
+        let resident = m
+            .peak_bytes
+            .map_or_else(|| "n/a: the system does not tell".to_string(), |b| Bytes(b).to_string());
         write!(
             f,
             "memory    {} weights and state, {} arena, {resident} resident at most",
@@ -201,11 +197,7 @@ impl fmt::Display for Report {
         for row in &self.kernels {
             let pass = format!("{:?}", row.pass).to_lowercase();
             let time = Seconds(row.seconds).to_string();
-            write!(
-                f,
-                "\n{:<20} {pass:<9} {:<28} {:>5} {time:>10}",
-                row.phase, row.kernel, row.calls
-            )?;
+            write!(f, "\n{:<20} {pass:<9} {:<28} {:>5} {time:>10}", row.phase, row.kernel, row.calls)?;
         }
         Ok(())
     }

@@ -23,9 +23,7 @@ pub struct ModelChoices {
 
 impl ModelChoices {
     pub fn options(&self) -> Options {
-        Options {
-            random_blocks: self.random_blocks,
-        }
+        Options { random_blocks: self.random_blocks }
     }
 }
 
@@ -71,10 +69,7 @@ pub fn examples(
     examples.truncate(most.map_or(usize::MAX, NonZeroUsize::get));
     match examples.is_empty() {
         false => Ok(examples),
-        true => Err(Error::data(
-            &dataset.name,
-            format!("its {} split has no examples", split.name()),
-        )),
+        true => Err(Error::data(&dataset.name, format!("its {} split has no examples", split.name()))),
     }
 }
 

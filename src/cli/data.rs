@@ -57,9 +57,7 @@ struct Report {
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     match args.command {
-        Command::Import {
-            from: Release::Qmsum(args),
-        } => import_qmsum(args, global),
+        Command::Import { from: Release::Qmsum(args) } => import_qmsum(args, global),
         Command::Stats(args) => stats::run(args, global),
     }
 }
@@ -69,18 +67,9 @@ fn import_qmsum(args: Qmsum, global: &Global) -> anyhow::Result<()> {
         true => Existing::Replace,
         false => Existing::Refuse,
     };
-    let qmsum::Imported {
-        train,
-        validation,
-        test,
-    } = qmsum::import(&args.from, &args.to, existing)?;
+    let qmsum::Imported { train, validation, test } = qmsum::import(&args.from, &args.to, existing)?;
     let to = args.to.display().to_string();
     let text = format!("{train} train, {validation} validation and {test} test examples: {to}");
-    let report = Report {
-        train,
-        validation,
-        test,
-        to,
-    };
+    let report = Report { train, validation, test, to };
     global.print(&report, text)
 }

@@ -140,13 +140,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
 
 impl Report {
     fn text(&self) -> String {
-        let Scores {
-            rouge1,
-            rouge2,
-            rouge_l,
-            geometric_mean,
-            f1,
-        } = self.scores;
+        let Scores { rouge1, rouge2, rouge_l, geometric_mean, f1 } = self.scores;
         let mut text = format!(
             "{} examples of {} ({}), {:.2} a second",
             self.examples,

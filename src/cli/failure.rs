@@ -44,9 +44,7 @@ pub fn report(error: &anyhow::Error) -> i32 {
 
 /// Whether stdout's reader has left, as `head` does.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
 
 fn describe(panic: &PanicHookInfo) -> String {
@@ -56,9 +54,7 @@ fn describe(panic: &PanicHookInfo) -> String {
         .copied()
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("panic");
-    let at = panic.location().map_or(String::new(), |at| {
-        format!(" ({}:{})", at.file(), at.line())
-    });
+    let at = panic.location().map_or(String::new(), |at| format!(" ({}:{})", at.file(), at.line()));
     format!("{what}{at}; please report this with the command you ran")
 }
 

@@ -145,14 +145,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         training: &options,
     })?;
 
-    let summary = train_all(
-        &mut session,
-        global,
-        &train,
-        measured,
-        &options,
-        &mut metrics,
-    )?;
+    let summary = train_all(&mut session, global, &train, measured, &options, &mut metrics)?;
     // Before predicting, so that nothing later can lose it.
     run_dir.save(&session.real().loaded, &[&start, tokenizer_dir])?;
     let epoch = summary.steps as f64 / options.steps_per_epoch(train.examples.len()) as f64;
@@ -178,11 +171,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         };
         let evaluation = evaluate(&mut session, task, &mut |done| progress.done(done))?;
         progress.finish();
-        predictions::write(
-            &run_dir.predictions(),
-            &part.examples,
-            &evaluation.predictions,
-        )?;
+        predictions::write(&run_dir.predictions(), &part.examples, &evaluation.predictions)?;
         let evaluated = Evaluated::new(&evaluation, &summary, epoch);
         metrics.write(&evaluated)?;
         report.eval = Some(evaluated);
@@ -208,10 +197,7 @@ fn train_all(
         eval_loss: None,
     };
     let summary = fine_tune(session, &train.corpus, validation, options, &mut watch)?;
-    watch.progress.finish(format_args!(
-        "training: {} steps in {}",
-        summary.steps, summary.train_time
-    ));
+    watch.progress.finish(format_args!("training: {} steps in {}", summary.steps, summary.train_time));
     Ok(summary)
 }
 
@@ -253,10 +239,7 @@ impl Args {
         loaded: &Loaded,
         options: &Options,
     ) -> Result<(Part, Option<Part>)> {
-        let lengths = Lengths {
-            source: options.max_source_length,
-            target: options.max_target_length,
-        };
+        let lengths = Lengths { source: options.max_source_length, target: options.max_target_length };
         let part = |examples: Vec<Example>| {
             let limits = loaded.model.limits();
             let global_attention = self.choices.global_attention;
@@ -264,17 +247,9 @@ impl Args {
             Ok(Part { examples, corpus })
         };
         let dataset = data::open(&self.dataset)?;
-        let (most, eval_most) = (
-            self.settings.max_train_samples,
-            self.settings.max_eval_samples,
-        );
+        let (most, eval_most) = (self.settings.max_train_samples, self.settings.max_eval_samples);
         // Every reference is an example to learn from, whatever the protocol groups for scoring.
-        let train = part(choices::examples(
-            &dataset,
-            Split::Train,
-            Protocol::Paper,
-            most,
-        )?)?;
+        let train = part(choices::examples(&dataset, Split::Train, Protocol::Paper, most)?)?;
         let found = choices::examples(&dataset, Split::Validation, self.protocol, eval_most);
         let validation = match found {
             Ok(examples) => Some(part(examples)?),

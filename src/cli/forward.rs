@@ -106,9 +106,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     if inputs.has_global_attention() && !limits.has_global_attention {
         global.warn("this model has no global attention; global_attention_mask is not used");
     }
-    let batch = inputs
-        .batch(&limits)
-        .with_context(|| args.inputs.display().to_string())?;
+    let batch = inputs.batch(&limits).with_context(|| args.inputs.display().to_string())?;
 
     let answer = compute(&args, global, &loaded, &batch)?;
     let named: Vec<Named> = answer.tensors.iter().map(Written::named).collect();
@@ -131,17 +129,13 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
 impl Report {
     fn text(&self) -> String {
         let ([b, s], [_, t]) = (self.source, self.target);
-        let loss = self.loss.map_or(String::new(), |loss| {
-            format!(", loss {loss} over {} labels", self.labels)
-        });
+        let loss =
+            self.loss.map_or(String::new(), |loss| format!(", loss {loss} over {} labels", self.labels));
         let gradients = match self.gradients {
             0 => String::new(),
             n => format!(", {n} gradients"),
         };
-        format!(
-            "{b} x {s} tokens in, {b} x {t} out{loss}{gradients}: {}",
-            self.output
-        )
+        format!("{b} x {s} tokens in, {b} x {t} out{loss}{gradients}: {}", self.output)
     }
 }
 
@@ -167,19 +161,11 @@ struct Written {
 
 impl Written {
     fn new(name: &str, shape: &[usize], values: Vec<f32>) -> Self {
-        Written {
-            name: name.to_string(),
-            shape: shape.to_vec(),
-            values,
-        }
+        Written { name: name.to_string(), shape: shape.to_vec(), values }
     }
 
     fn named(&self) -> Named<'_> {
-        Named {
-            name: &self.name,
-            shape: &self.shape,
-            values: Values::F32(&self.values),
-        }
+        Named { name: &self.name, shape: &self.shape, values: Values::F32(&self.values) }
     }
 }
 
@@ -194,10 +180,7 @@ struct Answer {
 fn compute(args: &Args, global: &Global, loaded: &Loaded, batch: &Batch) -> Result<Answer> {
     let (model, parameters) = (&*loaded.model, &loaded.parameters);
     let tape = match (args.train, args.grads) {
-        (true, _) => Tape::training(Randomness {
-            seed: global.seed,
-            step: 0,
-        }),
+        (true, _) => Tape::training(Randomness { seed: global.seed, step: 0 }),
         (false, true) => Tape::gradients(),
         (false, false) => Tape::off(),
     };
@@ -210,10 +193,7 @@ fn compute(args: &Args, global: &Global, loaded: &Loaded, batch: &Batch) -> Resu
     let loss = match labels {
         0 => None,
         _ => {
-            let rule = LossRule {
-                normaliser: labels as f32,
-                smoothing: args.label_smoothing,
-            };
+            let rule = LossRule { normaliser: labels as f32, smoothing: args.label_smoothing };
             Some(model.loss(&tape, &hidden, &target, rule)?)
         }
     };

@@ -20,13 +20,7 @@ pub struct Global {
     pub precision: Precision,
 
     /// Seed of everything random
-    #[arg(
-        long,
-        global = true,
-        value_name = "N",
-        default_value_t = 42,
-        allow_negative_numbers = true
-    )]
+    #[arg(long, global = true, value_name = "N", default_value_t = 42, allow_negative_numbers = true)]
     pub seed: u64,
 
     /// Threads to compute with [default: all cores]
@@ -77,13 +71,10 @@ impl Global {
         let Some(threads) = self.threads else {
             return Ok(());
         };
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.into())
-            .build_global()
-            .map_err(|e| {
-                let what = format!("cannot start {threads} threads: {e}; ask for fewer");
-                Error::DoesNotFit(what).into()
-            })
+        rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global().map_err(|e| {
+            let what = format!("cannot start {threads} threads: {e}; ask for fewer");
+            Error::DoesNotFit(what).into()
+        })
     }
 
     /// Opens the device asked for, and says which one was chosen when none was.
@@ -128,9 +119,7 @@ impl Global {
             }
             false => writeln!(out, "{text}"),
         };
-        written
-            .and_then(|()| out.flush())
-            .context("cannot write to standard output")
+        written.and_then(|()| out.flush()).context("cannot write to standard output")
     }
 }
 

@@ -21,10 +21,7 @@ pub fn check_file(path: &Path) -> Result<()> {
         let what = format!("there is no folder {}; make it first", dir.display());
         return Err(Error::output(path, what));
     }
-    tempfile::Builder::new()
-        .prefix(".wattention-")
-        .tempfile_in(dir)
-        .map_err(|e| Error::output(path, e))?;
+    tempfile::Builder::new().prefix(".wattention-").tempfile_in(dir).map_err(|e| Error::output(path, e))?;
     Ok(())
 }
 

@@ -70,11 +70,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
             (estimate, Some(fit))
         }
     };
-    let report = Report {
-        config,
-        estimate,
-        fit,
-    };
+    let report = Report { config, estimate, fit };
     let mut text = report.estimate.text();
     if let Some(fit) = &report.fit {
         text = format!("{}\n{text}", fit.text());

@@ -22,12 +22,8 @@ pub fn write(path: &Path, examples: &[Example], predictions: &[String]) -> Resul
     files::replace(path, |file| {
         let mut out = io::BufWriter::new(file);
         for (example, prediction) in examples.iter().zip(predictions) {
-            let line = Line {
-                id: &example.id,
-                pid: &example.pid,
-                prediction,
-                references: &example.references,
-            };
+            let line =
+                Line { id: &example.id, pid: &example.pid, prediction, references: &example.references };
             serde_json::to_writer(&mut out, &line)?;
             out.write_all(b"\n")?;
         }
@@ -43,10 +39,7 @@ pub struct Scoring {
 
 impl Scoring {
     pub fn new(global: &Global, examples: usize) -> Self {
-        Scoring {
-            progress: Progress::new(global, examples as u64, "evaluation"),
-            done: 0,
-        }
+        Scoring { progress: Progress::new(global, examples as u64, "evaluation"), done: 0 }
     }
 
     /// `done` examples so far.
@@ -56,7 +49,6 @@ impl Scoring {
     }
 
     pub fn finish(self) {
-        self.progress
-            .finish(format_args!("evaluation: {} examples", self.done));
+        self.progress.finish(format_args!("evaluation: {} examples", self.done));
     }
 }

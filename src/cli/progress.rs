@@ -46,13 +46,7 @@ impl Progress {
             return Progress(Shown::Bar(bar));
         }
         let now = Instant::now();
-        Progress(Shown::Lines(Lines {
-            label: label.to_string(),
-            total,
-            done: 0,
-            started: now,
-            last: now,
-        }))
+        Progress(Shown::Lines(Lines { label: label.to_string(), total, done: 0, started: now, last: now }))
     }
 
     /// `n` more steps are done; `message` is what changes, such as the loss.
@@ -88,15 +82,12 @@ impl Progress {
 
 impl Lines {
     fn text(&self, elapsed: Duration, message: &str) -> String {
-        let Lines {
-            label, done, total, ..
-        } = self;
+        let Lines { label, done, total, .. } = self;
         let rate = *done as f64 / elapsed.as_secs_f64();
         let left = total.saturating_sub(*done) as f64 / rate;
         // A rate of zero leaves forever, which is no duration.
-        let left = Duration::try_from_secs_f64(left).map_or(String::new(), |left| {
-            format!(", about {} left", HumanDuration(left))
-        });
+        let left = Duration::try_from_secs_f64(left)
+            .map_or(String::new(), |left| format!(", about {} left", HumanDuration(left)));
         let message = match message {
             "" => String::new(),
             message => format!(", {message}"),
@@ -115,22 +106,13 @@ mod tests {
 
     fn lines(done: u64) -> Lines {
         let now = Instant::now();
-        Lines {
-            label: "training".into(),
-            total: 120,
-            done,
-            started: now,
-            last: now,
-        }
+        Lines { label: "training".into(), total: 120, done, started: now, last: now }
     }
 
     #[test]
     fn a_line_has_rate_remaining_time_and_message() {
         let text = lines(20).text(Duration::from_secs(10), "loss 2.5");
-        assert_eq!(
-            text,
-            "training: 20 of 120, 2.0/s, about 50 seconds left, loss 2.5"
-        );
+        assert_eq!(text, "training: 20 of 120, 2.0/s, about 50 seconds left, loss 2.5");
     }
 
     #[test]

@@ -16,12 +16,7 @@ use wattention::train::{Event, Observer};
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// A study that comes with the program: quick
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "quick",
-        conflicts_with = "config"
-    )]
+    #[arg(long, value_name = "NAME", default_value = "quick", conflicts_with = "config")]
     preset: String,
 
     /// A study of your own, in TOML; what it leaves out is as in the quick preset
@@ -58,11 +53,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let mut meter = energy::open();
     let out = &args.output_dir;
     files::create_dir(&out.join("cells"))?;
-    let mut results = Results {
-        title: grid.title.clone(),
-        environment: environment(&device.name()),
-        cells: Vec::new(),
-    };
+    let mut results =
+        Results { title: grid.title.clone(), environment: environment(&device.name()), cells: Vec::new() };
     for (i, plan) in plans.iter().enumerate() {
         let title = format!("[{}/{}] {}", i + 1, plans.len(), plan.slug());
         let place = out.join("cells").join(format!("{}.json", plan.slug()));
@@ -87,10 +79,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         write(&results, out)?;
     }
     global.print(&results, table(&results.cells))?;
-    global.note(format_args!(
-        "report: {}",
-        out.join("report.html").display()
-    ));
+    global.note(format_args!("report: {}", out.join("report.html").display()));
     Ok(())
 }
 
@@ -115,10 +104,7 @@ fn read_finished(place: &Path, plan: &CellPlan) -> Option<Cell> {
 }
 
 fn write_finished(place: &Path, plan: &CellPlan, cell: &Cell) -> Result<()> {
-    let finished = Finished {
-        plan: plan.clone(),
-        cell: cell.clone(),
-    };
+    let finished = Finished { plan: plan.clone(), cell: cell.clone() };
     let text = serde_json::to_string_pretty(&finished).map_err(|e| Error::output(place, e))?;
     files::write_text(place, &text)
 }
@@ -133,21 +119,12 @@ struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     fn new(global: &'a Global, title: String) -> Self {
-        Watch {
-            global,
-            title,
-            progress: None,
-            scored: 0,
-        }
+        Watch { global, title, progress: None, scored: 0 }
     }
 
     fn finish(self, cell: &Cell) {
         let score = cell.headline().value().unwrap_or(f64::NAN);
-        let line = format!(
-            "{}: {} {score:.2}",
-            self.title,
-            cell.headline_metric.label()
-        );
+        let line = format!("{}: {} {score:.2}", self.title, cell.headline_metric.label());
         match self.progress {
             Some(progress) => progress.finish(line),
             None => self.global.note(line),
@@ -158,9 +135,8 @@ impl<'a> Watch<'a> {
 impl Observer for Watch<'_> {
     fn event(&mut self, event: &Event) -> Result<()> {
         if let Event::Step { total, report, .. } = event {
-            let progress = self
-                .progress
-                .get_or_insert_with(|| Progress::new(self.global, *total, &self.title));
+            let progress =
+                self.progress.get_or_insert_with(|| Progress::new(self.global, *total, &self.title));
             progress.step(1, format_args!("loss {:.3}", report.loss));
         }
         Ok(())

@@ -28,8 +28,7 @@ pub fn visit(split: Split, each: &mut dyn FnMut(Record) -> Result<()>) -> Result
         Split::Train => TRAIN,
         Split::Validation => VALIDATION,
         Split::Test => {
-            let what =
-                "has the splits train and validation only; the whole of QMSum has a test split";
+            let what = "has the splits train and validation only; the whole of QMSum has a test split";
             return Err(Error::missing(NAME, what));
         }
     };
@@ -59,13 +58,10 @@ mod tests {
     #[test]
     fn holds_what_its_attribution_says() {
         let attribution = include_str!("../../weights/data/qmsum-slice/ATTRIBUTION.md");
-        for (split, meetings, row) in [
-            (Split::Train, TRAIN, "`train`"),
-            (Split::Validation, VALIDATION, "`val`"),
-        ] {
-            let line = attribution
-                .lines()
-                .find(|line| line.contains(&format!("| {row} |")));
+        for (split, meetings, row) in
+            [(Split::Train, TRAIN, "`train`"), (Split::Validation, VALIDATION, "`val`")]
+        {
+            let line = attribution.lines().find(|line| line.contains(&format!("| {row} |")));
             let cells: Vec<&str> = line.unwrap().split('|').map(str::trim).collect();
             assert_eq!(cells[5], meetings.len().to_string(), "{row}");
             assert_eq!(cells[6], count(split).to_string(), "{row}");
@@ -81,9 +77,6 @@ mod tests {
 
     #[test]
     fn there_is_no_test_split() {
-        assert_eq!(
-            visit(Split::Test, &mut |_| Ok(())).unwrap_err().exit_code(),
-            66
-        );
+        assert_eq!(visit(Split::Test, &mut |_| Ok(())).unwrap_err().exit_code(), 66);
     }
 }

@@ -44,10 +44,7 @@ pub fn visit(
         }
         if read as u64 > LONGEST_LINE {
             let limit = LONGEST_LINE >> 20;
-            return Err(Error::data(
-                here(),
-                format!("the line is longer than {limit} MiB"),
-            ));
+            return Err(Error::data(here(), format!("the line is longer than {limit} MiB")));
         }
         let line = match number {
             1 => buffer.strip_prefix(BOM).unwrap_or(&buffer),
@@ -77,7 +74,10 @@ fn parse(line: &[u8], split: Split) -> std::result::Result<Record, String> {
         let what = error.to_string();
         // serde_json's own line number is always 1 here.
         let what = what.rsplit_once(" at line ").map_or(what.as_str(), |(what, _)| what);
-        format!("{what} (column {}); a record is one JSON object with the strings id, pid, input, output", error.column())
+        format!(
+            "{what} (column {}); a record is one JSON object with the strings id, pid, input, output",
+            error.column()
+        )
     })?;
     if line.input.trim().is_empty() {
         return Err(format!("the input of record {:?} is empty", line.id));
@@ -88,12 +88,7 @@ fn parse(line: &[u8], split: Split) -> std::result::Result<Record, String> {
             line.id
         ));
     }
-    Ok(Record {
-        id: line.id,
-        pid: line.pid,
-        input: line.input,
-        output: line.output,
-    })
+    Ok(Record { id: line.id, pid: line.pid, input: line.input, output: line.output })
 }
 
 #[cfg(test)]
@@ -113,10 +108,7 @@ mod tests {
 
     #[test]
     fn bom_crlf_blank_lines_and_extra_keys_are_fine() {
-        let text = format!(
-            "\u{feff}{GOOD}\r\n\r\n{}\r\n",
-            GOOD.replace("}", r#","more":[1]}"#)
-        );
+        let text = format!("\u{feff}{GOOD}\r\n\r\n{}\r\n", GOOD.replace("}", r#","more":[1]}"#));
         let records = read(text.as_bytes(), Split::Train).unwrap();
         assert_eq!(records.len(), 2);
         assert_eq!(records[1].output.as_deref(), Some("short"));
@@ -127,22 +119,10 @@ mod tests {
         let faults: &[(&[u8], &str)] = &[
             (b"{\"id\": \"i\", ", "EOF"),
             (b"[1, 2]", "expected"),
-            (
-                br#"{"id":"i","pid":"p","output":"x"}"#,
-                "missing field `input`",
-            ),
-            (
-                br#"{"id":1,"pid":"p","input":"x","output":"y"}"#,
-                "expected a string",
-            ),
-            (
-                br#"{"id":"i","pid":"p","input":" \n","output":"y"}"#,
-                "is empty",
-            ),
-            (
-                br#"{"id":"i","pid":"p","input":"x","output":null}"#,
-                "output",
-            ),
+            (br#"{"id":"i","pid":"p","output":"x"}"#, "missing field `input`"),
+            (br#"{"id":1,"pid":"p","input":"x","output":"y"}"#, "expected a string"),
+            (br#"{"id":"i","pid":"p","input":" \n","output":"y"}"#, "is empty"),
+            (br#"{"id":"i","pid":"p","input":"x","output":null}"#, "output"),
             (b"{\"id\":\"\xff\"}", "not UTF-8 at byte 7"),
         ];
         for (line, expected) in faults {

@@ -66,10 +66,7 @@ pub static ALL: &[Known] = &[
     Known::of("summ_screen_fd", Kind::Summarisation),
     Known::of("qmsum", Kind::Summarisation),
     Known::of("qasper", Kind::QuestionAnswering),
-    Known {
-        embedded: true,
-        ..Known::of(embedded::NAME, Kind::Summarisation)
-    },
+    Known { embedded: true, ..Known::of(embedded::NAME, Kind::Summarisation) },
 ];
 
 impl Known {
@@ -127,10 +124,7 @@ pub fn open(path_or_name: &str) -> Result<Dataset> {
     let path = Path::new(path_or_name);
     let zipped = format!("{path_or_name}.zip");
     let (name, source) = if path.exists() {
-        (
-            file_stem(path),
-            Source::Scrolls(scrolls::Source::find(path)?),
-        )
+        (file_stem(path), Source::Scrolls(scrolls::Source::find(path)?))
     } else if path_or_name == embedded::NAME {
         (path_or_name.to_string(), Source::Embedded)
     } else if Path::new(&zipped).is_file() {
@@ -141,26 +135,16 @@ pub fn open(path_or_name: &str) -> Result<Dataset> {
     };
     let known = ALL.iter().find(|known| known.name == name);
     let kind = known.map_or(Kind::Summarisation, |known| known.kind);
-    Ok(Dataset {
-        headline: Known::of("", kind).headline,
-        kind,
-        name,
-        source,
-    })
+    Ok(Dataset { headline: Known::of("", kind).headline, kind, name, source })
 }
 
 fn file_stem(path: &Path) -> String {
     let name = if path.is_dir() {
-        path.canonicalize()
-            .ok()
-            .and_then(|path| Some(path.file_name()?.to_owned()))
+        path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_owned()))
     } else {
         path.file_stem().map(ToOwned::to_owned)
     };
-    name.map_or_else(
-        || "dataset".to_string(),
-        |name| name.to_string_lossy().into_owned(),
-    )
+    name.map_or_else(|| "dataset".to_string(), |name| name.to_string_lossy().into_owned())
 }
 
 fn not_found(path_or_name: &str) -> Error {
@@ -248,10 +232,7 @@ mod tests {
         ];
         let grouped = group(records.clone(), Protocol::Scrolls);
         assert_eq!(grouped.len(), 2);
-        assert_eq!(
-            (grouped[0].pid.as_str(), grouped[1].pid.as_str()),
-            ("b1", "a1")
-        );
+        assert_eq!((grouped[0].pid.as_str(), grouped[1].pid.as_str()), ("b1", "a1"));
         assert_eq!(grouped[0].references, ["one", "three"]);
         let apart = group(records, Protocol::Paper);
         assert_eq!(apart.len(), 3);
@@ -267,11 +248,7 @@ mod tests {
     #[test]
     fn question_answering_is_judged_by_f1() {
         for known in ALL {
-            let expected = if known.name == "qasper" {
-                Headline::F1
-            } else {
-                Headline::GeometricMean
-            };
+            let expected = if known.name == "qasper" { Headline::F1 } else { Headline::GeometricMean };
             assert_eq!(known.headline, expected, "{}", known.name);
         }
     }
@@ -281,10 +258,7 @@ mod tests {
         let absent = open("gov_report").unwrap_err();
         assert!(absent.to_string().contains("gov_report.zip"), "{absent}");
         let unknown = open("no-such-thing").unwrap_err();
-        assert!(
-            !unknown.to_string().contains("no-such-thing.zip"),
-            "{unknown}"
-        );
+        assert!(!unknown.to_string().contains("no-such-thing.zip"), "{unknown}");
         assert_eq!(unknown.exit_code(), 66);
     }
 }

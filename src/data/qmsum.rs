@@ -45,14 +45,9 @@ pub fn import(from: &Path, to: &Path, existing: Existing) -> Result<Imported> {
         written.push((write_lines(to, records)?, path));
     }
     for (file, path) in written {
-        file.persist(&path)
-            .map_err(|error| Error::output(&path, error.error))?;
+        file.persist(&path).map_err(|error| Error::output(&path, error.error))?;
     }
-    Ok(Imported {
-        train: splits[0].1.len(),
-        validation: splits[1].1.len(),
-        test: splits[2].1.len(),
-    })
+    Ok(Imported { train: splits[0].1.len(), validation: splits[1].1.len(), test: splits[2].1.len() })
 }
 
 /// The release's own name for a split.
@@ -81,24 +76,17 @@ fn find_root(from: &Path) -> Result<PathBuf> {
 
 /// Files in the order of their names, so that the result does not depend on the file system.
 fn read_split(folder: &Path) -> Result<Vec<Record>> {
-    let listing =
-        fs::read_dir(folder).map_err(|error| Error::missing(folder, error.to_string()))?;
+    let listing = fs::read_dir(folder).map_err(|error| Error::missing(folder, error.to_string()))?;
     let mut files = Vec::new();
     for entry in listing {
         let path = entry.map_err(|error| Error::read(folder, &error))?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "json")
-        {
+        if path.extension().is_some_and(|extension| extension == "json") {
             files.push(path);
         }
     }
     files.sort();
     if files.is_empty() {
-        return Err(Error::missing(
-            folder,
-            "holds no .json files; a split of QMSum has one a meeting",
-        ));
+        return Err(Error::missing(folder, "holds no .json files; a split of QMSum has one a meeting"));
     }
     let mut records = Vec::new();
     for path in files {
@@ -118,10 +106,7 @@ fn write_lines(folder: &Path, records: &[Record]) -> Result<NamedTempFile> {
         // The umask applies to this; tempfile alone would make the file private.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    let file = builder
-        .prefix(".import-")
-        .tempfile_in(folder)
-        .map_err(failed)?;
+    let file = builder.prefix(".import-").tempfile_in(folder).map_err(failed)?;
     let mut out = BufWriter::new(file.as_file());
     for record in records {
         serde_json::to_writer(&mut out, record).map_err(|error| failed(error.into()))?;
@@ -173,17 +158,12 @@ pub fn meeting(name: &str, json: &str, at: &str) -> Result<Vec<Record>> {
     }
 
     let mut records = Vec::new();
-    for (key, label) in [
-        ("general_query_list", "general"),
-        ("specific_query_list", "specific"),
-    ] {
+    for (key, label) in [("general_query_list", "general"), ("specific_query_list", "specific")] {
         for (index, item) in list(key)?.iter().enumerate() {
             let query = text(item, key, index, "query")?;
             let answer = text(item, key, index, "answer")?;
             if query.is_empty() || answer.is_empty() {
-                return Err(fault(format!(
-                    "{key}[{index}] has an empty query or answer"
-                )));
+                return Err(fault(format!("{key}[{index}] has an empty query or answer")));
             }
             let id = format!("{name}-{label}-{index}");
             records.push(Record {
@@ -245,10 +225,7 @@ mod tests {
         assert_eq!(records.len(), 2);
         assert_eq!(records[0].id, "M1-general-0");
         assert_eq!(records[1].pid, "M1-specific-0");
-        assert_eq!(
-            records[0].input,
-            format!("Summarize the whole meeting\n\n{transcript}")
-        );
+        assert_eq!(records[0].input, format!("Summarize the whole meeting\n\n{transcript}"));
         assert_eq!(records[1].input, format!("Who spoke?\n\n{transcript}"));
         assert_eq!(records[1].output.as_deref(), Some("Ann"));
     }
@@ -256,18 +233,9 @@ mod tests {
     #[test]
     fn faults_name_the_file_and_the_field() {
         let faults = [
-            (
-                MEETING.replace("\"content\": \"Bye", "\"words\": \"Bye"),
-                "meeting_transcripts[2].content",
-            ),
-            (
-                MEETING.replace("specific_query_list", "other"),
-                "specific_query_list",
-            ),
-            (
-                MEETING.replace("\"answer\": \"Ann\"", "\"answer\": 3"),
-                "specific_query_list[0].answer",
-            ),
+            (MEETING.replace("\"content\": \"Bye", "\"words\": \"Bye"), "meeting_transcripts[2].content"),
+            (MEETING.replace("specific_query_list", "other"), "specific_query_list"),
+            (MEETING.replace("\"answer\": \"Ann\"", "\"answer\": 3"), "specific_query_list[0].answer"),
             ("{".to_string(), "EOF"),
             ("[]".to_string(), "meeting_transcripts"),
         ];

@@ -30,10 +30,7 @@ impl Source {
     /// A folder with at least one split, or a zip file.
     pub fn find(path: &Path) -> Result<Self> {
         if path.is_dir() {
-            if Split::ALL
-                .iter()
-                .any(|split| path.join(split.file_name()).is_file())
-            {
+            if Split::ALL.iter().any(|split| path.join(split.file_name()).is_file()) {
                 return Ok(Source::Folder(path.to_path_buf()));
             }
             let what = "holds none of train.jsonl, validation.jsonl, test.jsonl; a dataset in SCROLLS form has them directly in its folder";
@@ -43,9 +40,7 @@ impl Source {
         let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
         match read {
             Ok(()) if magic.starts_with(b"PK") => Ok(Source::Zip(path.to_path_buf())),
-            Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
-                Err(Error::read(path, &error))
-            }
+            Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => Err(Error::read(path, &error)),
             _ => Err(Error::data(
                 path.display(),
                 "is not a zip; give the published zip of a SCROLLS dataset or the folder with its train.jsonl and validation.jsonl",
@@ -81,17 +76,10 @@ fn missing_split(path: impl AsRef<Path>, split: Split) -> Error {
     )
 }
 
-fn visit_entry(
-    path: &Path,
-    split: Split,
-    each: &mut dyn FnMut(Record) -> Result<()>,
-) -> Result<()> {
+fn visit_entry(path: &Path, split: Split, each: &mut dyn FnMut(Record) -> Result<()>) -> Result<()> {
     let file = File::open(path).map_err(|error| Error::read(path, &error))?;
     let broken = |error: ZipError| {
-        Error::data(
-            path.display(),
-            format!("is not a readable zip: {error}; download it again"),
-        )
+        Error::data(path.display(), format!("is not a readable zip: {error}; download it again"))
     };
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(broken)?;
     let index = find_entry(&archive, path, split)?;
@@ -101,9 +89,8 @@ fn visit_entry(
     let (size, packed) = (entry.size(), entry.compressed_size());
     let suspicious = size > SMALL_SPLIT && size / packed.max(1) > LARGEST_RATIO;
     if size > LARGEST_SPLIT || suspicious {
-        let what = format!(
-            "unpacks from {packed} to {size} bytes, which no text does; refused as a zip bomb"
-        );
+        let what =
+            format!("unpacks from {packed} to {size} bytes, which no text does; refused as a zip bomb");
         return Err(Error::data(at, what));
     }
     // The declared size may lie: reading stops one byte past it, and the crate checks the sum at the end.
@@ -112,11 +99,7 @@ fn visit_entry(
 }
 
 /// The entry `<split>.jsonl` or `<folder>/<split>.jsonl`; the folder named like the zip wins.
-fn find_entry<R: Read + std::io::Seek>(
-    archive: &ZipArchive<R>,
-    path: &Path,
-    split: Split,
-) -> Result<usize> {
+fn find_entry<R: Read + std::io::Seek>(archive: &ZipArchive<R>, path: &Path, split: Split) -> Result<usize> {
     let stem = path.file_stem().unwrap_or_default();
     let mut found: Vec<(PathBuf, usize)> = Vec::new();
     for (index, name) in archive.file_names().enumerate() {
@@ -124,25 +107,17 @@ fn find_entry<R: Read + std::io::Seek>(
             continue;
         };
         let entry = PathBuf::from(name.as_ref());
-        let plain = entry
-            .components()
-            .all(|part| matches!(part, Component::Normal(_)));
+        let plain = entry.components().all(|part| matches!(part, Component::Normal(_)));
         if !plain || name.contains(['\\', '\0']) {
             let what = format!("holds an entry named {name:?}, which points outside; refused");
             return Err(Error::data(path.display(), what));
         }
         let depth = entry.components().count();
-        if depth <= 2
-            && entry
-                .file_name()
-                .is_some_and(|file| file == split.file_name())
-        {
+        if depth <= 2 && entry.file_name().is_some_and(|file| file == split.file_name()) {
             found.push((entry, index));
         }
     }
-    let named = found
-        .iter()
-        .find(|(entry, _)| entry.parent() == Some(Path::new(stem)));
+    let named = found.iter().find(|(entry, _)| entry.parent() == Some(Path::new(stem)));
     match (named, found.as_slice()) {
         (Some((_, index)), _) | (None, [(_, index)]) => Ok(*index),
         (None, []) => {
@@ -150,14 +125,9 @@ fn find_entry<R: Read + std::io::Seek>(
             Err(missing_split(path.join(inside), split))
         }
         (None, many) => {
-            let names: Vec<_> = many
-                .iter()
-                .map(|(entry, _)| entry.display().to_string())
-                .collect();
-            let what = format!(
-                "holds several datasets ({}); unpack it and give one folder",
-                names.join(", ")
-            );
+            let names: Vec<_> = many.iter().map(|(entry, _)| entry.display().to_string()).collect();
+            let what =
+                format!("holds several datasets ({}); unpack it and give one folder", names.join(", "));
             Err(Error::data(path.display(), what))
         }
     }

@@ -20,24 +20,10 @@ pub struct Kernel {
 impl Kernel {
     /// Whether `call` fits the signature and writes nothing that it also reads.
     pub(super) fn check(&self, call: &Call) -> Result<()> {
-        let counts = |c: [usize; 4]| {
-            format!(
-                "{} outputs, {} inputs, {} sizes, {} scalars",
-                c[0], c[1], c[2], c[3]
-            )
-        };
-        let want = [
-            self.outputs.len(),
-            self.inputs.len(),
-            self.sizes.len(),
-            self.scalars.len(),
-        ];
-        let got = [
-            call.outputs.len(),
-            call.inputs.len(),
-            call.sizes.len(),
-            call.scalars.len(),
-        ];
+        let counts =
+            |c: [usize; 4]| format!("{} outputs, {} inputs, {} sizes, {} scalars", c[0], c[1], c[2], c[3]);
+        let want = [self.outputs.len(), self.inputs.len(), self.sizes.len(), self.scalars.len()];
+        let got = [call.outputs.len(), call.inputs.len(), call.sizes.len(), call.scalars.len()];
         if want != got {
             return Err(Error::shape(self.name, counts(want), counts(got)));
         }
@@ -68,18 +54,8 @@ pub struct Arg {
 impl Arg {
     /// Stands for an absent optional tensor: a null pointer, an empty slice.
     pub fn absent(dtype: DType) -> Self {
-        let block = Block {
-            address: 0,
-            bytes: 0,
-            arena: false,
-            id: u64::MAX,
-        };
-        Arg {
-            block,
-            offset: 0,
-            len: 0,
-            dtype,
-        }
+        let block = Block { address: 0, bytes: 0, arena: false, id: u64::MAX };
+        Arg { block, offset: 0, len: 0, dtype }
     }
 
     pub fn bytes(&self) -> usize {
@@ -138,16 +114,8 @@ impl<'a> CpuCall<'a> {
             _ => arg.block.address + arg.offset,
         };
         CpuCall {
-            outputs: call
-                .outputs
-                .iter()
-                .map(|a| Some((address(a) as *mut u8, a.len, a.dtype)))
-                .collect(),
-            inputs: call
-                .inputs
-                .iter()
-                .map(|a| (address(a) as *const u8, a.len, a.dtype))
-                .collect(),
+            outputs: call.outputs.iter().map(|a| Some((address(a) as *mut u8, a.len, a.dtype))).collect(),
+            inputs: call.inputs.iter().map(|a| (address(a) as *const u8, a.len, a.dtype)).collect(),
             sizes: &call.sizes,
             scalars: &call.scalars,
             lifetime: std::marker::PhantomData,

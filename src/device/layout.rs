@@ -38,13 +38,7 @@ impl Layout {
     pub fn from_lifetimes(intervals: &[Interval]) -> Self {
         let mut order: Vec<usize> = (0..intervals.len()).collect();
         order.sort_by_key(|&i| (std::cmp::Reverse(intervals[i].bytes), i));
-        let mut slots = vec![
-            Slot {
-                offset: 0,
-                bytes: 0
-            };
-            intervals.len()
-        ];
+        let mut slots = vec![Slot { offset: 0, bytes: 0 }; intervals.len()];
         // Kept sorted by offset so that one sweep finds the first gap.
         let mut placed: Vec<usize> = Vec::with_capacity(intervals.len());
         let mut peak = 0;
@@ -62,19 +56,12 @@ impl Layout {
                 }
                 offset = offset.max(slots[other].offset + aligned(that.bytes));
             }
-            slots[i] = Slot {
-                offset,
-                bytes: this.bytes,
-            };
+            slots[i] = Slot { offset, bytes: this.bytes };
             peak = peak.max(offset + size);
             let at = placed.partition_point(|&p| slots[p].offset <= offset);
             placed.insert(at, i);
         }
-        Layout {
-            slots,
-            peak,
-            live_peak: live_peak(intervals),
-        }
+        Layout { slots, peak, live_peak: live_peak(intervals) }
     }
 
     /// Bytes of arena the step needs.
@@ -127,9 +114,7 @@ mod tests {
         // Deterministic pseudo-random lifetimes; every pair that meets must not overlap.
         let mut state = 7u64;
         let mut next = |bound: u64| {
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             ((state >> 33) % bound) as usize
         };
         let intervals: Vec<_> = (0..200)
@@ -151,9 +136,6 @@ mod tests {
             }
         }
         assert!(layout.peak() >= layout.live_peak());
-        assert!(
-            layout.peak() <= layout.live_peak() * 5 / 4,
-            "fragmentation above a quarter"
-        );
+        assert!(layout.peak() <= layout.live_peak() * 5 / 4, "fragmentation above a quarter");
     }
 }

@@ -87,9 +87,7 @@ impl Device {
             "plan" => Err(Error::usage(
                 "device 'plan' runs nothing: it serves the `plan` command and `study --dry-run`",
             )),
-            _ => Err(Error::Device(format!(
-                "device '{name}' is not in this build: use --device cpu"
-            ))),
+            _ => Err(Error::Device(format!("device '{name}' is not in this build: use --device cpu"))),
         }
     }
 
@@ -144,16 +142,10 @@ impl Device {
 }
 
 fn within(block: &Block, offset: usize, bytes: usize) -> Result<()> {
-    if offset
-        .checked_add(bytes)
-        .is_some_and(|end| end <= block.bytes)
-    {
+    if offset.checked_add(bytes).is_some_and(|end| end <= block.bytes) {
         return Ok(());
     }
-    Err(Error::internal(format!(
-        "copy of {bytes} bytes at {offset} leaves a block of {}",
-        block.bytes
-    )))
+    Err(Error::internal(format!("copy of {bytes} bytes at {offset} leaves a block of {}", block.bytes)))
 }
 
 /// Bytes of `len` elements, or an error when that cannot be addressed.

@@ -64,18 +64,12 @@ impl Plan {
 
     /// Ends the step and lays out its arena. Blocks still alive keep their place to the end.
     pub fn finish(&self) -> Result<Recording> {
-        let step = self
-            .step
-            .take()
-            .ok_or_else(|| Error::internal("the plan was finished before it was begun"))?;
+        let step =
+            self.step.take().ok_or_else(|| Error::internal("the plan was finished before it was begun"))?;
         let allocations = step.intervals.len();
         let layout = Rc::new(Layout::from_lifetimes(&step.intervals));
         self.arena.set(self.arena.get().max(layout.peak()));
-        Ok(Recording {
-            layout,
-            launches: step.launches,
-            allocations,
-        })
+        Ok(Recording { layout, launches: step.launches, allocations })
     }
 }
 
@@ -90,26 +84,12 @@ impl Executor for Plan {
         match (&mut *step, lifetime) {
             (Some(step), Lifetime::Step) => {
                 step.clock += 1;
-                step.intervals.push(Interval {
-                    bytes,
-                    from: step.clock,
-                    to: usize::MAX,
-                });
-                Ok(Block {
-                    address: step.intervals.len() - 1,
-                    bytes,
-                    arena: true,
-                    id,
-                })
+                step.intervals.push(Interval { bytes, from: step.clock, to: usize::MAX });
+                Ok(Block { address: step.intervals.len() - 1, bytes, arena: true, id })
             }
             _ => {
                 self.persistent.set(self.persistent.get() + bytes);
-                Ok(Block {
-                    address: 0,
-                    bytes,
-                    arena: false,
-                    id,
-                })
+                Ok(Block { address: 0, bytes, arena: false, id })
             }
         }
     }
@@ -134,11 +114,7 @@ impl Executor for Plan {
 
     fn launch(&self, kernel: &'static Kernel, call: &Call) -> Result<()> {
         if let Some(step) = self.step.borrow_mut().as_mut() {
-            step.launches.push(Launch {
-                kernel: kernel.name,
-                phase: trace::current(),
-                cost: call.cost,
-            });
+            step.launches.push(Launch { kernel: kernel.name, phase: trace::current(), cost: call.cost });
         }
         Ok(())
     }
@@ -148,9 +124,7 @@ impl Executor for Plan {
     }
 
     fn begin_step(&self, _: &Rc<Layout>) -> Result<()> {
-        Err(Error::internal(
-            "the plan executor records steps, it does not run them",
-        ))
+        Err(Error::internal("the plan executor records steps, it does not run them"))
     }
 
     fn end_step(&self) -> Result<()> {
@@ -158,9 +132,6 @@ impl Executor for Plan {
     }
 
     fn used(&self) -> Used {
-        Used {
-            persistent: self.persistent.get(),
-            arena: self.arena.get(),
-        }
+        Used { persistent: self.persistent.get(), arena: self.arena.get() }
     }
 }

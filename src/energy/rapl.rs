@@ -40,10 +40,7 @@ pub struct Rapl {
 impl Rapl {
     /// Opens the counters under `tree`; fails when there are none or one of them cannot be read.
     pub fn open(tree: &Path) -> Result<Self> {
-        let mut counters = Counters {
-            domains: domains(tree)?,
-            micro: 0,
-        };
+        let mut counters = Counters { domains: domains(tree)?, micro: 0 };
         let Some(first) = counters.domains.first() else {
             return Err(Error::Device(format!(
                 "no sensor: this machine has no powercap counters ({})",
@@ -57,12 +54,7 @@ impl Rapl {
         let labels: Vec<&str> = counters.domains.iter().map(|d| d.label.as_str()).collect();
         let name = format!("RAPL: {}; all that the machine did", labels.join(", "));
         let counters = Arc::new(Mutex::new(counters));
-        Ok(Rapl {
-            name,
-            period,
-            _watch: watch(&counters)?,
-            counters,
-        })
+        Ok(Rapl { name, period, _watch: watch(&counters)?, counters })
     }
 }
 
@@ -128,12 +120,7 @@ struct Domain {
 impl Domain {
     fn open(label: String, folder: &Path) -> Result<Self> {
         let file = folder.join("energy_uj");
-        Ok(Domain {
-            range: number(&folder.join("max_energy_range_uj"))?,
-            last: number(&file)?,
-            label,
-            file,
-        })
+        Ok(Domain { range: number(&folder.join("max_energy_range_uj"))?, last: number(&file)?, label, file })
     }
 
     /// Microjoules since the last call.

@@ -35,10 +35,7 @@ impl Window {
     /// Opens a window; a counter that cannot be read leaves the time.
     pub fn start(meter: &mut dyn Meter) -> Self {
         let before = meter.read();
-        Window {
-            start: Instant::now(),
-            before,
-        }
+        Window { start: Instant::now(), before }
     }
 
     /// Closes the window, on the meter that it was opened on.
@@ -111,11 +108,7 @@ mod tests {
     fn a_window_of_few_updates_has_a_reason_instead() {
         let measured = measure(&[5.0, 7.5], 3600.0);
         assert_eq!(measured.energy, None);
-        assert!(
-            measured.note.contains("needs 10:00:00"),
-            "{}",
-            measured.note
-        );
+        assert!(measured.note.contains("needs 10:00:00"), "{}", measured.note);
         assert_eq!(measured.power(), None);
     }
 

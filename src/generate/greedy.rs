@@ -81,15 +81,8 @@ pub fn generate<X: AsRef<State>>(
     Ok(tokens)
 }
 
-fn encode<X: AsRef<State>>(
-    session: &mut Session<X>,
-    source: &Source,
-    sizes: [usize; 3],
-) -> Result<()> {
-    let signature = Signature::new(
-        "generate.encode",
-        source.signature().into_iter().chain(sizes),
-    );
+fn encode<X: AsRef<State>>(session: &mut Session<X>, source: &Source, sizes: [usize; 3]) -> Result<()> {
+    let signature = Signature::new("generate.encode", source.signature().into_iter().chain(sizes));
     session.step(signature, |side: &Side<X>| {
         let model = &*side.loaded.model;
         let mut caches = side.state.as_ref().0.borrow_mut();
@@ -117,22 +110,16 @@ fn step<X: AsRef<State>>(
     sizes: [usize; 3],
 ) -> Result<Vec<i32>> {
     let [batch, capacity, _] = sizes;
-    let cache_rows: Vec<i32> = (0..batch)
-        .map(|b| (b * capacity + position) as i32)
-        .collect();
+    let cache_rows: Vec<i32> = (0..batch).map(|b| (b * capacity + position) as i32).collect();
     session.step(Signature::new("generate.step", sizes), |side: &Side<X>| {
         let _phase = phase("decoder.step");
         let device = side.device();
         let model = &*side.loaded.model;
         let caches = side.state.as_ref().0.borrow();
-        let caches = caches
-            .as_ref()
-            .ok_or_else(|| Error::internal("a decoding step came before its encoder"))?;
+        let caches =
+            caches.as_ref().ok_or_else(|| Error::internal("a decoding step came before its encoder"))?;
         let rows = Tensor::upload(device, [batch], &cache_rows)?;
-        let at = StepAt {
-            position,
-            rows: &rows,
-        };
+        let at = StepAt { position, rows: &rows };
         let ids = Tensor::upload(device, [batch, 1], last)?;
         let hidden = model.decode_step(&ids, &caches.layers, &caches.key_state, &at)?;
         let logits = model.logits(&Tape::off(), &hidden)?;
@@ -146,10 +133,7 @@ impl Caches {
         let device: &Device = side.device();
         Ok(Caches {
             sizes,
-            layers: side
-                .loaded
-                .model
-                .new_caches(device, batch, capacity, source)?,
+            layers: side.loaded.model.new_caches(device, batch, capacity, source)?,
             key_state: Tensor::persistent(device, [batch, source], DType::I32)?,
         })
     }

@@ -5,18 +5,13 @@ use std::collections::HashMap;
 /// The SQuAD normaliser: lowercase, no ASCII punctuation, no articles, single spaces.
 pub fn normalise(text: &str) -> String {
     let lower = text.to_lowercase();
-    let bare: String = lower
-        .chars()
-        .filter(|c| !c.is_ascii_punctuation())
-        .collect();
+    let bare: String = lower.chars().filter(|c| !c.is_ascii_punctuation()).collect();
     let mut spaced = String::with_capacity(bare.len());
     let mut rest = bare.as_str();
     // An article is a whole run of word characters, so "the—a" holds two and "them" none.
     while let Some(first) = rest.chars().next() {
         let word = first.is_alphanumeric();
-        let end = rest
-            .find(|c: char| c.is_alphanumeric() != word)
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| c.is_alphanumeric() != word).unwrap_or(rest.len());
         let (run, tail) = rest.split_at(end);
         spaced.push_str(match run {
             "a" | "an" | "the" => " ",
@@ -24,10 +19,7 @@ pub fn normalise(text: &str) -> String {
         });
         rest = tail;
     }
-    let words: Vec<&str> = spaced
-        .split(is_python_space)
-        .filter(|word| !word.is_empty())
-        .collect();
+    let words: Vec<&str> = spaced.split(is_python_space).filter(|word| !word.is_empty()).collect();
     words.join(" ")
 }
 

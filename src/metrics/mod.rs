@@ -55,13 +55,7 @@ pub struct Scores {
 
 impl Scores {
     fn new(rouge1: f64, rouge2: f64, rouge_l: f64, f1: f64) -> Self {
-        Scores {
-            rouge1,
-            rouge2,
-            rouge_l,
-            geometric_mean: (rouge1 * rouge2 * rouge_l).powf(1.0 / 3.0),
-            f1,
-        }
+        Scores { rouge1, rouge2, rouge_l, geometric_mean: (rouge1 * rouge2 * rouge_l).powf(1.0 / 3.0), f1 }
     }
 
     /// Four decimals, as the SCROLLS evaluator reports.
@@ -83,11 +77,7 @@ fn round4(value: f64) -> f64 {
 
 /// Scores of one example in percent: the best reference for each metric on its own.
 /// Fails when there is no reference.
-pub fn score<S: AsRef<str>>(
-    protocol: Protocol,
-    prediction: &str,
-    references: &[S],
-) -> Result<Scores> {
+pub fn score<S: AsRef<str>>(protocol: Protocol, prediction: &str, references: &[S]) -> Result<Scores> {
     if references.is_empty() {
         return Err(Error::data(
             "scoring",
@@ -110,12 +100,7 @@ pub fn score<S: AsRef<str>>(
         best.rouge_l = best.rouge_l.max(found.rouge_l);
         best_f1 = best_f1.max(f1::score(prediction, reference));
     }
-    Ok(Scores::new(
-        100.0 * best.rouge1,
-        100.0 * best.rouge2,
-        100.0 * best.rouge_l,
-        100.0 * best_f1,
-    ))
+    Ok(Scores::new(100.0 * best.rouge1, 100.0 * best.rouge2, 100.0 * best.rouge_l, 100.0 * best_f1))
 }
 
 /// Means over examples, in percent.
@@ -147,12 +132,7 @@ impl Accumulator {
             return None;
         }
         let n = self.examples as f64;
-        Some(Scores::new(
-            self.rouge1 / n,
-            self.rouge2 / n,
-            self.rouge_l / n,
-            self.f1 / n,
-        ))
+        Some(Scores::new(self.rouge1 / n, self.rouge2 / n, self.rouge_l / n, self.f1 / n))
     }
 }
 
@@ -209,9 +189,6 @@ mod tests {
     #[test]
     fn serialises_under_the_published_names() {
         let json = serde_json::to_string(&Scores::default()).unwrap();
-        assert_eq!(
-            json,
-            r#"{"rouge1":0.0,"rouge2":0.0,"rougeL":0.0,"geometric_mean":0.0,"f1":0.0}"#
-        );
+        assert_eq!(json, r#"{"rouge1":0.0,"rouge2":0.0,"rougeL":0.0,"geometric_mean":0.0,"f1":0.0}"#);
     }
 }

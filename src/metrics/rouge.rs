@@ -20,11 +20,7 @@ pub fn score(prediction: &str, reference: &str) -> FMeasures {
     FMeasures {
         rouge1: overlap(prediction.iter().copied(), reference.iter().copied()),
         rouge2: overlap(bigrams(&prediction), bigrams(&reference)),
-        rouge_l: f_measure(
-            lcs_length(&prediction, &reference),
-            prediction.len(),
-            reference.len(),
-        ),
+        rouge_l: f_measure(lcs_length(&prediction, &reference), prediction.len(), reference.len()),
     }
 }
 
@@ -99,9 +95,7 @@ fn lcs_length(a: &[u32], b: &[u32]) -> usize {
         }
     }
     // The unused columns of the last word match nothing and stay ones.
-    row.iter()
-        .map(|columns| columns.count_zeros() as usize)
-        .sum()
+    row.iter().map(|columns| columns.count_zeros() as usize).sum()
 }
 
 /// What a word list becomes when it passes through Python's `repr`: characters that do not print turn
@@ -144,11 +138,7 @@ mod tests {
             let mut diagonal = 0;
             for (j, y) in b.iter().enumerate() {
                 let above = row[j + 1];
-                row[j + 1] = if x == y {
-                    diagonal + 1
-                } else {
-                    above.max(row[j])
-                };
+                row[j + 1] = if x == y { diagonal + 1 } else { above.max(row[j]) };
                 diagonal = above;
             }
         }
@@ -159,9 +149,7 @@ mod tests {
     fn bit_parallel_lcs_equals_the_table() {
         let mut state = 7u64;
         let mut draw = |below: u64| {
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (state >> 33) % below
         };
         for alphabet in [1, 2, 5, 40] {

@@ -55,22 +55,15 @@ impl Source {
             return Err(Error::data("input_ids", "must be a non-empty [B, S] array"));
         }
         let len = ids.len() / batch;
-        for (name, mask) in [
-            ("attention_mask", rows.attention_mask),
-            ("global_attention_mask", rows.global_attention_mask),
-        ] {
+        for (name, mask) in
+            [("attention_mask", rows.attention_mask), ("global_attention_mask", rows.global_attention_mask)]
+        {
             let Some(mask) = mask else { continue };
             if mask.len() != ids.len() {
-                return Err(Error::data(
-                    name,
-                    format!("must have the shape of input_ids, [{batch}, {len}]"),
-                ));
+                return Err(Error::data(name, format!("must have the shape of input_ids, [{batch}, {len}]")));
             }
             if let Some(bad) = mask.iter().find(|&&v| v != 0 && v != 1) {
-                return Err(Error::data(
-                    name,
-                    format!("holds {bad}; only 0 and 1 mean something"),
-                ));
+                return Err(Error::data(name, format!("holds {bad}; only 0 and 1 mean something")));
             }
         }
         if len > limits.max_source {
@@ -100,9 +93,7 @@ impl Source {
                 let to = b * padded + s;
                 source.ids[to] = ids[from] as i32;
                 let real = rows.attention_mask.is_none_or(|mask| mask[from] == 1);
-                let global = rows
-                    .global_attention_mask
-                    .is_some_and(|mask| mask[from] == 1);
+                let global = rows.global_attention_mask.is_some_and(|mask| mask[from] == 1);
                 source.key_state[to] = match (real, global && limits.has_global_attention) {
                     (false, _) => 0,
                     (true, false) => 1,
@@ -184,10 +175,7 @@ impl Target {
     /// From decoder ids `[B, T]`, with nothing to measure against.
     pub fn from_ids(limits: &Limits, batch: usize, ids: &[i64]) -> Result<Self> {
         if batch == 0 || ids.is_empty() || !ids.len().is_multiple_of(batch) {
-            return Err(Error::data(
-                "decoder_input_ids",
-                "must be a non-empty [B, T] array",
-            ));
+            return Err(Error::data("decoder_input_ids", "must be a non-empty [B, T] array"));
         }
         check_ids("decoder_input_ids", ids, limits.vocab)?;
         let target = Target {

@@ -8,8 +8,8 @@ use super::{Limits, Model, Options, check};
 use crate::device::Device;
 use crate::error::Result;
 use crate::nn::{
-    Attention, Bias, Builder, FeedForward, FeedForwardConfig, Init, LayerCache, LayerNorm, Linear,
-    StepAt, dropped,
+    Attention, Bias, Builder, FeedForward, FeedForwardConfig, Init, LayerCache, LayerNorm, Linear, StepAt,
+    dropped,
 };
 use crate::ops::activation::Activation;
 use crate::ops::attention::block_sparse_attention::{BlockSparse, Blocks, block_sparse_attention};
@@ -113,16 +113,8 @@ impl Config {
         }
         check::range("block_size", self.block_size, 1, 4096)?;
         check::range("num_random_blocks", self.num_random_blocks, 1, 1024)?;
-        check::heads(
-            "encoder_attention_heads",
-            self.d_model,
-            self.encoder_attention_heads,
-        )?;
-        check::heads(
-            "decoder_attention_heads",
-            self.d_model,
-            self.decoder_attention_heads,
-        )?;
+        check::heads("encoder_attention_heads", self.d_model, self.encoder_attention_heads)?;
+        check::heads("decoder_attention_heads", self.d_model, self.decoder_attention_heads)?;
         for (key, p) in [
             ("dropout", self.dropout),
             ("attention_dropout", self.attention_dropout),
@@ -181,8 +173,7 @@ struct EncoderAttention {
 impl EncoderAttention {
     fn new(builder: &mut Builder, prefix: &str, config: &Config) -> Result<Self> {
         let (c, bias) = (config.d_model, Bias::from(config.use_bias));
-        let mut projection =
-            |name: &str| Linear::new(builder, &format!("{prefix}.{name}"), [c, c], bias);
+        let mut projection = |name: &str| Linear::new(builder, &format!("{prefix}.{name}"), [c, c], bias);
         Ok(EncoderAttention {
             query: projection("self.query")?,
             key: projection("self.key")?,
@@ -253,17 +244,9 @@ impl EncoderLayer {
         let (name, c) = (format!("model.encoder.layers.{layer}"), config.d_model);
         Ok(EncoderLayer {
             self_attn: EncoderAttention::new(builder, &format!("{name}.self_attn"), config)?,
-            self_attn_layer_norm: LayerNorm::new(
-                builder,
-                &format!("{name}.self_attn_layer_norm"),
-                c,
-            )?,
+            self_attn_layer_norm: LayerNorm::new(builder, &format!("{name}.self_attn_layer_norm"), c)?,
             // HF's encoder layer has no activation dropout.
-            ffn: FeedForward::new(
-                builder,
-                &name,
-                config.feed_forward(config.encoder_ffn_dim, 0.0),
-            )?,
+            ffn: FeedForward::new(builder, &name, config.feed_forward(config.encoder_ffn_dim, 0.0))?,
             final_layer_norm: LayerNorm::new(builder, &format!("{name}.final_layer_norm"), c)?,
         })
     }
@@ -310,31 +293,19 @@ pub struct BigBirdPegasus {
 impl BigBirdPegasus {
     pub fn new(builder: &mut Builder, config: &Config, options: Options) -> Result<Self> {
         let (c, v) = (config.d_model, config.vocab_size);
-        let aliases = [
-            "model.encoder.embed_tokens.weight",
-            "model.decoder.embed_tokens.weight",
-            "lm_head.weight",
-        ];
+        let aliases =
+            ["model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight"];
         let pad = config.pad_token_id as usize;
         let mut positions = |side: &str| {
             let shape = [config.max_position_embeddings, c];
-            builder.parameter(
-                &format!("model.{side}.embed_positions.weight"),
-                shape,
-                Init::Normal,
-            )
+            builder.parameter(&format!("model.{side}.embed_positions.weight"), shape, Init::Normal)
         };
         let (encoder_positions, decoder_positions) = (positions("encoder")?, positions("decoder")?);
         Ok(BigBirdPegasus {
             config: config.clone(),
             options,
             final_logits_bias: builder.buffer("final_logits_bias", [1, v])?.reshape([v])?,
-            shared: builder.tied(
-                "model.shared.weight",
-                &aliases,
-                [v, c],
-                Init::Embedding { pad },
-            )?,
+            shared: builder.tied("model.shared.weight", &aliases, [v, c], Init::Embedding { pad })?,
             encoder_positions,
             encoder_layers: (0..config.encoder_layers)
                 .map(|layer| EncoderLayer::new(builder, config, layer))
@@ -394,9 +365,7 @@ impl BigBirdPegasus {
             })
             .collect::<Result<Vec<_>>>()?;
         let tables = Rc::new(tables);
-        self.tables
-            .borrow_mut()
-            .insert((length, random), tables.clone());
+        self.tables.borrow_mut().insert((length, random), tables.clone());
         Ok(Pattern::Blocks(tables))
     }
 
@@ -409,9 +378,10 @@ impl BigBirdPegasus {
         cross_attn: impl Fn(usize, &Attention, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let p = self.config.dropout;
-        let mut normed = self.decoder_layers[0]
-            .self_attn_layer_norm
-            .forward(tape, &x)?;
+        let mut normed = {
+            let _phase = phase("decoder.attention");
+            self.decoder_layers[0].self_attn_layer_norm.forward(tape, &x)?
+        };
         for (i, layer) in self.decoder_layers.iter().enumerate() {
             {
                 let _phase = phase("decoder.attention");
@@ -425,13 +395,8 @@ impl BigBirdPegasus {
             }
             let _phase = phase("decoder.ffn");
             let f = layer.ffn.forward(tape, &normed)?;
-            let next = self
-                .decoder_layers
-                .get(i + 1)
-                .map(|l| &l.self_attn_layer_norm);
-            (x, normed) = next
-                .unwrap_or(&self.decoder_norm)
-                .residual(tape, &x, &f, p)?;
+            let next = self.decoder_layers.get(i + 1).map(|l| &l.self_attn_layer_norm);
+            (x, normed) = next.unwrap_or(&self.decoder_norm).residual(tape, &x, &f, p)?;
         }
         Ok(normed)
     }
@@ -476,37 +441,25 @@ impl Model for BigBirdPegasus {
         };
         let pattern = self.pattern(tape, source)?;
         let p = self.config.dropout;
-        let mut normed = self.encoder_layers[0]
-            .self_attn_layer_norm
-            .forward(tape, &x)?;
+        let mut normed = {
+            let _phase = phase("encoder.attention");
+            self.encoder_layers[0].self_attn_layer_norm.forward(tape, &x)?
+        };
         for (i, layer) in self.encoder_layers.iter().enumerate() {
             {
                 let _phase = phase("encoder.attention");
-                let a = layer
-                    .self_attn
-                    .forward(tape, &normed, source, &pattern, i)?;
+                let a = layer.self_attn.forward(tape, &normed, source, &pattern, i)?;
                 (x, normed) = layer.final_layer_norm.residual(tape, &x, &a, p)?;
             }
             let _phase = phase("encoder.ffn");
             let f = layer.ffn.forward(tape, &normed)?;
-            let next = self
-                .encoder_layers
-                .get(i + 1)
-                .map(|l| &l.self_attn_layer_norm);
-            (x, normed) = next
-                .unwrap_or(&self.encoder_norm)
-                .residual(tape, &x, &f, p)?;
+            let next = self.encoder_layers.get(i + 1).map(|l| &l.self_attn_layer_norm);
+            (x, normed) = next.unwrap_or(&self.encoder_norm).residual(tape, &x, &f, p)?;
         }
         Ok(normed)
     }
 
-    fn decode(
-        &self,
-        tape: &Tape,
-        ids: &Tensor,
-        memory: &Tensor,
-        key_state: &Tensor,
-    ) -> Result<Tensor> {
+    fn decode(&self, tape: &Tape, ids: &Tensor, memory: &Tensor, key_state: &Tensor) -> Result<Tensor> {
         let x = {
             let _phase = phase("decoder.embedding");
             self.embed(tape, ids, &self.decoder_positions, 0, ids.shape().last())?

@@ -104,11 +104,7 @@ fn draw_original(rng: &mut Mt, heads: usize, seq_len: usize, cfg: &PlanConfig) -
     let all = cfg.max_position / k;
     let kept = seq_len / k - 2;
     let middle: Vec<i32> = (1..all as i32 - 1).collect();
-    let last = if ORIGINAL_REACH > 2 * k {
-        ORIGINAL_REACH / k - 1
-    } else {
-        all - 1
-    };
+    let last = if ORIGINAL_REACH > 2 * k { ORIGINAL_REACH / k - 1 } else { all - 1 };
     let slice = |from: usize, to: usize| {
         let to = to.min(middle.len());
         &middle[from.min(to)..to]
@@ -125,8 +121,8 @@ fn draw_original(rng: &mut Mt, heads: usize, seq_len: usize, cfg: &PlanConfig) -
             };
             let candidates = permuted(rng, [below, above].concat());
             // Rows beyond the cut are drawn all the same: the next head continues the stream.
-            let row = first(&candidates, cfg.num_random_blocks)
-                .ok_or_else(|| too_few_blocks(seq_len, cfg, b))?;
+            let row =
+                first(&candidates, cfg.num_random_blocks).ok_or_else(|| too_few_blocks(seq_len, cfg, b))?;
             if b <= kept {
                 plan.extend(row);
             }
@@ -144,27 +140,14 @@ struct Segment {
 }
 
 /// The general rule: rows outermost and heads inside, drawn from one or two segments of the sequence.
-fn draw_segmented(
-    rng: &mut Mt,
-    heads: usize,
-    seq_len: usize,
-    cfg: &PlanConfig,
-) -> Result<Vec<i32>> {
+fn draw_segmented(rng: &mut Mt, heads: usize, seq_len: usize, cfg: &PlanConfig) -> Result<Vec<i32>> {
     let n = seq_len / cfg.block_size;
     let r = cfg.num_random_blocks;
-    let segment = |from, to, column, count| Segment {
-        from,
-        to,
-        column,
-        count,
-    };
+    let segment = |from, to, column, count| Segment { from, to, column, count };
     let segments = if 2 * r + 5 < n {
         vec![segment(0, 2 * r + 5, 0, r), segment(2 * r + 5, n, r, 0)]
     } else if r + 5 < n {
-        vec![
-            segment(0, r + 5, 0, r / 2),
-            segment(r + 5, n, r / 2, r - r / 2),
-        ]
+        vec![segment(0, r + 5, 0, r / 2), segment(r + 5, n, r / 2, r - r / 2)]
     } else {
         vec![segment(0, n, 0, r)]
     };
@@ -177,8 +160,7 @@ fn draw_segmented(
             for head in 0..heads {
                 let candidates = permuted(rng, (segment.from as i32..segment.to as i32).collect());
                 let legal = legal_blocks(&candidates, b, segment.to);
-                let row =
-                    first(&legal, segment.count).ok_or_else(|| too_few_blocks(seq_len, cfg, b))?;
+                let row = first(&legal, segment.count).ok_or_else(|| too_few_blocks(seq_len, cfg, b))?;
                 // The row of the last block is drawn and dropped.
                 if b + 1 < n {
                     let at = (head * (n - 2) + b - 1) * r + segment.column;
@@ -204,17 +186,9 @@ fn draw_segmented(
 fn legal_blocks(candidates: &[i32], b: usize, end: usize) -> Vec<i32> {
     let (b, end) = (b as i32, end as i32);
     let illegal = |c: i32| {
-        (c - b).abs() <= 1
-            || c == 0
-            || c == end - 1
-            || (b == 1 && c == end - 2)
-            || (b == end - 2 && c == 1)
+        (c - b).abs() <= 1 || c == 0 || c == end - 1 || (b == 1 && c == end - 2) || (b == end - 2 && c == 1)
     };
-    candidates
-        .iter()
-        .copied()
-        .filter(|&c| !illegal(c))
-        .collect()
+    candidates.iter().copied().filter(|&c| !illegal(c)).collect()
 }
 
 /// The first `count` candidates. A single one fills the row, as numpy's broadcasting does.

@@ -18,9 +18,7 @@ pub fn parse<C: DeserializeOwned>(
 pub fn range(key: &str, value: usize, low: usize, high: usize) -> Result<(), String> {
     match (low..=high).contains(&value) {
         true => Ok(()),
-        false => Err(format!(
-            "{key} is {value}; it must lie between {low} and {high}"
-        )),
+        false => Err(format!("{key} is {value}; it must lie between {low} and {high}")),
     }
 }
 
@@ -28,9 +26,7 @@ pub fn range(key: &str, value: usize, low: usize, high: usize) -> Result<(), Str
 pub fn probability(key: &str, value: f32) -> Result<(), String> {
     match (0.0..1.0).contains(&value) {
         true => Ok(()),
-        false => Err(format!(
-            "{key} is {value}; it must be at least 0 and below 1"
-        )),
+        false => Err(format!("{key} is {value}; it must be at least 0 and below 1")),
     }
 }
 
@@ -46,16 +42,9 @@ pub fn no_layerdrop(key: &str, value: f32) -> Result<(), String> {
 pub fn heads(key: &str, d_model: usize, heads: usize) -> Result<(), String> {
     range(key, heads, 1, 1024)?;
     if !d_model.is_multiple_of(heads) {
-        return Err(format!(
-            "d_model {d_model} is not divisible by {key} {heads}"
-        ));
+        return Err(format!("d_model {d_model} is not divisible by {key} {heads}"));
     }
-    range(
-        &format!("the head size (d_model / {key})"),
-        d_model / heads,
-        1,
-        128,
-    )
+    range(&format!("the head size (d_model / {key})"), d_model / heads, 1, 128)
 }
 
 /// A special token inside the vocabulary.

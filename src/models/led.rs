@@ -6,8 +6,8 @@ use super::batch::DeviceSource;
 use super::{Limits, Model, check};
 use crate::error::Result;
 use crate::nn::{
-    Attention, Bias, Builder, FeedForward, FeedForwardConfig, Init, LayerCache, LayerNorm, Linear,
-    StepAt, dropped,
+    Attention, Bias, Builder, FeedForward, FeedForwardConfig, Init, LayerCache, LayerNorm, Linear, StepAt,
+    dropped,
 };
 use crate::ops::activation::Activation;
 use crate::ops::attention::dense_attention::{Dense, dense_attention};
@@ -92,36 +92,20 @@ impl Config {
     pub fn check(&self) -> Result<(), String> {
         check::range("vocab_size", self.vocab_size, 1, 1 << 24)?;
         check::range("d_model", self.d_model, 1, 1 << 16)?;
-        for (key, value) in [
-            ("encoder_layers", self.encoder_layers),
-            ("decoder_layers", self.decoder_layers),
-        ] {
+        for (key, value) in [("encoder_layers", self.encoder_layers), ("decoder_layers", self.decoder_layers)]
+        {
             check::range(key, value, 1, 1000)?;
         }
         for (key, value) in [
             ("encoder_ffn_dim", self.encoder_ffn_dim),
             ("decoder_ffn_dim", self.decoder_ffn_dim),
-            (
-                "max_encoder_position_embeddings",
-                self.max_encoder_position_embeddings,
-            ),
-            (
-                "max_decoder_position_embeddings",
-                self.max_decoder_position_embeddings,
-            ),
+            ("max_encoder_position_embeddings", self.max_encoder_position_embeddings),
+            ("max_decoder_position_embeddings", self.max_decoder_position_embeddings),
         ] {
             check::range(key, value, 1, 1 << 20)?;
         }
-        check::heads(
-            "encoder_attention_heads",
-            self.d_model,
-            self.encoder_attention_heads,
-        )?;
-        check::heads(
-            "decoder_attention_heads",
-            self.d_model,
-            self.decoder_attention_heads,
-        )?;
+        check::heads("encoder_attention_heads", self.d_model, self.encoder_attention_heads)?;
+        check::heads("decoder_attention_heads", self.d_model, self.decoder_attention_heads)?;
         for (key, p) in [
             ("dropout", self.dropout),
             ("attention_dropout", self.attention_dropout),
@@ -195,12 +179,7 @@ impl EncoderAttention {
     fn new(builder: &mut Builder, prefix: &str, config: &Config, layer: usize) -> Result<Self> {
         let c = config.d_model;
         let mut projection = |name: &str| {
-            Linear::new(
-                builder,
-                &format!("{prefix}.longformer_self_attn.{name}"),
-                [c, c],
-                Bias::With,
-            )
+            Linear::new(builder, &format!("{prefix}.longformer_self_attn.{name}"), [c, c], Bias::With)
         };
         Ok(EncoderAttention {
             query: projection("query")?,
@@ -285,11 +264,7 @@ impl EncoderLayer {
         let (name, c) = (format!("led.encoder.layers.{layer}"), config.d_model);
         Ok(EncoderLayer {
             self_attn: EncoderAttention::new(builder, &format!("{name}.self_attn"), config, layer)?,
-            self_attn_layer_norm: LayerNorm::new(
-                builder,
-                &format!("{name}.self_attn_layer_norm"),
-                c,
-            )?,
+            self_attn_layer_norm: LayerNorm::new(builder, &format!("{name}.self_attn_layer_norm"), c)?,
             ffn: FeedForward::new(builder, &name, config.feed_forward(config.encoder_ffn_dim))?,
             final_layer_norm: LayerNorm::new(builder, &format!("{name}.final_layer_norm"), c)?,
         })
@@ -375,45 +350,25 @@ pub struct Led {
 impl Led {
     pub fn new(builder: &mut Builder, config: &Config) -> Result<Self> {
         let (c, v) = (config.d_model, config.vocab_size);
-        let aliases = [
-            "led.encoder.embed_tokens.weight",
-            "led.decoder.embed_tokens.weight",
-            "lm_head.weight",
-        ];
+        let aliases =
+            ["led.encoder.embed_tokens.weight", "led.decoder.embed_tokens.weight", "lm_head.weight"];
         let pad = config.pad_token_id as usize;
         let mut positions = |side: &str, rows: usize| {
-            builder.parameter(
-                &format!("led.{side}.embed_positions.weight"),
-                [rows, c],
-                Init::Normal,
-            )
+            builder.parameter(&format!("led.{side}.embed_positions.weight"), [rows, c], Init::Normal)
         };
         let encoder_positions = positions("encoder", config.max_encoder_position_embeddings)?;
         let decoder_positions = positions("decoder", config.max_decoder_position_embeddings)?;
         Ok(Led {
             config: config.clone(),
             final_logits_bias: builder.buffer("final_logits_bias", [1, v])?.reshape([v])?,
-            shared: builder.tied(
-                "led.shared.weight",
-                &aliases,
-                [v, c],
-                Init::Embedding { pad },
-            )?,
+            shared: builder.tied("led.shared.weight", &aliases, [v, c], Init::Embedding { pad })?,
             encoder_positions,
-            encoder_layernorm_embedding: LayerNorm::new(
-                builder,
-                "led.encoder.layernorm_embedding",
-                c,
-            )?,
+            encoder_layernorm_embedding: LayerNorm::new(builder, "led.encoder.layernorm_embedding", c)?,
             encoder_layers: (0..config.encoder_layers)
                 .map(|layer| EncoderLayer::new(builder, config, layer))
                 .collect::<Result<_>>()?,
             decoder_positions,
-            decoder_layernorm_embedding: LayerNorm::new(
-                builder,
-                "led.decoder.layernorm_embedding",
-                c,
-            )?,
+            decoder_layernorm_embedding: LayerNorm::new(builder, "led.decoder.layernorm_embedding", c)?,
             decoder_layers: (0..config.decoder_layers)
                 .map(|layer| DecoderLayer::new(builder, config, layer))
                 .collect::<Result<_>>()?,
@@ -469,13 +424,7 @@ impl Model for Led {
         Ok(x)
     }
 
-    fn decode(
-        &self,
-        tape: &Tape,
-        ids: &Tensor,
-        memory: &Tensor,
-        key_state: &Tensor,
-    ) -> Result<Tensor> {
+    fn decode(&self, tape: &Tape, ids: &Tensor, memory: &Tensor, key_state: &Tensor) -> Result<Tensor> {
         let mut x = {
             let _phase = phase("decoder.embedding");
             let norm = &self.decoder_layernorm_embedding;

@@ -20,12 +20,7 @@ impl Loaded {
     /// The same architecture with weights of zeros on another device.
     pub fn twin(&self, device: &Device, options: Options) -> Result<Loaded> {
         let (model, parameters) = Parameters::build(device, |b| self.config.build(b, options))?;
-        Ok(Loaded {
-            config: self.config.clone(),
-            config_text: self.config_text.clone(),
-            model,
-            parameters,
-        })
+        Ok(Loaded { config: self.config.clone(), config_text: self.config_text.clone(), model, parameters })
     }
 
     /// Saves in HF layout: `config.json` and `model.safetensors`, tied weights once.
@@ -66,10 +61,7 @@ pub fn load(dir: &Path, device: &Device, options: Options) -> Result<Loaded> {
     let values = weights::load(dir, &wanted)?;
     for (entry, values) in loaded.parameters.entries.iter().zip(values) {
         if let Some(values) = values {
-            loaded
-                .parameters
-                .part(&loaded.parameters.slab, entry)?
-                .write(&values)?;
+            loaded.parameters.part(&loaded.parameters.slab, entry)?.write(&values)?;
         }
     }
     Ok(loaded)
@@ -90,10 +82,7 @@ pub fn random(config: &Path, device: &Device, options: Options, seed: u64) -> Re
             let c = entry.shape.last();
             values[pad * c..(pad + 1) * c].fill(0.0);
         }
-        loaded
-            .parameters
-            .part(&loaded.parameters.slab, entry)?
-            .write(&values)?;
+        loaded.parameters.part(&loaded.parameters.slab, entry)?.write(&values)?;
     }
     Ok(loaded)
 }
@@ -101,20 +90,14 @@ pub fn random(config: &Path, device: &Device, options: Options, seed: u64) -> Re
 /// A model of zeros for the configuration file `config`.
 pub(super) fn empty(config: &Path, device: &Device, options: Options) -> Result<Loaded> {
     let config_text = std::fs::read_to_string(config).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Error::missing(
-            config,
-            "no such file; a model directory holds config.json and model.safetensors",
-        ),
+        std::io::ErrorKind::NotFound => {
+            Error::missing(config, "no such file; a model directory holds config.json and model.safetensors")
+        }
         _ => Error::read(config, &e),
     })?;
     let parsed = Config::parse(&config.display().to_string(), &config_text)?;
     let (model, parameters) = Parameters::build(device, |b| parsed.build(b, options))?;
-    Ok(Loaded {
-        config: parsed,
-        config_text,
-        model,
-        parameters,
-    })
+    Ok(Loaded { config: parsed, config_text, model, parameters })
 }
 
 /// `n` normal values by Box and Muller.

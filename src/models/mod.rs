@@ -54,13 +54,7 @@ pub trait Model {
     fn encode(&self, tape: &Tape, source: &DeviceSource) -> Result<Tensor>;
 
     /// Hidden states `[B, T, C]` of ids `[B, T]` over `memory` `[B, S, C]`.
-    fn decode(
-        &self,
-        tape: &Tape,
-        ids: &Tensor,
-        memory: &Tensor,
-        key_state: &Tensor,
-    ) -> Result<Tensor>;
+    fn decode(&self, tape: &Tape, ids: &Tensor, memory: &Tensor, key_state: &Tensor) -> Result<Tensor>;
 
     /// Hidden states `[B, 1, C]` of one more token per row.
     fn decode_step(
@@ -141,41 +135,33 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options {
-            random_blocks: RandomBlocks::EvalZero,
-        }
+        Options { random_blocks: RandomBlocks::EvalZero }
     }
 }
 
 impl Config {
     /// Parses and checks `config.json` text; `at` names the file in errors.
     pub fn parse(at: &str, text: &str) -> Result<Self> {
-        let json: serde_json::Value = serde_json::from_str(text)
-            .map_err(|e| Error::data(at, format!("not valid JSON: {e}")))?;
-        let model_type = json
-            .get("model_type")
-            .and_then(|v| v.as_str())
-            .unwrap_or("");
+        let json: serde_json::Value =
+            serde_json::from_str(text).map_err(|e| Error::data(at, format!("not valid JSON: {e}")))?;
+        let model_type = json.get("model_type").and_then(|v| v.as_str()).unwrap_or("");
         match model_type {
             "led" => Ok(Config::Led(check::parse(at, text, led::Config::check)?)),
-            "bigbird_pegasus" => Ok(Config::BigBirdPegasus(check::parse(
-                at,
-                text,
-                bigbird_pegasus::Config::check,
-            )?)),
-            other => Err(Error::data(
-                at,
-                format!("model_type is '{other}'; supported: led, bigbird_pegasus"),
-            )),
+            "bigbird_pegasus" => {
+                Ok(Config::BigBirdPegasus(check::parse(at, text, bigbird_pegasus::Config::check)?))
+            }
+            other => {
+                Err(Error::data(at, format!("model_type is '{other}'; supported: led, bigbird_pegasus")))
+            }
         }
     }
 
     pub fn build(&self, builder: &mut Builder, options: Options) -> Result<Box<dyn Model>> {
         Ok(match self {
             Config::Led(config) => Box::new(led::Led::new(builder, config)?),
-            Config::BigBirdPegasus(config) => Box::new(bigbird_pegasus::BigBirdPegasus::new(
-                builder, config, options,
-            )?),
+            Config::BigBirdPegasus(config) => {
+                Box::new(bigbird_pegasus::BigBirdPegasus::new(builder, config, options)?)
+            }
         })
     }
 

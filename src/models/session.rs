@@ -29,10 +29,7 @@ pub struct Signature {
 
 impl Signature {
     pub fn new(kind: &'static str, shape: impl IntoIterator<Item = usize>) -> Self {
-        Signature {
-            kind,
-            shape: shape.into_iter().collect(),
-        }
+        Signature { kind, shape: shape.into_iter().collect() }
     }
 }
 
@@ -47,41 +44,24 @@ pub struct Session<X> {
 
 impl<X> Session<X> {
     /// `state` is made once for the device and once for the plan.
-    pub fn new(
-        loaded: Loaded,
-        options: Options,
-        state: impl Fn(&Loaded) -> Result<X>,
-    ) -> Result<Self> {
+    pub fn new(loaded: Loaded, options: Options, state: impl Fn(&Loaded) -> Result<X>) -> Result<Self> {
         let plan = Plan::new();
         let twin = loaded.twin(&Device::new(plan.clone()), options)?;
         Ok(Session {
-            real: Some(Side {
-                state: state(&loaded)?,
-                loaded,
-            }),
-            twin: Side {
-                state: state(&twin)?,
-                loaded: twin,
-            },
+            real: Some(Side { state: state(&loaded)?, loaded }),
+            twin: Side { state: state(&twin)?, loaded: twin },
             plan,
             recordings: HashMap::new(),
         })
     }
 
     /// A session that only plans: its steps record what they would do, and what they read is zero.
-    pub fn dry_run(
-        config: &Path,
-        options: Options,
-        state: impl Fn(&Loaded) -> Result<X>,
-    ) -> Result<Self> {
+    pub fn dry_run(config: &Path, options: Options, state: impl Fn(&Loaded) -> Result<X>) -> Result<Self> {
         let plan = Plan::new();
         let loaded = load::empty(config, &Device::new(plan.clone()), options)?;
         Ok(Session {
             real: None,
-            twin: Side {
-                state: state(&loaded)?,
-                loaded,
-            },
+            twin: Side { state: state(&loaded)?, loaded },
             plan,
             recordings: HashMap::new(),
         })
@@ -117,11 +97,7 @@ impl<X> Session<X> {
     }
 
     /// Runs a step on the device, in the arena that its plan laid out.
-    pub fn step<R>(
-        &mut self,
-        signature: Signature,
-        work: impl Fn(&Side<X>) -> Result<R>,
-    ) -> Result<R> {
+    pub fn step<R>(&mut self, signature: Signature, work: impl Fn(&Side<X>) -> Result<R>) -> Result<R> {
         let recording = self.plan(&signature, &work)?;
         let Some(real) = &self.real else {
             return work(&self.twin);

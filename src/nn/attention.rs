@@ -47,26 +47,14 @@ impl Attention {
     }
 
     /// Each of x `[B, T, C]` attends to the unmasked rows of `memory` `[B, S, C]`.
-    pub fn cross(
-        &self,
-        tape: &Tape,
-        x: &Tensor,
-        memory: &Tensor,
-        key_state: &Tensor,
-    ) -> Result<Tensor> {
+    pub fn cross(&self, tape: &Tape, x: &Tensor, memory: &Tensor, key_state: &Tensor) -> Result<Tensor> {
         let (k, v) = self.keys_values(tape, memory)?;
         let keys = memory.shape().dims3("attention")?[1];
         self.attend(tape, x, (&k, &v), keys, None, Some(key_state))
     }
 
     /// One new row x `[B, 1, C]` at `position` attends to the cached ones and itself.
-    pub fn causal_step(
-        &self,
-        tape: &Tape,
-        x: &Tensor,
-        cache: &LayerCache,
-        at: &StepAt,
-    ) -> Result<Tensor> {
+    pub fn causal_step(&self, tape: &Tape, x: &Tensor, cache: &LayerCache, at: &StepAt) -> Result<Tensor> {
         let (k, v) = self.keys_values(tape, x)?;
         rows::store(tape, &cache.self_k, &k, Some(at.rows))?;
         rows::store(tape, &cache.self_v, &v, Some(at.rows))?;
@@ -83,14 +71,7 @@ impl Attention {
         key_state: &Tensor,
     ) -> Result<Tensor> {
         let keys = cache.cross_k.shape().dims3("attention")?[1];
-        self.attend(
-            tape,
-            x,
-            (&cache.cross_k, &cache.cross_v),
-            keys,
-            None,
-            Some(key_state),
-        )
+        self.attend(tape, x, (&cache.cross_k, &cache.cross_v), keys, None, Some(key_state))
     }
 
     /// Projects `memory` `[B, S, C]` into the cache, once per input.
@@ -114,13 +95,8 @@ impl Attention {
         key_state: Option<&Tensor>,
     ) -> Result<Tensor> {
         let q = self.q_proj.forward(tape, x)?;
-        let pattern = Dense {
-            heads: self.heads,
-            key_len,
-            causal,
-            key_state,
-            dropout: tape.dropout(self.dropout),
-        };
+        let pattern =
+            Dense { heads: self.heads, key_len, causal, key_state, dropout: tape.dropout(self.dropout) };
         let o = dense_attention(tape, &q, k, v, pattern)?;
         self.out_proj.forward(tape, &o)
     }

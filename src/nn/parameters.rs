@@ -92,14 +92,7 @@ impl Builder {
     ) -> Result<Tensor> {
         let first = self.next;
         self.next = (first + shape.len()).next_multiple_of(STEP);
-        self.entries.push(Entry {
-            name: name.to_string(),
-            shape,
-            init,
-            first,
-            trainable,
-            aliases,
-        });
+        self.entries.push(Entry { name: name.to_string(), shape, init, first, trainable, aliases });
         match &self.slab {
             Some(slab) => slab.slice(first, shape),
             // Learning the names: a tensor of the right shape that holds nothing.
@@ -118,10 +111,7 @@ pub struct Parameters {
 
 impl Parameters {
     /// Builds a model over a fresh slab of zeros.
-    pub fn build<M>(
-        device: &Device,
-        model: impl Fn(&mut Builder) -> Result<M>,
-    ) -> Result<(M, Parameters)> {
+    pub fn build<M>(device: &Device, model: impl Fn(&mut Builder) -> Result<M>) -> Result<(M, Parameters)> {
         let builder = |slab| Builder {
             device: match &slab {
                 None => Device::new(crate::device::plan::Plan::new()),
@@ -137,21 +127,14 @@ impl Parameters {
         let slab = Tensor::persistent(device, [first.next], DType::F32)?;
         let mut second = builder(Some(slab.clone()));
         let built = model(&mut second)?;
-        let parameters = Parameters {
-            entries: second.entries,
-            slab,
-            nodes: second.nodes.into_iter().collect(),
-        };
+        let parameters =
+            Parameters { entries: second.entries, slab, nodes: second.nodes.into_iter().collect() };
         Ok((built, parameters))
     }
 
     /// Elements that training changes.
     pub fn trainable(&self) -> usize {
-        self.entries
-            .iter()
-            .filter(|e| e.trainable)
-            .map(|e| e.shape.len())
-            .sum()
+        self.entries.iter().filter(|e| e.trainable).map(|e| e.shape.len()).sum()
     }
 
     pub fn device(&self) -> &Device {

@@ -11,11 +11,8 @@ use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-pub static OP: OpSpec = OpSpec {
-    name: "activation",
-    gradient: Gradient::Recorded,
-    kernels: &[&FORWARD, &BACKWARD],
-};
+pub static OP: OpSpec =
+    OpSpec { name: "activation", gradient: Gradient::Recorded, kernels: &[&FORWARD, &BACKWARD] };
 
 /// The function, under the names that HF configs use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,9 +39,7 @@ static FORWARD: Kernel = Kernel {
             _ => cpu::relu,
         };
         let (y, x) = (call.out::<f32>(0), call.input::<f32>(0));
-        y.par_chunks_mut(CHUNK)
-            .zip(x.par_chunks(CHUNK))
-            .for_each(|(y, x)| apply(y, x));
+        y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| apply(y, x));
     },
 };
 
@@ -61,23 +56,15 @@ static BACKWARD: Kernel = Kernel {
             _ => cpu::relu_backward,
         };
         let accumulate = call.size(2) == 1;
-        let (dx, dy, x) = (
-            call.out::<f32>(0),
-            call.input::<f32>(0),
-            call.input::<f32>(1),
-        );
-        (
-            dx.par_chunks_mut(CHUNK),
-            dy.par_chunks(CHUNK),
-            x.par_chunks(CHUNK),
-        )
-            .into_par_iter()
-            .for_each(|(dx, dy, x)| {
+        let (dx, dy, x) = (call.out::<f32>(0), call.input::<f32>(0), call.input::<f32>(1));
+        (dx.par_chunks_mut(CHUNK), dy.par_chunks(CHUNK), x.par_chunks(CHUNK)).into_par_iter().for_each(
+            |(dx, dy, x)| {
                 if !accumulate {
                     dx.fill(0.0);
                 }
                 apply(dx, dy, x);
-            });
+            },
+        );
     },
 };
 

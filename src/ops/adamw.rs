@@ -11,27 +11,15 @@ use crate::error::Result;
 use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
 
-pub static OP: OpSpec = OpSpec {
-    name: "adamw",
-    gradient: Gradient::None("it updates parameters in place"),
-    kernels: &[&UPDATE],
-};
+pub static OP: OpSpec =
+    OpSpec { name: "adamw", gradient: Gradient::None("it updates parameters in place"), kernels: &[&UPDATE] };
 
 static UPDATE: Kernel = Kernel {
     name: "adamw_update",
     outputs: &["p", "m", "v"],
     inputs: &["g", "segments", "norm"],
     sizes: &["n", "parts"],
-    scalars: &[
-        "lr",
-        "beta1",
-        "beta2",
-        "eps",
-        "weight_decay",
-        "correction1",
-        "correction2",
-        "max_norm",
-    ],
+    scalars: &["lr", "beta1", "beta2", "eps", "weight_decay", "correction1", "correction2", "max_norm"],
     cpu: update_cpu,
 };
 
@@ -92,11 +80,7 @@ const CHUNK: usize = 1 << 14;
 
 fn update_cpu(call: &mut CpuCall) {
     let (p, m, v) = (call.out::<f32>(0), call.out::<f32>(1), call.out::<f32>(2));
-    let (g, segments, norm) = (
-        call.input::<f32>(0),
-        call.input::<i32>(1),
-        call.input::<f32>(2),
-    );
+    let (g, segments, norm) = (call.input::<f32>(0), call.input::<i32>(1), call.input::<f32>(2));
     let max_norm = call.scalar(7);
     // torch.nn.utils.clip_grad_norm_ adds 1e-6 to the norm.
     let gradient_scale = match max_norm > 0.0 {
@@ -113,10 +97,7 @@ fn update_cpu(call: &mut CpuCall) {
         correction2: call.scalar(6),
         gradient_scale,
     };
-    let still = optimizer::AdamW {
-        weight_decay: 0.0,
-        ..rule
-    };
+    let still = optimizer::AdamW { weight_decay: 0.0, ..rule };
     for segment in segments.chunks(3) {
         let (from, len) = (segment[0] as usize, segment[1] as usize);
         let rule = if segment[2] == 1 { rule } else { still };

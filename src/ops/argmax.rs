@@ -12,11 +12,7 @@ use rayon::prelude::*;
 
 const REASON: &str = "an index does not vary smoothly";
 
-pub static OP: OpSpec = OpSpec {
-    name: "argmax",
-    gradient: Gradient::None(REASON),
-    kernels: &[&FORWARD],
-};
+pub static OP: OpSpec = OpSpec { name: "argmax", gradient: Gradient::None(REASON), kernels: &[&FORWARD] };
 
 static FORWARD: Kernel = Kernel {
     name: "argmax_fwd",
@@ -44,11 +40,6 @@ pub fn argmax(tape: &Tape, x: &Tensor) -> Result<Tensor> {
     tape.no_gradient("argmax", REASON, &[x])?;
     let (n, v) = (x.shape().rows(), x.shape().last());
     let y = Tensor::empty(x.device(), [n], DType::I32)?;
-    Launch::of(&FORWARD)
-        .output(&y)
-        .input(x)
-        .size(n)
-        .size(v)
-        .run(x.device())?;
+    Launch::of(&FORWARD).output(&y).input(x).size(n).size(v).run(x.device())?;
     Ok(y)
 }

@@ -34,15 +34,13 @@ static ROWS: Kernel = Kernel {
         let (v, smoothing) = (call.size(1), call.scalar(0));
         let (row_loss, lse) = (call.out::<f32>(0), call.out::<f32>(1));
         let (logits, labels) = (call.input::<f32>(0), call.input::<i32>(1));
-        (row_loss, lse, logits.par_chunks(v), labels)
-            .into_par_iter()
-            .for_each(|(loss, lse, row, &label)| {
-                *lse = softmax::log_sum_exp(row);
-                *loss = (1.0 - smoothing) * (*lse - row[label as usize]);
-                if smoothing > 0.0 {
-                    *loss += smoothing * (*lse - vector::sum(row) / v as f32);
-                }
-            });
+        (row_loss, lse, logits.par_chunks(v), labels).into_par_iter().for_each(|(loss, lse, row, &label)| {
+            *lse = softmax::log_sum_exp(row);
+            *loss = (1.0 - smoothing) * (*lse - row[label as usize]);
+            if smoothing > 0.0 {
+                *loss += smoothing * (*lse - vector::sum(row) / v as f32);
+            }
+        });
     },
 };
 
@@ -70,12 +68,10 @@ static BACKWARD: Kernel = Kernel {
         let (logits, dloss) = (call.out::<f32>(0), call.input::<f32>(0)[0]);
         let (lse, labels) = (call.input::<f32>(1), call.input::<i32>(2));
         let scale = dloss / call.scalar(0);
-        (logits.par_chunks_mut(v), lse, labels)
-            .into_par_iter()
-            .for_each(|(row, &lse, &label)| {
-                softmax::softmax_row_in_place(row, lse, scale, -scale * smoothing / v as f32);
-                row[label as usize] -= scale * (1.0 - smoothing);
-            });
+        (logits.par_chunks_mut(v), lse, labels).into_par_iter().for_each(|(row, &lse, &label)| {
+            softmax::softmax_row_in_place(row, lse, scale, -scale * smoothing / v as f32);
+            row[label as usize] -= scale * (1.0 - smoothing);
+        });
     },
 };
 
@@ -138,59 +134,46 @@ pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
         .scalar(normaliser)
         .flops(m as u64)
         .run(h.device())?;
-    Ok(
-        tape.record(&[h, head.table], loss, move |dloss, gradients| {
-            let dh = gradients.slot(&parts.h)?;
-            let dtable = gradients.slot(&parts.table)?;
-            let mut held = held;
-            for from in (0..m).step_by(SLICE) {
-                let rows = SLICE.min(m - from);
-                let logits = match held.take() {
-                    Some(logits) => logits,
-                    None => parts.logits(from, rows)?,
-                };
-                Launch::of(&BACKWARD)
-                    .output(&logits)
-                    .input(&dloss)
-                    .input(&parts.lse.slice(from, [rows])?)
-                    .input(&parts.labels.slice(from, [rows])?)
-                    .size(rows)
-                    .size(v)
-                    .scalar(normaliser)
-                    .scalar(smoothing)
-                    .flops(4 * logits.len() as u64)
-                    .exponentials(logits.len() as u64)
-                    .run(dloss.device())?;
-                if let Some(dh) = &dh {
-                    let product = Product {
-                        a: &logits,
-                        b: &parts.table,
-                        form: Form::Plain,
-                        m: rows,
-                        n: c,
-                        k: v,
-                    };
-                    matmul(
-                        &dh.tensor.slice(from * c, [rows, c])?,
-                        product,
-                        dh.accumulate,
-                    )?;
-                }
-                if let Some(dtable) = &dtable {
-                    let product = Product {
-                        a: &logits,
-                        b: &parts.h.slice(from * c, [rows, c])?,
-                        form: Form::LeftTransposed,
-                        m: v,
-                        n: c,
-                        k: rows,
-                    };
-                    matmul(&dtable.tensor, product, dtable.accumulate || from > 0)?;
-                }
+    Ok(tape.record(&[h, head.table], loss, move |dloss, gradients| {
+        let dh = gradients.slot(&parts.h)?;
+        let dtable = gradients.slot(&parts.table)?;
+        let mut held = held;
+        for from in (0..m).step_by(SLICE) {
+            let rows = SLICE.min(m - from);
+            let logits = match held.take() {
+                Some(logits) => logits,
+                None => parts.logits(from, rows)?,
+            };
+            Launch::of(&BACKWARD)
+                .output(&logits)
+                .input(&dloss)
+                .input(&parts.lse.slice(from, [rows])?)
+                .input(&parts.labels.slice(from, [rows])?)
+                .size(rows)
+                .size(v)
+                .scalar(normaliser)
+                .scalar(smoothing)
+                .flops(4 * logits.len() as u64)
+                .exponentials(logits.len() as u64)
+                .run(dloss.device())?;
+            if let Some(dh) = &dh {
+                let product = Product { a: &logits, b: &parts.table, form: Form::Plain, m: rows, n: c, k: v };
+                matmul(&dh.tensor.slice(from * c, [rows, c])?, product, dh.accumulate)?;
             }
-            Ok(())
-        }),
-    )
+            if let Some(dtable) = &dtable {
+                let product = Product {
+                    a: &logits,
+                    b: &parts.h.slice(from * c, [rows, c])?,
+                    form: Form::LeftTransposed,
+                    m: v,
+                    n: c,
+                    k: rows,
+                };
+                matmul(&dtable.tensor, product, dtable.accumulate || from > 0)?;
+            }
+        }
+        Ok(())
+    }))
 }
 
 struct Parts {

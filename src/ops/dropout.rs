@@ -10,11 +10,7 @@ use crate::tape::{Dropout, Tape};
 use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
 
-pub static OP: OpSpec = OpSpec {
-    name: "dropout",
-    gradient: Gradient::Recorded,
-    kernels: &[&APPLY],
-};
+pub static OP: OpSpec = OpSpec { name: "dropout", gradient: Gradient::Recorded, kernels: &[&APPLY] };
 
 static APPLY: Kernel = Kernel {
     name: "dropout_fwd",
@@ -25,13 +21,10 @@ static APPLY: Kernel = Kernel {
     cpu: |call: &mut CpuCall| {
         let mask = philox::Mask::new(call.wide(1), call.wide(3), call.scalar(0));
         let (y, x) = (call.out::<f32>(0), call.input::<f32>(0));
-        y.par_chunks_mut(CHUNK)
-            .zip(x.par_chunks(CHUNK))
-            .enumerate()
-            .for_each(|(chunk, (y, x))| {
-                y.copy_from_slice(x);
-                mask.apply(y, (chunk * CHUNK) as u64);
-            });
+        y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).enumerate().for_each(|(chunk, (y, x))| {
+            y.copy_from_slice(x);
+            mask.apply(y, (chunk * CHUNK) as u64);
+        });
     },
 };
 

@@ -49,15 +49,9 @@ static BACKWARD_TABLE: Kernel = Kernel {
     cpu: |call: &mut CpuCall| {
         let [_, c, _, pad, accumulate] = call.sizes();
         let scale = call.scalar(0);
-        let (dtable, dy, ids) = (
-            call.out::<f32>(0),
-            call.input::<f32>(0),
-            call.input::<i32>(1),
-        );
+        let (dtable, dy, ids) = (call.out::<f32>(0), call.input::<f32>(0), call.input::<i32>(1));
         if accumulate == 0 {
-            dtable
-                .par_chunks_mut(1 << 15)
-                .for_each(|rows| rows.fill(0.0));
+            dtable.par_chunks_mut(1 << 15).for_each(|rows| rows.fill(0.0));
         }
         // One thread in token order: few rows, and a fixed order of additions.
         for (dy, &id) in dy.chunks(c).zip(ids) {
@@ -80,12 +74,11 @@ static BACKWARD_POSITIONS: Kernel = Kernel {
         if accumulate == 0 {
             dpositions.fill(0.0);
         }
-        dpositions[past * c..(past + placed.min(t)) * c]
-            .par_chunks_mut(c)
-            .enumerate()
-            .for_each(|(i, row)| {
+        dpositions[past * c..(past + placed.min(t)) * c].par_chunks_mut(c).enumerate().for_each(
+            |(i, row)| {
                 (0..b).for_each(|b| vector::add_assign(row, &dy[(b * t + i) * c..][..c]));
-            });
+            },
+        );
     },
 };
 
@@ -114,13 +107,7 @@ pub fn embedding(tape: &Tape, ids: &Tensor, lookup: Lookup) -> Result<Tensor> {
         let want = format!("positions [P, {c}]");
         return Err(Error::shape("embedding", want, lookup.positions.shape()));
     }
-    let Lookup {
-        scale,
-        pad,
-        past,
-        placed,
-        ..
-    } = lookup;
+    let Lookup { scale, pad, past, placed, .. } = lookup;
     if past + placed.min(t) > p {
         return Err(Error::usage(format!(
             "position {} is beyond the model's table of {p}: shorten the input",
@@ -142,39 +129,35 @@ pub fn embedding(tape: &Tape, ids: &Tensor, lookup: Lookup) -> Result<Tensor> {
         .flops(2 * y.len() as u64)
         .run(ids.device())?;
     let (ids, table, positions) = (ids.clone(), lookup.table.clone(), lookup.positions.clone());
-    Ok(tape.record(
-        &[lookup.table, lookup.positions],
-        y,
-        move |dy, gradients| {
-            if let Some(dtable) = gradients.slot(&table)? {
-                Launch::of(&BACKWARD_TABLE)
-                    .output(&dtable.tensor)
-                    .input(&dy)
-                    .input(&ids)
-                    .size(b * t)
-                    .size(c)
-                    .size(v)
-                    .size(pad)
-                    .size(dtable.flag())
-                    .scalar(scale)
-                    .flops(2 * dy.len() as u64)
-                    .run(dy.device())?;
-            }
-            if let Some(dpositions) = gradients.slot(&positions)? {
-                Launch::of(&BACKWARD_POSITIONS)
-                    .output(&dpositions.tensor)
-                    .input(&dy)
-                    .size(b)
-                    .size(t)
-                    .size(c)
-                    .size(past)
-                    .size(placed)
-                    .size(p)
-                    .size(dpositions.flag())
-                    .flops(dy.len() as u64)
-                    .run(dy.device())?;
-            }
-            Ok(())
-        },
-    ))
+    Ok(tape.record(&[lookup.table, lookup.positions], y, move |dy, gradients| {
+        if let Some(dtable) = gradients.slot(&table)? {
+            Launch::of(&BACKWARD_TABLE)
+                .output(&dtable.tensor)
+                .input(&dy)
+                .input(&ids)
+                .size(b * t)
+                .size(c)
+                .size(v)
+                .size(pad)
+                .size(dtable.flag())
+                .scalar(scale)
+                .flops(2 * dy.len() as u64)
+                .run(dy.device())?;
+        }
+        if let Some(dpositions) = gradients.slot(&positions)? {
+            Launch::of(&BACKWARD_POSITIONS)
+                .output(&dpositions.tensor)
+                .input(&dy)
+                .size(b)
+                .size(t)
+                .size(c)
+                .size(past)
+                .size(placed)
+                .size(p)
+                .size(dpositions.flag())
+                .flops(dy.len() as u64)
+                .run(dy.device())?;
+        }
+        Ok(())
+    }))
 }

@@ -17,11 +17,8 @@ use crate::tape::{Slot, Tape};
 use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
 
-pub static OP: OpSpec = OpSpec {
-    name: "global_attention",
-    gradient: Gradient::Recorded,
-    kernels: &[&FORWARD, &BACKWARD],
-};
+pub static OP: OpSpec =
+    OpSpec { name: "global_attention", gradient: Gradient::Recorded, kernels: &[&FORWARD, &BACKWARD] };
 
 static FORWARD: Kernel = Kernel {
     name: "global_attention_fwd",
@@ -36,9 +33,7 @@ static BACKWARD: Kernel = Kernel {
     name: "global_attention_bwd",
     outputs: &["dq", "dx", "dwk", "dwv", "dbv", "du", "dz", "p", "dp"],
     inputs: &["do", "q", "x", "u", "z", "lse", "wk", "wv", "key_state"],
-    sizes: &[
-        "B", "G", "S", "H", "D", "add_q", "add_x", "add_wk", "add_wv", "add_bv",
-    ],
+    sizes: &["B", "G", "S", "H", "D", "add_q", "add_x", "add_wk", "add_wv", "add_bv"],
     scalars: &["scale"],
     cpu: backward_cpu,
 };
@@ -66,19 +61,11 @@ pub fn global_attention(
     let [b, s, c] = x.shape().dims3("global_attention")?;
     let [q_b, g, q_c] = q.shape().dims3("global_attention")?;
     if q_b != b || q_c != c || key_state.len() != b * s || !c.is_multiple_of(heads) {
-        return Err(Error::shape(
-            "global_attention",
-            format!("queries [{b}, G, {c}]"),
-            q.shape(),
-        ));
+        return Err(Error::shape("global_attention", format!("queries [{b}, G, {c}]"), q.shape()));
     }
     let square = |w: &Tensor| w.shape() == [c, c].into();
     if !square(&w.key) || !square(&w.value) || w.value_bias.len() != c {
-        return Err(Error::shape(
-            "global_attention",
-            format!("projections [{c}, {c}]"),
-            w.key.shape(),
-        ));
+        return Err(Error::shape("global_attention", format!("projections [{c}, {c}]"), w.key.shape()));
     }
     let sizes = [b, g, s, heads, c / heads];
     let scale = 1.0 / ((c / heads) as f32).sqrt();
@@ -107,66 +94,48 @@ pub fn global_attention(
         .exponentials((b * rows * s) as u64)
         .run(x.device())?;
     let (q_in, x_in, w_in, key_state) = (q.clone(), x.clone(), w.clone(), key_state.clone());
-    Ok(tape.record(
-        &[q, x, &w.key, &w.value, &w.value_bias],
-        o,
-        move |d_o, gradients| {
-            let slots = [
-                gradients.slot(&q_in)?,
-                gradients.slot(&x_in)?,
-                gradients.slot(&w_in.key)?,
-                gradients.slot(&w_in.value)?,
-                gradients.slot(&w_in.value_bias)?,
-            ];
-            let work = [[rows, c], [rows, c], [rows, s], [rows, s]];
-            let mut launch = Launch::of(&BACKWARD);
-            for slot in &slots {
-                launch = launch.output_or_absent(slot.as_ref().map(|s| &s.tensor), DType::F32);
-            }
-            for shape in work {
-                launch = launch.output(&x_in.like(shape)?);
-            }
-            launch = launch
-                .input(&d_o)
-                .input(&q_in)
-                .input(&x_in)
-                .input(&u)
-                .input(&z)
-                .input(&lse)
-                .input(&w_in.key)
-                .input(&w_in.value)
-                .input(&key_state);
-            launch = sizes.iter().fold(launch, |launch, &size| launch.size(size));
-            slots
-                .iter()
-                .fold(launch, |launch, slot| {
-                    launch.size(slot.as_ref().map_or(0, Slot::flag))
-                })
-                .scalar(scale)
-                .flops(5 * pass + 8 * (b * g * c * c) as u64)
-                .exponentials((b * rows * s) as u64)
-                .run(d_o.device())
-        },
-    ))
+    Ok(tape.record(&[q, x, &w.key, &w.value, &w.value_bias], o, move |d_o, gradients| {
+        let slots = [
+            gradients.slot(&q_in)?,
+            gradients.slot(&x_in)?,
+            gradients.slot(&w_in.key)?,
+            gradients.slot(&w_in.value)?,
+            gradients.slot(&w_in.value_bias)?,
+        ];
+        let work = [[rows, c], [rows, c], [rows, s], [rows, s]];
+        let mut launch = Launch::of(&BACKWARD);
+        for slot in &slots {
+            launch = launch.output_or_absent(slot.as_ref().map(|s| &s.tensor), DType::F32);
+        }
+        for shape in work {
+            launch = launch.output(&x_in.like(shape)?);
+        }
+        launch = launch
+            .input(&d_o)
+            .input(&q_in)
+            .input(&x_in)
+            .input(&u)
+            .input(&z)
+            .input(&lse)
+            .input(&w_in.key)
+            .input(&w_in.value)
+            .input(&key_state);
+        launch = sizes.iter().fold(launch, |launch, &size| launch.size(size));
+        slots
+            .iter()
+            .fold(launch, |launch, slot| launch.size(slot.as_ref().map_or(0, Slot::flag)))
+            .scalar(scale)
+            .flops(5 * pass + 8 * (b * g * c * c) as u64)
+            .exponentials((b * rows * s) as u64)
+            .run(d_o.device())
+    }))
 }
 
 /// p = softmax of u·x over the unmasked keys of sample `b`, given or finding the rows' lse.
 fn probabilities(p: &mut [f32], u: &[f32], x: &[f32], keys: &[i32], c: usize) {
     let s = keys.len();
-    let size = Size {
-        m: u.len() / c,
-        n: s,
-        k: c,
-    };
-    gemm(
-        p,
-        s,
-        Matrix::rows(u, c),
-        Matrix::transposed(x, c),
-        size,
-        1.0,
-        Store::Assign,
-    );
+    let size = Size { m: u.len() / c, n: s, k: c };
+    gemm(p, s, Matrix::rows(u, c), Matrix::transposed(x, c), size, 1.0, Store::Assign);
     p.par_chunks_mut(s).for_each(|row| {
         for (score, &key) in row.iter_mut().zip(keys) {
             if key == 0 {
@@ -182,69 +151,32 @@ fn forward_cpu(call: &mut CpuCall) {
     let (o, u, z) = (call.out::<f32>(0), call.out::<f32>(1), call.out::<f32>(2));
     let (lse, p) = (call.out::<f32>(3), call.out::<f32>(4));
     let (q, x) = (call.input::<f32>(0), call.input::<f32>(1));
-    let (wk, wv, bv) = (
-        call.input::<f32>(2),
-        call.input::<f32>(3),
-        call.input::<f32>(4),
-    );
+    let (wk, wv, bv) = (call.input::<f32>(2), call.input::<f32>(3), call.input::<f32>(4));
     let keys = call.input::<i32>(5);
     for b in 0..b {
         let (q, o) = (&q[b * g * c..][..g * c], &mut o[b * g * c..][..g * c]);
         let x = &x[b * s * c..][..s * c];
-        let (u, z) = (
-            &mut u[b * rows * c..][..rows * c],
-            &mut z[b * rows * c..][..rows * c],
-        );
+        let (u, z) = (&mut u[b * rows * c..][..rows * c], &mut z[b * rows * c..][..rows * c]);
         // Head by head: rows (g, h) of u take D rows of Wk.
         for head in 0..h {
             let (q, wk) = (&q[head * d..], &wk[head * d * c..]);
             let size = Size { m: g, n: c, k: d };
-            gemm(
-                &mut u[head * c..],
-                h * c,
-                strided(q, c),
-                Matrix::rows(wk, c),
-                size,
-                scale,
-                Store::Assign,
-            );
+            gemm(&mut u[head * c..], h * c, strided(q, c), Matrix::rows(wk, c), size, scale, Store::Assign);
         }
         probabilities(p, u, x, &keys[b * s..][..s], c);
-        p.par_chunks_mut(s)
-            .zip(&mut lse[b * rows..][..rows])
-            .for_each(|(row, lse)| {
-                *lse = softmax::log_sum_exp(row);
-                softmax::softmax_row_in_place(row, *lse, 1.0, 0.0);
-            });
-        let size = Size {
-            m: rows,
-            n: c,
-            k: s,
-        };
-        gemm(
-            z,
-            c,
-            Matrix::rows(p, s),
-            Matrix::rows(x, c),
-            size,
-            1.0,
-            Store::Assign,
-        );
+        p.par_chunks_mut(s).zip(&mut lse[b * rows..][..rows]).for_each(|(row, lse)| {
+            *lse = softmax::log_sum_exp(row);
+            softmax::softmax_row_in_place(row, *lse, 1.0, 0.0);
+        });
+        let size = Size { m: rows, n: c, k: s };
+        gemm(z, c, Matrix::rows(p, s), Matrix::rows(x, c), size, 1.0, Store::Assign);
         for row in o.chunks_mut(c) {
             row.copy_from_slice(bv);
         }
         for head in 0..h {
             let (z, wv) = (&z[head * c..], &wv[head * d * c..]);
             let size = Size { m: g, n: d, k: c };
-            gemm(
-                &mut o[head * d..],
-                c,
-                strided(z, h * c),
-                Matrix::transposed(wv, c),
-                size,
-                1.0,
-                Store::Add,
-            );
+            gemm(&mut o[head * d..], c, strided(z, h * c), Matrix::transposed(wv, c), size, 1.0, Store::Add);
         }
     }
 }
@@ -259,129 +191,46 @@ fn backward_cpu(call: &mut CpuCall) {
         }
     }
     let [dq, dx, dwk, dwv, dbv, du, dz, p, dp] = outs;
-    let (d_o, q, x) = (
-        call.input::<f32>(0),
-        call.input::<f32>(1),
-        call.input::<f32>(2),
-    );
-    let (u, z, lse) = (
-        call.input::<f32>(3),
-        call.input::<f32>(4),
-        call.input::<f32>(5),
-    );
-    let (wk, wv, keys) = (
-        call.input::<f32>(6),
-        call.input::<f32>(7),
-        call.input::<i32>(8),
-    );
+    let (d_o, q, x) = (call.input::<f32>(0), call.input::<f32>(1), call.input::<f32>(2));
+    let (u, z, lse) = (call.input::<f32>(3), call.input::<f32>(4), call.input::<f32>(5));
+    let (wk, wv, keys) = (call.input::<f32>(6), call.input::<f32>(7), call.input::<i32>(8));
     for b in 0..b {
         let (d_o, q) = (&d_o[b * g * c..][..g * c], &q[b * g * c..][..g * c]);
         let x = &x[b * s * c..][..s * c];
-        let (u, z) = (
-            &u[b * rows * c..][..rows * c],
-            &z[b * rows * c..][..rows * c],
-        );
+        let (u, z) = (&u[b * rows * c..][..rows * c], &z[b * rows * c..][..rows * c]);
         for head in 0..h {
             let (d_o, z) = (&d_o[head * d..], &z[head * c..]);
             let wv = &wv[head * d * c..];
             let size = Size { m: g, n: c, k: d };
-            gemm(
-                &mut dz[head * c..],
-                h * c,
-                strided(d_o, c),
-                Matrix::rows(wv, c),
-                size,
-                1.0,
-                Store::Assign,
-            );
+            gemm(&mut dz[head * c..], h * c, strided(d_o, c), Matrix::rows(wv, c), size, 1.0, Store::Assign);
             if !dwv.is_empty() {
                 let size = Size { m: d, n: c, k: g };
                 let left = transposed(d_o, c);
-                gemm(
-                    &mut dwv[head * d * c..],
-                    c,
-                    left,
-                    strided(z, h * c),
-                    size,
-                    1.0,
-                    Store::Add,
-                );
+                gemm(&mut dwv[head * d * c..], c, left, strided(z, h * c), size, 1.0, Store::Add);
             }
         }
         if !dbv.is_empty() {
             d_o.chunks(c).for_each(|row| vector::add_assign(dbv, row));
         }
         probabilities(p, u, x, &keys[b * s..][..s], c);
-        let size = Size {
-            m: rows,
-            n: s,
-            k: c,
-        };
-        gemm(
-            dp,
-            s,
-            Matrix::rows(dz, c),
-            Matrix::transposed(x, c),
-            size,
-            1.0,
-            Store::Assign,
-        );
+        let size = Size { m: rows, n: s, k: c };
+        gemm(dp, s, Matrix::rows(dz, c), Matrix::transposed(x, c), size, 1.0, Store::Assign);
         let lse = &lse[b * rows..][..rows];
-        (
-            p.par_chunks_mut(s),
-            dp.par_chunks_mut(s),
-            lse,
-            z.par_chunks(c),
-            dz.par_chunks(c),
-        )
+        (p.par_chunks_mut(s), dp.par_chunks_mut(s), lse, z.par_chunks(c), dz.par_chunks(c))
             .into_par_iter()
             .for_each(|(p, dp, &lse, z, dz)| {
                 softmax::softmax_row_in_place(p, lse, 1.0, 0.0);
                 // sum of p dp = z·dz, because z = sum of p x.
                 let mean = vector::dot(z, dz);
-                dp.iter_mut()
-                    .zip(p.iter())
-                    .for_each(|(dp, p)| *dp = p * (*dp - mean));
+                dp.iter_mut().zip(p.iter()).for_each(|(dp, p)| *dp = p * (*dp - mean));
             });
-        let size = Size {
-            m: rows,
-            n: c,
-            k: s,
-        };
-        gemm(
-            du,
-            c,
-            Matrix::rows(dp, s),
-            Matrix::rows(x, c),
-            size,
-            1.0,
-            Store::Assign,
-        );
+        let size = Size { m: rows, n: c, k: s };
+        gemm(du, c, Matrix::rows(dp, s), Matrix::rows(x, c), size, 1.0, Store::Assign);
         if !dx.is_empty() {
             let dx = &mut dx[b * s * c..][..s * c];
-            let size = Size {
-                m: s,
-                n: c,
-                k: rows,
-            };
-            gemm(
-                dx,
-                c,
-                Matrix::transposed(p, s),
-                Matrix::rows(dz, c),
-                size,
-                1.0,
-                Store::Add,
-            );
-            gemm(
-                dx,
-                c,
-                Matrix::transposed(dp, s),
-                Matrix::rows(u, c),
-                size,
-                1.0,
-                Store::Add,
-            );
+            let size = Size { m: s, n: c, k: rows };
+            gemm(dx, c, Matrix::transposed(p, s), Matrix::rows(dz, c), size, 1.0, Store::Add);
+            gemm(dx, c, Matrix::transposed(dp, s), Matrix::rows(u, c), size, 1.0, Store::Add);
         }
         for head in 0..h {
             let (du, q) = (&du[head * c..], &q[head * d..]);
@@ -394,15 +243,7 @@ fn backward_cpu(call: &mut CpuCall) {
             if !dwk.is_empty() {
                 let size = Size { m: d, n: c, k: g };
                 let left = transposed(q, c);
-                gemm(
-                    &mut dwk[head * d * c..],
-                    c,
-                    left,
-                    strided(du, h * c),
-                    size,
-                    scale,
-                    Store::Add,
-                );
+                gemm(&mut dwk[head * d * c..], c, left, strided(du, h * c), size, scale, Store::Add);
             }
         }
     }
@@ -410,18 +251,10 @@ fn backward_cpu(call: &mut CpuCall) {
 
 /// Row-major rows that are `stride` elements apart.
 fn strided(data: &[f32], stride: usize) -> Matrix<'_> {
-    Matrix {
-        data,
-        row_stride: stride,
-        column_stride: 1,
-    }
+    Matrix { data, row_stride: stride, column_stride: 1 }
 }
 
 /// The transpose of [`strided`].
 fn transposed(data: &[f32], stride: usize) -> Matrix<'_> {
-    Matrix {
-        data,
-        row_stride: 1,
-        column_stride: stride,
-    }
+    Matrix { data, row_stride: 1, column_stride: stride }
 }

@@ -14,11 +14,8 @@ use crate::tape::{Dropout, Gradients, Slot, Tape};
 use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
 
-pub static OP: OpSpec = OpSpec {
-    name: "layer_norm",
-    gradient: Gradient::Recorded,
-    kernels: &[&FORWARD, &BACKWARD],
-};
+pub static OP: OpSpec =
+    OpSpec { name: "layer_norm", gradient: Gradient::Recorded, kernels: &[&FORWARD, &BACKWARD] };
 
 static FORWARD: Kernel = Kernel {
     name: "layer_norm_fwd",
@@ -33,16 +30,7 @@ static BACKWARD: Kernel = Kernel {
     name: "layer_norm_bwd",
     outputs: &["ds", "da", "dw", "db"],
     inputs: &["dy", "ds_residual", "s", "mean", "rstd", "w"],
-    sizes: &[
-        "N",
-        "C",
-        "accumulate_w",
-        "accumulate_b",
-        "seed_lo",
-        "seed_hi",
-        "stream_lo",
-        "stream_hi",
-    ],
+    sizes: &["N", "C", "accumulate_w", "accumulate_b", "seed_lo", "seed_hi", "stream_lo", "stream_hi"],
     scalars: &["p"],
     cpu: backward_cpu,
 };
@@ -59,12 +47,10 @@ pub struct Affine {
 pub fn layer_norm(tape: &Tape, x: &Tensor, affine: &Affine) -> Result<Tensor> {
     let out = forward(x, None, Dropout::OFF, affine)?;
     let (y, saved, input, params) = (out.y.clone(), out, x.clone(), affine.clone());
-    Ok(
-        tape.record(&[x, &affine.w, &affine.b], y, move |dy, gradients| {
-            let (ds, _) = backward(&dy, None, &saved, &params, Dropout::OFF, gradients)?;
-            gradients.add(&input, ds)
-        }),
-    )
+    Ok(tape.record(&[x, &affine.w, &affine.b], y, move |dy, gradients| {
+        let (ds, _) = backward(&dy, None, &saved, &params, Dropout::OFF, gradients)?;
+        gradients.add(&input, ds)
+    }))
 }
 
 /// s = x + dropout(a) and y = LN(s); pre-norm models go on with both, post-norm ones with y.
@@ -80,22 +66,13 @@ pub fn residual_layer_norm(
     let pair = (out.s.clone(), out.y.clone());
     let (saved, params, residual, branch) = (out, affine.clone(), x.clone(), a.clone());
     let inputs = [x, a, &affine.w, &affine.b];
-    Ok(
-        tape.record_pair(&inputs, pair, move |ds_residual, dy, gradients| {
-            let dy = dy.ok_or_else(|| Error::internal("layer_norm: y was never used"))?;
-            let (ds, da) = backward(
-                &dy,
-                ds_residual.as_ref(),
-                &saved,
-                &params,
-                dropout,
-                gradients,
-            )?;
-            drop((dy, ds_residual, saved));
-            gradients.add(&branch, da.unwrap_or_else(|| ds.clone()))?;
-            gradients.add(&residual, ds)
-        }),
-    )
+    Ok(tape.record_pair(&inputs, pair, move |ds_residual, dy, gradients| {
+        let dy = dy.ok_or_else(|| Error::internal("layer_norm: y was never used"))?;
+        let (ds, da) = backward(&dy, ds_residual.as_ref(), &saved, &params, dropout, gradients)?;
+        drop((dy, ds_residual, saved));
+        gradients.add(&branch, da.unwrap_or_else(|| ds.clone()))?;
+        gradients.add(&residual, ds)
+    }))
 }
 
 struct Saved {
@@ -108,11 +85,7 @@ struct Saved {
 fn forward(x: &Tensor, a: Option<&Tensor>, dropout: Dropout, affine: &Affine) -> Result<Saved> {
     let (n, c) = (x.shape().rows(), x.shape().last());
     if affine.w.len() != c || affine.b.len() != c {
-        return Err(Error::shape(
-            "layer_norm",
-            format!("weight and bias [{c}]"),
-            affine.w.shape(),
-        ));
+        return Err(Error::shape("layer_norm", format!("weight and bias [{c}]"), affine.w.shape()));
     }
     let saved = Saved {
         s: match a {
@@ -197,12 +170,7 @@ fn forward_cpu(call: &mut CpuCall) {
     // An absent `s` still needs one chunk per task to zip with.
     let s_chunk = if s.is_empty() { 0 } else { ROWS * c };
     let s_rows = chunks_or_empty(s, s_chunk, n.div_ceil(ROWS));
-    (
-        s_rows,
-        y.par_chunks_mut(ROWS * c),
-        mean.par_chunks_mut(ROWS),
-        rstd.par_chunks_mut(ROWS),
-    )
+    (s_rows, y.par_chunks_mut(ROWS * c), mean.par_chunks_mut(ROWS), rstd.par_chunks_mut(ROWS))
         .into_par_iter()
         .enumerate()
         .for_each(|(task, (s, y, mean, rstd))| {
@@ -239,11 +207,7 @@ fn backward_cpu(call: &mut CpuCall) {
     let mut partials = vec![0.0f32; tasks * 2 * c];
     let da_chunk = if da.is_empty() { 0 } else { ROWS * c };
     let da_rows = chunks_or_empty(da, da_chunk, tasks);
-    (
-        ds.par_chunks_mut(ROWS * c),
-        da_rows,
-        partials.par_chunks_mut(2 * c),
-    )
+    (ds.par_chunks_mut(ROWS * c), da_rows, partials.par_chunks_mut(2 * c))
         .into_par_iter()
         .enumerate()
         .for_each(|(task, (ds, da, partial))| {
@@ -255,19 +219,8 @@ fn backward_cpu(call: &mut CpuCall) {
                     true => ds_row.fill(0.0),
                     false => ds_row.copy_from_slice(&ds_residual[at..at + c]),
                 }
-                let statistics = RowStatistics {
-                    mean: mean[i],
-                    rstd: rstd[i],
-                };
-                norm::layer_norm_row_backward(
-                    ds_row,
-                    dw,
-                    db,
-                    &dy[at..at + c],
-                    &s[at..at + c],
-                    w,
-                    statistics,
-                );
+                let statistics = RowStatistics { mean: mean[i], rstd: rstd[i] };
+                norm::layer_norm_row_backward(ds_row, dw, db, &dy[at..at + c], &s[at..at + c], w, statistics);
                 if !da.is_empty() {
                     let da_row = &mut da[row * c..(row + 1) * c];
                     da_row.copy_from_slice(ds_row);

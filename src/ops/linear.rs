@@ -12,11 +12,8 @@ use crate::tensor::matmul::{Form, MATMUL, Product, matmul, matmul_bias};
 use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
 
-pub static OP: OpSpec = OpSpec {
-    name: "linear",
-    gradient: Gradient::Recorded,
-    kernels: &[&MATMUL, &BACKWARD_BIAS],
-};
+pub static OP: OpSpec =
+    OpSpec { name: "linear", gradient: Gradient::Recorded, kernels: &[&MATMUL, &BACKWARD_BIAS] };
 
 static BACKWARD_BIAS: Kernel = Kernel {
     name: "linear_bwd_bias",
@@ -32,45 +29,20 @@ pub fn linear(tape: &Tape, x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result
     let [o, i] = w.shape().dims2("linear")?;
     let n = x.shape().rows();
     if x.shape().last() != i || b.is_some_and(|b| b.len() != o) {
-        return Err(Error::shape(
-            "linear",
-            format!("[.., {i}] for a weight {}", w.shape()),
-            x.shape(),
-        ));
+        return Err(Error::shape("linear", format!("[.., {i}] for a weight {}", w.shape()), x.shape()));
     }
     let y = x.like(x.shape().with_last(o))?;
-    let forward = Product {
-        a: x,
-        b: w,
-        form: Form::RightTransposed,
-        m: n,
-        n: o,
-        k: i,
-    };
+    let forward = Product { a: x, b: w, form: Form::RightTransposed, m: n, n: o, k: i };
     matmul_bias(&y, forward, b)?;
     let inputs: Vec<&Tensor> = [Some(x), Some(w), b].into_iter().flatten().collect();
     let (x, w, b) = (x.clone(), w.clone(), b.cloned());
     Ok(tape.record(&inputs, y, move |dy, gradients| {
         if let Some(dx) = gradients.slot(&x)? {
-            let product = Product {
-                a: &dy,
-                b: &w,
-                form: Form::Plain,
-                m: n,
-                n: i,
-                k: o,
-            };
+            let product = Product { a: &dy, b: &w, form: Form::Plain, m: n, n: i, k: o };
             matmul(&dx.tensor, product, dx.accumulate)?;
         }
         if let Some(dw) = gradients.slot(&w)? {
-            let product = Product {
-                a: &dy,
-                b: &x,
-                form: Form::LeftTransposed,
-                m: o,
-                n: i,
-                k: n,
-            };
+            let product = Product { a: &dy, b: &x, form: Form::LeftTransposed, m: o, n: i, k: n };
             matmul(&dw.tensor, product, dw.accumulate)?;
         }
         let Some(b) = b else { return Ok(()) };
@@ -98,15 +70,12 @@ fn backward_bias_cpu(call: &mut CpuCall) {
         .par_chunks(ROWS * o)
         .map(|rows| {
             let mut sum = vec![0.0; o];
-            rows.chunks(o)
-                .for_each(|row| vector::add_assign(&mut sum, row));
+            rows.chunks(o).for_each(|row| vector::add_assign(&mut sum, row));
             sum
         })
         .collect();
     if accumulate == 0 {
         db.fill(0.0);
     }
-    partials
-        .iter()
-        .for_each(|partial| vector::add_assign(db, partial));
+    partials.iter().for_each(|partial| vector::add_assign(db, partial));
 }

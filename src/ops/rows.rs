@@ -11,11 +11,8 @@ use crate::tape::Tape;
 use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
 
-pub static OP: OpSpec = OpSpec {
-    name: "rows",
-    gradient: Gradient::Recorded,
-    kernels: &[&GATHER, &SCATTER, &STORE],
-};
+pub static OP: OpSpec =
+    OpSpec { name: "rows", gradient: Gradient::Recorded, kernels: &[&GATHER, &SCATTER, &STORE] };
 
 const STORE_REASON: &str = "it overwrites a cache";
 
@@ -27,11 +24,7 @@ static GATHER: Kernel = Kernel {
     scalars: &[],
     cpu: |call: &mut CpuCall| {
         let c = call.size(2);
-        let (y, x, index) = (
-            call.out::<f32>(0),
-            call.input::<f32>(0),
-            call.input::<i32>(1),
-        );
+        let (y, x, index) = (call.out::<f32>(0), call.input::<f32>(0), call.input::<i32>(1));
         y.par_chunks_mut(c).zip(index).for_each(|(y, &i)| match i {
             ..0 => y.fill(0.0),
             _ => y.copy_from_slice(&x[i as usize * c..][..c]),
@@ -47,11 +40,7 @@ static SCATTER: Kernel = Kernel {
     scalars: &[],
     cpu: |call: &mut CpuCall| {
         let [_, _, c, accumulate] = call.sizes();
-        let (x, y, index) = (
-            call.out::<f32>(0),
-            call.input::<f32>(0),
-            call.input::<i32>(1),
-        );
+        let (x, y, index) = (call.out::<f32>(0), call.input::<f32>(0), call.input::<i32>(1));
         if accumulate == 0 {
             x.par_chunks_mut(1 << 15).for_each(|x| x.fill(0.0));
         }
@@ -71,20 +60,12 @@ static STORE: Kernel = Kernel {
     scalars: &[],
     cpu: |call: &mut CpuCall| {
         let c = call.size(1);
-        let (x, y, index) = (
-            call.out::<f32>(0),
-            call.input::<f32>(0),
-            call.input::<i32>(1),
-        );
+        let (x, y, index) = (call.out::<f32>(0), call.input::<f32>(0), call.input::<i32>(1));
         match index.is_empty() {
-            true => x
-                .par_chunks_mut(c)
-                .zip(y.par_chunks(c))
-                .for_each(|(x, y)| x.copy_from_slice(y)),
-            false => index
-                .iter()
-                .zip(y.chunks(c))
-                .for_each(|(&i, y)| x[i as usize * c..][..c].copy_from_slice(y)),
+            true => x.par_chunks_mut(c).zip(y.par_chunks(c)).for_each(|(x, y)| x.copy_from_slice(y)),
+            false => {
+                index.iter().zip(y.chunks(c)).for_each(|(&i, y)| x[i as usize * c..][..c].copy_from_slice(y))
+            }
         }
     },
 };
@@ -93,11 +74,9 @@ static STORE: Kernel = Kernel {
 pub fn gather(tape: &Tape, x: &Tensor, index: &Tensor) -> Result<Tensor> {
     let y = take(x, index)?;
     let (input, index) = (x.clone(), index.clone());
-    Ok(tape.record(&[x], y, move |dy, gradients| {
-        match gradients.slot(&input)? {
-            Some(dx) => put(&dx.tensor, &dy, &index, dx.accumulate),
-            None => Ok(()),
-        }
+    Ok(tape.record(&[x], y, move |dy, gradients| match gradients.slot(&input)? {
+        Some(dx) => put(&dx.tensor, &dy, &index, dx.accumulate),
+        None => Ok(()),
     }))
 }
 
@@ -134,14 +113,7 @@ pub fn store(tape: &Tape, x: &Tensor, y: &Tensor, index: Option<&Tensor>) -> Res
 fn take(x: &Tensor, index: &Tensor) -> Result<Tensor> {
     let (m, n, c) = (index.len(), x.shape().rows(), x.shape().last());
     let y = x.like([m, c])?;
-    Launch::of(&GATHER)
-        .output(&y)
-        .input(x)
-        .input(index)
-        .size(m)
-        .size(n)
-        .size(c)
-        .run(x.device())?;
+    Launch::of(&GATHER).output(&y).input(x).input(index).size(m).size(n).size(c).run(x.device())?;
     Ok(y)
 }
 
@@ -151,11 +123,7 @@ fn fits(op: &'static str, x: &Tensor, y: &Tensor, index: &Tensor) -> Result<()> 
     if y.shape().last() == c && y.shape().rows() == index.len() {
         return Ok(());
     }
-    Err(Error::shape(
-        op,
-        format!("[{}, {c}]", index.len()),
-        y.shape(),
-    ))
+    Err(Error::shape(op, format!("[{}, {c}]", index.len()), y.shape()))
 }
 
 fn put(x: &Tensor, y: &Tensor, index: &Tensor, accumulate: bool) -> Result<()> {

@@ -42,28 +42,16 @@ pub fn run(
     };
     let loaded = models::load(&dir, device, options)?;
     let limits = loaded.model.limits();
-    let lengths = Lengths {
-        source: plan.train.max_source_length,
-        target: plan.train.max_target_length,
-    };
+    let lengths = Lengths { source: plan.train.max_source_length, target: plan.train.max_target_length };
     let read = |split: Split, most: usize| {
         let mut examples = dataset.examples(split, plan.protocol)?;
         if most > 0 {
             examples.truncate(most);
         }
         if examples.is_empty() {
-            return Err(Error::data(
-                &plan.dataset,
-                format!("its {} split has no examples", split.name()),
-            ));
+            return Err(Error::data(&plan.dataset, format!("its {} split has no examples", split.name())));
         }
-        let corpus = Corpus::encode(
-            &tokenizer,
-            &examples,
-            lengths,
-            limits,
-            plan.global_attention,
-        )?;
+        let corpus = Corpus::encode(&tokenizer, &examples, lengths, limits, plan.global_attention)?;
         Ok((examples, corpus))
     };
     let (train_examples, train) = read(Split::Train, plan.max_train_samples)?;
@@ -71,13 +59,7 @@ pub fn run(
     let parameters = loaded.parameters.trainable();
     let mut session = Session::new(loaded, options, work)?;
     let window = Window::start(meter);
-    let summary = fine_tune(
-        &mut session,
-        &train,
-        Some(&validation),
-        &plan.train,
-        observer,
-    )?;
+    let summary = fine_tune(&mut session, &train, Some(&validation), &plan.train, observer)?;
     let energy = window.stop(meter);
     let (used, planned) = (session.real().device().used(), session.planned());
     let batch = plan.train.per_device_eval_batch_size;
@@ -90,9 +72,7 @@ pub fn run(
         max_new_tokens: plan.max_new_tokens,
         batch_size: batch,
     };
-    let evaluation = evaluate(&mut session, task, &mut |done| {
-        observer.evaluated(done, total)
-    })?;
+    let evaluation = evaluate(&mut session, task, &mut |done| observer.evaluated(done, total))?;
     let headline = match dataset.headline {
         Headline::GeometricMean => Metric::GeometricMean,
         Headline::F1 => Metric::F1,
@@ -111,14 +91,12 @@ pub fn run(
 fn cell(plan: &CellPlan, summary: &Summary, evaluation: &Evaluation, energy: &Measurement) -> Cell {
     let scores = evaluation.scores.rounded();
     let per_second = |n: f64, seconds: f64| Reading::measured(n / seconds);
-    let or_why =
-        |value: Option<f64>| value.map_or_else(|| Reading::absent(&energy.note), Reading::measured);
+    let or_why = |value: Option<f64>| value.map_or_else(|| Reading::absent(&energy.note), Reading::measured);
     Cell {
         model: plan.model_name(),
-        dataset: Path::new(&plan.dataset).file_name().map_or_else(
-            || plan.dataset.clone(),
-            |name| name.to_string_lossy().into_owned(),
-        ),
+        dataset: Path::new(&plan.dataset)
+            .file_name()
+            .map_or_else(|| plan.dataset.clone(), |name| name.to_string_lossy().into_owned()),
         max_source_length: plan.train.max_source_length as u64,
         precision: "fp32".into(),
         seed: plan.train.seed,
@@ -139,9 +117,7 @@ fn cell(plan: &CellPlan, summary: &Summary, evaluation: &Evaluation, energy: &Me
         geometric_mean: Reading::measured(scores.geometric_mean),
         f1: Reading::measured(scores.f1),
         train_loss_final: Reading::measured(summary.final_loss),
-        eval_loss: summary
-            .eval_loss
-            .map_or_else(|| Reading::absent("not evaluated"), Reading::measured),
+        eval_loss: summary.eval_loss.map_or_else(|| Reading::absent("not evaluated"), Reading::measured),
         train_seconds: Reading::measured(summary.train_time.0),
         train_samples_per_second: per_second(summary.samples as f64, summary.train_time.0),
         train_tokens_per_second: per_second(summary.tokens as f64, summary.train_time.0),

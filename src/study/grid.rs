@@ -48,10 +48,7 @@ impl Default for Grid {
     fn default() -> Self {
         Grid {
             title: "Quick study: tiny models on real meetings".into(),
-            models: embedded::ALL
-                .iter()
-                .map(|model| model.name.to_string())
-                .collect(),
+            models: embedded::ALL.iter().map(|model| model.name.to_string()).collect(),
             datasets: vec![data::embedded::NAME.into()],
             max_source_lengths: vec![1024, 2048, 4096],
             seeds: vec![42],
@@ -91,10 +88,7 @@ impl Grid {
         let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, &e))?;
         let grid: Grid = toml::from_str(&text).map_err(|e| {
             let line = line_of(&text, e.message(), e.span());
-            Error::data(
-                format!("{}:{line}", path.display()),
-                e.message().to_string(),
-            )
+            Error::data(format!("{}:{line}", path.display()), e.message().to_string())
         })?;
         Ok(grid)
     }
@@ -108,9 +102,7 @@ impl Grid {
             ("seeds", self.seeds.is_empty()),
         ] {
             if empty {
-                return Err(Error::usage(format!(
-                    "the study's `{key}` is empty; list at least one"
-                )));
+                return Err(Error::usage(format!("the study's `{key}` is empty; list at least one")));
             }
         }
         let mut cells = Vec::new();
@@ -118,11 +110,7 @@ impl Grid {
             for &seed in &self.seeds {
                 for &max_source_length in &self.max_source_lengths {
                     for model in &self.models {
-                        let train = train::Options {
-                            max_source_length,
-                            seed,
-                            ..self.train.clone()
-                        };
+                        let train = train::Options { max_source_length, seed, ..self.train.clone() };
                         train.check()?;
                         cells.push(CellPlan {
                             model: model.clone(),
@@ -158,11 +146,7 @@ impl CellPlan {
             format!("seed{}", self.train.seed),
         ];
         let keep = |c: char| {
-            if c.is_alphanumeric() || "-_.".contains(c) {
-                c
-            } else {
-                '-'
-            }
+            if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }
         };
         parts.join("_").chars().map(keep).collect()
     }
@@ -171,17 +155,13 @@ impl CellPlan {
 /// Line of a TOML error: that of the key it quotes, for the span of an unknown key is its whole table.
 fn line_of(text: &str, message: &str, span: Option<std::ops::Range<usize>>) -> usize {
     let quoted = message.split('`').nth(1).unwrap_or("\n");
-    let by_key = text
-        .lines()
-        .position(|line| line.trim_start().starts_with(quoted));
+    let by_key = text.lines().position(|line| line.trim_start().starts_with(quoted));
     let by_span = span.map_or(0, |span| text[..span.start].matches('\n').count());
     by_key.unwrap_or(by_span) + 1
 }
 
 fn last_part(path: &str) -> String {
-    let name = Path::new(path)
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned());
+    let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
     name.unwrap_or_else(|| path.to_string())
 }
 
@@ -194,10 +174,7 @@ mod tests {
         let cells = Grid::default().cells().unwrap();
         assert_eq!(cells.len(), 6);
         assert_ne!(cells[0].model, cells[1].model);
-        assert_eq!(
-            cells[0].train.max_source_length,
-            cells[1].train.max_source_length
-        );
+        assert_eq!(cells[0].train.max_source_length, cells[1].train.max_source_length);
         let slugs: std::collections::HashSet<String> = cells.iter().map(CellPlan::slug).collect();
         assert_eq!(slugs.len(), 6);
     }
@@ -211,9 +188,6 @@ mod tests {
         assert_eq!(error.exit_code(), 65);
         assert!(error.to_string().contains("study.toml:2"), "{error}");
         std::fs::write(&path, "seeds = []\n").unwrap();
-        assert_eq!(
-            Grid::read(&path).unwrap().cells().unwrap_err().exit_code(),
-            2
-        );
+        assert_eq!(Grid::read(&path).unwrap().cells().unwrap_err().exit_code(), 2);
     }
 }

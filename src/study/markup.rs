@@ -40,11 +40,7 @@ fn printable(c: char) -> char {
 
 /// Three significant digits, thousands apart: `0.0123`, `1.23`, `12.3`, `123`, `12,345`.
 pub fn significant(value: f64) -> String {
-    let magnitude = if value == 0.0 {
-        0
-    } else {
-        value.abs().log10().floor() as i32
-    };
+    let magnitude = if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 };
     match magnitude {
         ..-4 | 15.. => format!("{value:.2e}"),
         _ => decimals(value, (2 - magnitude).max(0) as usize),
@@ -55,11 +51,7 @@ pub fn significant(value: f64) -> String {
 pub fn decimals(value: f64, decimals: usize) -> String {
     let text = format!("{:.decimals$}", value.abs());
     let (whole, fraction) = text.split_at(text.find('.').unwrap_or(text.len()));
-    let sign = if value < 0.0 && text.bytes().any(|b| (b'1'..=b'9').contains(&b)) {
-        "−"
-    } else {
-        ""
-    };
+    let sign = if value < 0.0 && text.bytes().any(|b| (b'1'..=b'9').contains(&b)) { "−" } else { "" };
     format!("{sign}{}{fraction}", grouped(whole))
 }
 
@@ -107,12 +99,9 @@ impl Quantity {
             Quantity::Score => &[("", 1.0)],
             Quantity::Throughput => &[("examples/s", 1.0)],
             Quantity::Time => &[("s", 1.0), ("min", 60.0), ("h", 3600.0)],
-            Quantity::Memory => &[
-                ("B", 1.0),
-                ("KiB", 1024.0),
-                ("MiB", 1024.0 * 1024.0),
-                ("GiB", 1024.0 * 1024.0 * 1024.0),
-            ],
+            Quantity::Memory => {
+                &[("B", 1.0), ("KiB", 1024.0), ("MiB", 1024.0 * 1024.0), ("GiB", 1024.0 * 1024.0 * 1024.0)]
+            }
             Quantity::Energy => &[("J", 1.0), ("kJ", 1e3), ("MJ", 1e6)],
         };
         // 90 s reads better than 1.5 min, but 1.1 GiB better than 1,126 MiB.
@@ -138,23 +127,10 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        let shown = [
-            0.0, 0.0123, 1.234, 12.34, 123.4, 1234.5, 1234567.0, -2.5, 1e-7,
-        ]
-        .map(significant);
+        let shown = [0.0, 0.0123, 1.234, 12.34, 123.4, 1234.5, 1234567.0, -2.5, 1e-7].map(significant);
         assert_eq!(
             shown,
-            [
-                "0.00",
-                "0.0123",
-                "1.23",
-                "12.3",
-                "123",
-                "1,234",
-                "1,234,567",
-                "−2.50",
-                "1.00e-7"
-            ]
+            ["0.00", "0.0123", "1.23", "12.3", "123", "1,234", "1,234,567", "−2.50", "1.00e-7"]
         );
         assert_eq!(decimals(-0.001, 2), "0.00");
         assert_eq!(integer(161_844_480), "161,844,480");
@@ -166,12 +142,6 @@ mod tests {
         assert_eq!(Quantity::Time.unit(150.0).name, "min");
         assert_eq!(Quantity::Memory.unit(1.1e9).name, "GiB");
         assert_eq!(Quantity::Memory.unit(0.0).name, "B");
-        assert_eq!(
-            Quantity::Energy.unit(2500.0),
-            Unit {
-                name: "kJ",
-                size: 1e3
-            }
-        );
+        assert_eq!(Quantity::Energy.unit(2500.0), Unit { name: "kJ", size: 1e3 });
     }
 }

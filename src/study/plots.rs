@@ -48,9 +48,8 @@ pub struct Plot {
     pub series: Vec<Series>,
 }
 
-const COLOURS: [&str; 8] = [
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D", "#B8A800",
-];
+const COLOURS: [&str; 8] =
+    ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D", "#B8A800"];
 const WIDTH: f64 = 380.0;
 const HEIGHT: f64 = 270.0;
 const TOP: f64 = 34.0;
@@ -139,19 +138,12 @@ impl<'a> Frame<'a> {
         }
         push(
             out,
-            format_args!(
-                "<path d=\"M{left:.1} {base:.1}H{right:.1}\" style=\"stroke:var(--faint,#555)\"/>"
-            ),
+            format_args!("<path d=\"M{left:.1} {base:.1}H{right:.1}\" style=\"stroke:var(--faint,#555)\"/>"),
         );
         let mut free_from = f64::NEG_INFINITY;
         for tick in &plot.x.ticks {
             let x = self.x(tick.value);
-            push(
-                out,
-                format_args!(
-                    "<path d=\"M{x:.1} {base:.1}v5\" style=\"stroke:var(--faint,#555)\"/>"
-                ),
-            );
+            push(out, format_args!("<path d=\"M{x:.1} {base:.1}v5\" style=\"stroke:var(--faint,#555)\"/>"));
             let half = text_width(&tick.label) / 2.0;
             if x - half >= free_from {
                 push(
@@ -265,12 +257,8 @@ fn marker(out: &mut String, style: usize, at: (f64, f64), mark: Mark, says: &str
         _ => "M0 -6.4L1.6 -1.9L6.2 -1.9L2.5 1L3.8 5.4L0 2.8L-3.8 5.4L-2.5 1L-6.2 -1.9L-1.6 -1.9z",
     };
     let ink = match mark {
-        Mark::Measured => {
-            "fill=\"currentColor\" style=\"stroke:var(--paper,#fff)\" stroke-width=\"1\""
-        }
-        Mark::Predicted => {
-            "stroke=\"currentColor\" style=\"fill:var(--paper,#fff)\" stroke-width=\"1.8\""
-        }
+        Mark::Measured => "fill=\"currentColor\" style=\"stroke:var(--paper,#fff)\" stroke-width=\"1\"",
+        Mark::Predicted => "stroke=\"currentColor\" style=\"fill:var(--paper,#fff)\" stroke-width=\"1.8\"",
     };
     push(
         out,

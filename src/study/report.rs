@@ -77,8 +77,7 @@ impl<'a> Study<'a> {
 
     /// The cells of one task and series, by input length.
     fn run(&self, task: &str, series: &str) -> Vec<&'a Cell> {
-        let of_run =
-            |cell: &&Cell| self.varying.task(cell) == task && self.varying.series(cell) == series;
+        let of_run = |cell: &&Cell| self.varying.task(cell) == task && self.varying.series(cell) == series;
         let mut cells: Vec<_> = self.cells.iter().filter(of_run).collect();
         cells.sort_by_key(|cell| cell.max_source_length);
         cells
@@ -90,11 +89,7 @@ impl<'a> Study<'a> {
     }
 
     fn lengths(&self) -> Vec<u64> {
-        let mut lengths: Vec<_> = self
-            .cells
-            .iter()
-            .map(|cell| cell.max_source_length)
-            .collect();
+        let mut lengths: Vec<_> = self.cells.iter().map(|cell| cell.max_source_length).collect();
         lengths.sort_unstable();
         lengths.dedup();
         lengths
@@ -132,11 +127,7 @@ fn scope(study: &Study) -> String {
         format!("{} ({tokens})", count(lengths.len(), "input length")),
         count(study.cells.len(), "cell"),
     ];
-    parts.extend(
-        common(study)
-            .into_iter()
-            .map(|(name, value)| format!("{name} {value}")),
-    );
+    parts.extend(common(study).into_iter().map(|(name, value)| format!("{name} {value}")));
     parts.join(" · ")
 }
 
@@ -151,11 +142,7 @@ fn common(study: &Study) -> Vec<(&'static str, String)> {
         (varying.precision, "precision", cell.precision.clone()),
         (varying.protocol, "protocol", cell.protocol.clone()),
         (varying.seed, "seed", cell.seed.to_string()),
-        (
-            varying.batch_size,
-            "batch size",
-            cell.batch_size.to_string(),
-        ),
+        (varying.batch_size, "batch size", cell.batch_size.to_string()),
     ]
     .into_iter()
     .filter(|(varies, ..)| !varies)
@@ -172,14 +159,7 @@ fn environment(results: &Results) -> String {
     } else {
         out.push_str("<dl class=\"environment\">\n");
         for (key, value) in &results.environment {
-            push(
-                &mut out,
-                format_args!(
-                    "<div><dt>{}</dt><dd>{}</dd></div>\n",
-                    escape(key),
-                    escape(value)
-                ),
-            );
+            push(&mut out, format_args!("<div><dt>{}</dt><dd>{}</dd></div>\n", escape(key), escape(value)));
         }
         out.push_str("</dl>\n");
     }

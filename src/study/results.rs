@@ -154,12 +154,8 @@ impl Results {
     /// Reads `results.json`. Fails with 66 when it is absent and 65 when it is not a study's results.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, &e))?;
-        serde_json::from_str(&text).map_err(|e| {
-            Error::data(
-                path.display(),
-                format!("{e}; delete the file to start the study anew"),
-            )
-        })
+        serde_json::from_str(&text)
+            .map_err(|e| Error::data(path.display(), format!("{e}; delete the file to start the study anew")))
     }
 
     /// Writes `results.json`.
@@ -185,16 +181,12 @@ mod pairs {
         to.collect_map(pairs.iter().map(|(key, value)| (key, value)))
     }
 
-    pub fn deserialize<'d, D: Deserializer<'d>>(
-        from: D,
-    ) -> Result<Vec<(String, String)>, D::Error> {
+    pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Vec<(String, String)>, D::Error> {
         Map::deserialize(from)?
             .into_iter()
             .map(|(key, value)| match value {
                 Value::String(value) => Ok((key, value)),
-                other => Err(D::Error::custom(format!(
-                    "environment.{key} is {other}, not a string"
-                ))),
+                other => Err(D::Error::custom(format!("environment.{key} is {other}, not a string"))),
             })
             .collect()
     }

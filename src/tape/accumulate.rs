@@ -15,9 +15,7 @@ pub static ZERO: Kernel = Kernel {
     sizes: &["n"],
     scalars: &[],
     cpu: |call: &mut CpuCall| {
-        call.out::<f32>(0)
-            .par_chunks_mut(CHUNK)
-            .for_each(|y| y.fill(0.0));
+        call.out::<f32>(0).par_chunks_mut(CHUNK).for_each(|y| y.fill(0.0));
     },
 };
 
@@ -30,12 +28,10 @@ pub static ACCUMULATE: Kernel = Kernel {
     cpu: |call: &mut CpuCall| {
         let (y, x) = (call.out::<f32>(0), call.input::<f32>(0));
         let adds = call.size(1) == 1;
-        y.par_chunks_mut(CHUNK)
-            .zip(x.par_chunks(CHUNK))
-            .for_each(|(y, x)| match adds {
-                true => y.iter_mut().zip(x).for_each(|(y, x)| *y += x),
-                false => y.copy_from_slice(x),
-            });
+        y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| match adds {
+            true => y.iter_mut().zip(x).for_each(|(y, x)| *y += x),
+            false => y.copy_from_slice(x),
+        });
     },
 };
 

@@ -48,14 +48,7 @@ pub fn matmul_bias(c: &Tensor, product: Product, bias: Option<&Tensor>) -> Resul
 }
 
 fn launch(c: &Tensor, product: Product, bias: Option<&Tensor>, accumulate: bool) -> Result<()> {
-    let Product {
-        a,
-        b,
-        form,
-        m,
-        n,
-        k,
-    } = product;
+    let Product { a, b, form, m, n, k } = product;
     let bias_fits = bias.is_none_or(|bias| bias.len() == n);
     if c.len() != m * n || a.len() != m * k || b.len() != k * n || !bias_fits {
         return Err(Error::shape(
@@ -96,8 +89,7 @@ fn matmul_cpu(call: &mut CpuCall) {
     };
     if !bias.is_empty() {
         // Starting from the bias saves a pass over the result.
-        c.par_chunks_mut(n)
-            .for_each(|row| row.copy_from_slice(bias));
+        c.par_chunks_mut(n).for_each(|row| row.copy_from_slice(bias));
         store = Store::Add;
     }
     gemm(c, n, a, b, Size { m, n, k }, 1.0, store);

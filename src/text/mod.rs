@@ -50,9 +50,7 @@ impl Tokenizer {
         if !path.is_file() {
             return Err(Error::missing(&path, missing(model_dir)));
         }
-        let length = fs::metadata(&path)
-            .map_err(|error| Error::read(&path, &error))?
-            .len();
+        let length = fs::metadata(&path).map_err(|error| Error::read(&path, &error))?.len();
         if length > LARGEST_FILE {
             let what = format!("has {length} bytes; no tokenizer is that large");
             return Err(Error::data(path.display(), what));
@@ -143,8 +141,7 @@ impl Tokenizer {
         texts: &[T],
         max_length: usize,
     ) -> Result<Vec<Vec<u32>>> {
-        let encode =
-            |cache: &mut Cache, text: &T| self.encode_with(cache, text.as_ref(), max_length);
+        let encode = |cache: &mut Cache, text: &T| self.encode_with(cache, text.as_ref(), max_length);
         texts.par_iter().map_init(Cache::new, encode).collect()
     }
 
@@ -272,10 +269,7 @@ mod tests {
 
     #[test]
     fn clean_up_joins_punctuation() {
-        assert_eq!(
-            clean_up("I do n't , he 's ok . So ? it ' s"),
-            "I don't, he's ok. So? it's"
-        );
+        assert_eq!(clean_up("I do n't , he 's ok . So ? it ' s"), "I don't, he's ok. So? it's");
     }
 
     #[test]
@@ -287,21 +281,12 @@ mod tests {
 
     #[test]
     fn a_file_that_is_no_tokenizer_is_named() {
-        for json in [
-            "",
-            "{",
-            "[]",
-            "{}",
-            r#"{"model": {"type": "BPE", "vocab": {}, "merges": ["a b"]}}"#,
-        ] {
+        for json in ["", "{", "[]", "{}", r#"{"model": {"type": "BPE", "vocab": {}, "merges": ["a b"]}}"#] {
             let Err(error) = Tokenizer::from_json(json.as_bytes(), "m/tokenizer.json") else {
                 panic!("accepted {json}");
             };
             let message = error.to_string();
-            assert!(
-                message.starts_with("m/tokenizer.json: tokenizer.json is invalid"),
-                "{message}"
-            );
+            assert!(message.starts_with("m/tokenizer.json: tokenizer.json is invalid"), "{message}");
             assert_eq!(error.exit_code(), 65);
         }
     }

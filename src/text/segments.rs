@@ -36,8 +36,7 @@ struct Model {
 impl Parts {
     pub fn splits_at_spaces(&self) -> bool {
         // A token that takes the space after it would leave the next part without one.
-        let inside =
-            |token: &AddedToken| !token.rstrip && !token.content.contains(char::is_whitespace);
+        let inside = |token: &AddedToken| !token.rstrip && !token.content.contains(char::is_whitespace);
         self.added_tokens.iter().all(inside)
             && is_local(&self.normalizer)
             && splits(&self.pre_tokenizer)
@@ -52,12 +51,9 @@ fn is_local(normalizer: &Value) -> bool {
         Some("NFC" | "NFKC" | "Precompiled") => true,
         Some("Replace") => {
             let regex = normalizer["pattern"]["Regex"].as_str();
-            matches!(regex, Some(" {2,}" | "\\n"))
-                || regex == Some("\\s+") && normalizer["content"] == " "
+            matches!(regex, Some(" {2,}" | "\\n")) || regex == Some("\\s+") && normalizer["content"] == " "
         }
-        Some("Sequence") => {
-            members(normalizer, "normalizers").is_some_and(|all| all.iter().all(is_local))
-        }
+        Some("Sequence") => members(normalizer, "normalizers").is_some_and(|all| all.iter().all(is_local)),
         Some(_) => false,
     }
 }
@@ -133,24 +129,9 @@ mod tests {
         let greedy = r#"{"content": "<x>", "rstrip": true}"#;
         for (normalizer, pre_tokenizer, added, dropout) in [
             ("null", "null", "", "null"),
-            (
-                "null",
-                r#"{"type": "ByteLevel", "use_regex": false}"#,
-                "",
-                "null",
-            ),
-            (
-                "null",
-                r#"{"type": "Metaspace", "split": false}"#,
-                "",
-                "null",
-            ),
-            (
-                "null",
-                r#"{"type": "Sequence", "pretokenizers": []}"#,
-                "",
-                "null",
-            ),
+            ("null", r#"{"type": "ByteLevel", "use_regex": false}"#, "", "null"),
+            ("null", r#"{"type": "Metaspace", "split": false}"#, "", "null"),
+            ("null", r#"{"type": "Sequence", "pretokenizers": []}"#, "", "null"),
             (replace, BYTES, "", "null"),
             ("null", BYTES, two_words, "null"),
             ("null", BYTES, greedy, "null"),

@@ -54,16 +54,12 @@ impl Corpus {
             ("max-target-length", lengths.target, limits.max_target),
         ] {
             if asked > most {
-                return Err(Error::usage(format!(
-                    "--{flag} {asked} exceeds the model's {most} positions"
-                )));
+                return Err(Error::usage(format!("--{flag} {asked} exceeds the model's {most} positions")));
             }
         }
         let inputs: Vec<&str> = examples.iter().map(|e| e.input.as_str()).collect();
-        let outputs: Vec<&str> = examples
-            .iter()
-            .map(|e| e.references.first().map_or("", String::as_str))
-            .collect();
+        let outputs: Vec<&str> =
+            examples.iter().map(|e| e.references.first().map_or("", String::as_str)).collect();
         let inputs = tokenizer.encode_batch(&inputs, lengths.source)?;
         let labels = tokenizer.encode_batch(&outputs, lengths.target)?;
         Ok(Corpus {
@@ -73,11 +69,7 @@ impl Corpus {
                 .zip(examples)
                 .map(|((input, labels), example)| Encoded {
                     input,
-                    labels: if example.references.is_empty() {
-                        Vec::new()
-                    } else {
-                        labels
-                    },
+                    labels: if example.references.is_empty() { Vec::new() } else { labels },
                 })
                 .collect(),
             limits,
@@ -87,11 +79,7 @@ impl Corpus {
 
     /// The sources of examples `which`, padded to the longest of them.
     pub fn source(&self, which: &[usize]) -> Result<Source> {
-        let longest = which
-            .iter()
-            .map(|&i| self.examples[i].input.len())
-            .max()
-            .unwrap_or(0);
+        let longest = which.iter().map(|&i| self.examples[i].input.len()).max().unwrap_or(0);
         let mut ids = Vec::with_capacity(which.len() * longest);
         let mut mask = Vec::with_capacity(which.len() * longest);
         for &i in which {
@@ -116,11 +104,7 @@ impl Corpus {
 
     /// The targets of examples `which`, padded with ignored labels to the longest of them.
     pub fn target(&self, which: &[usize]) -> Result<Target> {
-        let longest = which
-            .iter()
-            .map(|&i| self.examples[i].labels.len())
-            .max()
-            .unwrap_or(0);
+        let longest = which.iter().map(|&i| self.examples[i].labels.len()).max().unwrap_or(0);
         let mut labels = Vec::with_capacity(which.len() * longest);
         for &i in which {
             let row = &self.examples[i].labels;

@@ -69,15 +69,11 @@ impl Options {
     pub fn check(&self) -> Result<()> {
         let at_least = |name: &str, value: f64, low: f64| match value >= low && value.is_finite() {
             true => Ok(()),
-            false => Err(Error::usage(format!(
-                "--{name} is {value}; it must be at least {low}"
-            ))),
+            false => Err(Error::usage(format!("--{name} is {value}; it must be at least {low}"))),
         };
         let below_one = |name: &str, value: f64| match (0.0..1.0).contains(&value) {
             true => Ok(()),
-            false => Err(Error::usage(format!(
-                "--{name} is {value}; it must be at least 0 and below 1"
-            ))),
+            false => Err(Error::usage(format!("--{name} is {value}; it must be at least 0 and below 1"))),
         };
         if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
             return Err(Error::usage(format!(
@@ -93,26 +89,15 @@ impl Options {
         at_least("max-grad-norm", self.max_grad_norm, 0.0)?;
         at_least("adam-epsilon", self.adam_epsilon, f64::MIN_POSITIVE)?;
         for (name, value) in [
-            (
-                "per-device-train-batch-size",
-                self.per_device_train_batch_size,
-            ),
-            (
-                "per-device-eval-batch-size",
-                self.per_device_eval_batch_size,
-            ),
-            (
-                "gradient-accumulation-steps",
-                self.gradient_accumulation_steps,
-            ),
+            ("per-device-train-batch-size", self.per_device_train_batch_size),
+            ("per-device-eval-batch-size", self.per_device_eval_batch_size),
+            ("gradient-accumulation-steps", self.gradient_accumulation_steps),
             ("max-source-length", self.max_source_length),
             ("max-target-length", self.max_target_length),
         ] {
             at_least(name, value as f64, 1.0)?;
         }
-        if self.max_steps == 0
-            && !(self.num_train_epochs > 0.0 && self.num_train_epochs.is_finite())
-        {
+        if self.max_steps == 0 && !(self.num_train_epochs > 0.0 && self.num_train_epochs.is_finite()) {
             return Err(Error::usage(format!(
                 "--num-train-epochs is {}; it must be above 0 (or give --max-steps)",
                 self.num_train_epochs
@@ -161,28 +146,10 @@ mod tests {
             assert!(error.to_string().contains(flag), "{error}");
         };
         let learning_rate = f64::NAN;
-        refused(
-            Options {
-                learning_rate,
-                ..Options::default()
-            },
-            "--learning-rate",
-        );
+        refused(Options { learning_rate, ..Options::default() }, "--learning-rate");
         let warmup_ratio = 1.0;
-        refused(
-            Options {
-                warmup_ratio,
-                ..Options::default()
-            },
-            "--warmup-ratio",
-        );
+        refused(Options { warmup_ratio, ..Options::default() }, "--warmup-ratio");
         let num_train_epochs = 0.0;
-        refused(
-            Options {
-                num_train_epochs,
-                ..Options::default()
-            },
-            "--num-train-epochs",
-        );
+        refused(Options { num_train_epochs, ..Options::default() }, "--num-train-epochs");
     }
 }

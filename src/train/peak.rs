@@ -16,14 +16,8 @@ pub fn plan_run<X: AsRef<TrainState>>(
     validation: Option<&Corpus>,
     options: &Options,
 ) -> Result<Used> {
-    let rule = LossRule {
-        normaliser: 1.0,
-        smoothing: options.label_smoothing as f32,
-    };
-    let randomness = Randomness {
-        seed: options.seed,
-        step: 0,
-    };
+    let rule = LossRule { normaliser: 1.0, smoothing: options.label_smoothing as f32 };
+    let randomness = Randomness { seed: options.seed, step: 0 };
     session.dry(|session| {
         let (source, target) = train.largest(options.per_device_train_batch_size)?;
         micro_step(session, &source, &target, rule, randomness)?;

@@ -83,32 +83,18 @@ pub fn fine_tune<X: AsRef<TrainState>>(
         let (grad_norm, learning_rate) = optimizer_step(session, options, step, total)?;
         train_time += start.elapsed();
         samples += batch.len() as u64;
-        tokens += batch
-            .iter()
-            .map(|&i| train.examples[i].input.len() as u64)
-            .sum::<u64>();
+        tokens += batch.iter().map(|&i| train.examples[i].input.len() as u64).sum::<u64>();
         tokens += train.target_tokens(&batch) as u64;
         losses.push(loss);
-        let report = StepReport {
-            loss,
-            grad_norm,
-            learning_rate,
-        };
-        observer.event(&Event::Step {
-            step: step + 1,
-            total,
-            report,
-        })?;
+        let report = StepReport { loss, grad_norm, learning_rate };
+        observer.event(&Event::Step { step: step + 1, total, report })?;
         let due = options.eval_steps > 0 && (step + 1).is_multiple_of(options.eval_steps);
         if let Some(validation) = validation.filter(|_| due || step + 1 == total) {
             let start = Instant::now();
             let loss = evaluate_loss(session, validation, options.per_device_eval_batch_size)?;
             eval_time += start.elapsed();
             eval_loss = Some(loss);
-            observer.event(&Event::Evaluation {
-                step: step + 1,
-                eval_loss: loss,
-            })?;
+            observer.event(&Event::Evaluation { step: step + 1, eval_loss: loss })?;
         }
     }
     let mean = |losses: &[f32]| losses.iter().map(|&l| l as f64).sum::<f64>() / losses.len() as f64;
@@ -134,27 +120,15 @@ fn batch_loss<X: AsRef<TrainState>>(
     options: &Options,
     step: u64,
 ) -> Result<f32> {
-    let tokens: usize = micro_batches
-        .iter()
-        .map(|which| train.target_tokens(which))
-        .sum();
-    let rule = LossRule {
-        normaliser: tokens as f32,
-        smoothing: options.label_smoothing as f32,
-    };
+    let tokens: usize = micro_batches.iter().map(|which| train.target_tokens(which)).sum();
+    let rule = LossRule { normaliser: tokens as f32, smoothing: options.label_smoothing as f32 };
     let mut loss = 0.0;
     for (i, which) in micro_batches.iter().enumerate() {
         let randomness = Randomness {
             seed: options.seed,
             step: step * options.gradient_accumulation_steps as u64 + i as u64,
         };
-        loss += micro_step(
-            session,
-            &train.source(which)?,
-            &train.target(which)?,
-            rule,
-            randomness,
-        )?;
+        loss += micro_step(session, &train.source(which)?, &train.target(which)?, rule, randomness)?;
     }
     match loss.is_finite() {
         true => Ok(loss),
@@ -168,19 +142,12 @@ fn batch_loss<X: AsRef<TrainState>>(
 }
 
 /// Mean loss per target token over all of `corpus`.
-pub fn evaluate_loss<X>(
-    session: &mut Session<X>,
-    corpus: &Corpus,
-    batch_size: usize,
-) -> Result<f64> {
+pub fn evaluate_loss<X>(session: &mut Session<X>, corpus: &Corpus, batch_size: usize) -> Result<f64> {
     let all: Vec<usize> = (0..corpus.examples.len()).collect();
     let (mut sum, mut tokens) = (0.0, 0);
     for which in all.chunks(batch_size) {
         let (source, target) = (corpus.source(which)?, corpus.target(which)?);
-        let rule = LossRule {
-            normaliser: 1.0,
-            smoothing: 0.0,
-        };
+        let rule = LossRule { normaliser: 1.0, smoothing: 0.0 };
         sum += loss_step(session, &source, &target, rule)? as f64;
         tokens += target.labels.len();
     }
@@ -198,13 +165,7 @@ struct Batches<'a> {
 
 impl<'a> Batches<'a> {
     fn new(examples: usize, options: &'a Options) -> Self {
-        Batches {
-            options,
-            examples,
-            epoch: 0,
-            order: order(options.seed, 0, examples),
-            at: 0,
-        }
+        Batches { options, examples, epoch: 0, order: order(options.seed, 0, examples), at: 0 }
     }
 
     /// The micro-batches of one optimizer step; an epoch's last may be short, and none spans two epochs.
@@ -216,9 +177,7 @@ impl<'a> Batches<'a> {
         }
         let size = self.options.per_device_train_batch_size;
         let left = &self.order[self.at..];
-        let taken = left
-            .len()
-            .min(size * self.options.gradient_accumulation_steps);
+        let taken = left.len().min(size * self.options.gradient_accumulation_steps);
         self.at += taken;
         left[..taken].chunks(size).map(<[usize]>::to_vec).collect()
     }

@@ -23,22 +23,10 @@ mod tests {
 
     #[test]
     fn warms_up_then_decays_to_zero() {
-        let options = Options {
-            learning_rate: 1.0,
-            warmup_ratio: 0.2,
-            ..Options::default()
-        };
-        let rates: Vec<f64> = (0..10)
-            .map(|step| learning_rate(&options, step, 10))
-            .collect();
-        assert_eq!(
-            rates,
-            [0.0, 0.5, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]
-        );
-        let constant = Options {
-            lr_scheduler_type: Schedule::Constant,
-            ..options
-        };
+        let options = Options { learning_rate: 1.0, warmup_ratio: 0.2, ..Options::default() };
+        let rates: Vec<f64> = (0..10).map(|step| learning_rate(&options, step, 10)).collect();
+        assert_eq!(rates, [0.0, 0.5, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]);
+        let constant = Options { lr_scheduler_type: Schedule::Constant, ..options };
         assert_eq!(learning_rate(&constant, 9, 10), 1.0);
     }
 }

@@ -1,9 +1,7 @@
 //! Random batches, and the parts of a training step that are measured and planned on them.
 
 use super::options::Options;
-use super::step::{
-    TrainState, forget_gradients, loss_step, micro_step, optimizer_step, train_state,
-};
+use super::step::{TrainState, forget_gradients, loss_step, micro_step, optimizer_step, train_state};
 use crate::device::plan::Recording;
 use crate::device::{Device, Used};
 use crate::error::Result;
@@ -29,12 +27,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    pub const ALL: [Mode; 4] = [
-        Mode::Encoder,
-        Mode::Forward,
-        Mode::ForwardBackward,
-        Mode::Train,
-    ];
+    pub const ALL: [Mode; 4] = [Mode::Encoder, Mode::Forward, Mode::ForwardBackward, Mode::Train];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -55,25 +48,12 @@ pub fn synthetic_batch(
     seed: u64,
 ) -> Result<(Source, Target)> {
     let mut rng = rand_mt::Mt64::new(seed);
-    let mut ids = |n: usize| -> Vec<i64> {
-        (0..n)
-            .map(|_| (rng.next_u64() % limits.vocab as u64) as i64)
-            .collect()
-    };
+    let mut ids =
+        |n: usize| -> Vec<i64> { (0..n).map(|_| (rng.next_u64() % limits.vocab as u64) as i64).collect() };
     let (tokens, labels) = (ids(batch * source_len), ids(batch * target_len));
-    let global: Vec<i64> = (0..tokens.len())
-        .map(|at| (at % source_len == 0) as i64)
-        .collect();
-    let rows = SourceRows {
-        batch,
-        ids: &tokens,
-        attention_mask: None,
-        global_attention_mask: Some(&global),
-    };
-    Ok((
-        Source::new(limits, rows)?,
-        Target::from_labels(limits, batch, &labels)?,
-    ))
+    let global: Vec<i64> = (0..tokens.len()).map(|at| (at % source_len == 0) as i64).collect();
+    let rows = SourceRows { batch, ids: &tokens, attention_mask: None, global_attention_mask: Some(&global) };
+    Ok((Source::new(limits, rows)?, Target::from_labels(limits, batch, &labels)?))
 }
 
 /// A model with the state that a mode needs, and no more: forward modes hold no gradients or moments.
@@ -116,20 +96,12 @@ impl Stepper {
     }
 
     fn over(session: Either, mode: Mode) -> Self {
-        Stepper {
-            mode,
-            session,
-            options: Options::default(),
-            steps: 0,
-        }
+        Stepper { mode, session, options: Options::default(), steps: 0 }
     }
 
     /// Does the mode's work once; the loss, 0 where there is none.
     pub fn run(&mut self, source: &Source, target: &Target) -> Result<f32> {
-        let rule = LossRule {
-            normaliser: target.labels.len() as f32,
-            smoothing: 0.0,
-        };
+        let rule = LossRule { normaliser: target.labels.len() as f32, smoothing: 0.0 };
         let step = self.steps;
         self.steps += 1;
         let session = match &mut self.session {
@@ -140,10 +112,7 @@ impl Stepper {
             Either::Forward(session) => return loss_step(session, source, target, rule),
             Either::Train(session) => session,
         };
-        let randomness = Randomness {
-            seed: self.options.seed,
-            step,
-        };
+        let randomness = Randomness { seed: self.options.seed, step };
         let loss = micro_step(session, source, target, rule, randomness)?;
         match self.mode {
             Mode::Train => {

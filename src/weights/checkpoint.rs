@@ -70,10 +70,8 @@ impl Checkpoint {
         let path = dir.join(INDEX);
         let UniqueMap(weight_map) = read_index(&path)?;
         let shards: BTreeSet<&str> = weight_map.iter().map(|(_, shard)| shard.as_str()).collect();
-        let files = shards
-            .into_iter()
-            .map(|shard| read_file(&shard_path(dir, shard)?))
-            .collect::<Result<_>>()?;
+        let files =
+            shards.into_iter().map(|shard| read_file(&shard_path(dir, shard)?)).collect::<Result<_>>()?;
         let checkpoint = Self::of(files)?;
         for (name, shard) in &weight_map {
             let holder = checkpoint.get(name).map(Tensors::path);
@@ -100,9 +98,7 @@ fn read_index(path: &Path) -> Result<UniqueMap<String>> {
         return Err(Error::data(path.display(), what));
     }
     let mut json = Vec::new();
-    file.take(MAX_HEADER)
-        .read_to_end(&mut json)
-        .map_err(|e| Error::read(path, &e))?;
+    file.take(MAX_HEADER).read_to_end(&mut json).map_err(|e| Error::read(path, &e))?;
     let index: Index = serde_json::from_slice(&json).map_err(|e| {
         let what = recognise(&json).map_or_else(|| e.to_string(), str::to_string);
         Error::data(path.display(), what)
@@ -126,9 +122,9 @@ fn shard_path(dir: &Path, shard: &str) -> Result<PathBuf> {
         return Err(outside());
     }
     let path = dir.join(name);
-    let target = path.canonicalize().map_err(|e| {
-        Error::missing(&path, format!("{e}; {INDEX} names this shard, download it"))
-    })?;
+    let target = path
+        .canonicalize()
+        .map_err(|e| Error::missing(&path, format!("{e}; {INDEX} names this shard, download it")))?;
     let home = dir.canonicalize().map_err(|e| Error::read(dir, &e))?;
     match target.starts_with(&home) || target.parent() == hub_blobs(&home).as_deref() {
         true => Ok(path),

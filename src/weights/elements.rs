@@ -50,9 +50,7 @@ pub(super) fn integers(dtype: Dtype) -> Option<Decode<i64>> {
 pub(super) fn first_nonfinite(values: &[f32]) -> Option<usize> {
     const INFINITY: u32 = f32::INFINITY.to_bits();
     // A maximum over magnitudes has no early exit, so it is vectorised; almost every call ends here.
-    let largest = values
-        .iter()
-        .fold(0, |max: u32, x| max.max(x.abs().to_bits()));
+    let largest = values.iter().fold(0, |max: u32, x| max.max(x.abs().to_bits()));
     if largest < INFINITY {
         return None;
     }

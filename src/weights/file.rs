@@ -27,10 +27,7 @@ pub struct Tensors {
 pub fn read_file(path: &Path) -> Result<Tensors> {
     let (file, length) = open(path)?;
     let mut head = Vec::new();
-    (&file)
-        .take(64)
-        .read_to_end(&mut head)
-        .map_err(|e| Error::read(path, &e))?;
+    (&file).take(64).read_to_end(&mut head).map_err(|e| Error::read(path, &e))?;
     let Some(size) = head.first_chunk().map(|size| u64::from_le_bytes(*size)) else {
         return Err(not_safetensors(path, &head, length));
     };
@@ -56,12 +53,7 @@ pub fn read_file(path: &Path) -> Result<Tensors> {
             ),
         ));
     }
-    Ok(Tensors {
-        path: path.to_path_buf(),
-        file,
-        metadata,
-        start,
-    })
+    Ok(Tensors { path: path.to_path_buf(), file, metadata, start })
 }
 
 /// Opens a regular file and gives its length in bytes.
@@ -128,34 +120,24 @@ impl Tensors {
 
     /// Where a tensor's values begin, in bytes after the header.
     pub(super) fn offset(&self, name: &str) -> usize {
-        self.metadata
-            .info(name)
-            .map_or(0, |info| info.data_offsets.0)
+        self.metadata.info(name).map_or(0, |info| info.data_offsets.0)
     }
 
     fn info(&self, name: &str) -> Result<&TensorInfo> {
-        self.metadata
-            .info(name)
-            .ok_or_else(|| self.broken(name, "there is no such tensor"))
+        self.metadata.info(name).ok_or_else(|| self.broken(name, "there is no such tensor"))
     }
 
-    fn decoder<T>(
-        &self,
-        name: &str,
-        find: fn(Dtype) -> Option<Decode<T>>,
-        known: &str,
-    ) -> Result<Decode<T>> {
+    fn decoder<T>(&self, name: &str, find: fn(Dtype) -> Option<Decode<T>>, known: &str) -> Result<Decode<T>> {
         let dtype = self.dtype(name)?;
-        find(dtype)
-            .ok_or_else(|| self.broken(name, format!("dtype {dtype}, expected one of {known}")))
+        find(dtype).ok_or_else(|| self.broken(name, format!("dtype {dtype}, expected one of {known}")))
     }
 
     fn read<T>(&self, name: &str, decode: Decode<T>) -> Result<Vec<T>> {
         let length = self.shape(name)?.iter().product();
         let mut values = Vec::new();
-        values.try_reserve_exact(length).map_err(|e| {
-            Error::DoesNotFit(format!("{}: tensor {name:?}: {e}", self.path.display()))
-        })?;
+        values
+            .try_reserve_exact(length)
+            .map_err(|e| Error::DoesNotFit(format!("{}: tensor {name:?}: {e}", self.path.display())))?;
         self.chunks(name, |bytes| decode(bytes, &mut values))?;
         Ok(values)
     }
@@ -164,8 +146,7 @@ impl Tensors {
         let (from, to) = self.info(name)?.data_offsets;
         let failed = |e| unreadable(&self.path, &format!("tensor {name:?}"), &e);
         let mut file = &self.file;
-        file.seek(SeekFrom::Start(self.start + from as u64))
-            .map_err(failed)?;
+        file.seek(SeekFrom::Start(self.start + from as u64)).map_err(failed)?;
         let mut left = to - from;
         let mut buffer = vec![0u64; left.min(CHUNK).div_ceil(8)];
         while left > 0 {

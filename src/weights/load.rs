@@ -13,15 +13,10 @@ use std::path::Path;
 /// Missing, unused and misfit tensors are one error; warnings go to stderr.
 pub fn load(dir: &Path, wanted: &[Wanted]) -> Result<Vec<Option<Vec<f32>>>> {
     let mut loaded = vec![None; wanted.len()];
-    load_each(
-        dir,
-        wanted,
-        &mut |warning| eprintln!("warning: {warning}"),
-        &mut |at, values| {
-            loaded[at] = Some(values);
-            Ok(())
-        },
-    )?;
+    load_each(dir, wanted, &mut |warning| eprintln!("warning: {warning}"), &mut |at, values| {
+        loaded[at] = Some(values);
+        Ok(())
+    })?;
     Ok(loaded)
 }
 
@@ -54,11 +49,7 @@ pub fn load_each(
 }
 
 /// The names under which each wanted tensor is present, its own name first.
-fn find<'a>(
-    dir: &Path,
-    checkpoint: &Checkpoint,
-    wanted: &'a [Wanted],
-) -> Result<Vec<Vec<&'a str>>> {
+fn find<'a>(dir: &Path, checkpoint: &Checkpoint, wanted: &'a [Wanted]) -> Result<Vec<Vec<&'a str>>> {
     let mut mismatch = Mismatch::default();
     let mut taken = HashSet::new();
     let mut found = Vec::with_capacity(wanted.len());
@@ -81,9 +72,7 @@ fn find<'a>(
             present.push(name.as_str());
         }
         if present.is_empty() && !want.optional {
-            mismatch
-                .missing
-                .push(format!("{:?} {:?}", want.name, want.shape));
+            mismatch.missing.push(format!("{:?} {:?}", want.name, want.shape));
         }
         found.push(present);
     }
@@ -113,7 +102,5 @@ fn read(checkpoint: &Checkpoint, name: &str) -> Result<Vec<f32>> {
 }
 
 fn tensors<'a>(checkpoint: &'a Checkpoint, name: &str) -> Result<&'a super::Tensors> {
-    checkpoint
-        .get(name)
-        .ok_or_else(|| Error::internal(format!("tensor {name:?} was found and is gone")))
+    checkpoint.get(name).ok_or_else(|| Error::internal(format!("tensor {name:?} was found and is gone")))
 }

@@ -84,26 +84,19 @@ fn header(tensors: &[&Named]) -> Result<Vec<u8>> {
     let mut entries = Vec::with_capacity(tensors.len());
     for tensor in tensors {
         if !names.insert(tensor.name) {
-            return Err(Error::internal(format!(
-                "tensor {:?} is saved twice",
-                tensor.name
-            )));
+            return Err(Error::internal(format!("tensor {:?} is saved twice", tensor.name)));
         }
         let end = offset + tensor.bytes().len();
-        let info = TensorInfo {
-            dtype: tensor.dtype(),
-            shape: tensor.shape.to_vec(),
-            data_offsets: (offset, end),
-        };
+        let info =
+            TensorInfo { dtype: tensor.dtype(), shape: tensor.shape.to_vec(), data_offsets: (offset, end) };
         entries.push((tensor.name.to_string(), info));
         offset = end;
     }
     // transformers refuses files that do not say which framework's layout they have.
     let format = HashMap::from([("format".to_string(), "pt".to_string())]);
-    let metadata = Metadata::new(Some(format), entries)
-        .map_err(|e| Error::internal(format!("tensors to save: {e}")))?;
-    let mut header =
-        serde_json::to_vec(&metadata).map_err(|e| Error::internal(format!("header: {e}")))?;
+    let metadata =
+        Metadata::new(Some(format), entries).map_err(|e| Error::internal(format!("tensors to save: {e}")))?;
+    let mut header = serde_json::to_vec(&metadata).map_err(|e| Error::internal(format!("header: {e}")))?;
     header.resize(header.len().next_multiple_of(8), b' ');
     Ok(header)
 }

@@ -32,10 +32,7 @@ fn floor(module: &str) -> Option<usize> {
 /// The identifiers that a path may start with at `rest`: one, or those of a group.
 fn heads(rest: &str) -> Vec<&str> {
     let rest = rest.trim_start();
-    let name = |s: &'_ str| {
-        s.find(|c: char| !c.is_alphanumeric() && c != '_')
-            .unwrap_or(s.len())
-    };
+    let name = |s: &'_ str| s.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(s.len());
     let Some(group) = rest.strip_prefix('{') else {
         return vec![&rest[..name(rest)]];
     };
@@ -67,9 +64,7 @@ fn mentions(source: &Source) -> Vec<(usize, String)> {
     let code = &source.code;
     let mut found: Vec<(usize, String)> = Vec::new();
     let mut add = |at: usize, from: usize| {
-        let names = heads(&code[from..])
-            .into_iter()
-            .filter(|name| !name.is_empty());
+        let names = heads(&code[from..]).into_iter().filter(|name| !name.is_empty());
         found.extend(names.map(|name| (source.line(at), name.to_string())));
     };
     for (at, path) in code.match_indices("crate::") {
@@ -89,10 +84,7 @@ fn mentions(source: &Source) -> Vec<(usize, String)> {
 #[test]
 fn imports_go_down_only() {
     let mut wrong = Vec::new();
-    for source in sources("src")
-        .iter()
-        .filter(|s| !["lib", "main"].contains(&s.module()))
-    {
+    for source in sources("src").iter().filter(|s| !["lib", "main"].contains(&s.module())) {
         let from = source.module();
         for (line, to) in mentions(source) {
             let beside = from == to || ALLOWED_BESIDE.contains(&(from, &to));
@@ -102,25 +94,16 @@ fn imports_go_down_only() {
             }
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "imports that do not go down:\n{}",
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "imports that do not go down:\n{}", wrong.join("\n"));
 }
 
 #[test]
 fn every_module_has_a_floor() {
     let all = sources("src");
     let modules: BTreeSet<&str> = all.iter().map(Source::module).collect();
-    let without = modules
-        .iter()
-        .filter(|m| floor(m).is_none() && !["lib", "main"].contains(*m));
+    let without = modules.iter().filter(|m| floor(m).is_none() && !["lib", "main"].contains(*m));
     let without: Vec<_> = without.collect();
-    assert!(
-        without.is_empty(),
-        "give these a floor in tests/architecture/floors.rs: {without:?}"
-    );
+    assert!(without.is_empty(), "give these a floor in tests/architecture/floors.rs: {without:?}");
 }
 
 #[test]
@@ -129,17 +112,10 @@ fn paths_are_found_in_every_form() {
         let (path, text, code) = (path.to_string(), text.to_string(), code(text));
         Source { path, text, code }
     };
-    let names = |source: Source| -> Vec<String> {
-        mentions(&source)
-            .into_iter()
-            .map(|(_, name)| name)
-            .collect()
-    };
+    let names =
+        |source: Source| -> Vec<String> { mentions(&source).into_iter().map(|(_, name)| name).collect() };
     let text = "use crate::{a::{b, c}, d};\nfn f() { crate::e::g(); } // crate::h\nuse super::i;";
     assert_eq!(names(source("src/ops/x.rs", text)), ["a", "d", "e"]);
     assert_eq!(names(source("src/ops/mod.rs", text)), ["a", "d", "e", "i"]);
-    assert_eq!(
-        names(source("src/ops/x.rs", "use super::super::j::k;")),
-        ["j"]
-    );
+    assert_eq!(names(source("src/ops/x.rs", "use super::super::j::k;")), ["j"]);
 }

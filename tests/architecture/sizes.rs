@@ -12,9 +12,7 @@ fn files_have_a_size() {
     for folder in ["src", "tests", "kernels", "benches", "examples", "scripts"] {
         for path in files(folder, &["rs", "cu", "cuh", "py", "sh"]) {
             let name = path.strip_prefix(root()).unwrap();
-            let whole = ["src/models", "kernels"]
-                .iter()
-                .any(|folder| name.starts_with(folder));
+            let whole = ["src/models", "kernels"].iter().any(|folder| name.starts_with(folder));
             let limit = if whole { WHOLE } else { LIMIT };
             let lines = std::fs::read_to_string(&path).unwrap().lines().count();
             if lines > limit {
@@ -27,20 +25,13 @@ fn files_have_a_size() {
 
 #[test]
 fn folders_and_files_are_named_after_the_domain() {
-    const VAGUE: [&str; 8] = [
-        "utils", "util", "common", "helpers", "helper", "core", "misc", "shared",
-    ];
+    const VAGUE: [&str; 8] = ["utils", "util", "common", "helpers", "helper", "core", "misc", "shared"];
     // The device toolbox of the kernels is the one exception.
     let allowed = root().join("kernels/common.cuh");
     for folder in ["src", "tests", "kernels", "benches"] {
-        for path in files(folder, &["rs", "cu", "cuh"])
-            .iter()
-            .filter(|path| **path != allowed)
-        {
+        for path in files(folder, &["rs", "cu", "cuh"]).iter().filter(|path| **path != allowed) {
             let below = path.strip_prefix(root()).unwrap().with_extension("");
-            let vague = below
-                .iter()
-                .find(|part| VAGUE.iter().any(|vague| part == vague));
+            let vague = below.iter().find(|part| VAGUE.iter().any(|vague| part == vague));
             assert!(vague.is_none(), "{}: what is it about?", path.display());
         }
     }

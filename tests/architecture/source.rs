@@ -72,9 +72,7 @@ pub fn files(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten() {
             let path = entry.unwrap().path();
-            let ending = path
-                .extension()
-                .is_some_and(|e| endings.iter().any(|&w| e == w));
+            let ending = path.extension().is_some_and(|e| endings.iter().any(|&w| e == w));
             match path.is_dir() {
                 true => folders.push(path),
                 false if ending => found.push(path),
@@ -130,15 +128,11 @@ fn skipped(rest: &str, before: char) -> usize {
         return quoted(rest, '"');
     }
     let in_word = before.is_alphanumeric() || before == '_';
-    let hashes = rest
-        .get(1..)
-        .map_or(0, |r| r.len() - r.trim_start_matches('#').len());
+    let hashes = rest.get(1..).map_or(0, |r| r.len() - r.trim_start_matches('#').len());
     if !in_word && rest.starts_with('r') && rest[1 + hashes..].starts_with('"') {
         let close = format!("\"{}", "#".repeat(hashes));
         let open = 2 + hashes;
-        return rest[open..]
-            .find(&close)
-            .map_or(rest.len(), |at| open + at + close.len());
+        return rest[open..].find(&close).map_or(rest.len(), |at| open + at + close.len());
     }
     let mut chars = rest.chars();
     match (chars.next(), chars.next(), chars.next()) {
@@ -179,14 +173,12 @@ fn quoted(rest: &str, quote: char) -> usize {
 /// Where `word` stands in `code` with no letter, digit or underscore beside it.
 pub fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let joins = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-    code.match_indices(word)
-        .map(|(at, _)| at)
-        .filter(move |&at| {
-            let starts = word.starts_with(|c: char| c.is_alphanumeric());
-            let ends = word.ends_with(|c: char| c.is_alphanumeric());
-            !(starts && joins(code[..at].chars().next_back())
-                || ends && joins(code[at + word.len()..].chars().next()))
-        })
+    code.match_indices(word).map(|(at, _)| at).filter(move |&at| {
+        let starts = word.starts_with(|c: char| c.is_alphanumeric());
+        let ends = word.ends_with(|c: char| c.is_alphanumeric());
+        !(starts && joins(code[..at].chars().next_back())
+            || ends && joins(code[at + word.len()..].chars().next()))
+    })
 }
 
 #[test]
@@ -201,15 +193,8 @@ fn comments_and_literals_are_blanked_and_lines_kept() {
 #[test]
 fn test_items_end_where_they_end() {
     let text = "a #[cfg(test)] mod t { fn f() { b } } c #[cfg(test)]\nmod u;\nd";
-    let source = Source {
-        path: "src/x.rs".into(),
-        text: text.into(),
-        code: code(text),
-    };
+    let source = Source { path: "src/x.rs".into(), text: text.into(), code: code(text) };
     let got = source.code_outside_tests();
     assert_eq!(got.split_whitespace().collect::<Vec<_>>(), ["a", "c", "d"]);
-    assert_eq!(
-        words("un_safe unsafe(unsafety", "unsafe").collect::<Vec<_>>(),
-        [8]
-    );
+    assert_eq!(words("un_safe unsafe(unsafety", "unsafe").collect::<Vec<_>>(), [8]);
 }

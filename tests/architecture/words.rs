@@ -57,23 +57,15 @@ const MAY_PANIC: &[(&str, &str, &str)] = &[(
 
 #[test]
 fn what_a_user_can_cause_does_not_panic() {
-    const PANICS: [&str; 7] = [
-        ".unwrap()",
-        ".expect(",
-        "panic!",
-        "todo!",
-        "unimplemented!",
-        "unreachable!",
-        "dbg!",
-    ];
+    const PANICS: [&str; 7] =
+        [".unwrap()", ".expect(", "panic!", "todo!", "unimplemented!", "unreachable!", "dbg!"];
     let mut found = Vec::new();
     let mut used = vec![false; MAY_PANIC.len()];
     for source in sources("src").iter().filter(|source| !source.is_test()) {
         let outside = source.code_outside_tests();
         for at in PANICS.iter().flat_map(|word| words(&outside, word)) {
             let line = source.text.lines().nth(source.line(at) - 1).unwrap().trim();
-            let allowed =
-                |entry: &(&str, &str, &str)| entry.0 == source.path && line.contains(entry.1);
+            let allowed = |entry: &(&str, &str, &str)| entry.0 == source.path && line.contains(entry.1);
             match MAY_PANIC.iter().position(allowed) {
                 Some(entry) => used[entry] = true,
                 None => found.push(format!("{}:{}: {line}", source.path, source.line(at))),
@@ -81,11 +73,7 @@ fn what_a_user_can_cause_does_not_panic() {
         }
     }
     assert_none(found, "return an error");
-    let stale: Vec<_> = MAY_PANIC
-        .iter()
-        .zip(&used)
-        .filter(|(_, used)| !**used)
-        .collect();
+    let stale: Vec<_> = MAY_PANIC.iter().zip(&used).filter(|(_, used)| !**used).collect();
     assert!(stale.is_empty(), "no longer needed: {stale:?}");
 }
 
@@ -95,9 +83,7 @@ fn untyped_errors_stay_in_the_command_line() {
     let all = sources("src");
     let in_library = all.iter().filter(|source| outside(source));
     assert_none(
-        in_library
-            .flat_map(|source| places(source, &source.code, &["anyhow"]))
-            .collect(),
+        in_library.flat_map(|source| places(source, &source.code, &["anyhow"])).collect(),
         "use crate::error::Error",
     );
 }

@@ -5,19 +5,11 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 fn import(from: &Path, to: &Path, flags: &[&str]) -> Ran {
-    ran(command()
-        .args(["data", "import", "qmsum", "--from"])
-        .arg(from)
-        .arg("--to")
-        .arg(to)
-        .args(flags))
+    ran(command().args(["data", "import", "qmsum", "--from"]).arg(from).arg("--to").arg(to).args(flags))
 }
 
 fn stats(dataset: &Path, flags: &[&str]) -> Ran {
-    ran(command()
-        .args(["data", "stats", "--dataset"])
-        .arg(dataset)
-        .args(flags))
+    ran(command().args(["data", "stats", "--dataset"]).arg(dataset).args(flags))
 }
 
 /// A meeting with `queries` queries of four words, answered in two.
@@ -47,25 +39,15 @@ fn an_import_is_what_stats_then_finds() {
     let report = import(&from, &to, &["--json"]).json();
     let counts = ["train", "validation", "test"].map(|split| report[split].as_u64().unwrap());
     assert_eq!(counts, [3, 1, 3]);
-    assert_eq!(
-        names_in(&to),
-        ["test.jsonl", "train.jsonl", "validation.jsonl"]
-    );
+    assert_eq!(names_in(&to), ["test.jsonl", "train.jsonl", "validation.jsonl"]);
 
     let report = stats(&to, &["--json"]).json();
-    assert_eq!(
-        (&report["dataset"], &report["kind"]),
-        (&json!("qmsum"), &json!("summarisation"))
-    );
+    assert_eq!((&report["dataset"], &report["kind"]), (&json!("qmsum"), &json!("summarisation")));
     // Query of four words, then "Chair: Good morning .".
     let lengths = |words: u64| json!({"min": words, "median": words as f64, "max": words});
     let found: Vec<&Value> = report["splits"].as_array().unwrap().iter().collect();
     assert_eq!(found.len(), 3);
-    for (found, (split, examples)) in
-        found
-            .iter()
-            .zip([("train", 3), ("validation", 1), ("test", 3)])
-    {
+    for (found, (split, examples)) in found.iter().zip([("train", 3), ("validation", 1), ("test", 3)]) {
         assert_eq!(found["split"], split);
         assert_eq!(found["examples"], examples);
         assert_eq!(found["ids"], examples);
@@ -83,17 +65,11 @@ fn an_import_does_not_overwrite_unasked() {
     import(&from, &to, &[]).succeeds();
     std::fs::write(to.join("train.jsonl"), "mine").unwrap();
     import(&from, &to, &[]).fails(74, &["train.jsonl", "--overwrite"]);
-    assert_eq!(
-        std::fs::read_to_string(to.join("train.jsonl")).unwrap(),
-        "mine"
-    );
+    assert_eq!(std::fs::read_to_string(to.join("train.jsonl")).unwrap(), "mine");
     let again = import(&from, &to, &["--overwrite"]);
     again.succeeds();
     assert!(again.out.contains("3 train"), "{}", again.out);
-    assert_ne!(
-        std::fs::read_to_string(to.join("train.jsonl")).unwrap(),
-        "mine"
-    );
+    assert_ne!(std::fs::read_to_string(to.join("train.jsonl")).unwrap(), "mine");
 }
 
 #[test]
@@ -136,42 +112,15 @@ fn ids_repeat_and_splits_may_be_absent() {
     let splits = report["splits"].as_array().unwrap();
     assert_eq!(splits.len(), 2);
     let validation = &splits[0];
-    assert_eq!(
-        (&validation["examples"], &validation["ids"]),
-        (&json!(4), &json!(3))
-    );
-    assert_eq!(
-        validation["input_words"],
-        json!({"min": 1, "median": 2.5, "max": 3})
-    );
-    assert_eq!(
-        validation["output_words"],
-        json!({"min": 1, "median": 3.0, "max": 5})
-    );
+    assert_eq!((&validation["examples"], &validation["ids"]), (&json!(4), &json!(3)));
+    assert_eq!(validation["input_words"], json!({"min": 1, "median": 2.5, "max": 3}));
+    assert_eq!(validation["output_words"], json!({"min": 1, "median": 3.0, "max": 5}));
     assert_eq!(splits[1]["output_words"], Value::Null);
 
     let table = stats(dir.path(), &[]).out;
-    let rows: Vec<Vec<&str>> = table
-        .lines()
-        .map(|l| l.split_whitespace().collect())
-        .collect();
-    assert!(
-        rows.contains(&vec![
-            "validation",
-            "4",
-            "3",
-            "input",
-            "words",
-            "1",
-            "2.5",
-            "3"
-        ]),
-        "{table}"
-    );
-    assert!(
-        rows.contains(&vec!["output", "words", "1", "3", "5"]),
-        "{table}"
-    );
+    let rows: Vec<Vec<&str>> = table.lines().map(|l| l.split_whitespace().collect()).collect();
+    assert!(rows.contains(&vec!["validation", "4", "3", "input", "words", "1", "2.5", "3"]), "{table}");
+    assert!(rows.contains(&vec!["output", "words", "1", "3", "5"]), "{table}");
 }
 
 #[test]
@@ -196,9 +145,7 @@ fn tokens_are_those_of_transformers() {
         assert!(texts.len() > 5, "{name}: {} texts", texts.len());
         let dir = tempfile::tempdir().unwrap();
         write_split(dir.path(), "train", &texts);
-        let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("weights")
-            .join(name);
+        let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights").join(name);
         let flags = ["--json", "--tokenizer", tokenizer.to_str().unwrap()];
         let done = stats(dir.path(), &flags);
         assert!(done.err.contains("tokenising train"), "{}", done.err);

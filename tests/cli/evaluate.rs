@@ -16,12 +16,8 @@ fn evaluate(flags: &str, output: Option<&Path>) -> Ran {
 
 fn evaluate_model(model: &Path, flags: &str, output: Option<&Path>) -> Ran {
     let mut command = command();
-    command
-        .args(["evaluate", "--device", "cpu", "--model"])
-        .arg(model);
-    command
-        .args(SHORT.split_whitespace())
-        .args(flags.split_whitespace());
+    command.args(["evaluate", "--device", "cpu", "--model"]).arg(model);
+    command.args(SHORT.split_whitespace()).args(flags.split_whitespace());
     if let Some(output) = output {
         command.arg("--predictions-output").arg(output);
     }
@@ -30,9 +26,7 @@ fn evaluate_model(model: &Path, flags: &str, output: Option<&Path>) -> Ran {
 
 fn predictions(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap();
-    text.lines()
-        .map(|l| serde_json::from_str(l).unwrap())
-        .collect()
+    text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
 }
 
 fn record(id: &str, input: &str, output: &str) -> String {
@@ -43,11 +37,7 @@ fn record(id: &str, input: &str, output: &str) -> String {
 fn scores_are_the_means_over_the_predictions_written() {
     // A model that knows one answer by heart, asked for it and for another.
     let dir = tempfile::tempdir().unwrap();
-    let known = record(
-        "a",
-        "What did they decide?",
-        "The group will build a remote control.",
-    );
+    let known = record("a", "What did they decide?", "The group will build a remote control.");
     fs::write(dir.path().join("train.jsonl"), &known).unwrap();
     let other = record("b", "What did they decide?", "zebra quagga");
     fs::write(dir.path().join("validation.jsonl"), known + &other).unwrap();
@@ -60,10 +50,7 @@ fn scores_are_the_means_over_the_predictions_written() {
         let flags = format!("{dataset} --batch-size 2 --protocol {name} --json");
         let report = evaluate_model(&dir.path().join("run/model"), &flags, Some(&output)).json();
         let lines = predictions(&output);
-        let ids: Vec<&str> = lines
-            .iter()
-            .map(|line| line["id"].as_str().unwrap())
-            .collect();
+        let ids: Vec<&str> = lines.iter().map(|line| line["id"].as_str().unwrap()).collect();
         assert_eq!(ids, ["a", "b"]);
         let mut sum = 0.0;
         for line in &lines {
@@ -72,18 +59,9 @@ fn scores_are_the_means_over_the_predictions_written() {
             sum += score(protocol, prediction, &references).unwrap().rouge1;
         }
         let rouge1 = report["rouge1"].as_f64().unwrap();
-        assert!(
-            (rouge1 - sum / 2.0).abs() <= 1e-4,
-            "{name}: {rouge1} is not the mean"
-        );
-        assert!(
-            (25.0..=50.0).contains(&rouge1),
-            "{name}: {rouge1} of {lines:?}"
-        );
-        assert_eq!(
-            (&report["examples"], &report["headline"]),
-            (&2.into(), &"geometric_mean".into())
-        );
+        assert!((rouge1 - sum / 2.0).abs() <= 1e-4, "{name}: {rouge1} is not the mean");
+        assert!((25.0..=50.0).contains(&rouge1), "{name}: {rouge1} of {lines:?}");
+        assert_eq!((&report["examples"], &report["headline"]), (&2.into(), &"geometric_mean".into()));
         let loss = report["eval_loss"].as_f64().unwrap();
         assert!(loss > 0.0 && loss.is_finite());
     }
@@ -105,9 +83,8 @@ fn references_of_one_id_are_grouped_as_the_protocol_says() {
 #[test]
 fn batches_of_any_size_have_the_same_loss() {
     let loss = |batch: usize| {
-        let flags = format!(
-            "--dataset qmsum-slice --max-samples 5 --protocol paper --json --batch-size {batch}"
-        );
+        let flags =
+            format!("--dataset qmsum-slice --max-samples 5 --protocol paper --json --batch-size {batch}");
         evaluate(&flags, None).json()["eval_loss"].as_f64().unwrap()
     };
     let (one, four) = (loss(1), loss(4));
@@ -118,13 +95,7 @@ fn batches_of_any_size_have_the_same_loss() {
 fn people_get_a_table() {
     let done = evaluate("--dataset qmsum-slice --max-samples 1", None);
     done.succeeds();
-    for part in [
-        "1 examples of qmsum-slice (validation)",
-        "ROUGE-L",
-        "geometric mean",
-        "F1",
-        "loss",
-    ] {
+    for part in ["1 examples of qmsum-slice (validation)", "ROUGE-L", "geometric mean", "F1", "loss"] {
         assert!(done.out.contains(part), "{} lacks {part}", done.out);
     }
 }
@@ -140,12 +111,6 @@ fn splits_that_cannot_be_scored() {
     evaluate(&flags, Some(&output)).fails(65, &["no answers", "generate"]);
     assert_eq!(names_in(dir.path()), ["test.jsonl"]);
     evaluate("--dataset no-such-data", None).fails(66, &["no-such-data"]);
-    assert_eq!(
-        evaluate("--dataset qmsum-slice --batch-size 0", None).code,
-        Some(2)
-    );
-    assert_eq!(
-        evaluate("--dataset qmsum-slice --protocol rouge", None).code,
-        Some(2)
-    );
+    assert_eq!(evaluate("--dataset qmsum-slice --batch-size 0", None).code, Some(2));
+    assert_eq!(evaluate("--dataset qmsum-slice --protocol rouge", None).code, Some(2));
 }

@@ -30,11 +30,7 @@ pub fn talkative() -> tempfile::TempDir {
     fs::write(&config, CONFIG.replace("0.02", "1.0")).unwrap();
     let random = models::random(&config, &Device::cpu(), Default::default(), 3).unwrap();
     random.save(dir.path()).unwrap();
-    fs::copy(
-        tiny_led().join("tokenizer.json"),
-        dir.path().join("tokenizer.json"),
-    )
-    .unwrap();
+    fs::copy(tiny_led().join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
     dir
 }
 
@@ -59,43 +55,25 @@ fn small(dir: &Path, flags: &str) -> Ran {
 fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.ends_with('\n'), "{} is cut off", path.display());
-    text.lines()
-        .map(|l| serde_json::from_str(l).unwrap())
-        .collect()
+    text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
 }
 
 fn numbers(lines: &[Value], key: &str) -> Vec<f64> {
-    lines
-        .iter()
-        .filter_map(|line| line.get(key)?.as_f64())
-        .collect()
+    lines.iter().filter_map(|line| line.get(key)?.as_f64()).collect()
 }
 
 #[test]
 fn a_run_directory_is_complete_and_its_model_reloads() {
     let dir = tempfile::tempdir().unwrap();
-    let done = small(
-        dir.path(),
-        "--max-steps 3 --eval-steps 2 --learning-rate 1e-3 --json",
-    );
+    let done = small(dir.path(), "--max-steps 3 --eval-steps 2 --learning-rate 1e-3 --json");
     let report = done.json();
     let run = dir.path().join("run");
-    assert_eq!(
-        names_in(&run),
-        ["config.json", "metrics.jsonl", "model", "predictions.jsonl"]
-    );
+    assert_eq!(names_in(&run), ["config.json", "metrics.jsonl", "model", "predictions.jsonl"]);
 
     let metrics = lines(&run.join("metrics.jsonl"));
     assert_eq!(numbers(&metrics, "loss").len(), 3);
-    assert_eq!(
-        numbers(&metrics[..2], "learning_rate"),
-        [1e-3, 1e-3 * 2.0 / 3.0]
-    );
-    assert!(
-        numbers(&metrics, "grad_norm")
-            .iter()
-            .all(|&norm| norm > 0.0)
-    );
+    assert_eq!(numbers(&metrics[..2], "learning_rate"), [1e-3, 1e-3 * 2.0 / 3.0]);
+    assert!(numbers(&metrics, "grad_norm").iter().all(|&norm| norm > 0.0));
     // Steps 2 and 3, and once more with the scores.
     let eval_losses = numbers(&metrics, "eval_loss");
     assert_eq!(eval_losses.len(), 3);
@@ -104,13 +82,9 @@ fn a_run_directory_is_complete_and_its_model_reloads() {
     assert_eq!(numbers(&metrics, "epoch").last(), Some(&1.0));
     let mean = numbers(&metrics, "loss").iter().sum::<f64>() / 3.0;
     let train_loss = report["train"]["train_loss"].as_f64().unwrap();
-    assert!(
-        (train_loss - mean).abs() <= 1e-6 * mean,
-        "{train_loss} is not the mean {mean}"
-    );
+    assert!((train_loss - mean).abs() <= 1e-6 * mean, "{train_loss} is not the mean {mean}");
 
-    let config: Value =
-        serde_json::from_str(&fs::read_to_string(run.join("config.json")).unwrap()).unwrap();
+    let config: Value = serde_json::from_str(&fs::read_to_string(run.join("config.json")).unwrap()).unwrap();
     assert_eq!(config["training"]["max_steps"], 3);
     assert_eq!(config["training"]["per_device_train_batch_size"], 2);
     assert_eq!(config["training"]["seed"], 42);
@@ -118,10 +92,7 @@ fn a_run_directory_is_complete_and_its_model_reloads() {
 
     let bytes = |key: &str| report[key].as_u64().unwrap();
     let (used, planned) = (bytes("used_bytes"), bytes("planned_bytes"));
-    assert!(
-        used <= planned && used > planned / 2,
-        "planned {planned}, used {used}"
-    );
+    assert!(used <= planned && used > planned / 2, "planned {planned}, used {used}");
 
     // The saved model, evaluated by itself, says what the run said.
     let again = dir.path().join("again.jsonl");
@@ -140,28 +111,18 @@ fn a_run_directory_is_complete_and_its_model_reloads() {
     assert_eq!(evaluation["rougeL"], last["eval_rougeL"]);
     assert_eq!(evaluation["f1"], last["eval_f1"]);
     assert_eq!(numbers(&metrics, "eval_samples"), [2.0]);
-    assert_eq!(
-        fs::read(&again).unwrap(),
-        fs::read(run.join("predictions.jsonl")).unwrap()
-    );
+    assert_eq!(fs::read(&again).unwrap(), fs::read(run.join("predictions.jsonl")).unwrap());
 }
 
 #[test]
 fn the_same_seed_gives_the_same_files_and_another_seed_others() {
     let model = |seed: u64| {
         let dir = tempfile::tempdir().unwrap();
-        small(
-            dir.path(),
-            &format!("--max-steps 2 --no-predict --seed {seed}"),
-        )
-        .succeeds();
+        small(dir.path(), &format!("--max-steps 2 --no-predict --seed {seed}")).succeeds();
         let run = dir.path().join("run");
         assert_eq!(names_in(&run), ["config.json", "metrics.jsonl", "model"]);
         let losses = numbers(&lines(&run.join("metrics.jsonl")), "loss");
-        (
-            losses,
-            fs::read(run.join("model/model.safetensors")).unwrap(),
-        )
+        (losses, fs::read(run.join("model/model.safetensors")).unwrap())
     };
     let first = model(1);
     assert!(first == model(1), "two runs of one seed differ");
@@ -176,10 +137,7 @@ fn training_learns_one_example_by_heart() {
     finetune(dir.path(), flags).succeeds();
     let losses = numbers(&lines(&dir.path().join("run/metrics.jsonl")), "loss");
     let (first, last) = (losses[0], *losses.last().unwrap());
-    assert!(
-        (first - 2048f64.ln()).abs() < 0.5,
-        "a fresh model starts at ln V, not {first}"
-    );
+    assert!((first - 2048f64.ln()).abs() < 0.5, "a fresh model starts at ln V, not {first}");
     assert!(last < 1.0, "the loss only fell from {first} to {last}");
 }
 
@@ -193,16 +151,9 @@ fn a_run_directory_is_not_overwritten_unless_asked() {
     let refused = small(dir.path(), "--max-steps 1");
     refused.fails(74, &["not empty", "--overwrite-output-dir"]);
     assert_eq!(names_in(&run), ["mine.txt", "predictions.jsonl"]);
-    small(
-        dir.path(),
-        "--max-steps 1 --no-predict --overwrite-output-dir",
-    )
-    .succeeds();
+    small(dir.path(), "--max-steps 1 --no-predict --overwrite-output-dir").succeeds();
     // What the earlier run said is gone; what no run wrote is not.
-    assert_eq!(
-        names_in(&run),
-        ["config.json", "metrics.jsonl", "mine.txt", "model"]
-    );
+    assert_eq!(names_in(&run), ["config.json", "metrics.jsonl", "mine.txt", "model"]);
 }
 
 #[test]
@@ -219,51 +170,15 @@ fn refusals_leave_nothing_behind() {
     fs::write(only_validation.join("validation.jsonl"), line).unwrap();
     for (flags, code, parts) in [
         ("--dataset no-such-data", 66, &["no-such-data"][..]),
-        (
-            &format!("--dataset {}", empty.display()),
-            65,
-            &["train.jsonl", "no records"],
-        ),
-        (
-            &format!("--dataset {}", only_validation.display()),
-            66,
-            &["train.jsonl"],
-        ),
-        (
-            &format!("{SMALL} --learning-rate 0"),
-            2,
-            &["--learning-rate"],
-        ),
-        (
-            &format!("{SMALL} --warmup-ratio nan"),
-            2,
-            &["--warmup-ratio"],
-        ),
-        (
-            &format!("{SMALL} --gradient-accumulation-steps 0"),
-            2,
-            &["--gradient-accumulation-steps"],
-        ),
-        (
-            "--dataset qmsum-slice --max-source-length 129",
-            2,
-            &["--max-source-length", "128"],
-        ),
-        (
-            "--dataset qmsum-slice --max-target-length 65",
-            2,
-            &["--max-target-length", "64"],
-        ),
-        (
-            "--dataset qmsum-slice --max-new-tokens 65",
-            2,
-            &["65", "64"],
-        ),
-        (
-            "--dataset qmsum-slice --global-attention all",
-            2,
-            &["first"],
-        ),
+        (&format!("--dataset {}", empty.display()), 65, &["train.jsonl", "no records"]),
+        (&format!("--dataset {}", only_validation.display()), 66, &["train.jsonl"]),
+        (&format!("{SMALL} --learning-rate 0"), 2, &["--learning-rate"]),
+        (&format!("{SMALL} --warmup-ratio nan"), 2, &["--warmup-ratio"]),
+        (&format!("{SMALL} --gradient-accumulation-steps 0"), 2, &["--gradient-accumulation-steps"]),
+        ("--dataset qmsum-slice --max-source-length 129", 2, &["--max-source-length", "128"]),
+        ("--dataset qmsum-slice --max-target-length 65", 2, &["--max-target-length", "64"]),
+        ("--dataset qmsum-slice --max-new-tokens 65", 2, &["65", "64"]),
+        ("--dataset qmsum-slice --global-attention all", 2, &["first"]),
         ("--dataset qmsum-slice --model x", 2, &["--config-name"]),
     ] {
         let refused = finetune(dir.path(), flags);
@@ -271,10 +186,7 @@ fn refusals_leave_nothing_behind() {
         for part in parts {
             assert!(refused.err.contains(part), "{flags}: {}", refused.err);
         }
-        assert!(
-            !dir.path().join("run").exists(),
-            "{flags} left a run directory"
-        );
+        assert!(!dir.path().join("run").exists(), "{flags} left a run directory");
     }
 }
 
@@ -305,12 +217,7 @@ fn sources_and_targets_that_get_in_each_others_way() {
     }
     let finetune = |model: &Path, output: &Path| {
         ran(command()
-            .args([
-                "finetune",
-                "--dataset",
-                "qmsum-slice",
-                "--overwrite-output-dir",
-            ])
+            .args(["finetune", "--dataset", "qmsum-slice", "--overwrite-output-dir"])
             .arg("--model")
             .arg(model)
             .arg("--output-dir")

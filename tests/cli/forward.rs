@@ -41,11 +41,7 @@ fn inputs(name: &str) -> Arrays {
 fn write(path: &Path, tensors: &[(&str, &[usize], Vec<i64>)]) {
     let named: Vec<Named> = tensors
         .iter()
-        .map(|(name, shape, values)| Named {
-            name,
-            shape,
-            values: Values::I64(values),
-        })
+        .map(|(name, shape, values)| Named { name, shape, values: Values::I64(values) })
         .collect();
     write_file(path, &named).unwrap();
 }
@@ -103,9 +99,7 @@ fn the_drawn_blocks_are_an_option_of_evaluation() {
 
 /// The key bias adds the same to all scores of a query, so its true gradient is zero and only noise is left.
 fn vanishes(name: &str) -> bool {
-    ["key.bias", "key_global.bias", "k_proj.bias"]
-        .iter()
-        .any(|end| name.ends_with(end))
+    ["key.bias", "key_global.bias", "k_proj.bias"].iter().any(|end| name.ends_with(end))
 }
 
 fn norm<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> f64 {
@@ -117,11 +111,7 @@ fn norm<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> f64 {
 fn training_mode_and_its_gradients_equal_transformers() {
     for name in golden::cases() {
         let got = own(&name, "--train --grads");
-        let prefix = if name.starts_with("bigbird") {
-            "train_"
-        } else {
-            ""
-        };
+        let prefix = if name.starts_with("bigbird") { "train_" } else { "" };
         check(&name, &got, prefix);
         let expected = golden::read(&model(&name).join("expected.safetensors"));
         let gradients = |arrays: &Arrays| -> Vec<String> {
@@ -147,10 +137,7 @@ fn training_mode_and_its_gradients_equal_transformers() {
 
 #[test]
 fn without_dropout_gradients_in_evaluation_are_those_of_training() {
-    let (evaluation, training) = (
-        own("led_plain", "--grads"),
-        own("led_plain", "--grads --train"),
-    );
+    let (evaluation, training) = (own("led_plain", "--grads"), own("led_plain", "--grads --train"));
     assert_eq!(evaluation.len(), training.len());
     for (key, array) in &evaluation {
         assert_eq!(array.values, training[key].values, "{key}");
@@ -245,11 +232,7 @@ fn dropout_is_a_function_of_the_seed_alone() {
     configure(dir.path(), "dropout", "0.3");
     configure(dir.path(), "attention_dropout", "0.2");
     let batch = dir.path().join("inputs.safetensors");
-    let logits = |flags: &str| {
-        forward(dir.path(), &batch, flags).1["logits"]
-            .values
-            .clone()
-    };
+    let logits = |flags: &str| forward(dir.path(), &batch, flags).1["logits"].values.clone();
     let trained = logits("--train --seed 7");
     assert_eq!(trained, logits("--train --seed 7 --threads 1"));
     assert_ne!(trained, logits("--train --seed 8"));
@@ -263,17 +246,11 @@ fn the_report_has_what_was_computed() {
     let report = done.json();
     assert_eq!(report["source"], serde_json::json!([2, 37]));
     assert_eq!(report["target"], serde_json::json!([2, 11]));
-    assert_eq!(
-        report["loss"].as_f64().unwrap() as f32,
-        floats(&got["loss"])[0]
-    );
+    assert_eq!(report["loss"].as_f64().unwrap() as f32, floats(&got["loss"])[0]);
     let gradients = got.keys().filter(|key| key.starts_with("grad.")).count();
     assert_eq!(report["gradients"], gradients);
     let labels = inputs("led_plain")["labels"].integers();
     let counted = labels.iter().filter(|&&l| l != -100).count();
     assert_eq!(report["labels"], counted);
-    assert_eq!(
-        (&report["device"], &report["precision"]),
-        (&"cpu".into(), &"fp32".into())
-    );
+    assert_eq!((&report["device"], &report["precision"]), (&"cpu".into(), &"fp32".into()));
 }

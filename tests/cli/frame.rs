@@ -11,10 +11,7 @@ fn help_and_version_go_to_stdout() {
         assert!(!done.out.is_empty() && done.err.is_empty(), "{line}");
     }
     let version = wattention("--version").out;
-    assert_eq!(
-        version.trim(),
-        concat!("wattention ", env!("CARGO_PKG_VERSION"))
-    );
+    assert_eq!(version.trim(), concat!("wattention ", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
@@ -119,10 +116,7 @@ fn a_reader_that_leaves_is_no_failure() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_full_disk_behind_stdout_is_a_failure() {
-    let full = std::fs::OpenOptions::new()
-        .write(true)
-        .open("/dev/full")
-        .unwrap();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let output = command()
         .args(["data", "stats", "--dataset", "qmsum-slice"])
         .stdout(full)
@@ -131,10 +125,7 @@ fn a_full_disk_behind_stdout_is_a_failure() {
         .unwrap();
     assert_eq!(output.status.code(), Some(74));
     let err = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        err.starts_with("error: cannot write to standard output: "),
-        "{err}"
-    );
+    assert!(err.starts_with("error: cannot write to standard output: "), "{err}");
 }
 
 #[test]

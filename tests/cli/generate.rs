@@ -10,10 +10,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 fn generate(dir: &Path, flags: &[&str]) -> Ran {
-    ran(command()
-        .args(["generate", "--device", "cpu", "--model"])
-        .arg(dir)
-        .args(flags))
+    ran(command().args(["generate", "--device", "cpu", "--model"]).arg(dir).args(flags))
 }
 
 /// `generate` with few tokens.
@@ -27,12 +24,7 @@ fn sequences_equal_transformers() {
     for name in golden::cases() {
         let output = dir.path().join("y.safetensors");
         let inputs = model(&name).join("inputs.safetensors");
-        let flags = [
-            "--max-new-tokens",
-            "12",
-            "--inputs",
-            inputs.to_str().unwrap(),
-        ];
+        let flags = ["--max-new-tokens", "12", "--inputs", inputs.to_str().unwrap()];
         let output_flag = ["--output", output.to_str().unwrap()];
         generate(&model(&name), &[&flags[..], &output_flag].concat()).succeeds();
         let expected = &golden::read(&model(&name).join("expected.safetensors"))["greedy_tokens"];
@@ -59,42 +51,20 @@ fn predictions_keep_names_and_order_wherever_they_go() {
     fs::write(&input, RECORDS).unwrap();
     let model = talkative();
     let from = ["--batch-size", "2", "--input", input.to_str().unwrap()];
-    short(
-        model.path(),
-        &[&from[..], &["--output", output.to_str().unwrap()]].concat(),
-    )
-    .succeeds();
+    short(model.path(), &[&from[..], &["--output", output.to_str().unwrap()]].concat()).succeeds();
     assert_eq!(names_in(dir.path()), ["in.jsonl", "out.jsonl"]);
     let text = fs::read_to_string(&output).unwrap();
-    let lines: Vec<Value> = text
-        .lines()
-        .map(|l| serde_json::from_str(l).unwrap())
-        .collect();
+    let lines: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(lines.len(), 3);
-    assert_eq!(
-        (&lines[0]["id"], &lines[0]["pid"]),
-        (&Value::from("q7"), &Value::from("q7_1"))
-    );
+    assert_eq!((&lines[0]["id"], &lines[0]["pid"]), (&Value::from("q7"), &Value::from("q7_1")));
     assert_eq!(lines[1]["id"], 12);
     assert_eq!(lines[2].as_object().unwrap().len(), 1, "a name was made up");
-    let said: HashSet<&str> = lines
-        .iter()
-        .map(|l| l["prediction"].as_str().unwrap())
-        .collect();
-    assert!(
-        said.len() == 3 && !said.contains(""),
-        "the model says too little: {said:?}"
-    );
+    let said: HashSet<&str> = lines.iter().map(|l| l["prediction"].as_str().unwrap()).collect();
+    assert!(said.len() == 3 && !said.contains(""), "the model says too little: {said:?}");
 
     // The same on stdout, in one JSON object, and one by one: batching changes nothing.
     assert_eq!(short(model.path(), &from).succeeds().out, text);
-    let one = [
-        "--json",
-        "--batch-size",
-        "1",
-        "--input",
-        input.to_str().unwrap(),
-    ];
+    let one = ["--json", "--batch-size", "1", "--input", input.to_str().unwrap()];
     let report = short(model.path(), &one).json();
     assert_eq!(report["predictions"], Value::from(lines));
 }
@@ -118,12 +88,7 @@ fn a_text_file_is_one_document_and_stdin_is_either() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(text.as_bytes())
-            .unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
         String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
     };
     assert_eq!(piped(text), from_file.out);
@@ -144,34 +109,14 @@ fn refusals_leave_nothing_behind() {
     let model = talkative();
     let output = at("out.jsonl");
     for (flags, code, parts) in [
-        (
-            vec!["--input", &at("bad.jsonl")],
-            65,
-            vec!["bad.jsonl:2", "string"],
-        ),
+        (vec!["--input", &at("bad.jsonl")], 65, vec!["bad.jsonl:2", "string"]),
         (vec!["--input", &at("none.txt")], 66, vec!["none.txt"]),
         (vec!["--input", &at("in.md")], 2, vec!["in.md", ".jsonl"]),
-        (
-            vec!["--input", &at("latin.txt")],
-            65,
-            vec!["UTF-8 at byte 3"],
-        ),
-        (
-            vec!["--input", &at("in.txt"), "--max-source-length", "129"],
-            2,
-            vec!["128"],
-        ),
-        (
-            vec!["--input", &at("in.txt"), "--max-new-tokens", "65"],
-            2,
-            vec!["64"],
-        ),
+        (vec!["--input", &at("latin.txt")], 65, vec!["UTF-8 at byte 3"]),
+        (vec!["--input", &at("in.txt"), "--max-source-length", "129"], 2, vec!["128"]),
+        (vec!["--input", &at("in.txt"), "--max-new-tokens", "65"], 2, vec!["64"]),
     ] {
-        let flags: Vec<&str> = flags
-            .iter()
-            .map(|f| f as &str)
-            .chain(["--output", &output])
-            .collect();
+        let flags: Vec<&str> = flags.iter().map(|f| f as &str).chain(["--output", &output]).collect();
         generate(model.path(), &flags).fails(code, &parts);
         assert_eq!(names_in(dir.path()), before, "{flags:?}");
     }

@@ -57,11 +57,7 @@ impl Ran {
         assert_eq!(errors.len(), 1, "{}", self.err);
         assert!(errors[0].starts_with("error: "), "{}", self.err);
         for part in parts {
-            assert!(
-                self.err.contains(part),
-                "{} does not say {part:?}",
-                self.err
-            );
+            assert!(self.err.contains(part), "{} does not say {part:?}", self.err);
         }
         for trace in ["panicked", "internal error", "RUST_BACKTRACE"] {
             assert!(!self.err.contains(trace), "{}", self.err);
@@ -96,8 +92,7 @@ fn model_copy(name: &str) -> tempfile::TempDir {
 fn configure(dir: &Path, key: &str, value: &str) {
     let path = dir.join("config.json");
     let text = std::fs::read_to_string(&path).unwrap();
-    let mut config: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_str(&text).unwrap();
+    let mut config: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
     config.insert(key.to_string(), serde_json::from_str(value).unwrap());
     std::fs::write(&path, serde_json::to_string(&config).unwrap()).unwrap();
 }

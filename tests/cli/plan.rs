@@ -21,18 +21,11 @@ const BIGBIRD_LARGE: &str = r#"{"model_type": "bigbird_pegasus", "d_model": 1024
 "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 1, "decoder_start_token_id": 2}"#;
 
 fn plan(config: &Path, flags: &str) -> Ran {
-    ran(command()
-        .args(["plan", "--config"])
-        .arg(config)
-        .args(flags.split_whitespace()))
+    ran(command().args(["plan", "--config"]).arg(config).args(flags.split_whitespace()))
 }
 
 fn tiny(flags: &str) -> Map<String, Value> {
-    plan(
-        &model("led_plain").join("config.json"),
-        &format!("--json {flags}"),
-    )
-    .json()
+    plan(&model("led_plain").join("config.json"), &format!("--json {flags}")).json()
 }
 
 fn number(report: &Map<String, Value>, path: &str) -> u64 {
@@ -48,10 +41,7 @@ fn large_models_are_planned_without_their_memory() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("config.json");
     // Parameters as transformers counts them for these configurations.
-    for (text, length, parameters) in [
-        (LED_LARGE, 4096, 459_801_600),
-        (BIGBIRD_LARGE, 4096, 576_891_904),
-    ] {
+    for (text, length, parameters) in [(LED_LARGE, 4096, 459_801_600), (BIGBIRD_LARGE, 4096, 576_891_904)] {
         fs::write(&config, text).unwrap();
         let flags = format!("--json --batch-size 64 --max-source-length {length}");
         let report = plan(&config, &flags).json();
@@ -60,18 +50,11 @@ fn large_models_are_planned_without_their_memory() {
         assert!(weights >= 4 * parameters && weights < 4 * parameters + (1 << 20));
         assert_eq!(number(&report, "memory.gradients"), weights);
         assert!(number(&report, "memory.optimizer") >= 2 * weights);
-        let (arena, live) = (
-            number(&report, "memory.arena"),
-            number(&report, "memory.arena_live"),
-        );
+        let (arena, live) = (number(&report, "memory.arena"), number(&report, "memory.arena_live"));
         assert!(live <= arena && arena < 2 * live, "{live} live in {arena}");
         // 6 FLOPs per weight of a layer and token, and more for attention.
         let least = 6 * (parameters / 2) * 64 * length;
-        assert!(
-            number(&report, "work.flops") > least / 2,
-            "{} FLOPs",
-            number(&report, "work.flops")
-        );
+        assert!(number(&report, "work.flops") > least / 2, "{} FLOPs", number(&report, "work.flops"));
     }
 }
 
@@ -80,16 +63,10 @@ fn phases_add_up_to_the_step() {
     let report = tiny("--batch-size 2 --max-source-length 40 --max-target-length 7");
     let phases = report["phases"].as_array().unwrap();
     for key in ["launches", "flops", "bytes", "exponentials"] {
-        let sum: u64 = phases
-            .iter()
-            .map(|phase| phase[key].as_u64().unwrap())
-            .sum();
+        let sum: u64 = phases.iter().map(|phase| phase[key].as_u64().unwrap()).sum();
         assert_eq!(sum, number(&report, &format!("work.{key}")), "{key}");
     }
-    let passes: Vec<_> = phases
-        .iter()
-        .map(|phase| phase["pass"].as_str().unwrap())
-        .collect();
+    let passes: Vec<_> = phases.iter().map(|phase| phase["pass"].as_str().unwrap()).collect();
     assert!(passes.contains(&"forward") && passes.contains(&"backward"));
 }
 
@@ -102,10 +79,7 @@ fn each_mode_adds_to_the_one_before() {
     }
     assert_eq!(number(&reports[1], "memory.gradients"), 0);
     assert_eq!(number(&reports[1], "memory.optimizer"), 0);
-    let table = plan(
-        &model("led_plain").join("config.json"),
-        "--max-source-length 40",
-    );
+    let table = plan(&model("led_plain").join("config.json"), "--max-source-length 40");
     table.succeeds();
     assert!(table.out.contains("encoder.attention"), "{}", table.out);
 }
@@ -122,10 +96,7 @@ fn the_largest_batch_fits_and_the_next_does_not() {
     for (batch, total) in [(batch, "fit.total"), (batch + 1, "fit.next.total")] {
         let alone = tiny(&format!("{shapes} --batch-size {batch}"));
         assert_eq!(number(&alone, "memory.total"), number(&report, total));
-        assert_eq!(
-            number(&alone, "memory.total") <= budget,
-            total == "fit.total"
-        );
+        assert_eq!(number(&alone, "memory.total") <= budget, total == "fit.total");
     }
 }
 
@@ -136,12 +107,7 @@ fn what_does_not_fit_or_does_not_exist_is_refused() {
     plan(&config, "--max-source-length 65").fails(2, &["--max-source-length 65", "64"]);
     plan(&config, "--batch-size 2000000000").fails(75, &["2000000000"]);
     plan(Path::new("nowhere/config.json"), "").fails(66, &["nowhere/config.json"]);
-    for flags in [
-        "--fit lots",
-        "--mode backward",
-        "--batch-size 0",
-        "--fit 1GiB --batch-size 2",
-    ] {
+    for flags in ["--fit lots", "--mode backward", "--batch-size 0", "--fit 1GiB --batch-size 2"] {
         assert_eq!(plan(&config, flags).code, Some(2), "{flags}");
     }
     assert_eq!(ran(command().arg("plan")).code, Some(2));

@@ -93,11 +93,7 @@ fn configurations_that_make_no_sense() {
         ("block_size", "0", "block_size"),
         ("block_size", "1000000000000", "block_size"),
         ("num_random_blocks", "0", "num_random_blocks"),
-        (
-            "max_position_embeddings",
-            "1152921504606846976",
-            "max_position_embeddings",
-        ),
+        ("max_position_embeddings", "1152921504606846976", "max_position_embeddings"),
         ("attention_type", "\"dense\"", "dense"),
         ("encoder_layers", "1000000000", "encoder_layers"),
     ] {
@@ -124,21 +120,15 @@ type Tensor<'a> = (&'a str, &'a [usize], Vec<i64>);
 fn write(path: &Path, tensors: &[Tensor]) {
     let named: Vec<Named> = tensors
         .iter()
-        .map(|(name, shape, values)| Named {
-            name,
-            shape,
-            values: Values::I64(values),
-        })
+        .map(|(name, shape, values)| Named { name, shape, values: Values::I64(values) })
         .collect();
     write_file(path, &named).unwrap();
 }
 
 /// A batch for `led_plain` (99 ids, 64 and 24 positions) with one tensor replaced or added.
 fn batch(changed: Tensor) -> Vec<Tensor> {
-    let mut tensors: Vec<Tensor> = vec![
-        ("input_ids", &[2, 3], vec![0, 5, 2, 0, 6, 2]),
-        ("labels", &[2, 2], vec![7, 2, 8, -100]),
-    ];
+    let mut tensors: Vec<Tensor> =
+        vec![("input_ids", &[2, 3], vec![0, 5, 2, 0, 6, 2]), ("labels", &[2, 2], vec![7, 2, 8, -100])];
     tensors.retain(|(name, ..)| *name != changed.0);
     tensors.push(changed);
     tensors
@@ -147,64 +137,25 @@ fn batch(changed: Tensor) -> Vec<Tensor> {
 #[test]
 fn batches_that_do_not_fit_the_model() {
     let cases: &[(Tensor, &[&str])] = &[
-        (
-            ("input_ids", &[2, 3], vec![0, 5, 99, 0, 6, 2]),
-            &["input_ids", "99", "vocabulary"],
-        ),
-        (
-            ("input_ids", &[2, 3], vec![0, -1, 2, 0, 6, 2]),
-            &["input_ids", "-1"],
-        ),
-        (
-            ("input_ids", &[2, 3], vec![i64::MAX, 0, 2, 0, 6, 2]),
-            &["input_ids", "vocabulary"],
-        ),
+        (("input_ids", &[2, 3], vec![0, 5, 99, 0, 6, 2]), &["input_ids", "99", "vocabulary"]),
+        (("input_ids", &[2, 3], vec![0, -1, 2, 0, 6, 2]), &["input_ids", "-1"]),
+        (("input_ids", &[2, 3], vec![i64::MAX, 0, 2, 0, 6, 2]), &["input_ids", "vocabulary"]),
         (("labels", &[2, 2], vec![7, 99, 8, 2]), &["labels", "99"]),
         (("labels", &[2, 2], vec![7, -99, 8, 2]), &["labels", "-99"]),
-        (
-            ("labels", &[2, 2], vec![-100; 4]),
-            &["all labels are ignored"],
-        ),
-        (
-            ("input_ids", &[2, 65], vec![4; 130]),
-            &["input_ids", "65", "64"],
-        ),
+        (("labels", &[2, 2], vec![-100; 4]), &["all labels are ignored"]),
+        (("input_ids", &[2, 65], vec![4; 130]), &["input_ids", "65", "64"]),
         (("labels", &[2, 25], vec![4; 50]), &["25", "24"]),
-        (
-            ("input_ids", &[6], vec![4; 6]),
-            &["\"input_ids\"", "[6]", "[B, S]"],
-        ),
-        (
-            ("input_ids", &[1, 2, 3], vec![4; 6]),
-            &["\"input_ids\"", "[1, 2, 3]"],
-        ),
+        (("input_ids", &[6], vec![4; 6]), &["\"input_ids\"", "[6]", "[B, S]"]),
+        (("input_ids", &[1, 2, 3], vec![4; 6]), &["\"input_ids\"", "[1, 2, 3]"]),
         (("input_ids", &[2, 0], vec![]), &["input_ids", "non-empty"]),
         (("input_ids", &[0, 2], vec![]), &["\"labels\"", "[0, 2]"]),
-        (
-            ("input_ids", &[3, 2], vec![4; 6]),
-            &["\"labels\"", "[3, 2]"],
-        ),
+        (("input_ids", &[3, 2], vec![4; 6]), &["\"labels\"", "[3, 2]"]),
         (("labels", &[2, 0], vec![]), &["labels", "non-empty"]),
-        (
-            ("attention_mask", &[3, 2], vec![1; 6]),
-            &["\"attention_mask\"", "[3, 2]", "[2, 3]"],
-        ),
-        (
-            ("attention_mask", &[2, 3], vec![1, 1, 2, 1, 1, 1]),
-            &["attention_mask", "2"],
-        ),
-        (
-            ("global_attention_mask", &[2, 2], vec![1; 4]),
-            &["\"global_attention_mask\""],
-        ),
-        (
-            ("decoder_input_ids", &[2, 3], vec![4; 6]),
-            &["\"decoder_input_ids\"", "labels"],
-        ),
-        (
-            ("decoder_input_ids", &[2, 2], vec![99; 4]),
-            &["decoder_input_ids", "99"],
-        ),
+        (("attention_mask", &[3, 2], vec![1; 6]), &["\"attention_mask\"", "[3, 2]", "[2, 3]"]),
+        (("attention_mask", &[2, 3], vec![1, 1, 2, 1, 1, 1]), &["attention_mask", "2"]),
+        (("global_attention_mask", &[2, 2], vec![1; 4]), &["\"global_attention_mask\""]),
+        (("decoder_input_ids", &[2, 3], vec![4; 6]), &["\"decoder_input_ids\"", "labels"]),
+        (("decoder_input_ids", &[2, 2], vec![99; 4]), &["decoder_input_ids", "99"]),
     ];
     for (changed, parts) in cases {
         let dir = tempfile::tempdir().unwrap();
@@ -236,15 +187,8 @@ fn batch_files_without_what_is_needed() {
     tried(&["--grads"]).fails(2, &["--grads", "\"labels\""]);
     tried(&["--label-smoothing", "0.1"]).fails(2, &["--label-smoothing", "\"labels\""]);
 
-    let floats = [
-        ("input_ids", Values::F32(&[4.0])),
-        ("labels", Values::I64(&[4])),
-    ];
-    let named = floats.map(|(name, values)| Named {
-        name,
-        shape: &[1, 1],
-        values,
-    });
+    let floats = [("input_ids", Values::F32(&[4.0])), ("labels", Values::I64(&[4]))];
+    let named = floats.map(|(name, values)| Named { name, shape: &[1, 1], values });
     write_file(&path, &named).unwrap();
     tried(&[]).fails(65, &["\"input_ids\"", "F32", "I64"]);
     assert_eq!(names_in(dir.path()), ["b"]);
@@ -260,10 +204,7 @@ fn a_tensor_that_is_not_read_is_pointed_out() {
     assert!(done.err.contains("warning: "), "{}", done.err);
     assert!(done.err.contains("\"atention_mask\""), "{}", done.err);
 
-    write(
-        &path,
-        &batch(("global_attention_mask", &[2, 3], vec![1; 6])),
-    );
+    write(&path, &batch(("global_attention_mask", &[2, 3], vec![1; 6])));
     let output = dir.path().join("x");
     let done = forward(&model("bigbird_full_fallback"), &path, &output, &[]);
     done.succeeds();

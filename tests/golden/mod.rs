@@ -29,18 +29,13 @@ pub fn read(path: &Path) -> BTreeMap<String, Array> {
         .map(|(name, view)| {
             let data = view.data();
             let values = match view.dtype() {
-                Dtype::F32 => data
-                    .chunks(4)
-                    .map(|b| f32::from_le_bytes(b.try_into().unwrap()) as f64)
-                    .collect(),
-                Dtype::F64 => data
-                    .chunks(8)
-                    .map(|b| f64::from_le_bytes(b.try_into().unwrap()))
-                    .collect(),
-                Dtype::I64 => data
-                    .chunks(8)
-                    .map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64)
-                    .collect(),
+                Dtype::F32 => {
+                    data.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()) as f64).collect()
+                }
+                Dtype::F64 => data.chunks(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
+                Dtype::I64 => {
+                    data.chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect()
+                }
                 other => panic!("{name} is {other:?}"),
             };
             let shape = view.shape().to_vec();
@@ -65,11 +60,7 @@ pub fn cases() -> Vec<String> {
 /// ||got - want|| / ||want||; NaN anywhere gives NaN, which no bound accepts.
 pub fn relative_l2(got: &[f32], want: &[f64]) -> f64 {
     assert_eq!(got.len(), want.len());
-    let difference: f64 = got
-        .iter()
-        .zip(want)
-        .map(|(g, w)| (*g as f64 - w).powi(2))
-        .sum();
+    let difference: f64 = got.iter().zip(want).map(|(g, w)| (*g as f64 - w).powi(2)).sum();
     let size: f64 = want.iter().map(|w| w * w).sum();
     (difference / size).sqrt()
 }

@@ -37,14 +37,7 @@ fn update(rule: AdamW) -> Slabs<f32> {
     let segments = Tensor::upload(&device, [9], SEGMENTS.as_flattened()).unwrap();
     let g = up(&g);
     let norm = gradient_norm(&g).unwrap();
-    let state = State {
-        p: &p,
-        m: &m,
-        v: &v,
-        g: &g,
-        segments: &segments,
-        norm: &norm,
-    };
+    let state = State { p: &p, m: &m, v: &v, g: &g, segments: &segments, norm: &norm };
     adamw(state, rule).unwrap();
     [p, m, v].map(|slab| slab.read().unwrap())
 }
@@ -53,21 +46,11 @@ fn update(rule: AdamW) -> Slabs<f32> {
 fn truth(rule: AdamW) -> Slabs<f64> {
     let (slabs, g) = start();
     let ([mut p, mut m, mut v], g) = (slabs.map(|slab| widened(&slab)), widened(&g));
-    let [lr, b1, b2, eps, decay, most] = [
-        rule.learning_rate,
-        rule.beta1,
-        rule.beta2,
-        rule.eps,
-        rule.weight_decay,
-        rule.max_grad_norm,
-    ]
-    .map(|constant| constant as f64);
+    let [lr, b1, b2, eps, decay, most] =
+        [rule.learning_rate, rule.beta1, rule.beta2, rule.eps, rule.weight_decay, rule.max_grad_norm]
+            .map(|constant| constant as f64);
     let norm = g.iter().map(|g| g * g).sum::<f64>().sqrt();
-    let clip = if most > 0.0 {
-        (most / (norm + 1e-6)).min(1.0)
-    } else {
-        1.0
-    };
+    let clip = if most > 0.0 { (most / (norm + 1e-6)).min(1.0) } else { 1.0 };
     for [first, len, decays] in SEGMENTS {
         for i in first as usize..(first + len) as usize {
             let g = g[i] * clip;
@@ -85,36 +68,20 @@ fn truth(rule: AdamW) -> Slabs<f64> {
 #[test]
 pub fn values() {
     // The norm of g is near 115: above 10, below 500.
-    for (max_grad_norm, step, weight_decay) in [
-        (0.0, 1, 0.1),
-        (10.0, 1, 0.0),
-        (10.0, 7, 0.1),
-        (500.0, 100_000, 0.1),
-    ] {
-        let rule = AdamW {
-            max_grad_norm,
-            step,
-            weight_decay,
-            ..RULE
-        };
+    for (max_grad_norm, step, weight_decay) in
+        [(0.0, 1, 0.1), (10.0, 1, 0.0), (10.0, 7, 0.1), (500.0, 100_000, 0.1)]
+    {
+        let rule = AdamW { max_grad_norm, step, weight_decay, ..RULE };
         let (got, want) = (update(rule), truth(rule));
         for ((got, want), name) in got.iter().zip(&want).zip(["p", "m", "v"]) {
             assert_close(&format!("adamw {name}, {rule:?}"), got, want, 4);
         }
         let (before, _) = start();
         for (got, before) in got.iter().zip(&before) {
-            assert_eq!(
-                bits(&got[N - 5..]),
-                bits(&before[N - 5..]),
-                "beyond the segments"
-            );
+            assert_eq!(bits(&got[N - 5..]), bits(&before[N - 5..]), "beyond the segments");
         }
         let [one, two] = [1, 2].map(|threads| on_threads(threads, || update(rule)));
-        assert_eq!(
-            one.map(|s| bits(&s)),
-            two.map(|s| bits(&s)),
-            "threads change the bits"
-        );
+        assert_eq!(one.map(|s| bits(&s)), two.map(|s| bits(&s)), "threads change the bits");
     }
 }
 
@@ -125,23 +92,10 @@ fn slabs_of_other_lengths_are_errors() {
     let segments = &Tensor::upload(&device, [3], &[0i32, 4, 1]).unwrap();
     let run = |[p, m, v, g]: [usize; 4]| {
         let (p, m, v, g, norm) = (&new(p), &new(m), &new(v), &new(g), &new(1));
-        adamw(
-            State {
-                p,
-                m,
-                v,
-                g,
-                segments,
-                norm,
-            },
-            RULE,
-        )
+        adamw(State { p, m, v, g, segments, norm }, RULE)
     };
     assert!(run([4, 4, 4, 4]).is_ok());
     for lengths in [[4, 3, 4, 4], [4, 4, 3, 4], [4, 4, 4, 3]] {
-        assert!(matches!(
-            run(lengths),
-            Err(Error::Shape { op: "adamw", .. })
-        ));
+        assert!(matches!(run(lengths), Err(Error::Shape { op: "adamw", .. })));
     }
 }

@@ -21,21 +21,10 @@ pub fn values() {
     };
     let want: Vec<i32> = x.chunks(v).map(first_largest).collect();
     assert_eq!(indices(&x, v), want);
-    assert_eq!(
-        on_threads(1, || indices(&x, v)),
-        on_threads(2, || indices(&x, v))
-    );
+    assert_eq!(on_threads(1, || indices(&x, v)), on_threads(2, || indices(&x, v)));
     assert_eq!(indices(&[-3.0], 1), [0]);
-    assert_eq!(
-        indices(&[1.0, 5.0, 5.0, 2.0], 4),
-        [1],
-        "the first of equals"
-    );
-    assert_eq!(
-        indices(&[f32::NAN, -2.0, f32::NAN, -1.0], 4),
-        [3],
-        "NaN is never chosen"
-    );
+    assert_eq!(indices(&[1.0, 5.0, 5.0, 2.0], 4), [1], "the first of equals");
+    assert_eq!(indices(&[f32::NAN, -2.0, f32::NAN, -1.0], 4), [3], "NaN is never chosen");
     assert_eq!(indices(&[f32::NEG_INFINITY; 3], 3), [0]);
 }
 

@@ -4,9 +4,7 @@ use crate::device::poisoned;
 use crate::truth_attention::{Sizes, all_kept, attention};
 use wattention::device::Device;
 use wattention::error::{Error, Result};
-use wattention::ops::attention::block_sparse_attention::{
-    BlockSparse, Blocks, block_sparse_attention,
-};
+use wattention::ops::attention::block_sparse_attention::{BlockSparse, Blocks, block_sparse_attention};
 use wattention::shape::DType;
 use wattention::tape::Tape;
 use wattention::tensor::Tensor;
@@ -80,15 +78,8 @@ fn check(name: &str, real: &[usize], [n, block, h, d]: [usize; 4]) {
         forward: &|tape, x| {
             let blocks = &counts.upload(x[0].device())?;
             let key_state = &Tensor::upload(x[0].device(), [b, s], &state)?;
-            let pattern = BlockSparse {
-                heads: h,
-                block_size: block,
-                blocks,
-                key_state,
-            };
-            Ok(vec![block_sparse_attention(
-                tape, &x[0], &x[1], &x[2], pattern,
-            )?])
+            let pattern = BlockSparse { heads: h, block_size: block, blocks, key_state };
+            Ok(vec![block_sparse_attention(tape, &x[0], &x[1], &x[2], pattern)?])
         },
         truth: &|x| {
             let times = |at: crate::truth_attention::Pair| {
@@ -122,29 +113,12 @@ fn shapes_that_do_not_fit_are_errors() {
     let run = |s: usize, block_size: usize, heads: usize, states: usize| {
         let x = Tensor::persistent(&device, [1, s, 4], DType::F32).unwrap();
         let key_state = &Tensor::persistent(&device, [1, states], DType::I32).unwrap();
-        let pattern = BlockSparse {
-            heads,
-            block_size,
-            blocks,
-            key_state,
-        };
+        let pattern = BlockSparse { heads, block_size, blocks, key_state };
         block_sparse_attention(&Tape::off(), &x, &x, &x, pattern)
     };
     assert!(run(6, 3, 2, 6).is_ok());
     // S not in blocks, more blocks than the table has, other heads, a short mask, no block size.
-    for got in [
-        run(7, 3, 2, 7),
-        run(9, 3, 2, 9),
-        run(6, 3, 1, 6),
-        run(6, 3, 2, 5),
-        run(6, 0, 2, 6),
-    ] {
-        assert!(matches!(
-            got,
-            Err(Error::Shape {
-                op: "block_sparse_attention",
-                ..
-            })
-        ));
+    for got in [run(7, 3, 2, 7), run(9, 3, 2, 9), run(6, 3, 1, 6), run(6, 3, 2, 5), run(6, 0, 2, 6)] {
+        assert!(matches!(got, Err(Error::Shape { op: "block_sparse_attention", .. })));
     }
 }

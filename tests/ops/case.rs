@@ -71,10 +71,7 @@ impl Case<'_> {
             let tolerance = bound(self.terms) * size + NUMERIC * numeric;
             assert_within(&what, &alone.gradients[only], &want, tolerance);
         }
-        let untracked = self.run(
-            Route::Parameters { passes: 1 },
-            &vec![false; self.inputs.len()],
-        );
+        let untracked = self.run(Route::Parameters { passes: 1 }, &vec![false; self.inputs.len()]);
         for (a, b) in untracked.outputs.iter().zip(&once.outputs) {
             assert_eq!(bits(a), bits(b), "{}: values depend on the tape", self.name);
         }
@@ -82,10 +79,7 @@ impl Case<'_> {
 
     /// Values and gradients of one pass over registered parameters.
     pub fn outcome(&self) -> Outcome {
-        self.run(
-            Route::Parameters { passes: 1 },
-            &vec![true; self.inputs.len()],
-        )
+        self.run(Route::Parameters { passes: 1 }, &vec![true; self.inputs.len()])
     }
 
     fn check_outputs(&self, got: &Outcome) {
@@ -106,32 +100,21 @@ impl Case<'_> {
                 true => (0..n).collect(),
                 false => (0..FEW as u64).map(|e| mixed(e + 1) as usize % n).collect(),
             };
-            let want: Vec<f64> = chosen
-                .iter()
-                .map(|&e| self.derivative(i, &[(e, 1.0)]))
-                .collect();
+            let want: Vec<f64> = chosen.iter().map(|&e| self.derivative(i, &[(e, 1.0)])).collect();
             let scale = largest(&want);
             largest_of_all = largest_of_all.max(scale);
-            let tolerance =
-                bound(self.terms) * scale.max(self.cancelling) + NUMERIC * scale.max(1.0);
+            let tolerance = bound(self.terms) * scale.max(self.cancelling) + NUMERIC * scale.max(1.0);
             let picked: Vec<f32> = chosen.iter().map(|&e| got[e]).collect();
             assert_within(&what, &picked, &want, tolerance);
             // All elements at once, along a direction.
-            let direction: Vec<(usize, f64)> =
-                widened(&random(77, n)).into_iter().enumerate().collect();
+            let direction: Vec<(usize, f64)> = widened(&random(77, n)).into_iter().enumerate().collect();
             let want = self.derivative(i, &direction);
             let along: f64 = direction.iter().map(|&(e, d)| got[e] as f64 * d).sum();
             let error = (along - want).abs();
-            let spread: f64 = direction
-                .iter()
-                .map(|&(e, d)| (got[e] as f64 * d).abs())
-                .sum();
+            let spread: f64 = direction.iter().map(|&(e, d)| (got[e] as f64 * d).abs()).sum();
             let spread = spread.max(scale).max(self.cancelling);
             let tolerance = bound(self.terms) * spread + NUMERIC * (1.0 + spread);
-            assert!(
-                error <= tolerance,
-                "{what}: {along} along a direction, not {want}"
-            );
+            assert!(error <= tolerance, "{what}: {along} along a direction, not {want}");
         }
         largest_of_all
     }
@@ -149,9 +132,7 @@ impl Case<'_> {
     fn derivative(&self, i: usize, direction: &[(usize, f64)]) -> f64 {
         let at = |step: f64| {
             let mut inputs = self.widened();
-            direction
-                .iter()
-                .for_each(|&(e, d)| inputs[i][e] += step * d);
+            direction.iter().for_each(|&(e, d)| inputs[i][e] += step * d);
             let outputs = (self.truth)(&inputs);
             let weighted = |(o, output): (usize, &Vec<f64>)| -> f64 {
                 let weights = upstream(o, output.len());
@@ -163,10 +144,7 @@ impl Case<'_> {
     }
 
     fn widened(&self) -> Vec<Vec<f64>> {
-        self.inputs
-            .iter()
-            .map(|(_, values)| widened(values))
-            .collect()
+        self.inputs.iter().map(|(_, values)| widened(values)).collect()
     }
 
     /// [`Case::run`] on one thread and on several, which must give the same bits.
@@ -193,9 +171,7 @@ impl Case<'_> {
             .zip(wanted)
             .map(|((shape, values), &wanted)| {
                 let node = wanted.then(Node::fresh);
-                let leaf = Tensor::upload(&device, *shape, values)
-                    .unwrap()
-                    .with_node(node);
+                let leaf = Tensor::upload(&device, *shape, values).unwrap().with_node(node);
                 if wanted {
                     // The first write must assign all of it.
                     let buffer = Tensor::persistent(&device, *shape, DType::F32).unwrap();
@@ -242,10 +218,7 @@ impl Case<'_> {
             }
         }
         let read = |leaf: &Tensor| gradients.of(leaf).map_or(Vec::new(), |g| g.read().unwrap());
-        Outcome {
-            outputs,
-            gradients: leaves.iter().map(read).collect(),
-        }
+        Outcome { outputs, gradients: leaves.iter().map(read).collect() }
     }
 }
 
@@ -264,10 +237,7 @@ fn upstream(output: usize, n: usize) -> Vec<f32> {
 pub fn copied(tape: &Tape, x: &Tensor) -> Tensor {
     let index: Vec<i32> = (0..x.shape().rows() as i32).collect();
     let index = Tensor::upload(x.device(), [index.len()], &index).unwrap();
-    rows::gather(tape, x, &index)
-        .unwrap()
-        .reshape(x.shape())
-        .unwrap()
+    rows::gather(tape, x, &index).unwrap().reshape(x.shape()).unwrap()
 }
 
 /// The loss `[1, 1]`: the sum of outputs weighted by their upstream gradients.

@@ -21,9 +21,7 @@ pub fn assert_within(what: &str, got: &[f32], want: &[f64], tolerance: f64) {
         let near = difference <= tolerance;
         !near
     };
-    let failing: Vec<usize> = (0..got.len())
-        .filter(|&i| far((&got[i], &want[i])))
-        .collect();
+    let failing: Vec<usize> = (0..got.len()).filter(|&i| far((&got[i], &want[i]))).collect();
     let distance = |i: usize| (got[i] as f64 - want[i]).abs();
     let worst = failing.iter().copied().reduce(|a, b| {
         let keep = distance(a).is_nan() || distance(a) >= distance(b);
@@ -64,7 +62,5 @@ pub fn mixed(x: u64) -> u64 {
 
 /// `n` values in [-1, 1), the same on every machine.
 pub fn random(seed: u64, n: usize) -> Vec<f32> {
-    (0..n as u64)
-        .map(|i| (mixed(seed << 32 | (i + 1)) >> 40) as f32 / (1 << 23) as f32 - 1.0)
-        .collect()
+    (0..n as u64).map(|i| (mixed(seed << 32 | (i + 1)) >> 40) as f32 / (1 << 23) as f32 - 1.0).collect()
 }

@@ -10,11 +10,7 @@ use wattention::tensor::{Node, Tensor};
 pub fn gradients() {
     // 20000 elements are more than one task.
     for (n, p) in [(1, 0.5), (7, 0.25), (20000, 0.1)] {
-        let at = Dropout {
-            p,
-            seed: 1 << 40 | 5,
-            stream: 3 << 33 | 9,
-        };
+        let at = Dropout { p, seed: 1 << 40 | 5, stream: 3 << 33 | 9 };
         Case {
             name: format!("dropout {n}"),
             inputs: inputs(&[[n].into()]),
@@ -50,9 +46,6 @@ fn sites_and_steps_have_masks_of_their_own() {
         })
     };
     let [[a, b], [c, d]] = [masks(0), masks(1)];
-    assert!(
-        a != b && a != c && b != d && b != c,
-        "two sites share a mask"
-    );
+    assert!(a != b && a != c && b != d && b != c, "two sites share a mask");
     assert_eq!(masks(0), [a, b], "the same step draws other masks");
 }

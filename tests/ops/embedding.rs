@@ -23,74 +23,18 @@ struct Sizes {
 
 #[test]
 pub fn gradients() {
-    let whole = Sizes {
-        b: 2,
-        t: 5,
-        v: 11,
-        p: 5,
-        c: 6,
-        past: 0,
-        placed: 5,
-    };
+    let whole = Sizes { b: 2, t: 5, v: 11, p: 5, c: 6, past: 0, placed: 5 };
     check(whole, 1.0);
-    check(
-        Sizes {
-            p: 9,
-            past: 3,
-            placed: 2,
-            ..whole
-        },
-        2.5,
-    );
-    check(
-        Sizes {
-            past: 4,
-            t: 1,
-            placed: 1,
-            ..whole
-        },
-        0.5,
-    );
-    check(
-        Sizes {
-            b: 1,
-            t: 1,
-            v: 2,
-            p: 1,
-            c: 1,
-            past: 0,
-            placed: 0,
-        },
-        1.0,
-    );
+    check(Sizes { p: 9, past: 3, placed: 2, ..whole }, 2.5);
+    check(Sizes { past: 4, t: 1, placed: 1, ..whole }, 0.5);
+    check(Sizes { b: 1, t: 1, v: 2, p: 1, c: 1, past: 0, placed: 0 }, 1.0);
     // `placed` may be beyond T, and the positions table longer than what is used.
-    check(
-        Sizes {
-            b: 3,
-            t: 70,
-            v: 13,
-            p: 90,
-            c: 33,
-            past: 0,
-            placed: 128,
-        },
-        1.0,
-    );
+    check(Sizes { b: 3, t: 70, v: 13, p: 90, c: 33, past: 0, placed: 128 }, 1.0);
 }
 
 fn check(sizes: Sizes, scale: f32) {
-    let Sizes {
-        b,
-        t,
-        v,
-        p,
-        c,
-        past,
-        placed,
-    } = sizes;
-    let ids: Vec<i32> = (0..b * t)
-        .map(|i| (mixed(i as u64) % v as u64) as i32)
-        .collect();
+    let Sizes { b, t, v, p, c, past, placed } = sizes;
+    let ids: Vec<i32> = (0..b * t).map(|i| (mixed(i as u64) % v as u64) as i32).collect();
     let inputs = inputs(&[[v, c].into(), [p, c].into()]);
     // A constant pad row: lookups see its value and give it no gradient.
     let pad_row = widened(&inputs[0].1[PAD * c..][..c]);
@@ -100,14 +44,7 @@ fn check(sizes: Sizes, scale: f32) {
         forward: &|tape, x| {
             let ids = Tensor::upload(x[0].device(), [b, t], &ids)?;
             let (table, positions) = (&x[0], &x[1]);
-            let lookup = Lookup {
-                table,
-                positions,
-                scale,
-                pad: PAD,
-                past,
-                placed,
-            };
+            let lookup = Lookup { table, positions, scale, pad: PAD, past, placed };
             Ok(vec![embedding(tape, &ids, lookup)?])
         },
         truth: &|x| {
@@ -141,14 +78,7 @@ fn a_position_beyond_the_table_is_an_error() {
     let (table, positions) = (new([3, 2], DType::F32), new([4, 2], DType::F32));
     let lookup = |past| {
         let (table, positions) = (&table, &positions);
-        Lookup {
-            table,
-            positions,
-            scale: 1.0,
-            pad: PAD,
-            past,
-            placed: 2,
-        }
+        Lookup { table, positions, scale: 1.0, pad: PAD, past, placed: 2 }
     };
     let ids = new([1, 2], DType::I32);
     assert!(embedding(&Tape::off(), &ids, lookup(2)).is_ok());
@@ -162,20 +92,7 @@ fn positions_of_another_width_are_an_error() {
     let new = |shape: [usize; 2], dtype| Tensor::persistent(&device, shape, dtype).unwrap();
     let (table, positions) = (new([3, 2], DType::F32), new([4, 3], DType::F32));
     let (table, positions) = (&table, &positions);
-    let lookup = Lookup {
-        table,
-        positions,
-        scale: 1.0,
-        pad: PAD,
-        past: 0,
-        placed: 2,
-    };
+    let lookup = Lookup { table, positions, scale: 1.0, pad: PAD, past: 0, placed: 2 };
     let got = embedding(&Tape::off(), &new([1, 2], DType::I32), lookup);
-    assert!(matches!(
-        got,
-        Err(Error::Shape {
-            op: "embedding",
-            ..
-        })
-    ));
+    assert!(matches!(got, Err(Error::Shape { op: "embedding", .. })));
 }

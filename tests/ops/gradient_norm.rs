@@ -12,13 +12,7 @@ fn norm(g: &[f32]) -> f32 {
 #[test]
 pub fn values() {
     // The squares of 1e30 and of 1e-30 leave the range of f32; their norm does not.
-    for (n, scale) in [
-        (1, 1.0),
-        (5, 1.0),
-        (100_001, 1.0),
-        (1000, 1e30),
-        (1000, 1e-30),
-    ] {
+    for (n, scale) in [(1, 1.0), (5, 1.0), (100_001, 1.0), (1000, 1e30), (1000, 1e-30)] {
         let g: Vec<f32> = random(8, n).iter().map(|g| g * scale).collect();
         let want = widened(&g).iter().map(|g| g * g).sum::<f64>().sqrt();
         // Summed in f64: only the result is rounded.

@@ -8,11 +8,7 @@ use wattention::tape::{Dropout, Tape};
 use wattention::tensor::Tensor;
 
 const EPS: f32 = 1e-5;
-const DROPOUT: Dropout = Dropout {
-    p: 0.3,
-    seed: 0x0123_4567_89ab_cdef,
-    stream: 0xfedc_ba98_7654_3210,
-};
+const DROPOUT: Dropout = Dropout { p: 0.3, seed: 0x0123_4567_89ab_cdef, stream: 0xfedc_ba98_7654_3210 };
 /// (N, C): a single element, a short row, several tasks of rows.
 const SIZES: [[usize; 2]; 4] = [[1, 1], [1, 5], [3, 16], [70, 33]];
 
@@ -77,18 +73,9 @@ fn residual(n: usize, c: usize, dropout: Dropout) {
         inputs: inputs(&shapes),
         forward: &|tape, x| {
             let affine = affine(&x[2], &x[3]);
-            Ok(vec![
-                residual_layer_norm(tape, &x[0], &x[1], dropout, &affine)?.1,
-            ])
+            Ok(vec![residual_layer_norm(tape, &x[0], &x[1], dropout, &affine)?.1])
         },
-        truth: &|x| {
-            vec![truth::layer_norm(
-                &add(&x[0], &x[1]),
-                &x[2],
-                &x[3],
-                EPS as f64,
-            )]
-        },
+        truth: &|x| vec![truth::layer_norm(&add(&x[0], &x[1]), &x[2], &x[3], EPS as f64)],
         terms: 4 * n.max(c),
         cancelling: cancelling(c),
     }
@@ -127,21 +114,9 @@ fn shapes_that_do_not_fit_are_errors() {
     let new = |shape: [usize; 2]| Tensor::persistent(&device, shape, DType::F32).unwrap();
     let tape = Tape::off();
     let narrow = layer_norm(&tape, &new([2, 3]), &affine(&new([1, 4]), &new([1, 4])));
-    assert!(matches!(
-        narrow,
-        Err(Error::Shape {
-            op: "layer_norm",
-            ..
-        })
-    ));
+    assert!(matches!(narrow, Err(Error::Shape { op: "layer_norm", .. })));
     let affine = affine(&new([1, 3]), &new([1, 3]));
     let (x, a) = (new([2, 3]), new([3, 3]));
     let other = residual_layer_norm(&tape, &x, &a, Dropout::OFF, &affine);
-    assert!(matches!(
-        other,
-        Err(Error::Shape {
-            op: "layer_norm",
-            ..
-        })
-    ));
+    assert!(matches!(other, Err(Error::Shape { op: "layer_norm", .. })));
 }

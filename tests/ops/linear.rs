@@ -10,13 +10,7 @@ use wattention::tensor::Tensor;
 #[test]
 pub fn gradients() {
     // One row takes the skinny product; 150 rows are several tiles and several bias tasks.
-    for [n, i, o] in [
-        [1, 1, 1],
-        [1, 37, 20],
-        [3, 5, 7],
-        [150, 70, 33],
-        [67, 300, 129],
-    ] {
+    for [n, i, o] in [[1, 1, 1], [1, 37, 20], [3, 5, 7], [150, 70, 33], [67, 300, 129]] {
         Case {
             name: format!("linear {n} {i} {o}"),
             inputs: inputs(&[[n, i].into(), [o, i].into(), [o].into()]),

@@ -2,8 +2,8 @@
 
 use crate::device::launched;
 use crate::{
-    activation, adamw, argmax, block_sparse_attention, cross_entropy, dense_attention, dropout,
-    embedding, global_attention, gradient_norm, layer_norm, linear, rows, window_attention,
+    activation, adamw, argmax, block_sparse_attention, cross_entropy, dense_attention, dropout, embedding,
+    global_attention, gradient_norm, layer_norm, linear, rows, window_attention,
 };
 use std::collections::BTreeSet;
 use wattention::ops::{self, Gradient};
@@ -24,11 +24,8 @@ const WITH_GRADIENT: [(&str, fn()); 11] = [
 ];
 
 /// The test of the values of an op that has no gradient.
-const WITHOUT_GRADIENT: [(&str, fn()); 3] = [
-    ("adamw", adamw::values),
-    ("argmax", argmax::values),
-    ("gradient_norm", gradient_norm::values),
-];
+const WITHOUT_GRADIENT: [(&str, fn()); 3] =
+    [("adamw", adamw::values), ("argmax", argmax::values), ("gradient_norm", gradient_norm::values)];
 
 #[test]
 fn every_op_has_a_gradient_test_or_says_why_not() {
@@ -36,19 +33,11 @@ fn every_op_has_a_gradient_test_or_says_why_not() {
         let listed = |list: &[(&str, fn())]| list.iter().any(|(name, _)| *name == op.name);
         match op.gradient {
             Gradient::Recorded => {
-                assert!(
-                    listed(&WITH_GRADIENT),
-                    "{}: no gradient test is listed",
-                    op.name
-                );
+                assert!(listed(&WITH_GRADIENT), "{}: no gradient test is listed", op.name);
             }
             Gradient::None(reason) => {
                 assert!(listed(&WITHOUT_GRADIENT), "{}: no test is listed", op.name);
-                assert!(
-                    reason.len() > 10,
-                    "{}: `{reason}` explains nothing",
-                    op.name
-                );
+                assert!(reason.len() > 10, "{}: `{reason}` explains nothing", op.name);
             }
         }
     }
@@ -61,17 +50,12 @@ fn every_op_has_a_gradient_test_or_says_why_not() {
 
 #[test]
 fn the_tests_run_every_kernel_and_every_kernel_they_run_is_registered() {
-    WITH_GRADIENT
-        .iter()
-        .chain(&WITHOUT_GRADIENT)
-        .for_each(|(_, test)| test());
+    WITH_GRADIENT.iter().chain(&WITHOUT_GRADIENT).for_each(|(_, test)| test());
     // `rows::store` has no gradient of its own.
     rows::store_overwrites_the_named_rows_only();
     let launched = launched();
-    let registered: BTreeSet<&str> = ops::ALL
-        .iter()
-        .flat_map(|op| op.kernels.iter().map(|kernel| kernel.name))
-        .collect();
+    let registered: BTreeSet<&str> =
+        ops::ALL.iter().flat_map(|op| op.kernels.iter().map(|kernel| kernel.name)).collect();
     let idle: Vec<_> = registered.difference(&launched).collect();
     assert!(idle.is_empty(), "never run by these tests: {idle:?}");
     // What gradient bookkeeping runs by itself.
@@ -81,20 +65,14 @@ fn the_tests_run_every_kernel_and_every_kernel_they_run_is_registered() {
         .iter()
         .filter(|k| !registered.contains(*k) && !tape.contains(*k) && !own.contains(*k))
         .collect();
-    assert!(
-        unknown.is_empty(),
-        "run, but not registered in ops::ALL: {unknown:?}"
-    );
+    assert!(unknown.is_empty(), "run, but not registered in ops::ALL: {unknown:?}");
 }
 
 #[test]
 fn kernels_are_named_after_their_op() {
     for op in ops::ALL {
         for kernel in op.kernels.iter().filter(|kernel| kernel.name != "matmul") {
-            let fits = kernel
-                .name
-                .strip_prefix(op.name)
-                .is_some_and(|rest| rest.starts_with('_'));
+            let fits = kernel.name.strip_prefix(op.name).is_some_and(|rest| rest.starts_with('_'));
             assert!(fits, "{} of {}", kernel.name, op.name);
         }
     }

@@ -10,12 +10,7 @@ use wattention::tensor::{Node, Tensor};
 /// (N, C, index) with an empty slot, a single row, and enough rows for several tasks.
 fn sizes() -> Vec<(usize, usize, Vec<i32>)> {
     let odd = (0..90).map(|i| if i % 9 == 4 { -1 } else { (i * 37) % 101 });
-    vec![
-        (1, 1, vec![0]),
-        (2, 3, vec![-1]),
-        (5, 4, vec![3, -1, 0, 4]),
-        (101, 7, odd.collect()),
-    ]
+    vec![(1, 1, vec![0]), (2, 3, vec![-1]), (5, 4, vec![3, -1, 0, 4]), (101, 7, odd.collect())]
 }
 
 #[test]
@@ -74,10 +69,7 @@ pub fn store_overwrites_the_named_rows_only() {
     let new = matrix(&device, [2, 2], &[-1.0, -2.0, -3.0, -4.0]);
     let index = upload(&cache, &[2, 0]);
     rows::store(&Tape::off(), &cache, &new, Some(&index)).unwrap();
-    assert_eq!(
-        cache.read::<f32>().unwrap(),
-        [-3.0, -4.0, 3.0, 4.0, -1.0, -2.0]
-    );
+    assert_eq!(cache.read::<f32>().unwrap(), [-3.0, -4.0, 3.0, 4.0, -1.0, -2.0]);
     let all = matrix(&device, [3, 2], &[9.0; 6]);
     rows::store(&Tape::off(), &cache, &all, None).unwrap();
     assert_eq!(cache.read::<f32>().unwrap(), [9.0; 6]);
@@ -91,18 +83,8 @@ fn store_refuses_a_value_that_needs_a_gradient() {
     let index = upload(&cache, &[0]);
     for index in [None, Some(&index)] {
         let got = rows::store(&Tape::gradients(), &cache, &new, index);
-        assert!(matches!(
-            got,
-            Err(Error::NoGradient {
-                op: "rows_store",
-                ..
-            })
-        ));
-        assert_eq!(
-            cache.read::<f32>().unwrap(),
-            [0.0; 2],
-            "refused, yet written"
-        );
+        assert!(matches!(got, Err(Error::NoGradient { op: "rows_store", .. })));
+        assert_eq!(cache.read::<f32>().unwrap(), [0.0; 2], "refused, yet written");
     }
     rows::store(&Tape::off(), &cache, &new, None).unwrap();
     let plain = matrix(&device, [1, 2], &[2.0; 2]);

@@ -32,10 +32,7 @@ fn arguments_that_touch_but_do_not_overlap_are_fine() {
     let (_device, slab) = slab();
     let part = |from| slab.slice(from, [2]).unwrap();
     run(&part(0), &part(2), &part(4)).unwrap();
-    assert_eq!(
-        slab.read::<f32>().unwrap(),
-        [1.5, 1.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
-    );
+    assert_eq!(slab.read::<f32>().unwrap(), [1.5, 1.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
 }
 
 #[test]
@@ -44,37 +41,18 @@ fn another_number_of_arguments_is_an_error() {
     let [y, z, x] = [0, 2, 4].map(|from| slab.slice(from, [2]).unwrap());
     let full = || Launch::of(&PROBE).output(&y).output(&z).input(&x);
     let launches = [
-        (
-            "an output too few",
-            Launch::of(&PROBE).output(&y).input(&x).size(2).scalar(1.5),
-        ),
+        ("an output too few", Launch::of(&PROBE).output(&y).input(&x).size(2).scalar(1.5)),
         ("an input too many", full().input(&x).size(2).scalar(1.5)),
-        (
-            "no input",
-            Launch::of(&PROBE).output(&y).output(&z).size(2).scalar(1.5),
-        ),
+        ("no input", Launch::of(&PROBE).output(&y).output(&z).size(2).scalar(1.5)),
         ("no size", full().scalar(1.5)),
         ("two sizes for one", full().wide(2).scalar(1.5)),
         ("no scalar", full().size(2)),
     ];
     for (what, launch) in launches {
         let got = launch.run(&device);
-        assert!(
-            matches!(
-                got,
-                Err(Error::Shape {
-                    op: "signature_probe",
-                    ..
-                })
-            ),
-            "{what}"
-        );
+        assert!(matches!(got, Err(Error::Shape { op: "signature_probe", .. })), "{what}");
     }
-    assert_eq!(
-        slab.read::<f32>().unwrap(),
-        [0.0; 8],
-        "a refused launch ran"
-    );
+    assert_eq!(slab.read::<f32>().unwrap(), [0.0; 8], "a refused launch ran");
 }
 
 #[test]
@@ -88,16 +66,9 @@ fn an_output_that_overlaps_anything_is_an_error() {
         ("two outputs", run(&part(0, 2), &part(1, 2), &part(4, 2))),
     ];
     for (what, got) in overlapping {
-        assert!(
-            matches!(got, Err(Error::Internal(m)) if m.contains("overlaps")),
-            "{what}"
-        );
+        assert!(matches!(got, Err(Error::Internal(m)) if m.contains("overlaps")), "{what}");
     }
-    assert_eq!(
-        slab.read::<f32>().unwrap(),
-        [0.0; 8],
-        "a refused launch ran"
-    );
+    assert_eq!(slab.read::<f32>().unwrap(), [0.0; 8], "a refused launch ran");
 }
 
 #[test]

@@ -18,9 +18,7 @@ const EPS: f32 = 1e-5;
 
 fn parameter(device: &Device, seed: u64, shape: [usize; 2]) -> Tensor {
     let values = random(seed, shape[0] * shape[1]);
-    Tensor::upload(device, shape, &values)
-        .unwrap()
-        .with_node(Some(Node::fresh()))
+    Tensor::upload(device, shape, &values).unwrap().with_node(Some(Node::fresh()))
 }
 
 fn buffer(gradients: &mut Gradients, parameter: &Tensor, fill: f32) {
@@ -66,11 +64,8 @@ fn a_residual_gradient_is_not_corrupted_by_further_consumers() {
                 let each = |x: &[f64], f: fn(f64) -> f64| x.iter().map(|&x| f(x)).collect();
                 let s: Vec<f64> = x[0].iter().zip(&x[1]).map(|(x, a)| x + a).collect();
                 let y = truth::layer_norm(&s, &x[2], &x[3], EPS as f64);
-                let others = [
-                    each(&x[0], truth::gelu),
-                    each(&x[1], truth::gelu_tanh),
-                    each(&x[0], truth::gelu_tanh),
-                ];
+                let others =
+                    [each(&x[0], truth::gelu), each(&x[1], truth::gelu_tanh), each(&x[0], truth::gelu_tanh)];
                 others.into_iter().chain([s, y]).collect()
             },
             terms: 4 * c,
@@ -134,13 +129,7 @@ fn queries_that_are_also_keys_are_refused() {
             false => leaf.clone(),
         };
         let (causal, key_state, dropout) = (None, None, Dropout::OFF);
-        let pattern = Dense {
-            heads: 1,
-            key_len: 3,
-            causal,
-            key_state,
-            dropout,
-        };
+        let pattern = Dense { heads: 1, key_len: 3, causal, key_state, dropout };
         let o = dense_attention(&tape, &x, &x, &x, pattern).unwrap();
         let loss = weighted_sum(&tape, &[o]);
         let got = tape.backward(&loss, 1.0, &mut gradients);
@@ -163,19 +152,12 @@ fn passes_add_until_a_reset() {
     };
     pass(&mut gradients, 1.0);
     let once = widened(&read(&gradients, &w));
-    assert!(
-        once.iter().all(|g| g.abs() > 0.0),
-        "a NaN or no gradient: {once:?}"
-    );
+    assert!(once.iter().all(|g| g.abs() > 0.0), "a NaN or no gradient: {once:?}");
     pass(&mut gradients, 0.5);
     gradients.finish().unwrap();
     let want: Vec<f64> = once.iter().map(|g| 1.5 * g).collect();
     assert_close("one and a half", &read(&gradients, &w), &want, 1);
-    assert_eq!(
-        read(&gradients, &unused),
-        [0.0; 20],
-        "untouched, yet not zero"
-    );
+    assert_eq!(read(&gradients, &unused), [0.0; 20], "untouched, yet not zero");
 
     gradients.reset();
     pass(&mut gradients, 1.0);

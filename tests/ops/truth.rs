@@ -80,16 +80,8 @@ fn philox(counter: [u64; 2], key: u64) -> [u32; 4] {
     for _ in 0..10 {
         let (a, b) = (0xD251_1F53 * c[0] as u64, 0xCD9E_8D57 * c[2] as u64);
         let high = [(a >> 32) as u32, (b >> 32) as u32];
-        c = [
-            high[1] ^ c[1] ^ k[0],
-            b as u32,
-            high[0] ^ c[3] ^ k[1],
-            a as u32,
-        ];
-        k = [
-            k[0].wrapping_add(0x9E37_79B9),
-            k[1].wrapping_add(0xBB67_AE85),
-        ];
+        c = [high[1] ^ c[1] ^ k[0], b as u32, high[0] ^ c[3] ^ k[1], a as u32];
+        k = [k[0].wrapping_add(0x9E37_79B9), k[1].wrapping_add(0xBB67_AE85)];
     }
     c
 }
@@ -97,20 +89,13 @@ fn philox(counter: [u64; 2], key: u64) -> [u32; 4] {
 /// The first answer that Random123 publishes for philox4x32x10.
 #[test]
 fn philox_gives_the_published_answer() {
-    assert_eq!(
-        philox([0; 2], 0),
-        [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]
-    );
+    assert_eq!(philox([0; 2], 0), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
 }
 
 /// Abramowitz and Stegun, table 7.1.
 #[test]
 fn erf_gives_the_tabled_values() {
-    for (x, want) in [
-        (0.5, 0.5204998778),
-        (1.0, 0.8427007929),
-        (2.0, 0.9953222650),
-    ] {
+    for (x, want) in [(0.5, 0.5204998778), (1.0, 0.8427007929), (2.0, 0.9953222650)] {
         assert!((erf(x) - want).abs() <= 1e-10 && (erf(-x) + want).abs() <= 1e-10);
     }
 }

@@ -25,14 +25,7 @@ pub struct Sizes {
 impl Sizes {
     pub fn square(b: usize, s: usize, h: usize, d: usize) -> Self {
         let (t, rows) = (s, s);
-        Sizes {
-            b,
-            t,
-            s,
-            rows,
-            h,
-            d,
-        }
+        Sizes { b, t, s, rows, h, d }
     }
 
     /// Element number of a pair in the dropout mask `[B, H, T, S]`.
@@ -48,14 +41,7 @@ pub fn attention(
     times: &dyn Fn(Pair) -> f64,
     factor: &dyn Fn(Pair) -> f64,
 ) -> Vec<f64> {
-    let Sizes {
-        b,
-        t,
-        s,
-        rows,
-        h,
-        d,
-    } = sizes;
+    let Sizes { b, t, s, rows, h, d } = sizes;
     let head = |x: usize, h_: usize| (x * h + h_) * d;
     let mut o = vec![0.0; b * t * h * d];
     for (b, h, i) in triples(b, h, t) {

@@ -21,31 +21,16 @@ fn load_all(dir: &Path, wanted: &[Wanted]) -> (Vec<Option<Vec<f32>>>, Vec<String
 
 fn tied(aliases: &[&str]) -> Vec<Wanted> {
     let aliases = aliases.iter().map(|alias| alias.to_string()).collect();
-    vec![Wanted {
-        aliases,
-        ..want("shared", &[2])
-    }]
+    vec![Wanted { aliases, ..want("shared", &[2]) }]
 }
 
 #[test]
 fn values_come_in_the_order_they_are_wanted() {
     let dir = tempfile::tempdir().unwrap();
-    let tensors = [
-        named("a", &[2], &[1.0, 2.0]),
-        named("b", &[1, 1], &[3.0]),
-        named("c", &[], &[4.0]),
-    ];
+    let tensors = [named("a", &[2], &[1.0, 2.0]), named("b", &[1, 1], &[3.0]), named("c", &[], &[4.0])];
     save(dir.path(), &tensors).unwrap();
-    let optional = |name| Wanted {
-        optional: true,
-        ..want(name, &[])
-    };
-    let wanted = [
-        want("b", &[1, 1]),
-        optional("d"),
-        optional("c"),
-        want("a", &[2]),
-    ];
+    let optional = |name| Wanted { optional: true, ..want(name, &[]) };
+    let wanted = [want("b", &[1, 1]), optional("d"), optional("c"), want("a", &[2])];
     let expected = [Some(vec![3.0]), None, Some(vec![4.0]), Some(vec![1.0, 2.0])];
     assert_eq!(load(dir.path(), &wanted).unwrap(), expected);
 }
@@ -126,15 +111,9 @@ fn everything_that_does_not_fit_is_one_error() {
 fn weights_that_are_not_finite_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let cases = [
-        (
-            one("F32", &[2], &[0, 0, 0, 0, 0, 0, 0xC0, 0x7F]),
-            "element 1 is NaN",
-        ),
+        (one("F32", &[2], &[0, 0, 0, 0, 0, 0, 0xC0, 0x7F]), "element 1 is NaN"),
         (one("F16", &[2], &[0, 0xFC, 0, 0]), "element 0 is -inf"),
-        (
-            one("F64", &[1], &1e300f64.to_le_bytes()),
-            "element 0 is inf",
-        ),
+        (one("F64", &[1], &1e300f64.to_le_bytes()), "element 0 is inf"),
     ];
     for (bytes, says) in cases {
         let shape = if says.contains("0 is inf") { [1] } else { [2] };
@@ -186,21 +165,9 @@ fn an_index_that_lies_is_refused() {
         (&absolute, 65, "outside"),
         (r#""x":"link.safetensors""#, 65, "outside"),
         (r#""a":"three.safetensors""#, 66, "download it"),
-        (
-            r#""a":"one.safetensors","b":"one.safetensors""#,
-            65,
-            "does not hold it",
-        ),
-        (
-            r#""a":"two.safetensors","b":"one.safetensors""#,
-            65,
-            "does not hold it",
-        ),
-        (
-            r#""a":"one.safetensors","a":"two.safetensors""#,
-            65,
-            "\"a\" is there twice",
-        ),
+        (r#""a":"one.safetensors","b":"one.safetensors""#, 65, "does not hold it"),
+        (r#""a":"two.safetensors","b":"one.safetensors""#, 65, "does not hold it"),
+        (r#""a":"one.safetensors","a":"two.safetensors""#, 65, "\"a\" is there twice"),
         (r#""a":1"#, 65, "integer"),
     ];
     for (map, exit_code, says) in cases {
@@ -208,10 +175,7 @@ fn an_index_that_lies_is_refused() {
         let message = failure(load(&dir, &both()), exit_code);
         assert_says(&message, &[says]);
     }
-    for (index, says) in [
-        ("version https://git-lfs", "git lfs pull"),
-        ("{}", "weight_map"),
-    ] {
+    for (index, says) in [("version https://git-lfs", "git lfs pull"), ("{}", "weight_map")] {
         write(&dir, INDEX, index);
         assert_says(&failure(load(&dir, &both()), 65), &[INDEX, says]);
     }
@@ -230,10 +194,7 @@ fn a_tensor_in_two_shards_is_refused() {
 #[test]
 fn links_of_the_hub_cache_are_followed() {
     let cache = tempfile::tempdir().unwrap();
-    let (blobs, dir) = (
-        cache.path().join("blobs"),
-        cache.path().join("snapshots/0a1b"),
-    );
+    let (blobs, dir) = (cache.path().join("blobs"), cache.path().join("snapshots/0a1b"));
     std::fs::create_dir(&blobs).unwrap();
     std::fs::create_dir_all(&dir).unwrap();
     shards(&blobs, r#""a":"one.safetensors","b":"two.safetensors""#);

@@ -24,94 +24,30 @@ fn broken() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("empty", vec![], "empty"),
         ("seven bytes", vec![1; 7], "7 bytes"),
         ("only a length", 2u64.to_le_bytes().to_vec(), "8 bytes"),
-        (
-            "endless header",
-            [&u64::MAX.to_le_bytes()[..], b"{}"].concat(),
-            "not a safetensors file",
-        ),
-        (
-            "100 MB header",
-            [&100_000_001u64.to_le_bytes()[..], b"{}"].concat(),
-            "not a safetensors file",
-        ),
-        (
-            "header past the end",
-            [&3u64.to_le_bytes()[..], b"{}"].concat(),
-            "only the start of one",
-        ),
+        ("endless header", [&u64::MAX.to_le_bytes()[..], b"{}"].concat(), "not a safetensors file"),
+        ("100 MB header", [&100_000_001u64.to_le_bytes()[..], b"{}"].concat(), "not a safetensors file"),
+        ("header past the end", [&3u64.to_le_bytes()[..], b"{}"].concat(), "only the start of one"),
         ("no header", file("", ""), "EOF"),
         ("not UTF-8", file(b"{\"\xFF\":1}", ""), "utf-8"),
         ("not JSON", file("hello", ""), "expected value"),
-        (
-            "a list",
-            file("[]", ""),
-            "an object with a key for each tensor",
-        ),
+        ("a list", file("[]", ""), "an object with a key for each tensor"),
         ("two objects", file("{}{}", ""), "trailing characters"),
         ("deep nesting", file(&deep, ""), "an object"),
-        (
-            "deep entry",
-            file(format!(r#"{{"x":{deep}"#), ""),
-            "expected value",
-        ),
-        (
-            "deep metadata",
-            file(format!(r#"{{"__metadata__":{deep}"#), ""),
-            "EOF",
-        ),
-        (
-            "no offsets",
-            file(r#"{"x":{"dtype":"F32","shape":[]}}"#, ""),
-            "data_offsets",
-        ),
-        (
-            "overlap",
-            header(&[("a", "[2]", 0, 8), ("b", "[2]", 4, 12)], 12),
-            "`b`",
-        ),
-        (
-            "the same range",
-            header(&[("a", "[2]", 0, 8), ("b", "[2]", 0, 8)], 8),
-            "invalid offset",
-        ),
-        (
-            "hole",
-            header(&[("a", "[2]", 0, 8), ("b", "[2]", 12, 20)], 20),
-            "`b`",
-        ),
+        ("deep entry", file(format!(r#"{{"x":{deep}"#), ""), "expected value"),
+        ("deep metadata", file(format!(r#"{{"__metadata__":{deep}"#), ""), "EOF"),
+        ("no offsets", file(r#"{"x":{"dtype":"F32","shape":[]}}"#, ""), "data_offsets"),
+        ("overlap", header(&[("a", "[2]", 0, 8), ("b", "[2]", 4, 12)], 12), "`b`"),
+        ("the same range", header(&[("a", "[2]", 0, 8), ("b", "[2]", 0, 8)], 8), "invalid offset"),
+        ("hole", header(&[("a", "[2]", 0, 8), ("b", "[2]", 12, 20)], 20), "`b`"),
         ("hole in front", header(&[("a", "[2]", 4, 12)], 12), "`a`"),
         ("backwards", header(&[("a", "[2]", 8, 0)], 8), "`a`"),
-        (
-            "shape overflow",
-            header(&[("a", "[4294967296,4294967296,4]", 0, 0)], 0),
-            "overflow",
-        ),
-        (
-            "size overflow",
-            header(&[("a", "[9223372036854775807]", 0, 4)], 4),
-            "overflow",
-        ),
-        (
-            "negative dimension",
-            header(&[("a", "[-1]", 0, 4)], 4),
-            "-1",
-        ),
-        (
-            "other size",
-            header(&[("a", "[3]", 0, 8)], 8),
-            "invalid shape",
-        ),
+        ("shape overflow", header(&[("a", "[4294967296,4294967296,4]", 0, 0)], 0), "overflow"),
+        ("size overflow", header(&[("a", "[9223372036854775807]", 0, 4)], 4), "overflow"),
+        ("negative dimension", header(&[("a", "[-1]", 0, 4)], 4), "-1"),
+        ("other size", header(&[("a", "[3]", 0, 8)], 8), "invalid shape"),
         ("unknown dtype", one("F31", &[4], &[0; 16]), "F31"),
-        (
-            "twice",
-            header(&[("a", "[1]", 0, 4), ("a", "[1]", 4, 8)], 8),
-            "\"a\" is there twice",
-        ),
-        (
-            "twice the same",
-            header(&[("a", "[1]", 0, 4), ("a", "[1]", 0, 4)], 4),
-            "\"a\" is there twice",
-        ),
+        ("twice", header(&[("a", "[1]", 0, 4), ("a", "[1]", 4, 8)], 8), "\"a\" is there twice"),
+        ("twice the same", header(&[("a", "[1]", 0, 4), ("a", "[1]", 0, 4)], 4), "\"a\" is there twice"),
         ("trailing byte", [&whole[..], b"!"].concat(), "describes"),
         ("truncated", half, "truncated"),
         (
@@ -119,16 +55,8 @@ fn broken() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n".to_vec(),
             "git lfs pull",
         ),
-        (
-            "HTML",
-            b"\n<!DOCTYPE html><html><body>404</body></html>".to_vec(),
-            "HTML",
-        ),
-        (
-            "PyTorch",
-            b"PK\x03\x04archive/data.pkl and so on".to_vec(),
-            "save_pretrained",
-        ),
+        ("HTML", b"\n<!DOCTYPE html><html><body>404</body></html>".to_vec(), "HTML"),
+        ("PyTorch", b"PK\x03\x04archive/data.pkl and so on".to_vec(), "save_pretrained"),
     ]
 }
 
@@ -176,10 +104,7 @@ fn what_is_no_file_is_not_opened() {
     let device = Path::new("/dev/zero");
     assert_says(&failure(read_file(device), 65), &["not a regular file"]);
     let absent = dir.path().join("absent");
-    assert_says(
-        &failure(read_file(&absent), 66),
-        &["absent", "No such file"],
-    );
+    assert_says(&failure(read_file(&absent), 66), &["absent", "No such file"]);
 }
 
 #[test]

@@ -9,10 +9,7 @@ use std::path::{Path, PathBuf};
 use wattention::error::{Error, Result};
 use wattention::weights::{Named, Values, Wanted};
 
-const GOLDEN: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/goldens/led_plain/model.safetensors"
-);
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/led_plain/model.safetensors");
 
 /// A safetensors file from its header and its data, be they as wrong as they may.
 fn file(header: impl AsRef<[u8]>, data: impl AsRef<[u8]>) -> Vec<u8> {
@@ -23,8 +20,7 @@ fn file(header: impl AsRef<[u8]>, data: impl AsRef<[u8]>) -> Vec<u8> {
 /// A file of one tensor named `x`.
 fn one(dtype: &str, shape: &[usize], data: &[u8]) -> Vec<u8> {
     let end = data.len();
-    let header =
-        format!(r#"{{"x":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[0,{end}]}}}}"#);
+    let header = format!(r#"{{"x":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[0,{end}]}}}}"#);
     file(header, data)
 }
 
@@ -35,19 +31,11 @@ fn write(dir: impl AsRef<Path>, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf 
 }
 
 fn named<'a>(name: &'a str, shape: &'a [usize], values: &'a [f32]) -> Named<'a> {
-    Named {
-        name,
-        shape,
-        values: Values::F32(values),
-    }
+    Named { name, shape, values: Values::F32(values) }
 }
 
 fn want(name: &str, shape: &[usize]) -> Wanted {
-    Wanted {
-        name: name.to_string(),
-        shape: shape.to_vec(),
-        ..Wanted::default()
-    }
+    Wanted { name: name.to_string(), shape: shape.to_vec(), ..Wanted::default() }
 }
 
 /// The message of a failure with this exit code.

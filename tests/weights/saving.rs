@@ -8,12 +8,8 @@ use wattention::weights::{load, read_file, save, write_file};
 #[test]
 fn a_saved_model_is_byte_for_byte_what_transformers_saved() {
     let golden = read_file(Path::new(GOLDEN)).unwrap();
-    let wanted: Vec<_> = golden
-        .names()
-        .iter()
-        .rev()
-        .map(|name| want(name, golden.shape(name).unwrap()))
-        .collect();
+    let wanted: Vec<_> =
+        golden.names().iter().rev().map(|name| want(name, golden.shape(name).unwrap())).collect();
     let values = load(Path::new(GOLDEN).parent().unwrap(), &wanted).unwrap();
     let tensors: Vec<_> = wanted
         .iter()
@@ -31,11 +27,7 @@ fn a_saved_model_is_byte_for_byte_what_transformers_saved() {
 #[test]
 fn saving_replaces_shards_and_leaves_the_rest() {
     let dir = tempfile::tempdir().unwrap();
-    let kept = [
-        "config.json",
-        "model-1-of-2.safetensors",
-        "model-00001-of-00002.bin",
-    ];
+    let kept = ["config.json", "model-1-of-2.safetensors", "model-00001-of-00002.bin"];
     let stale = [
         "model-00001-of-00002.safetensors",
         "model-00002-of-00002.safetensors",

@@ -14,15 +14,7 @@ fn floats(dtype: &str, data: &[u8], count: usize) -> Vec<f32> {
 #[test]
 fn halves_are_exact() {
     let stored = [0x3C00u16, 0xC000, 0x7BFF, 0x0001, 0x3555, 0x8000, 0x7C00];
-    let expected = [
-        1.0,
-        -2.0,
-        65504.0,
-        2f32.powi(-24),
-        0.333_251_95,
-        -0.0,
-        f32::INFINITY,
-    ];
+    let expected = [1.0, -2.0, 65504.0, 2f32.powi(-24), 0.333_251_95, -0.0, f32::INFINITY];
     let read = floats("F16", &stored.map(u16::to_le_bytes).concat(), 7);
     assert_eq!(bits(&read), bits(&expected));
 }
@@ -49,9 +41,7 @@ fn doubles_are_rounded_to_nearest_even() {
 fn tensors_longer_than_one_read_are_whole() {
     let dir = tempfile::tempdir().unwrap();
     let count = 300_001;
-    let halves: Vec<u8> = (0..count)
-        .flat_map(|i| ((i % 0x7C00) as u16).to_le_bytes())
-        .collect();
+    let halves: Vec<u8> = (0..count).flat_map(|i| ((i % 0x7C00) as u16).to_le_bytes()).collect();
     let path = write(&dir, "half", one("F16", &[count], &halves));
     let read = read_file(&path).unwrap().f32("x").unwrap();
     assert_eq!(read.len(), count);
@@ -63,11 +53,7 @@ fn tensors_longer_than_one_read_are_whole() {
     let first: Vec<f32> = (0..count).map(|i| i as f32).collect();
     let second: Vec<i64> = (0..count as i64).map(|i| i << 33).collect();
     let path = dir.path().join("both");
-    let wide = Named {
-        name: "wide",
-        shape: &[count],
-        values: Values::I64(&second),
-    };
+    let wide = Named { name: "wide", shape: &[count], values: Values::I64(&second) };
     write_file(&path, &[named("float", &[count], &first), wide]).unwrap();
     let tensors = read_file(&path).unwrap();
     assert_eq!(bits(&tensors.f32("float").unwrap()), bits(&first));
@@ -78,20 +64,9 @@ fn tensors_longer_than_one_read_are_whole() {
 fn every_bit_survives_a_round_trip() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out.safetensors");
-    let floats = [
-        f32::NAN,
-        -0.0,
-        f32::MIN_POSITIVE / 2.0,
-        -f32::INFINITY,
-        0.1,
-        3e38,
-    ];
+    let floats = [f32::NAN, -0.0, f32::MIN_POSITIVE / 2.0, -f32::INFINITY, 0.1, 3e38];
     let tokens = [i64::MIN, -100, 0, i64::MAX];
-    let ids = Named {
-        name: "ids",
-        shape: &[2, 2],
-        values: Values::I64(&tokens),
-    };
+    let ids = Named { name: "ids", shape: &[2, 2], values: Values::I64(&tokens) };
     let tensors = [
         named("logits", &[1, 2, 3], &floats),
         ids,

@@ -88,11 +88,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
             count_tokens(&dataset, &tokenizer, stats, global)?;
         }
     }
-    let report = Report {
-        dataset: dataset.name,
-        kind: dataset.kind,
-        splits,
-    };
+    let report = Report { dataset: dataset.name, kind: dataset.kind, splits };
     global.print(&report, report.table())
 }
 
@@ -165,18 +161,10 @@ impl Report {
                 "\n{split:<10}  {examples:>8}  {ids:>8}  {text:<6}  {unit:<6}  {min:>7}  {median:>8}  {max:>7}"
             );
         };
-        row(
-            &mut table,
-            [
-                "split", "examples", "ids", "text", "unit", "min", "median", "max",
-            ],
-        );
+        row(&mut table, ["split", "examples", "ids", "text", "unit", "min", "median", "max"]);
         for stats in &self.splits {
-            let mut head = [
-                stats.split.name().to_string(),
-                stats.examples.to_string(),
-                stats.ids.to_string(),
-            ];
+            let mut head =
+                [stats.split.name().to_string(), stats.examples.to_string(), stats.ids.to_string()];
             for (text, unit, lengths) in [
                 ("input", "words", Some(&stats.input_words)),
                 ("output", "words", stats.output_words.as_ref()),
@@ -188,10 +176,7 @@ impl Report {
                 };
                 let [split, examples, ids] = std::mem::take(&mut head);
                 let [min, median, max] = [min.to_string(), median.to_string(), max.to_string()];
-                row(
-                    &mut table,
-                    [&split, &examples, &ids, text, unit, &min, &median, &max],
-                );
+                row(&mut table, [&split, &examples, &ids, text, unit, &min, &median, &max]);
             }
         }
         table

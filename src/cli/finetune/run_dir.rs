@@ -9,13 +9,8 @@ use wattention::files;
 use wattention::models::Loaded;
 
 /// What a run writes; `model/config.json` comes last, so a model directory that has it is complete.
-const WRITTEN: [&str; 5] = [
-    "model/config.json",
-    "model/model.safetensors",
-    "predictions.jsonl",
-    "metrics.jsonl",
-    "config.json",
-];
+const WRITTEN: [&str; 5] =
+    ["model/config.json", "model/model.safetensors", "predictions.jsonl", "metrics.jsonl", "config.json"];
 
 /// Files that go with a model and are not its weights.
 const COMPANIONS: [&str; 9] = [
@@ -58,8 +53,7 @@ impl RunDir {
         if nearest == root {
             let mut entries = fs::read_dir(root).map_err(|e| Error::output(root, e))?;
             if existing == Existing::Refuse && entries.next().is_some() {
-                let what =
-                    "the folder is not empty; choose another one or pass --overwrite-output-dir";
+                let what = "the folder is not empty; choose another one or pass --overwrite-output-dir";
                 return Err(Error::output(root, what));
             }
         }
@@ -130,12 +124,10 @@ pub struct Metrics {
 
 impl Metrics {
     pub fn write(&mut self, event: &impl Serialize) -> Result<()> {
-        let mut line = serde_json::to_vec(event)
-            .map_err(|e| Error::internal(format!("an event is not JSON: {e}")))?;
+        let mut line =
+            serde_json::to_vec(event).map_err(|e| Error::internal(format!("an event is not JSON: {e}")))?;
         line.push(b'\n');
         // One unbuffered write: a reader never sees a part of a line.
-        self.file
-            .write_all(&line)
-            .map_err(|e| Error::output(&self.path, e))
+        self.file.write_all(&line).map_err(|e| Error::output(&self.path, e))
     }
 }

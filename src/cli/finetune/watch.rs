@@ -39,11 +39,8 @@ impl Observer for Watch<'_> {
     fn event(&mut self, event: &Event) -> Result<()> {
         match *event {
             Event::Step { step, report, .. } => {
-                let evaluated = self
-                    .eval_loss
-                    .map_or(String::new(), |loss| format!(", eval loss {loss:.4}"));
-                self.progress
-                    .step(1, format_args!("loss {:.4}{evaluated}", report.loss));
+                let evaluated = self.eval_loss.map_or(String::new(), |loss| format!(", eval loss {loss:.4}"));
+                self.progress.step(1, format_args!("loss {:.4}{evaluated}", report.loss));
                 self.metrics.write(&StepLine {
                     loss: report.loss,
                     grad_norm: report.grad_norm,
@@ -54,11 +51,7 @@ impl Observer for Watch<'_> {
             }
             Event::Evaluation { step, eval_loss } => {
                 self.eval_loss = Some(eval_loss);
-                self.metrics.write(&EvaluationLine {
-                    eval_loss,
-                    epoch: self.epoch(step),
-                    step,
-                })
+                self.metrics.write(&EvaluationLine { eval_loss, epoch: self.epoch(step), step })
             }
         }
     }

@@ -59,13 +59,8 @@ impl Inputs {
                 global.warn(format_args!("{path}: tensor {name:?} is not used"));
             }
         }
-        let [
-            input_ids,
-            attention_mask,
-            global_attention_mask,
-            labels,
-            decoder_input_ids,
-        ] = KNOWN.map(|(name, form)| matrix(&file, name, form));
+        let [input_ids, attention_mask, global_attention_mask, labels, decoder_input_ids] =
+            KNOWN.map(|(name, form)| matrix(&file, name, form));
         let missing = |what: &str| Error::data(path.display(), what);
         let inputs = Inputs {
             input_ids: input_ids?.ok_or_else(|| {
@@ -90,20 +85,16 @@ impl Inputs {
 
     fn check_shapes(&self, path: &Path) -> Result<()> {
         let source = self.input_ids.shape;
-        for (name, mask) in [
-            ("attention_mask", &self.attention_mask),
-            ("global_attention_mask", &self.global_attention_mask),
-        ] {
+        for (name, mask) in
+            [("attention_mask", &self.attention_mask), ("global_attention_mask", &self.global_attention_mask)]
+        {
             if let Some(mask) = mask
                 && mask.shape != source
             {
                 return Err(misshapen(path, name, mask.shape, "input_ids", source));
             }
         }
-        for (name, target) in [
-            ("labels", &self.labels),
-            ("decoder_input_ids", &self.decoder_input_ids),
-        ] {
+        for (name, target) in [("labels", &self.labels), ("decoder_input_ids", &self.decoder_input_ids)] {
             if let Some(target) = target
                 && target.shape[0] != source[0]
             {
@@ -111,13 +102,9 @@ impl Inputs {
             }
         }
         match (&self.labels, &self.decoder_input_ids) {
-            (Some(labels), Some(ids)) if labels.shape != ids.shape => Err(misshapen(
-                path,
-                "decoder_input_ids",
-                ids.shape,
-                "labels",
-                labels.shape,
-            )),
+            (Some(labels), Some(ids)) if labels.shape != ids.shape => {
+                Err(misshapen(path, "decoder_input_ids", ids.shape, "labels", labels.shape))
+            }
             _ => Ok(()),
         }
     }
@@ -138,18 +125,11 @@ impl Inputs {
         let [batch, _] = self.input_ids.shape;
         let source = self.source(limits)?;
         let given = self.decoder_input_ids.as_ref();
-        let given = given
-            .map(|ids| Target::from_ids(limits, batch, &ids.values))
-            .transpose()?;
+        let given = given.map(|ids| Target::from_ids(limits, batch, &ids.values)).transpose()?;
         let measured = self.labels.as_ref();
-        let measured = measured
-            .map(|labels| labelled(limits, batch, &labels.values))
-            .transpose()?;
+        let measured = measured.map(|labels| labelled(limits, batch, &labels.values)).transpose()?;
         let target = match (given, measured) {
-            (Some(given), Some(measured)) => Target {
-                decoder_ids: given.decoder_ids,
-                ..measured
-            },
+            (Some(given), Some(measured)) => Target { decoder_ids: given.decoder_ids, ..measured },
             (Some(target), None) | (None, Some(target)) => target,
             (None, None) => return Err(Error::internal("a batch without a target")),
         };
@@ -174,15 +154,9 @@ fn matrix(file: &Tensors, name: &str, form: &str) -> Result<Option<Matrix>> {
     }
     let &[rows, columns] = file.shape(name)? else {
         let what = format!("tensor {name:?}: shape {:?}", file.shape(name)?);
-        return Err(Error::data(
-            file.path().display(),
-            format!("{what}, expected {form}"),
-        ));
+        return Err(Error::data(file.path().display(), format!("{what}, expected {form}")));
     };
-    Ok(Some(Matrix {
-        shape: [rows, columns],
-        values: file.i64(name)?,
-    }))
+    Ok(Some(Matrix { shape: [rows, columns], values: file.i64(name)? }))
 }
 
 fn misshapen(path: &Path, name: &str, got: [usize; 2], other: &str, expected: [usize; 2]) -> Error {

@@ -48,10 +48,7 @@ pub fn read(path: &Path) -> Result<(Vec<Document>, Form)> {
     };
     let text = String::from_utf8(bytes).map_err(|e| {
         let at_byte = e.utf8_error().valid_up_to();
-        Error::data(
-            &at,
-            format!("not UTF-8 at byte {at_byte}; convert it first"),
-        )
+        Error::data(&at, format!("not UTF-8 at byte {at_byte}; convert it first"))
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let form = form(path, text)?;
@@ -79,17 +76,11 @@ fn parse(at: &str, text: &str, form: Form) -> Result<Vec<Document>> {
             let lines = text.lines().enumerate();
             lines
                 .filter(|(_, line)| !line.trim().is_empty())
-                .map(|(i, line)| {
-                    document(line).map_err(|what| Error::data(format!("{at}:{}", i + 1), what))
-                })
+                .map(|(i, line)| document(line).map_err(|what| Error::data(format!("{at}:{}", i + 1), what)))
                 .collect::<Result<_>>()?
         }
         Form::Whole if text.trim().is_empty() => Vec::new(),
-        Form::Whole => vec![Document {
-            id: None,
-            pid: None,
-            text: text.to_string(),
-        }],
+        Form::Whole => vec![Document { id: None, pid: None, text: text.to_string() }],
     };
     match documents.is_empty() {
         false => Ok(documents),
@@ -108,11 +99,7 @@ fn document(line: &str) -> std::result::Result<Document, String> {
     if text.trim().is_empty() {
         return Err("the text is empty".to_string());
     }
-    Ok(Document {
-        id: line.id,
-        pid: line.pid,
-        text,
-    })
+    Ok(Document { id: line.id, pid: line.pid, text })
 }
 
 #[cfg(test)]
@@ -121,8 +108,7 @@ mod tests {
 
     #[test]
     fn names_are_kept_as_they_are_and_both_keys_are_read() {
-        let text =
-            "{\"id\": 7, \"input\": \"a\"}\n\n{\"pid\": \"p\", \"text\": \"b\", \"more\": [1]}\n";
+        let text = "{\"id\": 7, \"input\": \"a\"}\n\n{\"pid\": \"p\", \"text\": \"b\", \"more\": [1]}\n";
         let documents = parse("x", text, Form::Lines).unwrap();
         assert_eq!(documents.len(), 2);
         assert_eq!(documents[0].id, Some(Value::from(7)));

@@ -18,18 +18,12 @@ impl Growing {
         part.push(".part");
         let part = PathBuf::from(part);
         let file = File::create(&part).map_err(|e| Error::output(&part, e))?;
-        Ok(Growing {
-            path: path.to_path_buf(),
-            part,
-            file,
-        })
+        Ok(Growing { path: path.to_path_buf(), part, file })
     }
 
     pub fn line(&mut self, line: &str) -> Result<()> {
         // One unbuffered write: a reader never sees a part of a line.
-        self.file
-            .write_all(format!("{line}\n").as_bytes())
-            .map_err(|e| Error::output(&self.part, e))
+        self.file.write_all(format!("{line}\n").as_bytes()).map_err(|e| Error::output(&self.part, e))
     }
 
     /// Gives the file its name.

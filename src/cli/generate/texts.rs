@@ -63,22 +63,14 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
     let device = global.open_device()?;
     let loaded = models::load(&args.model, &device, args.choices.options())?;
     let limits = loaded.model.limits();
-    let options = GenerateOptions {
-        max_new_tokens: at_most(args.max_new_tokens, 128, limits.max_target),
-    };
+    let options = GenerateOptions { max_new_tokens: at_most(args.max_new_tokens, 128, limits.max_target) };
     options.check(&limits)?;
     let lengths = Lengths {
         source: at_most(args.max_source_length, usize::MAX, limits.max_source),
         target: limits.max_target,
     };
     let attention = args.choices.global_attention;
-    let corpus = Corpus::encode(
-        &tokenizer,
-        &examples(&documents),
-        lengths,
-        limits,
-        attention,
-    )?;
+    let corpus = Corpus::encode(&tokenizer, &examples(&documents), lengths, limits, attention)?;
     let mut session = Session::new(loaded, args.choices.options(), generate::state)?;
     let mut sink = match &args.output {
         Some(path) => Sink::File(Growing::create(path)?),
@@ -95,11 +87,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
         let texts = answers(&mut session, &tokenizer, &corpus, which, options)?;
         // In this order: zip asks its first iterator first, and an asked document would be lost.
         for (prediction, document) in texts.into_iter().zip(documents.by_ref()) {
-            sink.take(Prediction {
-                id: document.id,
-                pid: document.pid,
-                prediction,
-            })?;
+            sink.take(Prediction { id: document.id, pid: document.pid, prediction })?;
         }
         progress.step(which.len() as u64, "");
     }
@@ -171,9 +159,7 @@ impl Sink {
             Sink::File(growing) => Ok(growing.line(&line)?),
             _ => {
                 let mut out = io::stdout().lock();
-                writeln!(out, "{line}")
-                    .and_then(|()| out.flush())
-                    .context("cannot write to standard output")
+                writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot write to standard output")
             }
         }
     }

@@ -28,33 +28,22 @@ struct Report {
 }
 
 pub fn run(args: &Args, inputs: &Path, global: &Global) -> anyhow::Result<()> {
-    let output = args
-        .output
-        .as_ref()
-        .ok_or_else(|| Error::usage("--inputs needs --output"))?;
+    let output = args.output.as_ref().ok_or_else(|| Error::usage("--inputs needs --output"))?;
     let batch = Inputs::read_source(inputs, global)?;
     output::check_apart(inputs, output)?;
     output::check_file(output)?;
     let device = global.open_device()?;
     let loaded = models::load(&args.model, &device, args.choices.options())?;
     let limits = loaded.model.limits();
-    let source = batch
-        .source(&limits)
-        .with_context(|| inputs.display().to_string())?;
-    let options = GenerateOptions {
-        max_new_tokens: at_most(args.max_new_tokens, 128, limits.max_target),
-    };
+    let source = batch.source(&limits).with_context(|| inputs.display().to_string())?;
+    let options = GenerateOptions { max_new_tokens: at_most(args.max_new_tokens, 128, limits.max_target) };
     options.check(&limits)?;
     let mut session = Session::new(loaded, args.choices.options(), generate::state)?;
     let rows = generate(&mut session, &source, options)?;
 
     let shape = [source.batch, rows.first().map_or(0, Vec::len)];
     let values: Vec<i64> = rows.concat().into_iter().map(i64::from).collect();
-    let sequences = Named {
-        name: "sequences",
-        shape: &shape,
-        values: Values::I64(&values),
-    };
+    let sequences = Named { name: "sequences", shape: &shape, values: Values::I64(&values) };
     weights::write_file(output, &[sequences])?;
     let report = Report {
         model: args.model.clone(),
@@ -65,10 +54,6 @@ pub fn run(args: &Args, inputs: &Path, global: &Global) -> anyhow::Result<()> {
         output: output.clone(),
     };
     let [b, l] = shape;
-    let text = format!(
-        "{b} x {} tokens in, {b} x {l} out: {}",
-        source.len,
-        output.display()
-    );
+    let text = format!("{b} x {} tokens in, {b} x {l} out: {}", source.len, output.display());
     global.print(&report, text)
 }

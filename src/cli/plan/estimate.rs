@@ -87,16 +87,10 @@ impl<'a> Shapes<'a> {
             ("max-target-length", lengths.target, limits.max_target),
         ] {
             if asked > most {
-                return Err(Error::usage(format!(
-                    "--{flag} {asked} exceeds the model's {most} positions"
-                )));
+                return Err(Error::usage(format!("--{flag} {asked} exceeds the model's {most} positions")));
             }
         }
-        Ok(Shapes {
-            config,
-            mode,
-            lengths,
-        })
+        Ok(Shapes { config, mode, lengths })
     }
 
     /// The most examples whose tokens a 32-bit index can count.
@@ -129,10 +123,8 @@ impl<'a> Shapes<'a> {
                 by_phase.entry(launch.phase).or_default().add(launch.cost);
             }
         }
-        let mut phases: Vec<PhaseWork> = by_phase
-            .into_iter()
-            .map(|(phase, work)| PhaseWork { phase, work })
-            .collect();
+        let mut phases: Vec<PhaseWork> =
+            by_phase.into_iter().map(|(phase, work)| PhaseWork { phase, work }).collect();
         phases.sort_by_key(|p| std::cmp::Reverse(p.work.flops.0));
         Ok(Estimate {
             mode: self.mode,
@@ -164,14 +156,7 @@ fn memory(stepper: &Stepper, arena: usize, live: usize) -> Memory {
 
 impl Estimate {
     pub fn text(&self) -> String {
-        let Memory {
-            weights,
-            gradients,
-            optimizer,
-            arena,
-            arena_live,
-            total,
-        } = &self.memory;
+        let Memory { weights, gradients, optimizer, arena, arena_live, total } = &self.memory;
         let mut text = format!(
             "{} of {} x {} tokens in, {} out; {} parameters\n\
              memory {total}: weights {weights}, gradients {gradients}, optimizer {optimizer}, \

@@ -44,33 +44,20 @@ pub fn largest(shapes: &Shapes, budget: Bytes) -> Result<(Estimate, Fit)> {
         match estimate.memory.total.0 > budget.0 {
             false => fits = estimate,
             true => {
-                next = Some(Next {
-                    batch_size: batch,
-                    total: estimate.memory.total,
-                });
+                next = Some(Next { batch_size: batch, total: estimate.memory.total });
             }
         }
     }
-    let fit = Fit {
-        budget,
-        batch_size: fits.batch_size,
-        total: fits.memory.total,
-        next,
-    };
+    let fit = Fit { budget, batch_size: fits.batch_size, total: fits.memory.total, next };
     Ok((fits, fit))
 }
 
 impl Fit {
     pub fn text(&self) -> String {
-        let Fit {
-            budget,
-            batch_size,
-            total,
-            next,
-        } = self;
-        let next = next.as_ref().map_or(String::new(), |next| {
-            format!("; {} would need {}", next.batch_size, next.total)
-        });
+        let Fit { budget, batch_size, total, next } = self;
+        let next = next
+            .as_ref()
+            .map_or(String::new(), |next| format!("; {} would need {}", next.batch_size, next.total));
         format!("largest batch within {budget}: {batch_size}, which needs {total}{next}")
     }
 }

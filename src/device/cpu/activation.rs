@@ -79,9 +79,7 @@ mod tests {
         let density = |t: f64| (-0.5 * t * t).exp() / (2.0 * std::f64::consts::PI).sqrt();
         let steps = 2000;
         let h = x / steps as f64;
-        let inner: f64 = (1..steps)
-            .map(|i| density(i as f64 * h) * if i % 2 == 0 { 2.0 } else { 4.0 })
-            .sum();
+        let inner: f64 = (1..steps).map(|i| density(i as f64 * h) * if i % 2 == 0 { 2.0 } else { 4.0 }).sum();
         0.5 + (density(0.0) + inner + density(x)) * h / 3.0
     }
 
@@ -107,10 +105,7 @@ mod tests {
         for i in 0..x.len() {
             let at = x[i] as f64;
             let error = (y[i] as f64 - exact(at)).abs();
-            assert!(
-                error <= 4e-7 * at.abs().max(1.0),
-                "forward at {at}: off by {error}"
-            );
+            assert!(error <= 4e-7 * at.abs().max(1.0), "forward at {at}: off by {error}");
             let h = 1e-4;
             let slope = (exact(at + h) - exact(at - h)) / (2.0 * h);
             let error = (dx[i] as f64 - 0.25 - dy[i] as f64 * slope).abs();

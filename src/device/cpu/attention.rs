@@ -85,34 +85,12 @@ pub const MAX_HEAD: usize = 128;
 impl Attention<'_> {
     /// Panics unless every operand has the length that the sizes say.
     fn check(&self) {
-        let Sizes {
-            b,
-            t,
-            s,
-            h,
-            d,
-            s_capacity,
-        } = self.sizes;
-        assert!(
-            d <= MAX_HEAD,
-            "attention: head size {d} is above {MAX_HEAD}"
-        );
+        let Sizes { b, t, s, h, d, s_capacity } = self.sizes;
+        assert!(d <= MAX_HEAD, "attention: head size {d} is above {MAX_HEAD}");
         assert!(s <= s_capacity, "attention: {s} keys in {s_capacity} rows");
-        assert_eq!(
-            self.q.len(),
-            b * t * h * d,
-            "attention: q is not [B, T, H, D]"
-        );
-        assert_eq!(
-            self.k.len(),
-            b * s_capacity * h * d,
-            "attention: k is not [B, S, H, D]"
-        );
-        assert_eq!(
-            self.v.len(),
-            self.k.len(),
-            "attention: v is not [B, S, H, D]"
-        );
+        assert_eq!(self.q.len(), b * t * h * d, "attention: q is not [B, T, H, D]");
+        assert_eq!(self.k.len(), b * s_capacity * h * d, "attention: k is not [B, S, H, D]");
+        assert_eq!(self.v.len(), self.k.len(), "attention: v is not [B, S, H, D]");
         self.pattern.check(&self.sizes);
     }
 
@@ -143,8 +121,5 @@ impl Attention<'_> {
 
 /// The largest divisor of `block` that fits a tile.
 fn largest_divisor(block: usize) -> usize {
-    (1..=tile::SIDE)
-        .rev()
-        .find(|step| block.is_multiple_of(*step))
-        .unwrap_or(1)
+    (1..=tile::SIDE).rev().find(|step| block.is_multiple_of(*step)).unwrap_or(1)
 }

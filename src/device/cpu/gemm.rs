@@ -24,20 +24,12 @@ pub struct Matrix<'a> {
 impl<'a> Matrix<'a> {
     /// Row-major with `columns` elements a row.
     pub fn rows(data: &'a [f32], columns: usize) -> Self {
-        Matrix {
-            data,
-            row_stride: columns,
-            column_stride: 1,
-        }
+        Matrix { data, row_stride: columns, column_stride: 1 }
     }
 
     /// The transpose of a row-major matrix with `columns` elements a row.
     pub fn transposed(data: &'a [f32], columns: usize) -> Self {
-        Matrix {
-            data,
-            row_stride: 1,
-            column_stride: columns,
-        }
+        Matrix { data, row_stride: 1, column_stride: columns }
     }
 
     fn holds(&self, rows: usize, columns: usize) -> bool {
@@ -92,25 +84,10 @@ impl Shared {
 /// `C = alpha A B`, or `C += alpha A B`; row `i` of C starts at `i * c_stride`.
 ///
 /// Panics when an operand is too short for the sizes.
-pub fn gemm(
-    c: &mut [f32],
-    c_stride: usize,
-    a: Matrix,
-    b: Matrix,
-    size: Size,
-    alpha: f32,
-    store: Store,
-) {
+pub fn gemm(c: &mut [f32], c_stride: usize, a: Matrix, b: Matrix, size: Size, alpha: f32, store: Store) {
     let Size { m, n, k } = size;
-    let out = Matrix {
-        data: c,
-        row_stride: c_stride,
-        column_stride: 1,
-    };
-    assert!(
-        out.holds(m, n) && (m <= 1 || c_stride >= n),
-        "gemm: C is too short for {size:?}"
-    );
+    let out = Matrix { data: c, row_stride: c_stride, column_stride: 1 };
+    assert!(out.holds(m, n) && (m <= 1 || c_stride >= n), "gemm: C is too short for {size:?}");
     assert!(a.holds(m, k), "gemm: A is too short for {size:?}");
     assert!(b.holds(k, n), "gemm: B is too short for {size:?}");
     if m == 0 || n == 0 {
@@ -156,15 +133,8 @@ pub fn gemm(
                     let serial = rows * columns * depth < SERIAL;
                     let b_new = if i == 0 { Some(right) } else { None };
                     pack(&kernel, packed_a, packed_b, left, b_new, serial);
-                    let tile = Tile {
-                        c: c.at(i * c_stride + j),
-                        c_stride,
-                        rows,
-                        columns,
-                        depth,
-                        alpha,
-                        store,
-                    };
+                    let tile =
+                        Tile { c: c.at(i * c_stride + j), c_stride, rows, columns, depth, alpha, store };
                     multiply(&kernel, tile, packed_a, packed_b, serial);
                 }
             }
@@ -185,10 +155,7 @@ fn pack(
     let panels_b = packed_b.chunks_mut(kernel.nr * left.depth);
     let count_a = left.width.div_ceil(kernel.mr);
     let count_b = right.map_or(0, |right| right.width.div_ceil(kernel.nr));
-    let mut jobs = panels_a
-        .take(count_a)
-        .enumerate()
-        .map(|(index, panel)| (left, kernel.mr, index, panel));
+    let mut jobs = panels_a.take(count_a).enumerate().map(|(index, panel)| (left, kernel.mr, index, panel));
     let jobs_b = panels_b
         .take(count_b)
         .enumerate()
@@ -199,19 +166,13 @@ fn pack(
     if serial {
         jobs.by_ref().chain(jobs_b).for_each(run);
     } else {
-        jobs.chain(jobs_b)
-            .collect::<Vec<_>>()
-            .into_par_iter()
-            .for_each(run);
+        jobs.chain(jobs_b).collect::<Vec<_>>().into_par_iter().for_each(run);
     }
 }
 
 /// Shares the tile out to the threads, row blocks by panel groups.
 fn multiply(kernel: &Kernel, tile: Tile, packed_a: &[f32], packed_b: &[f32], serial: bool) {
-    let (row_panels, panels) = (
-        tile.rows.div_ceil(kernel.mr),
-        tile.columns.div_ceil(kernel.nr),
-    );
+    let (row_panels, panels) = (tile.rows.div_ceil(kernel.mr), tile.columns.div_ceil(kernel.nr));
     let (mut high, mut wide) = (TASK_ROWS / kernel.mr, TASK_PANELS);
     let enough = 4 * rayon::current_num_threads();
     while row_panels.div_ceil(high) * panels.div_ceil(wide) < enough && (high > 4 || wide > 2) {
@@ -223,15 +184,7 @@ fn multiply(kernel: &Kernel, tile: Tile, packed_a: &[f32], packed_b: &[f32], ser
     }
     let across = panels.div_ceil(wide);
     let c = Shared(tile.c);
-    let Tile {
-        c_stride,
-        depth,
-        alpha,
-        store,
-        rows,
-        columns,
-        ..
-    } = tile;
+    let Tile { c_stride, depth, alpha, store, rows, columns, .. } = tile;
     let task = |index: usize| {
         let (i, j) = (index / across * high, index % across * wide);
         let (first_row, first_column) = (i * kernel.mr, j * kernel.nr);
@@ -247,11 +200,7 @@ fn multiply(kernel: &Kernel, tile: Tile, packed_a: &[f32], packed_b: &[f32], ser
         // SAFETY: the caller checked that C holds the tile, parts do not overlap, and `kernel`
         // returned code for instructions that were detected.
         unsafe {
-            (kernel.run)(
-                &part,
-                &packed_a[first_row * depth..],
-                &packed_b[first_column * depth..],
-            );
+            (kernel.run)(&part, &packed_a[first_row * depth..], &packed_b[first_column * depth..]);
         }
     };
     let tasks = row_panels.div_ceil(high) * across;

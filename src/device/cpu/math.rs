@@ -29,16 +29,7 @@ fn exp_reduced<const FMA: bool>(x: f32) -> (i32, f32) {
     let n_float = shifted - ROUND;
     let r = fma::<FMA>(n_float, -LN2_HIGH, x);
     let r = fma::<FMA>(n_float, -LN2_LOW, r);
-    let tail = polynomial::<FMA, 5>(
-        r,
-        [
-            1.395_06e-3,
-            8.368_954e-3,
-            4.166_620_4e-2,
-            1.666_651_8e-1,
-            0.5,
-        ],
-    );
+    let tail = polynomial::<FMA, 5>(r, [1.395_06e-3, 8.368_954e-3, 4.166_620_4e-2, 1.666_651_8e-1, 0.5]);
     (n, fma::<FMA>(tail, r * r, r) + 1.0)
 }
 
@@ -74,13 +65,7 @@ pub fn tanh<const FMA: bool>(x: f32) -> f32 {
     let s = x * x;
     let series = polynomial::<FMA, 5>(
         s,
-        [
-            -5.672_422e-3,
-            2.060_314_7e-2,
-            -5.372_523e-2,
-            1.333_118_6e-1,
-            -3.333_326_3e-1,
-        ],
+        [-5.672_422e-3, 2.060_314_7e-2, -5.372_523e-2, 1.333_118_6e-1, -3.333_326_3e-1],
     );
     let small = fma::<FMA>(series, s * x, x);
     let t = if t > 10.0 { 10.0 } else { t };
@@ -95,14 +80,7 @@ pub fn erf<const FMA: bool>(x: f32) -> f32 {
     let s = x * x;
     let series = polynomial::<FMA, 6>(
         s,
-        [
-            -6.013_393e-4,
-            4.998_001e-3,
-            -2.677_023e-2,
-            1.128_192_7e-1,
-            -3.761_250_6e-1,
-            1.283_791_5e-1,
-        ],
+        [-6.013_393e-4, 4.998_001e-3, -2.677_023e-2, 1.128_192_7e-1, -3.761_250_6e-1, 1.283_791_5e-1],
     );
     let small = fma::<FMA>(series, x, x);
     // erfc(t) = exp(t g(t)); from t = 4 on, erf rounds to one.
@@ -134,16 +112,9 @@ mod tests {
 
     /// Distance in units of the last place of `reference`, infinite for NaN.
     fn ulps(got: f32, reference: f64) -> f64 {
-        let exponent = (reference.abs() as f32)
-            .max(f32::MIN_POSITIVE)
-            .log2()
-            .floor() as i32;
+        let exponent = (reference.abs() as f32).max(f32::MIN_POSITIVE).log2().floor() as i32;
         let distance = (got as f64 - reference).abs() / 2f64.powi(exponent - 23);
-        if distance.is_nan() {
-            f64::INFINITY
-        } else {
-            distance
-        }
+        if distance.is_nan() { f64::INFINITY } else { distance }
     }
 
     fn both(
@@ -162,24 +133,9 @@ mod tests {
 
     #[test]
     fn exp_is_exact_to_two_ulp() {
-        both(
-            |x| [exp::<true>(x), exp::<false>(x)],
-            2.0,
-            f64::exp,
-            sweep(-103.9, 88.7),
-        );
-        both(
-            |x| [exp::<true>(x), exp::<false>(x)],
-            2.0,
-            f64::exp,
-            sweep(-1.0, 1.0),
-        );
-        both(
-            |x| [exp_nonpositive::<true>(x), exp_nonpositive::<false>(x)],
-            2.0,
-            f64::exp,
-            sweep(-87.0, 0.0),
-        );
+        both(|x| [exp::<true>(x), exp::<false>(x)], 2.0, f64::exp, sweep(-103.9, 88.7));
+        both(|x| [exp::<true>(x), exp::<false>(x)], 2.0, f64::exp, sweep(-1.0, 1.0));
+        both(|x| [exp_nonpositive::<true>(x), exp_nonpositive::<false>(x)], 2.0, f64::exp, sweep(-87.0, 0.0));
     }
 
     #[test]
@@ -201,18 +157,8 @@ mod tests {
 
     #[test]
     fn tanh_is_exact_to_two_ulp() {
-        both(
-            |x| [tanh::<true>(x), tanh::<false>(x)],
-            2.5,
-            f64::tanh,
-            sweep(-12.0, 12.0),
-        );
-        both(
-            |x| [tanh::<true>(x), tanh::<false>(x)],
-            2.5,
-            f64::tanh,
-            sweep(-0.01, 0.01),
-        );
+        both(|x| [tanh::<true>(x), tanh::<false>(x)], 2.5, f64::tanh, sweep(-12.0, 12.0));
+        both(|x| [tanh::<true>(x), tanh::<false>(x)], 2.5, f64::tanh, sweep(-0.01, 0.01));
         assert_eq!(tanh::<true>(f32::INFINITY), 1.0);
         assert_eq!(tanh::<true>(f32::NEG_INFINITY), -1.0);
         assert!(tanh::<true>(f32::NAN).is_nan());

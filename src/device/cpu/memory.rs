@@ -13,10 +13,7 @@ impl Memory {
     /// Maps `bytes` zeroed bytes.
     pub fn new(bytes: usize) -> Result<Self> {
         if bytes == 0 {
-            return Ok(Memory {
-                map: None,
-                address: super::super::layout::ALIGNMENT,
-            });
+            return Ok(Memory { map: None, address: super::super::layout::ALIGNMENT });
         }
         let mut map = MmapMut::map_anon(bytes).map_err(|e| {
             Error::DoesNotFit(format!(
@@ -31,10 +28,7 @@ impl Memory {
             let _ = map.advise(memmap2::Advice::HugePage);
         }
         let address = map.as_mut_ptr() as usize;
-        Ok(Memory {
-            map: Some(map),
-            address,
-        })
+        Ok(Memory { map: Some(map), address })
     }
 
     pub fn address(&self) -> usize {

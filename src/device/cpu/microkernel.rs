@@ -41,9 +41,7 @@ unsafe impl Vector for Baseline {
     #[inline(always)]
     unsafe fn fma(self, b: Self, c: Self) -> Self {
         use super::simd::{BASELINE_FMA, fma};
-        Baseline(std::array::from_fn(|i| {
-            fma::<BASELINE_FMA>(self.0[i], b.0[i], c.0[i])
-        }))
+        Baseline(std::array::from_fn(|i| fma::<BASELINE_FMA>(self.0[i], b.0[i], c.0[i])))
     }
     #[inline(always)]
     unsafe fn sum(self) -> f32 {
@@ -101,15 +99,7 @@ mod x86 {
         _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehdup_ps(pairs)))
     }
 
-    vector!(
-        __m256,
-        8,
-        _mm256_set1_ps,
-        _mm256_loadu_ps,
-        _mm256_storeu_ps,
-        _mm256_fmadd_ps,
-        sum256
-    );
+    vector!(__m256, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps, sum256);
     vector!(
         __m512,
         16,

@@ -53,14 +53,8 @@ impl Cpu {
         let memory = Memory::new(bytes)?;
         let address = memory.address();
         self.persistent.borrow_mut().insert(id, memory);
-        self.persistent_bytes
-            .set(self.persistent_bytes.get() + bytes);
-        Ok(Block {
-            address,
-            bytes,
-            arena: false,
-            id,
-        })
+        self.persistent_bytes.set(self.persistent_bytes.get() + bytes);
+        Ok(Block { address, bytes, arena: false, id })
     }
 }
 
@@ -75,11 +69,7 @@ impl Executor for Cpu {
         let Some(layout) = arena.step.clone().filter(|_| lifetime == Lifetime::Step) else {
             return self.allocate_persistent(bytes, id);
         };
-        let slot = layout
-            .slots
-            .get(arena.next)
-            .copied()
-            .filter(|slot| slot.bytes == bytes);
+        let slot = layout.slots.get(arena.next).copied().filter(|slot| slot.bytes == bytes);
         let (Some(slot), Some(memory)) = (slot, &arena.memory) else {
             return Err(Error::internal(format!(
                 "allocation {} of {bytes} bytes is not the one that was planned",
@@ -90,20 +80,14 @@ impl Executor for Cpu {
         arena.next += 1;
         arena.live += 1;
         arena.high_water = arena.high_water.max(slot.offset + aligned(bytes));
-        Ok(Block {
-            address,
-            bytes,
-            arena: true,
-            id,
-        })
+        Ok(Block { address, bytes, arena: true, id })
     }
 
     fn release(&self, block: Block) {
         if block.arena {
             self.arena.borrow_mut().live -= 1;
         } else {
-            self.persistent_bytes
-                .set(self.persistent_bytes.get() - block.bytes);
+            self.persistent_bytes.set(self.persistent_bytes.get() - block.bytes);
             self.persistent.borrow_mut().remove(&block.id);
         }
     }
@@ -142,11 +126,7 @@ impl Executor for Cpu {
                 arena.live
             )));
         }
-        if arena
-            .memory
-            .as_ref()
-            .is_none_or(|m| m.bytes() < layout.peak())
-        {
+        if arena.memory.as_ref().is_none_or(|m| m.bytes() < layout.peak()) {
             arena.memory = None;
             arena.memory = Some(Memory::new(layout.peak())?);
         }
@@ -161,9 +141,6 @@ impl Executor for Cpu {
     }
 
     fn used(&self) -> Used {
-        Used {
-            persistent: self.persistent_bytes.get(),
-            arena: self.arena.borrow().high_water,
-        }
+        Used { persistent: self.persistent_bytes.get(), arena: self.arena.borrow().high_water }
     }
 }

@@ -59,9 +59,7 @@ mod tests {
     const EPSILON: f32 = 1e-5;
 
     fn row(n: usize, seed: usize) -> Vec<f32> {
-        (0..n)
-            .map(|i| (((i + seed) * 7919 + seed) % 1013) as f32 / 506.0 - 1.0)
-            .collect()
+        (0..n).map(|i| (((i + seed) * 7919 + seed) % 1013) as f32 / 506.0 - 1.0).collect()
     }
 
     fn exact(x: &[f64], w: &[f32], b: &[f32]) -> Vec<f64> {
@@ -69,9 +67,7 @@ mod tests {
         let mean = x.iter().sum::<f64>() / n;
         let variance = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
         let rstd = 1.0 / (variance + EPSILON as f64).sqrt();
-        (0..x.len())
-            .map(|i| (x[i] - mean) * rstd * w[i] as f64 + b[i] as f64)
-            .collect()
+        (0..x.len()).map(|i| (x[i] - mean) * rstd * w[i] as f64 + b[i] as f64).collect()
     }
 
     #[test]
@@ -85,10 +81,7 @@ mod tests {
                 let wide: Vec<f64> = x.iter().map(|&v| v as f64).collect();
                 for (got, want) in y.iter().zip(exact(&wide, &w, &b)) {
                     let tolerance = 2e-6 + offset as f64 * 4e-7;
-                    assert!(
-                        (*got as f64 - want).abs() <= tolerance,
-                        "n {n}: {got} for {want}"
-                    );
+                    assert!((*got as f64 - want).abs() <= tolerance, "n {n}: {got} for {want}");
                 }
             }
         });
@@ -103,13 +96,8 @@ mod tests {
                 let statistics = layer_norm_row(&mut y, &x, &w, &b, EPSILON);
                 let (mut dx, mut dw, mut db) = (vec![1.0; n], vec![2.0; n], vec![3.0; n]);
                 layer_norm_row_backward(&mut dx, &mut dw, &mut db, &dy, &x, &w, statistics);
-                let loss = |x: &[f64]| -> f64 {
-                    exact(x, &w, &b)
-                        .iter()
-                        .zip(&dy)
-                        .map(|(y, d)| y * *d as f64)
-                        .sum()
-                };
+                let loss =
+                    |x: &[f64]| -> f64 { exact(x, &w, &b).iter().zip(&dy).map(|(y, d)| y * *d as f64).sum() };
                 let wide: Vec<f64> = x.iter().map(|&v| v as f64).collect();
                 let normalised = exact(&wide, &vec![1.0; n], &vec![0.0; n]);
                 for i in 0..n {

@@ -76,11 +76,7 @@ mod tests {
                 }
             }
             for (got, want) in p.iter().zip(&wide) {
-                assert!(
-                    (*got as f64 - want[0]).abs() <= 2e-6,
-                    "{got} for {}",
-                    want[0]
-                );
+                assert!((*got as f64 - want[0]).abs() <= 2e-6, "{got} for {}", want[0]);
             }
         });
     }

@@ -16,13 +16,7 @@ const SQUARE: usize = 8;
 
 /// Writes `panel[d * width + w] = source(first + w, d)`.
 pub fn pack_panel(panel: &mut [f32], source: PanelSource, first: usize, width: usize) {
-    let PanelSource {
-        data,
-        across,
-        along,
-        depth,
-        ..
-    } = source;
+    let PanelSource { data, across, along, depth, .. } = source;
     let valid = width.min(source.width - first);
     let data = &data[first * across..];
     if valid < width {
@@ -135,10 +129,7 @@ unsafe fn transpose_square(to: *mut f32, to_stride: usize, from: *const f32, fro
         // SAFETY: the caller's contract.
         unsafe {
             _mm256_storeu_ps(to.add(j * to_stride), _mm256_permute2f128_ps::<0x20>(a, b));
-            _mm256_storeu_ps(
-                to.add((4 + j) * to_stride),
-                _mm256_permute2f128_ps::<0x31>(a, b),
-            );
+            _mm256_storeu_ps(to.add((4 + j) * to_stride), _mm256_permute2f128_ps::<0x31>(a, b));
         }
     }
 }
@@ -151,29 +142,16 @@ mod tests {
     fn panels_of_both_orientations_and_ragged_ends() {
         let data: Vec<f32> = (0..5000).map(|i| i as f32).collect();
         for (across, along) in [(1, 61), (61, 1), (53, 2)] {
-            for (total, depth, first, width) in [
-                (48, 16, 0, 48),
-                (29, 19, 24, 24),
-                (64, 17, 32, 32),
-                (13, 8, 8, 8),
-                (1, 1, 0, 4),
-            ] {
-                let source = PanelSource {
-                    data: &data,
-                    across,
-                    along,
-                    width: total,
-                    depth,
-                };
+            for (total, depth, first, width) in
+                [(48, 16, 0, 48), (29, 19, 24, 24), (64, 17, 32, 32), (13, 8, 8, 8), (1, 1, 0, 4)]
+            {
+                let source = PanelSource { data: &data, across, along, width: total, depth };
                 let mut panel = vec![f32::NAN; width * depth];
                 pack_panel(&mut panel, source, first, width);
                 for d in 0..depth {
                     for w in 0..width {
-                        let want = if first + w < total {
-                            data[(first + w) * across + d * along]
-                        } else {
-                            0.0
-                        };
+                        let want =
+                            if first + w < total { data[(first + w) * across + d * along] } else { 0.0 };
                         assert_eq!(panel[d * width + w], want, "({w}, {d}) of {width}x{depth}");
                     }
                 }

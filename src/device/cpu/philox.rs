@@ -15,16 +15,8 @@ const WORDS: usize = 4 * LANES;
 pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     let ([mut c0, mut c1, mut c2, mut c3], [mut k0, mut k1]) = (counter, key);
     for _ in 0..ROUNDS {
-        let (p0, p1) = (
-            MULTIPLIERS[0] as u64 * c0 as u64,
-            MULTIPLIERS[1] as u64 * c2 as u64,
-        );
-        (c0, c1, c2, c3) = (
-            (p1 >> 32) as u32 ^ c1 ^ k0,
-            p1 as u32,
-            (p0 >> 32) as u32 ^ c3 ^ k1,
-            p0 as u32,
-        );
+        let (p0, p1) = (MULTIPLIERS[0] as u64 * c0 as u64, MULTIPLIERS[1] as u64 * c2 as u64);
+        (c0, c1, c2, c3) = ((p1 >> 32) as u32 ^ c1 ^ k0, p1 as u32, (p0 >> 32) as u32 ^ c3 ^ k1, p0 as u32);
         (k0, k1) = (k0.wrapping_add(WEYL[0]), k1.wrapping_add(WEYL[1]));
     }
     [c0, c1, c2, c3]
@@ -115,19 +107,13 @@ mod tests {
     /// The known answers that Random123 publishes for philox4x32 with ten rounds.
     #[test]
     fn known_answers() {
-        assert_eq!(
-            philox4x32([0; 4], [0; 2]),
-            [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]
-        );
+        assert_eq!(philox4x32([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
         assert_eq!(
             philox4x32([u32::MAX; 4], [u32::MAX; 2]),
             [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]
         );
         assert_eq!(
-            philox4x32(
-                [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
-                [0xa409_3822, 0x299f_31d0]
-            ),
+            philox4x32([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]),
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
         );
     }
@@ -144,19 +130,10 @@ mod tests {
                     mask.apply(&mut x, first);
                     for (i, &x) in x.iter().enumerate() {
                         let e = first + i as u64;
-                        let counter = [
-                            (e / 4) as u32,
-                            ((e / 4) >> 32) as u32,
-                            stream as u32,
-                            (stream >> 32) as u32,
-                        ];
-                        let word = philox4x32(counter, [seed as u32, (seed >> 32) as u32])
-                            [(e % 4) as usize];
-                        let want = if word as u64 >= threshold {
-                            2.0 / 0.7
-                        } else {
-                            0.0
-                        };
+                        let counter =
+                            [(e / 4) as u32, ((e / 4) >> 32) as u32, stream as u32, (stream >> 32) as u32];
+                        let word = philox4x32(counter, [seed as u32, (seed >> 32) as u32])[(e % 4) as usize];
+                        let want = if word as u64 >= threshold { 2.0 / 0.7 } else { 0.0 };
                         assert!((x - want).abs() <= 1e-6, "element {e}: {x} for {want}");
                     }
                 }

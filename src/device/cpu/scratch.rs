@@ -16,10 +16,7 @@ pub fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     if buffer.len() < len + LINE {
         buffer.resize(len + LINE, 0.0);
     }
-    let skip = buffer
-        .as_ptr()
-        .align_offset(LINE * size_of::<f32>())
-        .min(LINE);
+    let skip = buffer.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
     let result = f(&mut buffer[skip..skip + len]);
     SCRATCH.set(buffer);
     result

@@ -22,13 +22,7 @@ pub fn serves(a: &Matrix, b: &Matrix, size: Size) -> bool {
 }
 
 /// A group of rows of W against all rows of x: `out[i * W_ROWS + j] = x_i . w_j`.
-type Dots = unsafe fn(
-    out: &mut [f32; MOST_ROWS * W_ROWS],
-    x: &Matrix,
-    w: &Matrix,
-    first: usize,
-    size: Size,
-);
+type Dots = unsafe fn(out: &mut [f32; MOST_ROWS * W_ROWS], x: &Matrix, w: &Matrix, first: usize, size: Size);
 
 fn dots() -> Dots {
     match level() {
@@ -44,13 +38,7 @@ fn dots() -> Dots {
 /// AVX-512 must have been detected.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn dots_avx512(
-    out: &mut [f32; MOST_ROWS * W_ROWS],
-    x: &Matrix,
-    w: &Matrix,
-    first: usize,
-    size: Size,
-) {
+unsafe fn dots_avx512(out: &mut [f32; MOST_ROWS * W_ROWS], x: &Matrix, w: &Matrix, first: usize, size: Size) {
     // SAFETY: the caller detected the instructions.
     unsafe { rows::<std::arch::x86_64::__m512>(out, x, w, first, size) }
 }
@@ -59,13 +47,7 @@ unsafe fn dots_avx512(
 /// AVX2 and FMA must have been detected.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn dots_avx2(
-    out: &mut [f32; MOST_ROWS * W_ROWS],
-    x: &Matrix,
-    w: &Matrix,
-    first: usize,
-    size: Size,
-) {
+unsafe fn dots_avx2(out: &mut [f32; MOST_ROWS * W_ROWS], x: &Matrix, w: &Matrix, first: usize, size: Size) {
     // SAFETY: the caller detected the instructions.
     unsafe { rows::<std::arch::x86_64::__m256>(out, x, w, first, size) }
 }
@@ -225,30 +207,16 @@ impl Shared {
     unsafe fn write(&self, offset: usize, value: f32, store: Store) {
         // SAFETY: the caller's contract.
         let to = unsafe { &mut *self.0.add(offset) };
-        *to = if store == Store::Add {
-            *to + value
-        } else {
-            value
-        };
+        *to = if store == Store::Add { *to + value } else { value };
     }
 }
 
 /// The product for operands that [`serves`] accepts; the caller checked the sizes.
-pub fn gemm(
-    c: &mut [f32],
-    c_stride: usize,
-    x: Matrix,
-    w: Matrix,
-    size: Size,
-    alpha: f32,
-    store: Store,
-) {
+pub fn gemm(c: &mut [f32], c_stride: usize, x: Matrix, w: Matrix, size: Size, alpha: f32, store: Store) {
     let dots = dots();
     let c = Shared(c.as_mut_ptr());
     let c = &c;
-    let group = (TASK_BYTES / 4 / size.k)
-        .max(W_ROWS)
-        .next_multiple_of(W_ROWS);
+    let group = (TASK_BYTES / 4 / size.k).max(W_ROWS).next_multiple_of(W_ROWS);
     let task = |index: usize| {
         let last = ((index + 1) * group).min(size.n);
         for first in (index * group..last).step_by(W_ROWS) {

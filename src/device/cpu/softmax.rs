@@ -69,9 +69,7 @@ mod tests {
     use crate::device::cpu::simd::on_every_level;
 
     fn logits(n: usize) -> Vec<f32> {
-        (0..n)
-            .map(|i| ((i * 7919) % 10_007) as f32 / 500.0 - 12.0)
-            .collect()
+        (0..n).map(|i| ((i * 7919) % 10_007) as f32 / 500.0 - 12.0).collect()
     }
 
     #[test]
@@ -81,10 +79,7 @@ mod tests {
                 let x = logits(n);
                 let exact = x.iter().map(|&v| (v as f64).exp()).sum::<f64>().ln();
                 let lse = log_sum_exp(&x);
-                assert!(
-                    (lse as f64 - exact).abs() <= 2e-6,
-                    "n {n}: {lse} for {exact}"
-                );
+                assert!((lse as f64 - exact).abs() <= 2e-6, "n {n}: {lse} for {exact}");
                 assert_eq!(max(&x), x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
                 let (mut y, mut l, mut d) = (vec![f32::NAN; n], vec![f32::NAN; n], vec![1.0; n]);
                 softmax_row(&mut y, &x, lse);

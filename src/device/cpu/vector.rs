@@ -75,9 +75,7 @@ mod tests {
     use crate::device::cpu::simd::on_every_level;
 
     fn ramp(n: usize) -> Vec<f32> {
-        (0..n)
-            .map(|i| ((i * 7919) % 1009) as f32 / 1009.0 - 0.4)
-            .collect()
+        (0..n).map(|i| ((i * 7919) % 1009) as f32 / 1009.0 - 0.4).collect()
     }
 
     #[test]
@@ -116,10 +114,7 @@ mod tests {
     fn sum_squares_does_not_depend_on_the_threads() {
         let x = ramp(300_001);
         let on = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap();
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| sum_squares(&x)).to_bits()
         };
         assert_eq!(on(1), on(2));

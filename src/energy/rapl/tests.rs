@@ -27,11 +27,7 @@ impl Tree {
     }
 
     fn set(&self, zone: &str, energy: u64) {
-        fs::write(
-            self.path().join(zone).join("energy_uj"),
-            format!("{energy}\n"),
-        )
-        .unwrap();
+        fs::write(self.path().join(zone).join("energy_uj"), format!("{energy}\n")).unwrap();
     }
 
     fn open(&self) -> Rapl {
@@ -59,9 +55,7 @@ fn packages_and_their_memory_count_once() {
         ("intel-rapl-mmio:0", "package-0", 400_000),
         ("dtpm:0", "package-7", 800_000),
     ];
-    let tree = zones.iter().fold(Tree::new(), |tree, (zone, name, _)| {
-        tree.with(zone, name, 5)
-    });
+    let tree = zones.iter().fold(Tree::new(), |tree, (zone, name, _)| tree.with(zone, name, 5));
     let mut rapl = tree.open();
     assert_eq!(
         rapl.name(),
@@ -107,10 +101,7 @@ fn a_counter_that_wraps_goes_on() {
 fn a_machine_without_counters_says_so() {
     let nowhere = Tree::new().path().join("powercap");
     let why = Rapl::open(&nowhere).err().unwrap().to_string();
-    assert!(
-        why.starts_with("no sensor: this machine has no powercap counters"),
-        "{why}"
-    );
+    assert!(why.starts_with("no sensor: this machine has no powercap counters"), "{why}");
     assert_eq!(Tree::new().refusal()[..10], why[..10]);
     let platform_only = Tree::new().with("intel-rapl:0", "psys", 0);
     assert!(platform_only.refusal().starts_with("no sensor"));
@@ -118,10 +109,7 @@ fn a_machine_without_counters_says_so() {
 
 #[test]
 fn an_unreadable_counter_is_named() {
-    let tree =
-        Tree::new()
-            .with("intel-rapl:0", "package-0", 0)
-            .with("intel-rapl:1", "package-1", 0);
+    let tree = Tree::new().with("intel-rapl:0", "package-0", 0).with("intel-rapl:1", "package-1", 0);
     let counter = tree.path().join("intel-rapl:1/energy_uj");
     fs::write(&counter, "many").unwrap();
     assert!(tree.refusal().contains("'many' is not a number"));
@@ -138,10 +126,7 @@ fn a_missing_permission_comes_with_the_remedy() {
     let file = Path::new("/sys/class/powercap/intel-rapl:0/energy_uj");
     let why = refused(file, &ErrorKind::PermissionDenied.into()).to_string();
     assert!(why.starts_with("no permission to read /sys/class"), "{why}");
-    assert!(
-        why.contains("run as root") && why.contains("chmod a+r"),
-        "{why}"
-    );
+    assert!(why.contains("run as root") && why.contains("chmod a+r"), "{why}");
 }
 
 #[test]

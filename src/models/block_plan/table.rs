@@ -88,10 +88,7 @@ impl BlockTable {
     pub fn row(&self, head: usize, b: usize) -> impl Iterator<Item = (i32, i32)> + '_ {
         let at = head * (self.blocks + 1) + b;
         let slots = self.row_ptr[at] as usize..self.row_ptr[at + 1] as usize;
-        self.col[slots.clone()]
-            .iter()
-            .copied()
-            .zip(self.count[slots].iter().copied())
+        self.col[slots.clone()].iter().copied().zip(self.count[slots].iter().copied())
     }
 
     /// Key block to query blocks, from query block to key blocks (and back): what the backward pass walks.

@@ -14,11 +14,8 @@ use crate::ops::{Gradient, OpSpec};
 use crate::tape::Tape;
 use crate::tensor::Tensor;
 
-pub static OP: OpSpec = OpSpec {
-    name: "block_sparse_attention",
-    gradient: Gradient::Recorded,
-    kernels: &[&FORWARD, &BACKWARD],
-};
+pub static OP: OpSpec =
+    OpSpec { name: "block_sparse_attention", gradient: Gradient::Recorded, kernels: &[&FORWARD, &BACKWARD] };
 
 static FORWARD: Kernel = Kernel {
     name: "block_sparse_attention_fwd",
@@ -68,14 +65,7 @@ fn operands<'a>(call: &CpuCall<'a>, q: usize) -> cpu::Attention<'a> {
         q: call.input(q),
         k: call.input(q + 1),
         v: call.input(q + 2),
-        sizes: Sizes {
-            b,
-            t,
-            s,
-            h,
-            d,
-            s_capacity,
-        },
+        sizes: Sizes { b, t, s, h, d, s_capacity },
         scale: call.scalar(0),
         pattern: Pattern::BlockSparse {
             block,
@@ -119,33 +109,19 @@ pub fn block_sparse_attention(
     v: &Tensor,
     pattern: BlockSparse,
 ) -> Result<Tensor> {
-    let BlockSparse {
-        heads,
-        block_size,
-        blocks,
-        key_state,
-    } = pattern;
+    let BlockSparse { heads, block_size, blocks, key_state } = pattern;
     q.same_shape("block_sparse_attention", k)?;
     let [b, h, d, s, _] = dimensions("block_sparse_attention", [q, k, v], heads)?;
     // No block size gives no block, which no table describes.
     let n = s.checked_div(block_size).unwrap_or(0);
-    if !s.is_multiple_of(block_size)
-        || blocks.row_ptr.len() != h * (n + 1)
-        || key_state.len() != b * s
-    {
+    if !s.is_multiple_of(block_size) || blocks.row_ptr.len() != h * (n + 1) || key_state.len() != b * s {
         let want = format!("S a multiple of {block_size} and a table for it");
         return Err(Error::shape("block_sparse_attention", want, q.shape()));
     }
     let forward_inputs: Vec<Option<Tensor>> =
-        [key_state, &blocks.row_ptr, &blocks.col, &blocks.count]
-            .map(|t| Some(t.clone()))
-            .into();
-    let inverse = [
-        &blocks.inverse_row_ptr,
-        &blocks.inverse_col,
-        &blocks.inverse_count,
-    ]
-    .map(|t| Some(t.clone()));
+        [key_state, &blocks.row_ptr, &blocks.col, &blocks.count].map(|t| Some(t.clone())).into();
+    let inverse =
+        [&blocks.inverse_row_ptr, &blocks.inverse_col, &blocks.inverse_count].map(|t| Some(t.clone()));
     let attention = Attention {
         forward: &FORWARD,
         backward: &BACKWARD,

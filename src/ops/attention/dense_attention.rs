@@ -12,11 +12,8 @@ use crate::ops::{Gradient, OpSpec};
 use crate::tape::{Dropout, Tape};
 use crate::tensor::Tensor;
 
-pub static OP: OpSpec = OpSpec {
-    name: "dense_attention",
-    gradient: Gradient::Recorded,
-    kernels: &[&FORWARD, &BACKWARD],
-};
+pub static OP: OpSpec =
+    OpSpec { name: "dense_attention", gradient: Gradient::Recorded, kernels: &[&FORWARD, &BACKWARD] };
 
 static FORWARD: Kernel = Kernel {
     name: "dense_attention_fwd",
@@ -80,21 +77,13 @@ fn operands<'a>(call: &CpuCall<'a>, q: usize) -> cpu::Attention<'a> {
         q: call.input(q),
         k: call.input(q + 1),
         v: call.input(q + 2),
-        sizes: Sizes {
-            b,
-            t,
-            s,
-            h,
-            d,
-            s_capacity,
-        },
+        sizes: Sizes { b, t, s, h, d, s_capacity },
         scale: call.scalar(0),
         pattern: Pattern::Dense {
             causal: (causal == 1).then_some(offset),
             key_state: Some(call.input(extra)).filter(|state: &&[i32]| !state.is_empty()),
         },
-        dropout: Some(Mask::new(call.wide(8), call.wide(10), call.scalar(1)))
-            .filter(|mask| !mask.is_off()),
+        dropout: Some(Mask::new(call.wide(8), call.wide(10), call.scalar(1))).filter(|mask| !mask.is_off()),
     }
 }
 
@@ -113,13 +102,7 @@ pub struct Dense<'a> {
 }
 
 /// o `[B, T, C]`.
-pub fn dense_attention(
-    tape: &Tape,
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    pattern: Dense,
-) -> Result<Tensor> {
+pub fn dense_attention(tape: &Tape, q: &Tensor, k: &Tensor, v: &Tensor, pattern: Dense) -> Result<Tensor> {
     let Dense { heads, key_len, .. } = pattern;
     let [b, h, d, t, rows] = dimensions("dense_attention", [q, k, v], heads)?;
     if key_len > rows || pattern.key_state.is_some_and(|m| m.len() != b * rows) {
@@ -133,10 +116,7 @@ pub fn dense_attention(
         None => t * key_len,
         Some(offset) => (0..t).map(|i| key_len.min(i + offset + 1)).sum(),
     };
-    let causal = [
-        pattern.causal.is_some() as usize,
-        pattern.causal.unwrap_or(0),
-    ];
+    let causal = [pattern.causal.is_some() as usize, pattern.causal.unwrap_or(0)];
     let inputs = vec![pattern.key_state.cloned()];
     let attention = Attention {
         forward: &FORWARD,

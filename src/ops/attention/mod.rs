@@ -40,13 +40,9 @@ impl Attention {
         flops_per_pair: usize,
         d: usize,
     ) -> Launch {
-        let mut launch = inputs.iter().fold(launch, |launch, input| {
-            launch.input_or_absent(input.as_ref(), DType::I32)
-        });
-        launch = self
-            .sizes
-            .iter()
-            .fold(launch, |launch, &size| launch.size(size));
+        let mut launch =
+            inputs.iter().fold(launch, |launch, input| launch.input_or_absent(input.as_ref(), DType::I32));
+        launch = self.sizes.iter().fold(launch, |launch, &size| launch.size(size));
         if let Some((seed, stream)) = self.randomness {
             launch = launch.wide(seed).wide(stream);
         }
@@ -62,14 +58,8 @@ impl Attention {
         let [b, t, c] = q.shape().dims3("attention")?;
         let d = c / self.heads;
         let (o, lse) = (q.like([b, t, c])?, q.like([b, self.heads, t])?);
-        let launch = Launch::of(self.forward)
-            .output(&o)
-            .output(&lse)
-            .input(q)
-            .input(k)
-            .input(v);
-        self.arguments(launch, &self.forward_inputs, 4, d)
-            .run(q.device())?;
+        let launch = Launch::of(self.forward).output(&o).output(&lse).input(q).input(k).input(v);
+        self.arguments(launch, &self.forward_inputs, 4, d).run(q.device())?;
         let saved = [q, k, v].map(Tensor::clone);
         let saved_o = o.clone();
         Ok(tape.record(&[q, k, v], o, move |d_o, gradients| {
@@ -77,11 +67,9 @@ impl Attention {
             for x in &saved {
                 slots.push(gradients.slot(x)?);
             }
-            let launch = slots
-                .iter()
-                .fold(Launch::of(self.backward), |launch, slot| {
-                    launch.output_or_absent(slot.as_ref().map(|s| &s.tensor), DType::F32)
-                });
+            let launch = slots.iter().fold(Launch::of(self.backward), |launch, slot| {
+                launch.output_or_absent(slot.as_ref().map(|s| &s.tensor), DType::F32)
+            });
             let launch = saved
                 .iter()
                 .fold(launch.input(&d_o), |launch, x| launch.input(x))
@@ -90,9 +78,7 @@ impl Attention {
             let launch = self.arguments(launch, &self.backward_inputs, 10, d);
             slots
                 .iter()
-                .fold(launch, |launch, slot| {
-                    launch.size(slot.as_ref().map_or(0, Slot::flag))
-                })
+                .fold(launch, |launch, slot| launch.size(slot.as_ref().map_or(0, Slot::flag)))
                 .run(d_o.device())
         }))
     }
@@ -104,11 +90,7 @@ fn dimensions(op: &'static str, [q, k, v]: [&Tensor; 3], heads: usize) -> Result
     let [k_b, rows, k_c] = k.shape().dims3(op)?;
     k.same_shape(op, v)?;
     if k_b != b || k_c != c || heads == 0 || !c.is_multiple_of(heads) {
-        return Err(Error::shape(
-            op,
-            format!("k, v [{b}, S, {c}] for {heads} heads"),
-            k.shape(),
-        ));
+        return Err(Error::shape(op, format!("k, v [{b}, S, {c}] for {heads} heads"), k.shape()));
     }
     Ok([b, heads, c / heads, t, rows])
 }
@@ -124,10 +106,5 @@ fn gradients<'a>(call: &mut CpuCall<'a>, first: usize) -> Gradients<'a> {
         0 => Store::Assign,
         _ => Store::Add,
     });
-    Gradients {
-        dq: call.out(0),
-        dk: call.out(1),
-        dv: call.out(2),
-        store,
-    }
+    Gradients { dq: call.out(0), dk: call.out(1), dv: call.out(2), store }
 }

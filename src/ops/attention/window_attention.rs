@@ -15,28 +15,14 @@ use crate::ops::{Gradient, OpSpec};
 use crate::tape::{Dropout, Tape};
 use crate::tensor::Tensor;
 
-pub static OP: OpSpec = OpSpec {
-    name: "window_attention",
-    gradient: Gradient::Recorded,
-    kernels: &[&FORWARD, &BACKWARD],
-};
+pub static OP: OpSpec =
+    OpSpec { name: "window_attention", gradient: Gradient::Recorded, kernels: &[&FORWARD, &BACKWARD] };
 
 static FORWARD: Kernel = Kernel {
     name: "window_attention_fwd",
     outputs: &["o", "lse"],
     inputs: &["q", "k", "v", "key_state", "global_index"],
-    sizes: &[
-        "B",
-        "H",
-        "D",
-        "S",
-        "W",
-        "G",
-        "seed_lo",
-        "seed_hi",
-        "stream_lo",
-        "stream_hi",
-    ],
+    sizes: &["B", "H", "D", "S", "W", "G", "seed_lo", "seed_hi", "stream_lo", "stream_hi"],
     scalars: &["scale", "p"],
     cpu: |call: &mut CpuCall| {
         let (o, lse) = (call.out(0), call.out(1));
@@ -80,22 +66,14 @@ fn operands<'a>(call: &CpuCall<'a>, q: usize) -> cpu::Attention<'a> {
         q: call.input(q),
         k: call.input(q + 1),
         v: call.input(q + 2),
-        sizes: Sizes {
-            b,
-            t,
-            s,
-            h,
-            d,
-            s_capacity,
-        },
+        sizes: Sizes { b, t, s, h, d, s_capacity },
         scale: call.scalar(0),
         pattern: Pattern::Window {
             window,
             key_state: call.input(extra),
             global_index: call.input(extra + 1),
         },
-        dropout: Some(Mask::new(call.wide(6), call.wide(8), call.scalar(1)))
-            .filter(|mask| !mask.is_off()),
+        dropout: Some(Mask::new(call.wide(6), call.wide(8), call.scalar(1))).filter(|mask| !mask.is_off()),
     }
 }
 
@@ -114,29 +92,16 @@ pub struct Window<'a> {
 }
 
 /// o `[B, S, C]`, zeros in masked and global rows.
-pub fn window_attention(
-    tape: &Tape,
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    pattern: Window,
-) -> Result<Tensor> {
+pub fn window_attention(tape: &Tape, q: &Tensor, k: &Tensor, v: &Tensor, pattern: Window) -> Result<Tensor> {
     let Window { heads, window, .. } = pattern;
     q.same_shape("window_attention", k)?;
     let [b, h, d, s, _] = dimensions("window_attention", [q, k, v], heads)?;
     let g = pattern.global_index.shape().last();
     if pattern.key_state.len() != b * s || pattern.global_index.len() != b * g {
         let want = format!("key_state [{b}, {s}] and global_index [{b}, G]");
-        return Err(Error::shape(
-            "window_attention",
-            want,
-            pattern.key_state.shape(),
-        ));
+        return Err(Error::shape("window_attention", want, pattern.key_state.shape()));
     }
-    let inputs = vec![
-        Some(pattern.key_state.clone()),
-        Some(pattern.global_index.clone()),
-    ];
+    let inputs = vec![Some(pattern.key_state.clone()), Some(pattern.global_index.clone())];
     let attention = Attention {
         forward: &FORWARD,
         backward: &BACKWARD,
@@ -165,11 +130,7 @@ mod tests {
     fn the_band_is_counted_like_a_loop() {
         for (s, w) in [(1, 4), (5, 0), (5, 2), (7, 20), (1024, 512)] {
             let pairs = (0..s).flat_map(|i: usize| (0..s).map(move |j| i.abs_diff(j)));
-            assert_eq!(
-                band(s, w),
-                pairs.filter(|&d| d <= w).count() as u64,
-                "S {s}, W {w}"
-            );
+            assert_eq!(band(s, w), pairs.filter(|&d| d <= w).count() as u64, "S {s}, W {w}");
         }
     }
 }

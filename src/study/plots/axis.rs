@@ -60,25 +60,12 @@ impl Axis {
         };
         let scale = if low > 0.0 && lengths.len() > 1 && high / low > LOG_LENGTHS {
             let edge = (high / low).powf(0.05);
-            Scale::Log {
-                low: low / edge,
-                high: high * edge,
-            }
+            Scale::Log { low: low / edge, high: high * edge }
         } else {
-            let edge = if lengths.len() > 1 {
-                0.05 * (high - low)
-            } else {
-                0.0
-            };
-            Scale::Linear {
-                low: low - edge,
-                high: high + edge,
-            }
+            let edge = if lengths.len() > 1 { 0.05 * (high - low) } else { 0.0 };
+            Scale::Linear { low: low - edge, high: high + edge }
         };
-        let tick = |&value: &f64| Tick {
-            value,
-            label: format!("{value}"),
-        };
+        let tick = |&value: &f64| Tick { value, label: format!("{value}") };
         Axis {
             title: match scale {
                 Scale::Linear { .. } => title.into(),
@@ -101,11 +88,7 @@ impl Axis {
     /// Scores: around the values, for their differences matter and zero does not.
     pub fn around(title: &str, values: &[f64]) -> Axis {
         let (least, most) = range(values);
-        let pad = if most > least {
-            0.08 * (most - least)
-        } else {
-            (0.05 * most.abs()).max(0.5)
-        };
+        let pad = if most > least { 0.08 * (most - least) } else { (0.05 * most.abs()).max(0.5) };
         let floor = if least >= 0.0 { 0.0 } else { f64::NEG_INFINITY };
         linear_axis(title, (least - pad).max(floor), most + pad)
     }
@@ -121,17 +104,11 @@ fn linear_axis(title: &str, low: f64, high: f64) -> Axis {
     let places = places + usize::from((digit - digit.round()).abs() > 0.1 && step < 25.0);
     let ticks = (0..=(last - first) as usize).map(|i| {
         let value = (first + i as f64) * step;
-        Tick {
-            value,
-            label: decimals(value, places),
-        }
+        Tick { value, label: decimals(value, places) }
     });
     Axis {
         title: title.into(),
-        scale: Scale::Linear {
-            low: first * step,
-            high: last * step,
-        },
+        scale: Scale::Linear { low: first * step, high: last * step },
         ticks: ticks.collect(),
     }
 }
@@ -141,31 +118,16 @@ fn log_axis(title: &str, least: f64, most: f64) -> Axis {
     let decades = least.log10().floor() as i32..=most.log10().ceil() as i32;
     let wide = most / least > 100.0;
     let digits: &[f64] = if wide { &[1.0] } else { &[1.0, 2.0, 5.0] };
-    let all: Vec<f64> = decades
-        .flat_map(|decade| digits.iter().map(move |digit| digit * 10f64.powi(decade)))
-        .collect();
-    let low = all
-        .iter()
-        .copied()
-        .rfind(|&v| v <= least * 1.000_001)
-        .unwrap_or(least);
-    let high = all
-        .iter()
-        .copied()
-        .find(|&v| v >= most * 0.999_999)
-        .unwrap_or(most);
-    let tick = |value: f64| Tick {
-        value,
-        label: decimals(value, (-value.log10().floor()).max(0.0) as usize),
-    };
+    let all: Vec<f64> =
+        decades.flat_map(|decade| digits.iter().map(move |digit| digit * 10f64.powi(decade))).collect();
+    let low = all.iter().copied().rfind(|&v| v <= least * 1.000_001).unwrap_or(least);
+    let high = all.iter().copied().find(|&v| v >= most * 0.999_999).unwrap_or(most);
+    let tick =
+        |value: f64| Tick { value, label: decimals(value, (-value.log10().floor()).max(0.0) as usize) };
     Axis {
         title: title.into(),
         scale: Scale::Log { low, high },
-        ticks: all
-            .into_iter()
-            .filter(|v| (low..=high).contains(v))
-            .map(tick)
-            .collect(),
+        ticks: all.into_iter().filter(|v| (low..=high).contains(v)).map(tick).collect(),
     }
 }
 
@@ -173,10 +135,8 @@ fn log_axis(title: &str, least: f64, most: f64) -> Axis {
 fn nice_step(low: f64, high: f64, target: u32) -> f64 {
     let rough = ((high - low) / f64::from(target)).max(f64::MIN_POSITIVE);
     let power = 10f64.powf(rough.log10().floor());
-    let digit = [1.0, 2.0, 2.5, 5.0, 10.0]
-        .into_iter()
-        .find(|digit| digit * power >= rough * 0.999)
-        .unwrap_or(10.0);
+    let digit =
+        [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().find(|digit| digit * power >= rough * 0.999).unwrap_or(10.0);
     digit * power
 }
 
@@ -188,9 +148,5 @@ fn finite(values: &[f64]) -> impl Iterator<Item = f64> + '_ {
 fn range(values: &[f64]) -> (f64, f64) {
     let least = finite(values).fold(f64::INFINITY, f64::min);
     let most = finite(values).fold(f64::NEG_INFINITY, f64::max);
-    if least <= most {
-        (least, most)
-    } else {
-        (0.0, 1.0)
-    }
+    if least <= most { (least, most) } else { (0.0, 1.0) }
 }

@@ -11,12 +11,7 @@ pub struct Box2 {
 
 impl Box2 {
     pub fn new(left: f64, top: f64, right: f64, bottom: f64) -> Self {
-        Box2 {
-            left,
-            top,
-            right,
-            bottom,
-        }
+        Box2 { left, top, right, bottom }
     }
 
     pub fn around(x: f64, y: f64, half: f64) -> Self {
@@ -25,11 +20,7 @@ impl Box2 {
 
     /// With room to either side, so that neighbouring numbers do not read as one.
     pub fn wider(self, by: f64) -> Self {
-        Box2 {
-            left: self.left - by,
-            right: self.right + by,
-            ..self
-        }
+        Box2 { left: self.left - by, right: self.right + by, ..self }
     }
 
     pub fn overlaps(&self, other: &Box2) -> bool {

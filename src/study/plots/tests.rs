@@ -10,49 +10,19 @@ fn labels(axis: &Axis) -> Vec<&str> {
 
 #[test]
 fn ticks_are_numbers_people_choose() {
-    assert_eq!(
-        values(&Axis::from_zero("t", &[7.0, 3.0])),
-        [0.0, 2.0, 4.0, 6.0, 8.0]
-    );
-    assert_eq!(
-        labels(&Axis::from_zero("t", &[0.9])),
-        ["0.00", "0.25", "0.50", "0.75", "1.00"]
-    );
-    assert_eq!(
-        labels(&Axis::from_zero("t", &[9000.0])),
-        ["0", "2,500", "5,000", "7,500", "10,000"]
-    );
-    assert_eq!(
-        labels(&Axis::around("s", &[20.1, 21.7])),
-        ["19.5", "20.0", "20.5", "21.0", "21.5", "22.0"]
-    );
-    assert_eq!(
-        labels(&Axis::from_zero("t", &[1.0, 100.0])),
-        ["1", "2", "5", "10", "20", "50", "100"]
-    );
-    assert_eq!(
-        labels(&Axis::lengths("L", &[512.0, 128.0, 512.0])),
-        ["128", "512"]
-    );
+    assert_eq!(values(&Axis::from_zero("t", &[7.0, 3.0])), [0.0, 2.0, 4.0, 6.0, 8.0]);
+    assert_eq!(labels(&Axis::from_zero("t", &[0.9])), ["0.00", "0.25", "0.50", "0.75", "1.00"]);
+    assert_eq!(labels(&Axis::from_zero("t", &[9000.0])), ["0", "2,500", "5,000", "7,500", "10,000"]);
+    assert_eq!(labels(&Axis::around("s", &[20.1, 21.7])), ["19.5", "20.0", "20.5", "21.0", "21.5", "22.0"]);
+    assert_eq!(labels(&Axis::from_zero("t", &[1.0, 100.0])), ["1", "2", "5", "10", "20", "50", "100"]);
+    assert_eq!(labels(&Axis::lengths("L", &[512.0, 128.0, 512.0])), ["128", "512"]);
 }
 
 #[test]
 fn every_value_lies_on_its_axis() {
-    let sets: [&[f64]; 7] = [
-        &[],
-        &[0.0],
-        &[5.0],
-        &[1e-9, 2e-9],
-        &[3.0, 3.0],
-        &[0.01, 400.0],
-        &[1e12, 7e15],
-    ];
+    let sets: [&[f64]; 7] = [&[], &[0.0], &[5.0], &[1e-9, 2e-9], &[3.0, 3.0], &[0.01, 400.0], &[1e12, 7e15]];
     for set in sets {
-        for axis in [
-            Axis::lengths("", set),
-            Axis::from_zero("", set),
-            Axis::around("", set),
-        ] {
+        for axis in [Axis::lengths("", set), Axis::from_zero("", set), Axis::around("", set)] {
             for value in set {
                 let at = axis.scale.fraction(*value);
                 assert!((0.0..=1.0).contains(&at), "{value} at {at} of {axis:?}");
@@ -67,9 +37,7 @@ fn every_value_lies_on_its_axis() {
 #[test]
 fn lengths_that_double_are_evenly_spaced() {
     let axis = Axis::lengths("L", &[512.0, 1024.0, 2048.0, 4096.0]);
-    let at: Vec<f64> = [512.0, 1024.0, 2048.0, 4096.0]
-        .map(|v| axis.scale.fraction(v))
-        .into();
+    let at: Vec<f64> = [512.0, 1024.0, 2048.0, 4096.0].map(|v| axis.scale.fraction(v)).into();
     assert!((at[1] - at[0] - (at[3] - at[2])).abs() < 1e-9, "{at:?}");
 }
 
@@ -83,31 +51,18 @@ fn plot(points: Vec<Point>) -> Plot {
         description: "a & b".into(),
         x: Axis::lengths("tokens", &x),
         y: Axis::from_zero("s", &y),
-        series: vec![Series {
-            name: "m".into(),
-            style: 9,
-            points,
-            line,
-        }],
+        series: vec![Series { name: "m".into(), style: 9, points, line }],
     }
 }
 
 fn point(x: f64, y: f64, mark: Mark, tag: &str) -> Point {
-    Point {
-        x,
-        y,
-        mark,
-        says: format!("<i>{x}"),
-        tag: Some(tag.into()),
-    }
+    Point { x, y, mark, says: format!("<i>{x}"), tag: Some(tag.into()) }
 }
 
 #[test]
 fn a_plot_has_a_text_alternative_and_escapes_its_texts() {
-    let drawn = svg(&plot(vec![
-        point(128.0, 1.0, Mark::Measured, "<t>"),
-        point(256.0, 2.0, Mark::Predicted, "256"),
-    ]));
+    let drawn =
+        svg(&plot(vec![point(128.0, 1.0, Mark::Measured, "<t>"), point(256.0, 2.0, Mark::Predicted, "256")]));
     assert!(drawn.contains("role=\"img\" aria-labelledby=\"p-title p-desc\""));
     assert!(drawn.contains("&lt;b&gt;title") && drawn.contains("a &amp; b"));
     assert!(drawn.contains("<title>&lt;i&gt;128</title>") && drawn.contains("&lt;t&gt;</text>"));

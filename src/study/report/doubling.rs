@@ -63,11 +63,7 @@ pub fn mean(cells: &[&Cell], of: fn(&Cell) -> &Reading) -> Reading {
         }
     }
     let mean = sum / cells.len() as f64;
-    if predicted {
-        Reading::predicted(mean)
-    } else {
-        Reading::measured(mean)
-    }
+    if predicted { Reading::predicted(mean) } else { Reading::measured(mean) }
 }
 
 fn combine(old: &Reading, new: &Reading, with: fn(f64, f64) -> f64) -> Reading {
@@ -81,11 +77,7 @@ fn combine(old: &Reading, new: &Reading, with: fn(f64, f64) -> f64) -> Reading {
 
 fn signed(points: f64) -> String {
     let text = decimals(points, 2);
-    if points > 0.0 && text != "0.00" {
-        format!("+{text}")
-    } else {
-        text
-    }
+    if points > 0.0 && text != "0.00" { format!("+{text}") } else { text }
 }
 
 fn times(factor: f64) -> String {
@@ -119,17 +111,8 @@ pub fn doubling_table(study: &Study, doublings: &[Doubling]) -> String {
             ]
         })
         .collect();
-    let averaged = if study.varying.seed {
-        ", means over seeds"
-    } else {
-        ""
-    };
-    table(
-        &format!("What doubling the input length changed{averaged}"),
-        &titles,
-        2,
-        &rows,
-    ) + &notes.html()
+    let averaged = if study.varying.seed { ", means over seeds" } else { "" };
+    table(&format!("What doubling the input length changed{averaged}"), &titles, 2, &rows) + &notes.html()
 }
 
 /// All doublings in one sentence, none when nothing compares.
@@ -138,9 +121,7 @@ pub fn doubling_sentence(doublings: &[Doubling]) -> Option<String> {
         let values: Vec<f64> = doublings.iter().filter_map(|d| of(d).value()).collect();
         let least = values.iter().copied().reduce(f64::min)?;
         let most = values.iter().copied().reduce(f64::max)?;
-        let predicted = doublings
-            .iter()
-            .any(|d| matches!(of(d), Reading::Predicted(_)));
+        let predicted = doublings.iter().any(|d| matches!(of(d), Reading::Predicted(_)));
         let mark = if predicted { " (partly predicted)" } else { "" };
         Some(match (show(least), show(most)) {
             (one, other) if one == other => format!("{one}{mark}"),
@@ -148,14 +129,8 @@ pub fn doubling_sentence(doublings: &[Doubling]) -> Option<String> {
         })
     };
     let factors: Vec<String> = [
-        (
-            "training time per example",
-            spread(|d| &d.train, significant),
-        ),
-        (
-            "inference time per example",
-            spread(|d| &d.eval, significant),
-        ),
+        ("training time per example", spread(|d| &d.train, significant)),
+        ("inference time per example", spread(|d| &d.eval, significant)),
         ("peak memory", spread(|d| &d.memory, significant)),
     ]
     .into_iter()
@@ -170,19 +145,10 @@ pub fn doubling_sentence(doublings: &[Doubling]) -> Option<String> {
         return None;
     }
     let compared = match doublings {
-        [one] => format!(
-            "{} on {}, {} to {} tokens",
-            one.series,
-            one.task,
-            one.from,
-            2 * one.from
-        ),
+        [one] => format!("{} on {}, {} to {} tokens", one.series, one.task, one.from, 2 * one.from),
         many => format!("{} comparisons, listed below", many.len()),
     };
-    Some(format!(
-        "Doubling the input length {} ({compared}).",
-        parts.join("; it ")
-    ))
+    Some(format!("Doubling the input length {} ({compared}).", parts.join("; it ")))
 }
 
 /// `a`, `a and b`, `a, b and c`.

@@ -89,19 +89,10 @@ pub fn section(study: &Study) -> String {
     push(&mut out, format_args!("<div class=\"figures{wide}\">\n"));
     let mut missing = Vec::new();
     for measure in &MEASURES {
-        if study
-            .cells
-            .iter()
-            .any(|cell| (measure.of)(cell).value().is_some())
-        {
+        if study.cells.iter().any(|cell| (measure.of)(cell).value().is_some()) {
             out.push_str(&against_length(study, measure));
         } else {
-            let reasons = distinct(
-                study
-                    .cells
-                    .iter()
-                    .filter_map(|cell| (measure.of)(cell).why()),
-            );
+            let reasons = distinct(study.cells.iter().filter_map(|cell| (measure.of)(cell).why()));
             missing.push((measure.title, reasons));
         }
         if measure.id == "accuracy" {
@@ -111,13 +102,7 @@ pub fn section(study: &Study) -> String {
     out.push_str("</div>\n");
     for (title, reasons) in missing {
         let why = reasons.join("; ");
-        push(
-            &mut out,
-            format_args!(
-                "<p class=\"missing\">{title} is not drawn: {}.</p>\n",
-                escape(&why)
-            ),
-        );
+        push(&mut out, format_args!("<p class=\"missing\">{title} is not drawn: {}.</p>\n", escape(&why)));
     }
     out.push_str("</section>\n");
     out
@@ -125,18 +110,13 @@ pub fn section(study: &Study) -> String {
 
 /// One figure of a measure, its unit chosen for all panels alike.
 fn against_length(study: &Study, measure: &Measure) -> String {
-    let values = study
-        .cells
-        .iter()
-        .filter_map(|cell| (measure.of)(cell).value());
+    let values = study.cells.iter().filter_map(|cell| (measure.of)(cell).value());
     let unit = measure.quantity.unit(values.fold(0.0, f64::max));
     let show = |value: f64| shown(measure.quantity, value, unit.size);
     let panels = study.tasks.iter().enumerate().map(|(index, task)| {
         let cells = study.task(task);
-        let values: Vec<f64> = cells
-            .iter()
-            .filter_map(|cell| Some((measure.of)(cell).value()? / unit.size))
-            .collect();
+        let values: Vec<f64> =
+            cells.iter().filter_map(|cell| Some((measure.of)(cell).value()? / unit.size)).collect();
         let title = match measure.quantity {
             Quantity::Score => scores(&cells),
             _ => format!("{} ({})", measure.axis, unit.name),
@@ -145,10 +125,7 @@ fn against_length(study: &Study, measure: &Measure) -> String {
             Quantity::Score => Axis::around(&title, &values),
             _ => Axis::from_zero(&title, &values),
         };
-        let lengths: Vec<f64> = cells
-            .iter()
-            .map(|cell| cell.max_source_length as f64)
-            .collect();
+        let lengths: Vec<f64> = cells.iter().map(|cell| cell.max_source_length as f64).collect();
         let series = lines(
             study,
             task,
@@ -161,13 +138,7 @@ fn against_length(study: &Study, measure: &Measure) -> String {
                     show(value),
                     unit.name
                 );
-                Some(Point {
-                    x: cell.max_source_length as f64,
-                    y: value / unit.size,
-                    mark,
-                    says,
-                    tag: None,
-                })
+                Some(Point { x: cell.max_source_length as f64, y: value / unit.size, mark, says, tag: None })
             },
             |cells| {
                 let (value, mark) = mean(cells, measure.of).marked()?;
@@ -184,25 +155,9 @@ fn against_length(study: &Study, measure: &Measure) -> String {
         }
     });
     let panels: Vec<Plot> = panels.collect();
-    let unit_note = if unit.name.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", unit.name)
-    };
-    let numbers = by_length(
-        study,
-        &format!("{}{unit_note}", measure.title),
-        measure.of,
-        show,
-    );
-    figure(
-        study,
-        measure.id,
-        &format!("{} by input length", measure.title),
-        measure.note,
-        &panels,
-        &numbers,
-    )
+    let unit_note = if unit.name.is_empty() { String::new() } else { format!(" ({})", unit.name) };
+    let numbers = by_length(study, &format!("{}{unit_note}", measure.title), measure.of, show);
+    figure(study, measure.id, &format!("{} by input length", measure.title), measure.note, &panels, &numbers)
 }
 
 /// The points of every series of a task, and the line through them: per length, the mean over seeds.
@@ -217,12 +172,7 @@ fn lines(
         let points: Vec<Point> = run.iter().filter_map(|cell| point(cell)).collect();
         let by_length = run.chunk_by(|a, b| a.max_source_length == b.max_source_length);
         let line = by_length.filter_map(&corner).collect();
-        Series {
-            name: name.clone(),
-            style,
-            points,
-            line,
-        }
+        Series { name: name.clone(), style, points, line }
     };
     let series = study.series.iter().enumerate().map(of_series);
     series.filter(|series| !series.points.is_empty()).collect()
@@ -277,11 +227,7 @@ fn by_length(
             for length in &lengths {
                 let here = run.iter().filter(|cell| cell.max_source_length == *length);
                 let fields: Vec<_> = here.map(|cell| notes.reading(of(cell), &show)).collect();
-                row.push(if fields.is_empty() {
-                    "–".into()
-                } else {
-                    fields.join(", ")
-                });
+                row.push(if fields.is_empty() { "–".into() } else { fields.join(", ") });
             }
             rows.push(row);
         }
@@ -289,14 +235,7 @@ fn by_length(
     table(caption, &titles, 2, &rows) + &notes.html()
 }
 
-fn figure(
-    study: &Study,
-    id: &str,
-    title: &str,
-    note: &str,
-    panels: &[Plot],
-    numbers: &str,
-) -> String {
+fn figure(study: &Study, id: &str, title: &str, note: &str, panels: &[Plot], numbers: &str) -> String {
     let mut out = format!(
         "<figure id=\"figure-{id}\"><figcaption><h3>{title}</h3><p>{note}</p></figcaption>{}<div class=\"panels\">",
         legend(panels)
@@ -307,41 +246,26 @@ fn figure(
             [_] => String::new(),
             _ => format!("<h4>{}</h4>", escape(task)),
         };
-        push(
-            &mut out,
-            format_args!("<div class=\"panel\">{name}{}</div>", svg(plot)),
-        );
+        push(&mut out, format_args!("<div class=\"panel\">{name}{}</div>", svg(plot)));
     }
-    push(
-        &mut out,
-        format_args!("</div><details><summary>Numbers</summary>{numbers}</details></figure>\n"),
-    );
+    push(&mut out, format_args!("</div><details><summary>Numbers</summary>{numbers}</details></figure>\n"));
     out
 }
 
 /// The series that occur in the panels, and what hollow markers and the lines mean where it matters.
 fn legend(panels: &[Plot]) -> String {
     let all: Vec<&Series> = panels.iter().flat_map(|plot| &plot.series).collect();
-    let mut entries = distinct(
-        all.iter()
-            .map(|series| (series.style, series.name.as_str())),
-    );
+    let mut entries = distinct(all.iter().map(|series| (series.style, series.name.as_str())));
     entries.sort_unstable();
     let mut out = String::from("<ul class=\"legend\" aria-label=\"Legend\">");
     for (style, name) in entries {
-        push(
-            &mut out,
-            format_args!("<li>{}{}</li>", swatch(style, Mark::Measured), escape(name)),
-        );
+        push(&mut out, format_args!("<li>{}{}</li>", swatch(style, Mark::Measured), escape(name)));
     }
     let points = all.iter().flat_map(|series| &series.points);
     if points.clone().any(|point| point.mark == Mark::Predicted) {
         out.push_str("<li class=\"mark\">hollow, dashed: predicted</li>");
     }
-    if all
-        .iter()
-        .any(|series| series.points.len() > series.line.len())
-    {
+    if all.iter().any(|series| series.points.len() > series.line.len()) {
         out.push_str("<li class=\"mark\">line: mean over seeds</li>");
     }
     out.push_str("</ul>");

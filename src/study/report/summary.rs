@@ -28,9 +28,7 @@ pub fn section(study: &Study) -> String {
             ..=ROWS_SHOWN => out.push_str(&table),
             many => push(
                 &mut out,
-                format_args!(
-                    "<details><summary>All {many} comparisons</summary>{table}</details>\n"
-                ),
+                format_args!("<details><summary>All {many} comparisons</summary>{table}</details>\n"),
             ),
         }
     }
@@ -88,29 +86,17 @@ const PICKS: [Pick; 5] = [
 
 fn picks(study: &Study, task: &str) -> String {
     let cells = study.task(task);
-    let mut out = format!(
-        "<div class=\"task\"><h3>{}</h3><dl class=\"picks\">",
-        escape(task)
-    );
+    let mut out = format!("<div class=\"task\"><h3>{}</h3><dl class=\"picks\">", escape(task));
     for pick in &PICKS {
-        let with_value: Vec<_> = cells
+        let with_value: Vec<_> =
+            cells.iter().filter_map(|cell| Some((*cell, (pick.of)(cell).marked()?))).collect();
+        let Some(&(cell, (value, mark))) = with_value
             .iter()
-            .filter_map(|cell| Some((*cell, (pick.of)(cell).marked()?)))
-            .collect();
-        let Some(&(cell, (value, mark))) = with_value.iter().reduce(|best, next| {
-            if (pick.better)(next.1.0, best.1.0) {
-                next
-            } else {
-                best
-            }
-        }) else {
+            .reduce(|best, next| if (pick.better)(next.1.0, best.1.0) { next } else { best })
+        else {
             continue;
         };
-        let ties = with_value
-            .iter()
-            .filter(|(_, (other, _))| *other == value)
-            .count()
-            - 1;
+        let ties = with_value.iter().filter(|(_, (other, _))| *other == value).count() - 1;
         let what = (pick.what)(cell);
         let title = match &cells[..] {
             [_] => what[..1].to_uppercase() + &what[1..],
@@ -121,11 +107,7 @@ fn picks(study: &Study, task: &str) -> String {
             Quantity::Score => (decimals(value, 2), ""),
             _ => (significant(value / unit.size), unit.name),
         };
-        let mut who = format!(
-            "{}, {} tokens",
-            study.varying.series(cell),
-            cell.max_source_length
-        );
+        let mut who = format!("{}, {} tokens", study.varying.series(cell), cell.max_source_length);
         if study.varying.seed {
             who.push_str(&format!(", seed {}", cell.seed));
         }
@@ -156,38 +138,27 @@ fn findings(study: &Study, doublings: &[Doubling]) -> Vec<String> {
     }
     out.extend(doubling_sentence(doublings));
     if doublings.is_empty() && study.cells.len() > 1 {
-        out.push("No model ran at both a length and its double, so these cells do not tell what doubling costs.".into());
-    }
-    if study
-        .cells
-        .iter()
-        .all(|cell| cell.energy_joules.value().is_none())
-    {
-        let reasons = distinct(
-            study
-                .cells
-                .iter()
-                .filter_map(|cell| cell.energy_joules.why()),
+        out.push(
+            "No model ran at both a length and its double, so these cells do not tell what doubling costs."
+                .into(),
         );
+    }
+    if study.cells.iter().all(|cell| cell.energy_joules.value().is_none()) {
+        let reasons = distinct(study.cells.iter().filter_map(|cell| cell.energy_joules.why()));
         out.push(format!("Energy is not reported: {}.", reasons.join("; ")));
     }
     if study.varying.batch_size {
         out.push("Batch sizes differ between cells: throughput and memory compare these runs, not the lengths alone.".into());
     }
     if !study.varying.seed && study.cells.len() > 1 {
-        out.push("Each cell is one run with one seed. How far another seed would move a score is not known here.".into());
+        out.push(
+            "Each cell is one run with one seed. How far another seed would move a score is not known here."
+                .into(),
+        );
     }
-    let readings: Vec<_> = study
-        .cells
-        .iter()
-        .flat_map(|cell| Cell::READINGS.map(|(_, of)| of(cell).marked()))
-        .collect();
-    let count = |mark| {
-        readings
-            .iter()
-            .filter(|r| r.is_some_and(|(_, m)| m == mark))
-            .count()
-    };
+    let readings: Vec<_> =
+        study.cells.iter().flat_map(|cell| Cell::READINGS.map(|(_, of)| of(cell).marked())).collect();
+    let count = |mark| readings.iter().filter(|r| r.is_some_and(|(_, m)| m == mark)).count();
     out.push(format!(
         "{} numbers: {} measured, {} predicted, {} absent with the reason given.",
         readings.len(),

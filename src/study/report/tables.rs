@@ -13,10 +13,9 @@ impl Footnotes {
     pub fn reading(&mut self, reading: &Reading, show: impl Fn(f64) -> String) -> String {
         match (reading.marked(), reading.why()) {
             (Some((value, Mark::Measured)), _) => escape(&show(value)),
-            (Some((value, Mark::Predicted)), _) => format!(
-                "<i class=\"predicted\">{}</i> <small>predicted</small>",
-                escape(&show(value))
-            ),
+            (Some((value, Mark::Predicted)), _) => {
+                format!("<i class=\"predicted\">{}</i> <small>predicted</small>", escape(&show(value)))
+            }
             (None, why) => {
                 let why = why.unwrap_or_default();
                 let number = match self.0.iter().position(|known| *known == why) {
@@ -52,31 +51,17 @@ pub fn table(caption: &str, titles: &[String], names: usize, rows: &[Vec<String>
         "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{caption}\"><table><caption>{caption}</caption><thead><tr>"
     );
     let class = |column: usize| {
-        if column < names {
-            " class=\"name\""
-        } else {
-            ""
-        }
+        if column < names { " class=\"name\"" } else { "" }
     };
     for (column, title) in titles.iter().enumerate() {
-        push(
-            &mut out,
-            format_args!("<th scope=\"col\"{}>{title}</th>", class(column)),
-        );
+        push(&mut out, format_args!("<th scope=\"col\"{}>{title}</th>", class(column)));
     }
     out.push_str("</tr></thead><tbody>");
     for row in rows {
         out.push_str("<tr>");
         for (column, field) in row.iter().enumerate() {
-            let (tag, scope) = if column == 0 {
-                ("th", " scope=\"row\"")
-            } else {
-                ("td", "")
-            };
-            push(
-                &mut out,
-                format_args!("<{tag}{scope}{}>{field}</{tag}>", class(column)),
-            );
+            let (tag, scope) = if column == 0 { ("th", " scope=\"row\"") } else { ("td", "") };
+            push(&mut out, format_args!("<{tag}{scope}{}>{field}</{tag}>", class(column)));
         }
         out.push_str("</tr>");
     }
@@ -121,29 +106,15 @@ pub fn section(study: &Study) -> String {
         ("last training loss", Form::Plain, |c| &c.train_loss_final),
     ];
     let time: [Column; 5] = [
-        ("training time", Form::In(Quantity::Time), |c| {
-            &c.train_seconds
-        }),
-        ("training examples/s", Form::Plain, |c| {
-            &c.train_samples_per_second
-        }),
-        ("training tokens/s", Form::Plain, |c| {
-            &c.train_tokens_per_second
-        }),
-        ("evaluation time", Form::In(Quantity::Time), |c| {
-            &c.eval_seconds
-        }),
-        ("evaluation examples/s", Form::Plain, |c| {
-            &c.eval_samples_per_second
-        }),
+        ("training time", Form::In(Quantity::Time), |c| &c.train_seconds),
+        ("training examples/s", Form::Plain, |c| &c.train_samples_per_second),
+        ("training tokens/s", Form::Plain, |c| &c.train_tokens_per_second),
+        ("evaluation time", Form::In(Quantity::Time), |c| &c.eval_seconds),
+        ("evaluation examples/s", Form::Plain, |c| &c.eval_samples_per_second),
     ];
     let cost: [Column; 4] = [
-        ("peak memory, measured", Form::In(Quantity::Memory), |c| {
-            &c.peak_bytes_measured
-        }),
-        ("peak memory, planned", Form::In(Quantity::Memory), |c| {
-            &c.peak_bytes_planned
-        }),
+        ("peak memory, measured", Form::In(Quantity::Memory), |c| &c.peak_bytes_measured),
+        ("peak memory, planned", Form::In(Quantity::Memory), |c| &c.peak_bytes_planned),
         ("energy", Form::In(Quantity::Energy), |c| &c.energy_joules),
         ("mean power (W)", Form::Plain, |c| &c.mean_power_watts),
     ];

@@ -63,10 +63,7 @@ fn doubling_is_told_from_the_numbers() {
 
 #[test]
 fn nothing_is_claimed_about_doubling_without_a_double() {
-    let page = html(&study(vec![
-        cell("led", "qmsum", 128),
-        cell("led", "qmsum", 384),
-    ]));
+    let page = html(&study(vec![cell("led", "qmsum", 128), cell("led", "qmsum", 384)]));
     assert!(page.contains("these cells do not tell what doubling costs"));
     assert!(!page.contains("multiplied"));
     let alone = html(&study(vec![cell("led", "qmsum", 128)]));
@@ -93,11 +90,7 @@ fn seeds_share_a_line_and_every_id_is_unique() {
     let cells = vec![cell("led", "qmsum", 128), other, cell("led", "qasper", 256)];
     let page = html(&study(cells));
     assert!(page.contains("line: mean over seeds") && page.contains("led · seed 43"));
-    let ids: Vec<_> = page
-        .split(" id=\"")
-        .skip(1)
-        .map(|rest| rest.split('"').next())
-        .collect();
+    let ids: Vec<_> = page.split(" id=\"").skip(1).map(|rest| rest.split('"').next()).collect();
     assert_eq!(distinct(ids.iter()).len(), ids.len(), "{ids:?}");
 }
 
@@ -107,10 +100,6 @@ fn the_file_replaces_an_older_one_at_once() {
     let path = folder.path().join("report.html");
     std::fs::write(&path, "old").unwrap();
     write(&study(Vec::new()), &path).unwrap();
-    assert!(
-        std::fs::read_to_string(&path)
-            .unwrap()
-            .starts_with("<!doctype html>")
-    );
+    assert!(std::fs::read_to_string(&path).unwrap().starts_with("<!doctype html>"));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }

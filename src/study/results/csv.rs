@@ -77,11 +77,7 @@ fn text(value: &str) -> String {
     let formula = value
         .trim_start_matches([' ', '\u{a0}', '\u{feff}'])
         .starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);
-    let guarded = if formula {
-        format!("'{value}")
-    } else {
-        value.to_string()
-    };
+    let guarded = if formula { format!("'{value}") } else { value.to_string() };
     if guarded.contains([',', ';', '"', '\t', '\r', '\n']) {
         format!("\"{}\"", guarded.replace('"', "\"\""))
     } else {

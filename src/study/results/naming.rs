@@ -38,10 +38,7 @@ impl Varying {
 
     /// What one panel of a plot stands for: the task whose scores compare.
     pub fn task(&self, cell: &Cell) -> String {
-        join([
-            Some(cell.dataset.clone()),
-            self.protocol.then(|| format!("{} protocol", cell.protocol)),
-        ])
+        join([Some(cell.dataset.clone()), self.protocol.then(|| format!("{} protocol", cell.protocol))])
     }
 
     /// A row's name besides its dataset and length.

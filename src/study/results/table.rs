@@ -102,11 +102,7 @@ fn shortened(name: &str, width: usize) -> String {
     let tail = (width - 1) / 2;
     let head = width - 1 - tail;
     let end = chars.len() - tail;
-    format!(
-        "{}…{}",
-        String::from_iter(&chars[..head]),
-        String::from_iter(&chars[end..])
-    )
+    format!("{}…{}", String::from_iter(&chars[..head]), String::from_iter(&chars[end..]))
 }
 
 /// The metrics behind `score`, and what `~` and `n/a` stand for where they occur.
@@ -132,10 +128,7 @@ fn notes(cells: &[Cell]) -> Vec<String> {
         ]
     };
     let readings: Vec<_> = cells.iter().flat_map(shown).collect();
-    if readings
-        .iter()
-        .any(|(_, r)| matches!(r.marked(), Some((_, Mark::Predicted))))
-    {
+    if readings.iter().any(|(_, r)| matches!(r.marked(), Some((_, Mark::Predicted)))) {
         notes.push("~ predicted, not measured".into());
     }
     let absent: BTreeSet<_> = readings

@@ -44,10 +44,7 @@ fn study() -> Results {
     odd.train_seconds = Reading::measured(0.1 + 0.2);
     Results {
         title: "Quick study".into(),
-        environment: vec![
-            ("zeta".into(), "1".into()),
-            ("alpha".into(), "naïve \"quotes\"".into()),
-        ],
+        environment: vec![("zeta".into(), "1".into()), ("alpha".into(), "naïve \"quotes\"".into())],
         cells: vec![cell("led", "qmsum", 128), odd],
     }
 }
@@ -67,22 +64,10 @@ fn results_survive_a_round_trip() {
 #[test]
 fn readings_say_in_json_how_they_came_to_be() {
     let json = |reading: Reading| serde_json::to_string(&reading).unwrap();
-    assert_eq!(
-        json(Reading::measured(1.5)),
-        r#"{"kind":"measured","value":1.5}"#
-    );
-    assert_eq!(
-        json(Reading::predicted(2.0)),
-        r#"{"kind":"predicted","value":2.0}"#
-    );
-    assert_eq!(
-        json(Reading::absent("no sensor")),
-        r#"{"kind":"absent","why":"no sensor"}"#
-    );
-    assert_eq!(
-        json(Reading::Measured(f64::INFINITY)),
-        r#"{"kind":"absent","why":"the value is inf"}"#
-    );
+    assert_eq!(json(Reading::measured(1.5)), r#"{"kind":"measured","value":1.5}"#);
+    assert_eq!(json(Reading::predicted(2.0)), r#"{"kind":"predicted","value":2.0}"#);
+    assert_eq!(json(Reading::absent("no sensor")), r#"{"kind":"absent","why":"no sensor"}"#);
+    assert_eq!(json(Reading::Measured(f64::INFINITY)), r#"{"kind":"absent","why":"the value is inf"}"#);
     let swapped: Reading = serde_json::from_str(r#"{"value":3,"kind":"predicted"}"#).unwrap();
     assert_eq!(swapped, Reading::Predicted(3.0));
     assert!(serde_json::from_str::<Reading>(r#"{"value":3}"#).is_err());
@@ -98,9 +83,7 @@ fn damaged_and_absent_files_are_told_apart() {
     let error = Results::read(&path).unwrap_err();
     assert_eq!(error.exit_code(), 65);
     assert!(error.to_string().contains("environment.a"), "{error}");
-    let error = study()
-        .write(&folder.path().join("none/results.json"))
-        .unwrap_err();
+    let error = study().write(&folder.path().join("none/results.json")).unwrap_err();
     assert_eq!(error.exit_code(), 74);
 }
 
@@ -122,10 +105,7 @@ fn parse(text: &str) -> Vec<Vec<String>> {
             c => field.push(c),
         }
     }
-    assert!(
-        row.is_empty() && field.is_empty(),
-        "the last line has its end"
-    );
+    assert!(row.is_empty() && field.is_empty(), "the last line has its end");
     rows
 }
 
@@ -168,16 +148,9 @@ fn the_terminal_table_is_aligned_and_narrow() {
     ));
     cells[2].train_seconds = Reading::predicted(1e6);
     let text = table(&cells);
-    assert!(
-        text.lines()
-            .all(|line| line.chars().count() <= table::WIDTH),
-        "{text}"
-    );
+    assert!(text.lines().all(|line| line.chars().count() <= table::WIDTH), "{text}");
     assert!(!text.contains('\u{1b}'));
-    assert!(
-        text.contains("~278 ") && text.contains("train h") && text.contains("~ predicted"),
-        "{text}"
-    );
+    assert!(text.contains("~278 ") && text.contains("train h") && text.contains("~ predicted"), "{text}");
     assert!(text.contains("n/a in energy: no sensor"), "{text}");
     let column = text.lines().next().unwrap().find("tokens").unwrap();
     let first: String = text.lines().nth(2).unwrap().chars().skip(column).collect();

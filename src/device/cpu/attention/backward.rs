@@ -4,9 +4,7 @@ use rayon::prelude::*;
 
 use super::forward::NARROW;
 use super::keys::{KeyTile, KeyTiles};
-use super::tile::{
-    Extent, SIDE, dropout_factors, gather, mask, multiply, padded, transpose_queries,
-};
+use super::tile::{Extent, SIDE, dropout_factors, gather, mask, multiply, padded, transpose_queries};
 use super::{Attention, Sizes};
 use crate::device::cpu::gemm::Store;
 use crate::device::cpu::math::exp_nonpositive;
@@ -56,13 +54,7 @@ struct Task<'a> {
 /// Adds or assigns the gradients of q, k and v, given `dout`, and `o` and `lse` of the forward.
 ///
 /// Panics where a length contradicts the sizes.
-pub fn attention_backward(
-    gradients: Gradients,
-    dout: &[f32],
-    o: &[f32],
-    lse: &[f32],
-    attention: &Attention,
-) {
+pub fn attention_backward(gradients: Gradients, dout: &[f32], o: &[f32], lse: &[f32], attention: &Attention) {
     attention.check();
     let Sizes { b, t, h, d, .. } = attention.sizes;
     let Gradients { dq, dk, dv, store } = gradients;
@@ -70,11 +62,7 @@ pub fn attention_backward(
     assert!(fits(dq, attention.q), "attention: dq is not [B, T, H, D]");
     assert!(fits(dk, attention.k), "attention: dk is not [B, S, H, D]");
     assert!(fits(dv, attention.v), "attention: dv is not [B, S, H, D]");
-    assert_eq!(
-        dout.len(),
-        attention.q.len(),
-        "attention: dout is not [B, T, H, D]"
-    );
+    assert_eq!(dout.len(), attention.q.len(), "attention: dout is not [B, T, H, D]");
     assert_eq!(o.len(), dout.len(), "attention: o is not [B, T, H, D]");
     assert_eq!(lse.len(), b * h * t, "attention: lse is not [B, H, T]");
     let shared = Shared {
@@ -87,14 +75,7 @@ pub fn attention_backward(
     let floats = 8 * SIDE * padded(d) + 3 * SIDE * SIDE;
     (0..b * h).into_par_iter().for_each(|head| {
         let (b, h) = (head / h, head % h);
-        let task = Task {
-            attention,
-            dout,
-            o,
-            lse,
-            b,
-            h,
-        };
+        let task = Task { attention, dout, o, lse, b, h };
         with_scratch(floats, |scratch| {
             // SAFETY: `runner` returned code for instructions that were detected; no other task has
             // this head of this sample.
@@ -160,12 +141,8 @@ unsafe fn run_head<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>
     shared: Shared,
     scratch: &mut [f32],
 ) {
-    let Task {
-        attention, b, h, ..
-    } = task;
-    let Sizes {
-        t, s_capacity, d, ..
-    } = attention.sizes;
+    let Task { attention, b, h, .. } = task;
+    let Sizes { t, s_capacity, d, .. } = attention.sizes;
     for (out, store) in [(shared.dk, shared.store[1]), (shared.dv, shared.store[2])] {
         for j in 0..s_capacity {
             if store == Store::Assign {
@@ -191,14 +168,7 @@ unsafe fn run_tile<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>
     shared: Shared,
     scratch: &mut [f32],
 ) {
-    let Task {
-        attention,
-        dout,
-        o,
-        lse,
-        b,
-        h,
-    } = *task;
+    let Task { attention, dout, o, lse, b, h } = *task;
     let Sizes { t, d, .. } = attention.sizes;
     let wide = padded(d);
     let (q_t, rest) = scratch.split_at_mut(SIDE * wide);
@@ -244,15 +214,8 @@ unsafe fn run_tile<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>
             let offset = |j: usize| attention.key_offset(b, h, j);
             gather((k, wide), attention.k, offset, positions, d);
             gather((v, wide), attention.v, offset, positions, d);
-            let by_key = Extent {
-                rows: keys.len,
-                columns: BQ,
-                depth: d,
-            };
-            let rows = Strides {
-                row: wide,
-                depth: 1,
-            };
+            let by_key = Extent { rows: keys.len, columns: BQ, depth: d };
+            let rows = Strides { row: wide, depth: 1 };
             // SAFETY: the caller's contract.
             unsafe {
                 multiply::<V, MR, false>((p, BQ), k, rows, (q_t, BQ), by_key);
@@ -264,32 +227,12 @@ unsafe fn run_tile<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>
                 // Columns beyond the last query hold no factor.
                 factors[..used].fill(0.0);
                 dropout_factors(factors, BQ, attention, head, queries, &keys);
-                score_gradients::<BQ, FMA, true>(
-                    &mut p[..used],
-                    &mut ds[..used],
-                    factors,
-                    &shift,
-                    &delta,
-                );
+                score_gradients::<BQ, FMA, true>(&mut p[..used], &mut ds[..used], factors, &shift, &delta);
             } else {
-                score_gradients::<BQ, FMA, false>(
-                    &mut p[..used],
-                    &mut ds[..used],
-                    factors,
-                    &shift,
-                    &delta,
-                );
+                score_gradients::<BQ, FMA, false>(&mut p[..used], &mut ds[..used], factors, &shift, &delta);
             }
-            let to_keys = Extent {
-                rows: keys.len,
-                columns: wide,
-                depth: n,
-            };
-            let to_queries = Extent {
-                rows: n,
-                columns: wide,
-                depth: keys.len,
-            };
+            let to_keys = Extent { rows: keys.len, columns: wide, depth: n };
+            let to_queries = Extent { rows: n, columns: wide, depth: keys.len };
             let (across, along) = (Strides { row: BQ, depth: 1 }, Strides { row: 1, depth: BQ });
             // SAFETY: the caller's contract.
             unsafe {
@@ -305,11 +248,7 @@ unsafe fn run_tile<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>
         // SAFETY: rows of this head belong to this task.
         let out = unsafe { row(shared.dq, attention.query_offset(b, h, queries.0 + i), d) };
         for (out, x) in out.iter_mut().zip(&dq[i * wide..]) {
-            let old = if shared.store[0] == Store::Add {
-                *out
-            } else {
-                0.0
-            };
+            let old = if shared.store[0] == Store::Add { *out } else { 0.0 };
             *out = x * attention.scale + old;
         }
     }
@@ -347,10 +286,7 @@ fn score_gradients<const BQ: usize, const FMA: bool, const DROPOUT: bool>(
     shift: &[f32; BQ],
     delta: &[f32; BQ],
 ) {
-    let rows = p
-        .chunks_exact_mut(BQ)
-        .zip(ds.chunks_exact_mut(BQ))
-        .zip(factors.chunks_exact(BQ));
+    let rows = p.chunks_exact_mut(BQ).zip(ds.chunks_exact_mut(BQ)).zip(factors.chunks_exact(BQ));
     for ((p, ds), factors) in rows {
         for i in 0..BQ {
             let kept = exp_nonpositive::<FMA>(p[i] - shift[i]);

@@ -35,16 +35,13 @@ pub fn forward(o: &mut [f32], lse: &mut [f32], attention: &Attention) {
     let splits = sizes.s.div_ceil(SPLIT).max(1);
     let len = part_len(&sizes);
     with_scratch(sizes.b * splits * len, |parts| {
-        parts
-            .par_chunks_mut(len)
-            .enumerate()
-            .for_each(|(index, part)| {
-                let (b, first) = (index / splits, index % splits * SPLIT);
-                let keys = (first, sizes.s.min(first + SPLIT));
-                with_scratch(sizes.t * sizes.h * TILE, |scores| {
-                    attend(part, scores, attention, b, keys);
-                });
+        parts.par_chunks_mut(len).enumerate().for_each(|(index, part)| {
+            let (b, first) = (index / splits, index % splits * SPLIT);
+            let keys = (first, sizes.s.min(first + SPLIT));
+            with_scratch(sizes.t * sizes.h * TILE, |scores| {
+                attend(part, scores, attention, b, keys);
             });
+        });
         let samples = o.chunks_mut(sizes.t * sizes.h * sizes.d);
         let lses = lse.chunks_mut(sizes.h * sizes.t);
         for ((o, lse), parts) in samples.zip(lses).zip(parts.chunks(splits * len)) {
@@ -69,12 +66,7 @@ fn sees(pattern: &Pattern, rows: usize, b: usize, i: usize, j: usize) -> bool {
 fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let tail: f32 = a
-        .remainder()
-        .iter()
-        .zip(b.remainder())
-        .map(|(x, y)| x * y)
-        .sum();
+    let tail: f32 = a.remainder().iter().zip(b.remainder()).map(|(x, y)| x * y).sum();
     for (a, b) in a.zip(b) {
         for lane in 0..LANES {
             lanes[lane] = fma::<FMA>(a[lane], b[lane], lanes[lane]);

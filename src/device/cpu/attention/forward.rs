@@ -3,9 +3,7 @@
 use rayon::prelude::*;
 
 use super::keys::{KeyTile, KeyTiles};
-use super::tile::{
-    Extent, SIDE, dropout_factors, gather, mask, multiply, padded, transpose_queries,
-};
+use super::tile::{Extent, SIDE, dropout_factors, gather, mask, multiply, padded, transpose_queries};
 use super::{Attention, Sizes, decode};
 use crate::device::cpu::math::exp_nonpositive;
 use crate::device::cpu::microkernel::{Baseline, Strides, Vector};
@@ -44,11 +42,7 @@ unsafe impl Sync for Shared {}
 pub fn attention_forward(o: &mut [f32], lse: &mut [f32], attention: &Attention) {
     attention.check();
     let Sizes { b, t, h, d, .. } = attention.sizes;
-    assert_eq!(
-        o.len(),
-        attention.q.len(),
-        "attention: o is not [B, T, H, D]"
-    );
+    assert_eq!(o.len(), attention.q.len(), "attention: o is not [B, T, H, D]");
     assert_eq!(lse.len(), b * h * t, "attention: lse is not [B, H, T]");
     if o.is_empty() {
         return;
@@ -56,10 +50,7 @@ pub fn attention_forward(o: &mut [f32], lse: &mut [f32], attention: &Attention) 
     if decode::serves(attention) {
         return decode::forward(o, lse, attention);
     }
-    let shared = Shared {
-        o: o.as_mut_ptr(),
-        lse: lse.as_mut_ptr(),
-    };
+    let shared = Shared { o: o.as_mut_ptr(), lse: lse.as_mut_ptr() };
     let step = attention.query_step();
     let tiles = t.div_ceil(step);
     let run = runner(t.min(step) <= NARROW);
@@ -67,12 +58,7 @@ pub fn attention_forward(o: &mut [f32], lse: &mut [f32], attention: &Attention) 
     (0..b * h * tiles).into_par_iter().for_each(|index| {
         let (head, tile) = (index / tiles, index % tiles);
         let queries = (tile * step, t.min((tile + 1) * step));
-        let task = Task {
-            attention,
-            b: head / h,
-            h: head % h,
-            queries,
-        };
+        let task = Task { attention, b: head / h, h: head % h, queries };
         let floats = 4 * SIDE * wide + 2 * SIDE * SIDE;
         with_scratch(floats, |scratch| {
             // SAFETY: `runner` returned code for instructions that were detected; no other task has
@@ -131,12 +117,7 @@ unsafe fn run_tile<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>
     shared: Shared,
     scratch: &mut [f32],
 ) {
-    let Task {
-        attention,
-        b,
-        h,
-        queries,
-    } = task;
+    let Task { attention, b, h, queries } = task;
     let Sizes { s, d, .. } = attention.sizes;
     let wide = padded(d);
     let (q_t, rest) = scratch.split_at_mut(SIDE * wide);
@@ -146,21 +127,10 @@ unsafe fn run_tile<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>
     let (scores, factors) = rest.split_at_mut(SIDE * SIDE);
     let n = queries.1 - queries.0;
     let q_start = attention.query_offset(b, h, queries.0);
-    let mut softmax = Softmax::<BQ> {
-        max: [f32::NEG_INFINITY; BQ],
-        sum: [0.0; BQ],
-    };
-    let taking_part =
-        (queries.0..queries.1).any(|i| attention.pattern.has_query(&attention.sizes, b, i));
+    let mut softmax = Softmax::<BQ> { max: [f32::NEG_INFINITY; BQ], sum: [0.0; BQ] };
+    let taking_part = (queries.0..queries.1).any(|i| attention.pattern.has_query(&attention.sizes, b, i));
     if taking_part && s > 0 {
-        transpose_queries(
-            q_t,
-            BQ,
-            &attention.q[q_start..],
-            attention.row_stride(),
-            n,
-            d,
-        );
+        transpose_queries(q_t, BQ, &attention.q[q_start..], attention.row_stride(), n, d);
         q_t[..d * BQ].iter_mut().for_each(|x| *x *= attention.scale);
         o[..BQ * wide].fill(0.0);
         let mut tiles = KeyTiles::new(&attention.pattern, attention.sizes, b, h, queries);
@@ -172,28 +142,14 @@ unsafe fn run_tile<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>
             gather((v, wide), attention.v, offset, positions, d);
             // SAFETY: the caller's contract.
             unsafe {
-                let extent = Extent {
-                    rows: keys.len,
-                    columns: BQ,
-                    depth: d,
-                };
-                let left = Strides {
-                    row: wide,
-                    depth: 1,
-                };
+                let extent = Extent { rows: keys.len, columns: BQ, depth: d };
+                let left = Strides { row: wide, depth: 1 };
                 multiply::<V, MR, false>((scores, BQ), k, left, (q_t, BQ), extent);
             }
             mask::<BQ>(scores, &keys, queries.0);
             softmax.add::<FMA>(&mut scores[..keys.len * BQ], &mut o[..BQ * wide], wide);
             if attention.dropout.is_some() {
-                dropout_factors(
-                    factors,
-                    BQ,
-                    attention,
-                    b * attention.sizes.h + h,
-                    queries,
-                    &keys,
-                );
+                dropout_factors(factors, BQ, attention, b * attention.sizes.h + h, queries, &keys);
                 for row in 0..keys.len {
                     let at = row * BQ;
                     for i in at..at + n {
@@ -203,11 +159,7 @@ unsafe fn run_tile<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>
             }
             // SAFETY: the caller's contract.
             unsafe {
-                let extent = Extent {
-                    rows: n,
-                    columns: wide,
-                    depth: keys.len,
-                };
+                let extent = Extent { rows: n, columns: wide, depth: keys.len };
                 let left = Strides { row: 1, depth: BQ };
                 multiply::<V, MR, true>((o, wide), scores, left, (v, wide), extent);
             }
@@ -215,10 +167,7 @@ unsafe fn run_tile<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>
     }
     let lse_start = (b * attention.sizes.h + h) * attention.sizes.t + queries.0;
     for i in 0..n {
-        let seen = softmax.sum[i] > 0.0
-            && attention
-                .pattern
-                .has_query(&attention.sizes, b, queries.0 + i);
+        let seen = softmax.sum[i] > 0.0 && attention.pattern.has_query(&attention.sizes, b, queries.0 + i);
         let at = attention.query_offset(b, h, queries.0 + i);
         // SAFETY: `attention_forward` checked the lengths; this query of this head is the task's own.
         let (out, lse) = unsafe {
@@ -252,11 +201,7 @@ impl<const BQ: usize> Softmax<BQ> {
         let (mut shift, mut decay) = ([0.0f32; BQ], [0.0f32; BQ]);
         for i in 0..BQ {
             // A query that has seen nothing yet has no maximum; -inf - -inf would be NaN.
-            shift[i] = if max[i] == f32::NEG_INFINITY {
-                0.0
-            } else {
-                max[i]
-            };
+            shift[i] = if max[i] == f32::NEG_INFINITY { 0.0 } else { max[i] };
             decay[i] = exp_nonpositive::<FMA>(self.max[i] - shift[i]);
         }
         let mut sum = [0.0f32; BQ];

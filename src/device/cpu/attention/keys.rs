@@ -16,12 +16,7 @@ pub struct KeyTile {
 
 impl KeyTile {
     pub fn new() -> Self {
-        KeyTile {
-            len: 0,
-            position: [0; SIDE],
-            bias: [0.0; SIDE],
-            band: None,
-        }
+        KeyTile { len: 0, position: [0; SIDE], bias: [0.0; SIDE], band: None }
     }
 }
 
@@ -63,16 +58,7 @@ impl<'a> KeyTiles<'a> {
         head: usize,
         queries: (usize, usize),
     ) -> Self {
-        KeyTiles {
-            pattern,
-            sizes,
-            sample,
-            head,
-            first: queries.0,
-            last: queries.1,
-            next_run: 0,
-            run: None,
-        }
+        KeyTiles { pattern, sizes, sample, head, first: queries.0, last: queries.1, next_run: 0, run: None }
     }
 
     /// Fills the next tile in which some key is visible; false at the end.
@@ -83,10 +69,7 @@ impl<'a> KeyTiles<'a> {
             if tile.len == 0 {
                 return false;
             }
-            if tile.bias[..tile.len]
-                .iter()
-                .all(|&bias| bias == f32::NEG_INFINITY)
-            {
+            if tile.bias[..tile.len].iter().all(|&bias| bias == f32::NEG_INFINITY) {
                 continue;
             }
             tile.band = banded.filter(|band| self.band_cuts(tile, *band));
@@ -132,10 +115,9 @@ impl<'a> KeyTiles<'a> {
             (Accept::Visible, Pattern::Dense { key_state, .. }) => {
                 key_state.is_none_or(|states| state(states) != 0)
             }
-            (
-                Accept::Visible,
-                Pattern::Window { key_state, .. } | Pattern::BlockSparse { key_state, .. },
-            ) => state(key_state) != 0,
+            (Accept::Visible, Pattern::Window { key_state, .. } | Pattern::BlockSparse { key_state, .. }) => {
+                state(key_state) != 0
+            }
             (Accept::Local, Pattern::Window { key_state, .. }) => state(key_state) == 1,
             (Accept::Local, _) => false,
         }
@@ -144,22 +126,15 @@ impl<'a> KeyTiles<'a> {
     /// The limits on `key - query` inside a run.
     fn band(&self, run: &Run) -> Option<(isize, isize)> {
         match (self.pattern, run.accept) {
-            (Pattern::Dense { causal, .. }, _) => {
-                causal.map(|offset| (isize::MIN, offset as isize))
-            }
-            (Pattern::Window { window, .. }, Accept::Local) => {
-                Some((-(*window as isize), *window as isize))
-            }
+            (Pattern::Dense { causal, .. }, _) => causal.map(|offset| (isize::MIN, offset as isize)),
+            (Pattern::Window { window, .. }, Accept::Local) => Some((-(*window as isize), *window as isize)),
             _ => None,
         }
     }
 
     /// Whether some pair of the tile lies outside the band.
     fn band_cuts(&self, tile: &KeyTile, band: (isize, isize)) -> bool {
-        let (low, high) = (
-            tile.position[0] as isize,
-            tile.position[tile.len - 1] as isize,
-        );
+        let (low, high) = (tile.position[0] as isize, tile.position[tile.len - 1] as isize);
         high - self.first as isize > band.1 || low - (self.last as isize - 1) < band.0
     }
 
@@ -180,43 +155,20 @@ impl<'a> KeyTiles<'a> {
             Pattern::Dense { causal, .. } => {
                 let end = causal.map_or(s, |offset| s.min(self.last.saturating_add(offset)));
                 let accept = Accept::Visible;
-                (index == 0).then_some(Run {
-                    start: 0,
-                    end,
-                    bias,
-                    accept,
-                })
+                (index == 0).then_some(Run { start: 0, end, bias, accept })
             }
             Pattern::Window { window, .. } if index == 0 => {
-                let (start, end) = (
-                    self.first.saturating_sub(*window),
-                    s.min(self.last.saturating_add(*window)),
-                );
-                Some(Run {
-                    start,
-                    end,
-                    bias,
-                    accept: Accept::Local,
-                })
+                let (start, end) =
+                    (self.first.saturating_sub(*window), s.min(self.last.saturating_add(*window)));
+                Some(Run { start, end, bias, accept: Accept::Local })
             }
             Pattern::Window { global_index, .. } => {
                 let count = global_index.len() / self.sizes.b;
                 let row = &global_index[self.sample * count..(self.sample + 1) * count];
                 let start = usize::try_from(*row.get(index - 1)?).ok()?;
-                Some(Run {
-                    start,
-                    end: start + 1,
-                    bias,
-                    accept: Accept::Any,
-                })
+                Some(Run { start, end: start + 1, bias, accept: Accept::Any })
             }
-            Pattern::BlockSparse {
-                block,
-                row_ptr,
-                col,
-                count,
-                ..
-            } => {
+            Pattern::BlockSparse { block, row_ptr, col, count, .. } => {
                 let row = self.head * (s / block + 1) + self.first / block;
                 let (from, to) = (row_ptr[row] as usize, row_ptr[row + 1] as usize);
                 let at = from + index;
@@ -224,12 +176,7 @@ impl<'a> KeyTiles<'a> {
                     let start = col[at] as usize * block;
                     // A block with count zero is listed and hidden: ln 0 = -inf.
                     let bias = (count[at] as f32).ln();
-                    Run {
-                        start,
-                        end: start + block,
-                        bias,
-                        accept: Accept::Visible,
-                    }
+                    Run { start, end: start + block, bias, accept: Accept::Visible }
                 })
             }
         }
@@ -248,66 +195,30 @@ impl Pattern<'_> {
 
     /// Panics where a table does not fit the sizes or names a key that is not there.
     pub(super) fn check(&self, sizes: &Sizes) {
-        let Sizes {
-            b,
-            t,
-            s,
-            h,
-            s_capacity,
-            ..
-        } = *sizes;
+        let Sizes { b, t, s, h, s_capacity, .. } = *sizes;
         match self {
             Pattern::Dense { key_state, .. } => {
                 let fits = key_state.is_none_or(|states| states.len() == b * s_capacity);
                 assert!(fits, "attention: key_state is not [B, rows of k]");
             }
-            Pattern::Window {
-                key_state,
-                global_index,
-                ..
-            } => {
+            Pattern::Window { key_state, global_index, .. } => {
                 assert_eq!(t, s, "attention: a window needs a query for every key");
-                assert_eq!(
-                    key_state.len(),
-                    b * s_capacity,
-                    "attention: key_state is not [B, rows of k]"
-                );
+                assert_eq!(key_state.len(), b * s_capacity, "attention: key_state is not [B, rows of k]");
                 let inside = global_index.iter().all(|&g| g < s as i32);
                 assert!(inside, "attention: a global position is not below {s}");
             }
-            Pattern::BlockSparse {
-                block,
-                row_ptr,
-                col,
-                count,
-                key_state,
-            } => {
+            Pattern::BlockSparse { block, row_ptr, col, count, key_state } => {
                 assert_eq!(t, s, "attention: a block table needs a query for every key");
-                assert_eq!(
-                    key_state.len(),
-                    b * s_capacity,
-                    "attention: key_state is not [B, rows of k]"
-                );
-                assert!(
-                    *block > 0 && s.is_multiple_of(*block),
-                    "attention: S is not in blocks of {block}"
-                );
+                assert_eq!(key_state.len(), b * s_capacity, "attention: key_state is not [B, rows of k]");
+                assert!(*block > 0 && s.is_multiple_of(*block), "attention: S is not in blocks of {block}");
                 assert_eq!(
                     row_ptr.len(),
                     h * (s / block + 1),
                     "attention: row_ptr is not [H, S / block + 1]"
                 );
-                assert_eq!(
-                    col.len(),
-                    count.len(),
-                    "attention: col and count differ in length"
-                );
+                assert_eq!(col.len(), count.len(), "attention: col and count differ in length");
                 let inside = |&c: &i32| c >= 0 && (c as usize) < s / block;
-                assert!(
-                    col.iter().all(inside),
-                    "attention: a key block is not below {}",
-                    s / block
-                );
+                assert!(col.iter().all(inside), "attention: a key block is not below {}", s / block);
             }
         }
     }

@@ -11,9 +11,7 @@ fn noise(n: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     (0..n)
         .map(|_| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 40) as f32 / (1 << 23) as f32 - 1.0
         })
         .collect()
@@ -24,10 +22,7 @@ fn close(what: &str, got: &[f32], want: &[f64], bound: f64) {
     for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
         let same = got as f64 == want;
         let error = (got as f64 - want).abs();
-        assert!(
-            same || error <= bound * want.abs().max(1.0),
-            "{what}[{i}]: {got} for {want}"
-        );
+        assert!(same || error <= bound * want.abs().max(1.0), "{what}[{i}]: {got} for {want}");
     }
 }
 
@@ -37,45 +32,18 @@ fn run(a: &Attention, dout: &[f32], store: Store) -> [Vec<f32>; 5] {
     let mut lse = vec![f32::NAN; a.sizes.b * a.sizes.h * a.sizes.t];
     attention_forward(&mut o, &mut lse, a);
     let start = if store == Store::Add { 0.5 } else { f32::NAN };
-    let (mut dq, mut dk, mut dv) = (
-        vec![start; a.q.len()],
-        vec![start; a.k.len()],
-        vec![start; a.k.len()],
-    );
-    let gradients = Gradients {
-        dq: &mut dq,
-        dk: &mut dk,
-        dv: &mut dv,
-        store: [store; 3],
-    };
+    let (mut dq, mut dk, mut dv) = (vec![start; a.q.len()], vec![start; a.k.len()], vec![start; a.k.len()]);
+    let gradients = Gradients { dq: &mut dq, dk: &mut dk, dv: &mut dv, store: [store; 3] };
     attention_backward(gradients, dout, &o, &lse, a);
     [o, lse, dq, dk, dv]
 }
 
 fn check(sizes: Sizes, pattern: Pattern, dropout: Option<Mask>) {
-    let Sizes {
-        b,
-        t,
-        h,
-        d,
-        s_capacity,
-        ..
-    } = sizes;
+    let Sizes { b, t, h, d, s_capacity, .. } = sizes;
     let (q, dout) = (noise(b * t * h * d, 1), noise(b * t * h * d, 4));
-    let (k, v) = (
-        noise(b * s_capacity * h * d, 2),
-        noise(b * s_capacity * h * d, 3),
-    );
+    let (k, v) = (noise(b * s_capacity * h * d, 2), noise(b * s_capacity * h * d, 3));
     let scale = 1.7 / (d as f32).sqrt();
-    let a = Attention {
-        q: &q,
-        k: &k,
-        v: &v,
-        sizes,
-        scale,
-        pattern,
-        dropout,
-    };
+    let a = Attention { q: &q, k: &k, v: &v, sizes, scale, pattern, dropout };
     let want = reference(&a, &dout);
     for store in [Store::Assign, Store::Add] {
         on_every_level(|| compare(&a, &dout, store, &want));
@@ -98,76 +66,35 @@ fn compare(a: &Attention, dout: &[f32], store: Store, want: &Reference) {
 }
 
 fn sizes(b: usize, t: usize, s: usize, h: usize, d: usize) -> Sizes {
-    Sizes {
-        b,
-        t,
-        s,
-        h,
-        d,
-        s_capacity: s,
-    }
+    Sizes { b, t, s, h, d, s_capacity: s }
 }
 
 /// States with hidden keys here and there, and a hidden tail in the second sample.
 fn states(b: usize, s: usize) -> Vec<i32> {
     let hidden = |b: usize, j: usize| (j * 7 + b) % 11 == 3 || b == 1 && j >= s - s / 3;
-    (0..b * s)
-        .map(|at| !hidden(at / s, at % s) as i32)
-        .collect()
+    (0..b * s).map(|at| !hidden(at / s, at % s) as i32).collect()
 }
 
 #[test]
 fn dense() {
-    for (t, s) in [
-        (1, 1),
-        (1, 70),
-        (5, 3),
-        (16, 64),
-        (17, 65),
-        (64, 64),
-        (130, 200),
-    ] {
+    for (t, s) in [(1, 1), (1, 70), (5, 3), (16, 64), (17, 65), (64, 64), (130, 200)] {
         for d in [12, 16, 33, 64] {
-            let open = Pattern::Dense {
-                causal: None,
-                key_state: None,
-            };
+            let open = Pattern::Dense { causal: None, key_state: None };
             check(sizes(2, t, s, 2, d), open, None);
         }
     }
-    check(
-        sizes(1, 70, 70, 1, 128),
-        Pattern::Dense {
-            causal: None,
-            key_state: None,
-        },
-        None,
-    );
+    check(sizes(1, 70, 70, 1, 128), Pattern::Dense { causal: None, key_state: None }, None);
 }
 
 #[test]
 fn dense_with_hidden_keys() {
     let (b, t, s) = (2, 66, 150);
     let mut key_state = states(b, s);
-    check(
-        sizes(b, t, s, 2, 16),
-        Pattern::Dense {
-            causal: None,
-            key_state: Some(&key_state),
-        },
-        None,
-    );
+    check(sizes(b, t, s, 2, 16), Pattern::Dense { causal: None, key_state: Some(&key_state) }, None);
     // A whole tile hidden in one sample, everything in the other.
     key_state[..64].fill(0);
     key_state[s..].fill(0);
-    check(
-        sizes(b, t, s, 2, 16),
-        Pattern::Dense {
-            causal: None,
-            key_state: Some(&key_state),
-        },
-        None,
-    );
+    check(sizes(b, t, s, 2, 16), Pattern::Dense { causal: None, key_state: Some(&key_state) }, None);
 }
 
 #[test]
@@ -183,30 +110,14 @@ fn causal_with_and_without_a_cache() {
         (12, 300, 288),
         (80, 20, 0),
     ] {
-        let pattern = Pattern::Dense {
-            causal: Some(offset),
-            key_state: None,
-        };
-        check(
-            Sizes {
-                s_capacity: s + 9,
-                ..sizes(2, t, s, 2, 16)
-            },
-            pattern,
-            None,
-        );
+        let pattern = Pattern::Dense { causal: Some(offset), key_state: None };
+        check(Sizes { s_capacity: s + 9, ..sizes(2, t, s, 2, 16) }, pattern, None);
     }
     // A cache that is not full, with a state for each of its rows.
     let key_state = states(2, 120);
     for t in [1, 100] {
-        let pattern = Pattern::Dense {
-            causal: Some(100 - t),
-            key_state: Some(&key_state),
-        };
-        let cached = Sizes {
-            s_capacity: 120,
-            ..sizes(2, t, 100, 1, 32)
-        };
+        let pattern = Pattern::Dense { causal: Some(100 - t), key_state: Some(&key_state) };
+        let cached = Sizes { s_capacity: 120, ..sizes(2, t, 100, 1, 32) };
         check(cached, pattern, None);
     }
 }
@@ -243,22 +154,14 @@ fn window_with_global_keys() {
     for (s, window, globals) in cases {
         for d in [12, 64] {
             let (key_state, global_index) = window_tables(2, s, globals);
-            let pattern = Pattern::Window {
-                window,
-                key_state: &key_state,
-                global_index: &global_index,
-            };
+            let pattern = Pattern::Window { window, key_state: &key_state, global_index: &global_index };
             check(sizes(2, s, s, 2, d), pattern, None);
         }
     }
     // More global keys than a tile holds.
     let many: Vec<usize> = (0..90).map(|g| 2 * g).collect();
     let (key_state, global_index) = window_tables(2, 200, &many);
-    let pattern = Pattern::Window {
-        window: 9,
-        key_state: &key_state,
-        global_index: &global_index,
-    };
+    let pattern = Pattern::Window { window: 9, key_state: &key_state, global_index: &global_index };
     check(sizes(2, 200, 200, 1, 16), pattern, None);
 }
 
@@ -287,15 +190,9 @@ fn block_tables(h: usize, n: usize) -> [Vec<i32>; 3] {
 
 #[test]
 fn block_sparse_with_multiplicities() {
-    for (block, n, d) in [
-        (1, 1, 12),
-        (4, 5, 12),
-        (16, 9, 16),
-        (64, 4, 64),
-        (64, 1, 33),
-        (96, 3, 16),
-        (128, 2, 16),
-    ] {
+    for (block, n, d) in
+        [(1, 1, 12), (4, 5, 12), (16, 9, 16), (64, 4, 64), (64, 1, 33), (96, 3, 16), (128, 2, 16)]
+    {
         let (b, h, s) = (2, 2, block * n);
         let [row_ptr, col, count] = block_tables(h, n);
         let key_state = states(b, s);
@@ -316,28 +213,10 @@ fn block_sparse_with_multiplicities() {
 #[test]
 fn dropout_is_the_masks_own() {
     let mask = Some(Mask::new(77, 5, 0.25));
-    check(
-        sizes(2, 70, 90, 2, 16),
-        Pattern::Dense {
-            causal: None,
-            key_state: None,
-        },
-        mask,
-    );
-    check(
-        sizes(2, 3, 90, 2, 16),
-        Pattern::Dense {
-            causal: Some(80),
-            key_state: None,
-        },
-        mask,
-    );
+    check(sizes(2, 70, 90, 2, 16), Pattern::Dense { causal: None, key_state: None }, mask);
+    check(sizes(2, 3, 90, 2, 16), Pattern::Dense { causal: Some(80), key_state: None }, mask);
     let (key_state, global_index) = window_tables(2, 130, &[0, 7, 100]);
-    let pattern = Pattern::Window {
-        window: 30,
-        key_state: &key_state,
-        global_index: &global_index,
-    };
+    let pattern = Pattern::Window { window: 30, key_state: &key_state, global_index: &global_index };
     check(sizes(2, 130, 130, 2, 16), pattern, mask);
     let [row_ptr, col, count] = block_tables(2, 6);
     let key_state = states(2, 96);
@@ -355,19 +234,8 @@ fn dropout_is_the_masks_own() {
 fn large_scores_do_not_overflow() {
     let sizes = sizes(1, 40, 100, 1, 16);
     let (q, k, v) = (noise(640, 1), noise(1600, 2), noise(1600, 3));
-    let pattern = Pattern::Dense {
-        causal: None,
-        key_state: None,
-    };
-    let a = Attention {
-        q: &q,
-        k: &k,
-        v: &v,
-        sizes,
-        scale: 300.0,
-        pattern,
-        dropout: None,
-    };
+    let pattern = Pattern::Dense { causal: None, key_state: None };
+    let a = Attention { q: &q, k: &k, v: &v, sizes, scale: 300.0, pattern, dropout: None };
     let [o, lse, dq, dk, dv] = run(&a, &noise(640, 4), Store::Assign);
     for x in [o, lse, dq, dk, dv] {
         assert!(x.iter().all(|x| x.is_finite()));
@@ -378,27 +246,11 @@ fn large_scores_do_not_overflow() {
 fn a_gradient_nobody_wants_is_left_out() {
     let sizes = sizes(1, 20, 30, 1, 16);
     let (q, k, v, dout) = (noise(320, 1), noise(480, 2), noise(480, 3), noise(320, 4));
-    let pattern = Pattern::Dense {
-        causal: None,
-        key_state: None,
-    };
-    let a = Attention {
-        q: &q,
-        k: &k,
-        v: &v,
-        sizes,
-        scale: 0.25,
-        pattern,
-        dropout: None,
-    };
+    let pattern = Pattern::Dense { causal: None, key_state: None };
+    let a = Attention { q: &q, k: &k, v: &v, sizes, scale: 0.25, pattern, dropout: None };
     let [o, lse, _, _, dv_all] = run(&a, &dout, Store::Assign);
     let mut dv = vec![f32::NAN; 480];
-    let gradients = Gradients {
-        dq: &mut [],
-        dk: &mut [],
-        dv: &mut dv,
-        store: [Store::Assign; 3],
-    };
+    let gradients = Gradients { dq: &mut [], dk: &mut [], dv: &mut dv, store: [Store::Assign; 3] };
     attention_backward(gradients, &dout, &o, &lse, &a);
     assert_eq!(dv, dv_all);
 }
@@ -407,27 +259,13 @@ fn a_gradient_nobody_wants_is_left_out() {
 fn bits_do_not_depend_on_the_threads() {
     let (b, s, h, d) = (2, 300, 3, 16);
     let (key_state, global_index) = window_tables(b, s, &[0, 150]);
-    let pattern = Pattern::Window {
-        window: 50,
-        key_state: &key_state,
-        global_index: &global_index,
-    };
+    let pattern = Pattern::Window { window: 50, key_state: &key_state, global_index: &global_index };
     let n = b * s * h * d;
     let (q, k, v, dout) = (noise(n, 1), noise(n, 2), noise(n, 3), noise(n, 4));
-    let a = Attention {
-        q: &q,
-        k: &k,
-        v: &v,
-        sizes: sizes(b, s, s, h, d),
-        scale: 0.25,
-        pattern,
-        dropout: None,
-    };
+    let a =
+        Attention { q: &q, k: &k, v: &v, sizes: sizes(b, s, s, h, d), scale: 0.25, pattern, dropout: None };
     let on = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let outputs = pool.install(|| run(&a, &dout, Store::Assign));
         outputs.map(|x| x.into_iter().map(f32::to_bits).collect::<Vec<_>>())
     };

@@ -40,19 +40,13 @@ pub unsafe fn multiply<V: Vector, const MR: usize, const ADD: bool>(
     b: (&[f32], usize),
     extent: Extent,
 ) {
-    let Extent {
-        rows,
-        columns,
-        depth,
-    } = extent;
+    let Extent { rows, columns, depth } = extent;
     let ((c, c_stride), (b, b_stride)) = (c, b);
     let rows = rows.next_multiple_of(MR);
     let columns = columns.next_multiple_of(V::LANES);
     assert!(rows == 0 || (rows - 1) * c_stride + columns <= c.len());
     assert!(depth == 0 || (depth - 1) * b_stride + columns <= b.len());
-    assert!(
-        rows == 0 || depth == 0 || (rows - 1) * strides.row + (depth - 1) * strides.depth < a.len()
-    );
+    assert!(rows == 0 || depth == 0 || (rows - 1) * strides.row + (depth - 1) * strides.depth < a.len());
     let mut j = 0;
     while j + 2 * V::LANES <= columns {
         for i in (0..rows).step_by(MR) {
@@ -102,13 +96,7 @@ unsafe fn store<V: Vector, const MR: usize, const NV: usize, const ADD: bool>(
 
 /// Copies the rows of `positions` of one head next to each other: `to[j * stride + d]`.
 #[inline(always)]
-pub fn gather(
-    to: Rows,
-    from: &[f32],
-    offset: impl Fn(usize) -> usize,
-    positions: &[u32],
-    d: usize,
-) {
+pub fn gather(to: Rows, from: &[f32], offset: impl Fn(usize) -> usize, positions: &[u32], d: usize) {
     // Rows are short: copies of known length spare a call to memcpy for each.
     match d {
         32 => gather_rows::<32>(to, from, offset, positions),
@@ -124,12 +112,7 @@ pub fn gather(
 }
 
 #[inline(always)]
-fn gather_rows<const D: usize>(
-    to: Rows,
-    from: &[f32],
-    offset: impl Fn(usize) -> usize,
-    positions: &[u32],
-) {
+fn gather_rows<const D: usize>(to: Rows, from: &[f32], offset: impl Fn(usize) -> usize, positions: &[u32]) {
     for (row, &position) in to.0.chunks_exact_mut(to.1).zip(positions) {
         let at = offset(position as usize);
         row[..D].copy_from_slice(&from[at..at + D]);
@@ -137,21 +120,8 @@ fn gather_rows<const D: usize>(
 }
 
 /// Transposes the queries `first .. first + n` of a head: `to[d * width + i]`, zero beyond `n`.
-pub fn transpose_queries(
-    to: &mut [f32],
-    width: usize,
-    from: &[f32],
-    stride: usize,
-    n: usize,
-    d: usize,
-) {
-    let source = PanelSource {
-        data: from,
-        across: stride,
-        along: 1,
-        width: n,
-        depth: d,
-    };
+pub fn transpose_queries(to: &mut [f32], width: usize, from: &[f32], stride: usize, n: usize, d: usize) {
+    let source = PanelSource { data: from, across: stride, along: 1, width: n, depth: d };
     pack_panel(&mut to[..d * width], source, 0, width);
 }
 
@@ -171,10 +141,7 @@ pub fn mask<const BQ: usize>(scores: &mut [f32], keys: &KeyTile, first_query: us
             // Key - query runs down as the query runs up; seen are the queries key - high ..= key - low.
             let distance = keys.position[j] as isize - first_query as isize;
             let from = distance.saturating_sub(high).clamp(0, BQ as isize) as usize;
-            let to = distance
-                .saturating_sub(low)
-                .saturating_add(1)
-                .clamp(0, BQ as isize) as usize;
+            let to = distance.saturating_sub(low).saturating_add(1).clamp(0, BQ as isize) as usize;
             row[..from].fill(f32::NEG_INFINITY);
             row[to.max(from)..].fill(f32::NEG_INFINITY);
         }
@@ -200,9 +167,8 @@ pub fn dropout_factors(
         let mut j = 0;
         while j < keys.len {
             let first = keys.position[j];
-            let run = (1..keys.len - j)
-                .find(|&n| keys.position[j + n] != first + n as u32)
-                .unwrap_or(keys.len - j);
+            let run =
+                (1..keys.len - j).find(|&n| keys.position[j + n] != first + n as u32).unwrap_or(keys.len - j);
             mask.factors(&mut line[j..j + run], row + first as u64);
             j += run;
         }

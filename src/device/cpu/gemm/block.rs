@@ -28,22 +28,10 @@ pub struct Kernel {
 pub fn kernel() -> Kernel {
     match level() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => Kernel {
-            mr: 8,
-            nr: 32,
-            run: run_avx512,
-        },
+        Level::Avx512 => Kernel { mr: 8, nr: 32, run: run_avx512 },
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => Kernel {
-            mr: 4,
-            nr: 24,
-            run: run_avx2,
-        },
-        _ => Kernel {
-            mr: 4,
-            nr: 8,
-            run: run_baseline,
-        },
+        Level::Avx2 => Kernel { mr: 4, nr: 24, run: run_avx2 },
+        _ => Kernel { mr: 4, nr: 8, run: run_baseline },
     }
 }
 
@@ -82,15 +70,11 @@ unsafe fn run<V: Vector, const MR: usize, const NV: usize>(tile: &Tile, a: &[f32
     let packed = Strides { row: 1, depth: MR };
     let panels = b.chunks_exact(nr * tile.depth);
     for (j, panel_b) in (0..tile.columns).step_by(nr).zip(panels) {
-        for (i, panel_a) in (0..tile.rows)
-            .step_by(MR)
-            .zip(a.chunks_exact(MR * tile.depth))
-        {
+        for (i, panel_a) in (0..tile.rows).step_by(MR).zip(a.chunks_exact(MR * tile.depth)) {
             // SAFETY: packed panels hold `depth` slices of MR and NR floats; stores stay inside the
             // valid part of the tile, which the caller owns.
             unsafe {
-                let acc: [[V; NV]; MR] =
-                    product(tile.depth, panel_a.as_ptr(), packed, panel_b.as_ptr(), nr);
+                let acc: [[V; NV]; MR] = product(tile.depth, panel_a.as_ptr(), packed, panel_b.as_ptr(), nr);
                 let c = tile.c.add(i * tile.c_stride + j);
                 if i + MR <= tile.rows && j + nr <= tile.columns {
                     store_full(acc, c, tile);
@@ -116,11 +100,7 @@ unsafe fn store_full<V: Vector, const MR: usize, const NV: usize>(
         for (i, row) in acc.into_iter().enumerate() {
             for (v, sum) in row.into_iter().enumerate() {
                 let to = c.add(i * tile.c_stride + v * V::LANES);
-                let old = if tile.store == Store::Add {
-                    V::load(to)
-                } else {
-                    zero
-                };
+                let old = if tile.store == Store::Add { V::load(to) } else { zero };
                 sum.fma(alpha, old).store(to);
             }
         }

@@ -48,11 +48,7 @@ fn check_level(size: Size, form_a: Form, form_b: Form, alpha: f32, store: Store)
     for i in 0..m {
         for j in 0..n {
             let sum: f64 = (0..k).map(|p| at(&a, i, p) * at(&b, p, j)).sum();
-            let old = if store == Store::Add {
-                start[i * stride + j] as f64
-            } else {
-                0.0
-            };
+            let old = if store == Store::Add { start[i * stride + j] as f64 } else { 0.0 };
             let want = alpha as f64 * sum + old;
             // Rounding of a running sum that grows as sqrt(k), four standard deviations out.
             let tolerance = 1e-6 + 6e-8 * k as f64;
@@ -61,10 +57,7 @@ fn check_level(size: Size, form_a: Form, form_b: Form, alpha: f32, store: Store)
         }
         let gap = i * stride + n..(i + 1) * stride;
         let same = |(x, y): (&f32, &f32)| x.to_bits() == y.to_bits();
-        assert!(
-            c[gap.clone()].iter().zip(&start[gap]).all(same),
-            "wrote past row {i}"
-        );
+        assert!(c[gap.clone()].iter().zip(&start[gap]).all(same), "wrote past row {i}");
     }
 }
 
@@ -92,63 +85,19 @@ fn every_form_and_ragged_size_matches_f64() {
 
 #[test]
 fn more_than_one_block_of_rows_and_columns() {
-    check(
-        Size {
-            m: ROWS + 9,
-            n: 20,
-            k: 3,
-        },
-        Form::Plain,
-        Form::Plain,
-        1.0,
-        Store::Assign,
-    );
-    check(
-        Size {
-            m: 18,
-            n: COLUMNS + 50,
-            k: 2,
-        },
-        Form::Plain,
-        Form::Transposed,
-        1.0,
-        Store::Add,
-    );
+    check(Size { m: ROWS + 9, n: 20, k: 3 }, Form::Plain, Form::Plain, 1.0, Store::Assign);
+    check(Size { m: 18, n: COLUMNS + 50, k: 2 }, Form::Plain, Form::Transposed, 1.0, Store::Add);
 }
 
 #[test]
 fn nothing_to_sum() {
     let mut c = [f32::NAN; 6];
     let empty = Matrix::rows(&[], 0);
-    gemm(
-        &mut c,
-        3,
-        empty,
-        empty,
-        Size { m: 2, n: 3, k: 0 },
-        1.0,
-        Store::Assign,
-    );
+    gemm(&mut c, 3, empty, empty, Size { m: 2, n: 3, k: 0 }, 1.0, Store::Assign);
     assert_eq!(c, [0.0; 6]);
-    gemm(
-        &mut c,
-        3,
-        empty,
-        empty,
-        Size { m: 2, n: 3, k: 0 },
-        1.0,
-        Store::Add,
-    );
+    gemm(&mut c, 3, empty, empty, Size { m: 2, n: 3, k: 0 }, 1.0, Store::Add);
     assert_eq!(c, [0.0; 6]);
-    gemm(
-        &mut [],
-        0,
-        empty,
-        empty,
-        Size { m: 0, n: 0, k: 5 },
-        1.0,
-        Store::Assign,
-    );
+    gemm(&mut [], 0, empty, empty, Size { m: 0, n: 0, k: 5 }, 1.0, Store::Assign);
 }
 
 #[test]
@@ -156,10 +105,7 @@ fn bits_do_not_depend_on_the_threads() {
     for (m, n, k) in [(130, 250, 500), (4, 1000, 300)] {
         let (a, b) = (noise(m * k, 1), noise(k * n, 2));
         let on = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap();
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let mut c = vec![0.0; m * n];
             let (a, b) = (Matrix::rows(&a, k), Matrix::transposed(&b, k));
             pool.install(|| gemm(&mut c, n, a, b, Size { m, n, k }, 1.0, Store::Assign));
@@ -175,13 +121,5 @@ fn bits_do_not_depend_on_the_threads() {
 fn a_short_operand_is_refused() {
     let x = [1.0; 4];
     let size = Size { m: 2, n: 3, k: 2 };
-    gemm(
-        &mut [0.0; 6],
-        3,
-        Matrix::rows(&x, 2),
-        Matrix::rows(&x, 3),
-        size,
-        1.0,
-        Store::Assign,
-    );
+    gemm(&mut [0.0; 6], 3, Matrix::rows(&x, 2), Matrix::rows(&x, 3), size, 1.0, Store::Assign);
 }

@@ -10,31 +10,20 @@ use crate::study::results::{Cell, Mark, Reading};
 
 /// The trade-off: what a score costs in training time. Points carry their input length.
 pub fn figure(study: &Study) -> String {
-    let both =
-        |cell: &Cell| cell.headline().value().is_some() && cell.train_seconds.value().is_some();
+    let both = |cell: &Cell| cell.headline().value().is_some() && cell.train_seconds.value().is_some();
     if !study.cells.iter().any(both) {
         return String::new();
     }
-    let times = study
-        .cells
-        .iter()
-        .filter_map(|cell| cell.train_seconds.value());
+    let times = study.cells.iter().filter_map(|cell| cell.train_seconds.value());
     let unit = Quantity::Time.unit(times.fold(0.0, f64::max));
     let panels: Vec<Plot> = study
         .tasks
         .iter()
         .enumerate()
         .map(|(index, task)| {
-            let cells: Vec<_> = study
-                .task(task)
-                .into_iter()
-                .filter(|cell| both(cell))
-                .collect();
+            let cells: Vec<_> = study.task(task).into_iter().filter(|cell| both(cell)).collect();
             let of = |of: fn(&Cell) -> &Reading, size: f64| -> Vec<f64> {
-                cells
-                    .iter()
-                    .filter_map(|cell| Some(of(cell).value()? / size))
-                    .collect()
+                cells.iter().filter_map(|cell| Some(of(cell).value()? / size)).collect()
             };
             let series = lines(
                 study,
@@ -45,11 +34,7 @@ pub fn figure(study: &Study) -> String {
                     Some(Point {
                         x: time / unit.size,
                         y: score,
-                        mark: if time_mark == Mark::Measured {
-                            mark
-                        } else {
-                            time_mark
-                        },
+                        mark: if time_mark == Mark::Measured { mark } else { time_mark },
                         says: format!(
                             "{}, {} tokens: score {} after {} {}",
                             study.varying.row(cell),
@@ -67,11 +52,7 @@ pub fn figure(study: &Study) -> String {
                     Some((
                         time / unit.size,
                         score,
-                        if time_mark == Mark::Measured {
-                            mark
-                        } else {
-                            time_mark
-                        },
+                        if time_mark == Mark::Measured { mark } else { time_mark },
                     ))
                 },
             );
@@ -89,14 +70,8 @@ pub fn figure(study: &Study) -> String {
         })
         .collect();
     let mut notes = Footnotes::default();
-    let titles = [
-        "model",
-        "dataset",
-        "tokens",
-        &format!("training time ({})", unit.name),
-        "score",
-    ]
-    .map(String::from);
+    let titles =
+        ["model", "dataset", "tokens", &format!("training time ({})", unit.name), "score"].map(String::from);
     let rows: Vec<Vec<String>> = study
         .cells
         .iter()

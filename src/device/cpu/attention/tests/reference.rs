@@ -10,25 +10,14 @@ fn weight(a: &Attention, b: usize, h: usize, i: usize, j: usize) -> f64 {
             causal.is_none_or(|offset| j <= i + offset)
                 && key_state.is_none_or(|states| states[b * s_capacity + j] != 0)
         }
-        Pattern::Window {
-            window, key_state, ..
-        } => {
+        Pattern::Window { window, key_state, .. } => {
             let state = key_state[b * s + j];
             key_state[b * s + i] == 1 && (state == 2 || state == 1 && i.abs_diff(j) <= window)
         }
-        Pattern::BlockSparse {
-            block,
-            row_ptr,
-            col,
-            count,
-            key_state,
-        } => {
+        Pattern::BlockSparse { block, row_ptr, col, count, key_state } => {
             let row = h * (s / block + 1) + i / block;
             let listed = row_ptr[row] as usize..row_ptr[row + 1] as usize;
-            let times: i32 = listed
-                .filter(|&at| col[at] as usize == j / block)
-                .map(|at| count[at])
-                .sum();
+            let times: i32 = listed.filter(|&at| col[at] as usize == j / block).map(|at| count[at]).sum();
             let visible = key_state[b * s + i] != 0 && key_state[b * s + j] != 0;
             return if visible { times as f64 } else { 0.0 };
         }
@@ -59,9 +48,7 @@ pub fn reference(a: &Attention, dout: &[f32]) -> Reference {
             for i in 0..t {
                 let q = a.query_offset(b, h, i);
                 let key = |j: usize| a.key_offset(b, h, j);
-                let dot = |x: &[f32], y: &[f32]| -> f64 {
-                    (0..d).map(|c| x[c] as f64 * y[c] as f64).sum()
-                };
+                let dot = |x: &[f32], y: &[f32]| -> f64 { (0..d).map(|c| x[c] as f64 * y[c] as f64).sum() };
                 let power = |j: usize| {
                     weight(a, b, h, i, j) * (a.scale as f64 * dot(&a.q[q..], &a.k[key(j)..])).exp()
                 };
@@ -79,9 +66,7 @@ pub fn reference(a: &Attention, dout: &[f32]) -> Reference {
                     }
                     one[0] as f64
                 };
-                let dp: Vec<f64> = (0..s)
-                    .map(|j| factor(j) * dot(&dout[q..], &a.v[key(j)..]))
-                    .collect();
+                let dp: Vec<f64> = (0..s).map(|j| factor(j) * dot(&dout[q..], &a.v[key(j)..])).collect();
                 let delta: f64 = (0..s).map(|j| powers[j] / total * dp[j]).sum();
                 for j in 0..s {
                     let p = powers[j] / total;
