@@ -4,6 +4,7 @@ use super::global::{Global, Precision};
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use wattention::bench::step::{Kernels, Measured, Work, step};
 use wattention::models::{self, Options};
@@ -37,8 +38,9 @@ struct StepArgs {
     #[arg(long, value_name = "MODE", default_value = "train")]
     mode: Mode,
 
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    batch_size: usize,
+    /// Examples of a step
+    #[arg(long, value_name = "N", default_value = "1")]
+    batch_size: NonZeroUsize,
 
     /// Tokens of every input
     #[arg(long, value_name = "L", default_value_t = 1024)]
@@ -117,7 +119,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let mode = synthetic::Mode::from(args.mode);
     let work = Work {
         mode,
-        batch_size: args.batch_size,
+        batch_size: args.batch_size.get(),
         max_source_length: args.max_source_length,
         max_target_length: args.max_target_length,
         seed: global.seed,
@@ -128,7 +130,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let report = Report {
         model,
         mode: mode.name(),
-        batch_size: args.batch_size,
+        batch_size: args.batch_size.get(),
         max_source_length: args.max_source_length,
         max_target_length: args.max_target_length,
         device: device.name(),

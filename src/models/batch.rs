@@ -169,7 +169,7 @@ impl Target {
             labels: kept.into_iter().map(|l| l as i32).collect(),
             label_rows,
         };
-        target.check(limits)
+        target.check("labels", limits)
     }
 
     /// From decoder ids `[B, T]`, with nothing to measure against.
@@ -185,14 +185,14 @@ impl Target {
             labels: Vec::new(),
             label_rows: Vec::new(),
         };
-        target.check(limits)
+        target.check("decoder_input_ids", limits)
     }
 
-    fn check(self, limits: &Limits) -> Result<Self> {
+    fn check(self, name: &str, limits: &Limits) -> Result<Self> {
         match self.len > limits.max_target {
             false => Ok(self),
             true => Err(Error::data(
-                "labels",
+                name,
                 format!(
                     "{} tokens exceed the decoder's {} positions; truncate the target",
                     self.len, limits.max_target

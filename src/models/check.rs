@@ -9,9 +9,22 @@ pub fn parse<C: DeserializeOwned>(
     text: &str,
     check: impl Fn(&C) -> Result<(), String>,
 ) -> Result<C> {
-    let config: C = serde_json::from_str(text).map_err(|e| Error::data(at, e.to_string()))?;
+    let config: C = serde_json::from_str(text).map_err(|e| {
+        let key = unreadable_key::<C>(text);
+        Error::data(at, key.unwrap_or_else(|| e.to_string()))
+    })?;
     check(&config).map_err(|what| Error::data(at, what))?;
     Ok(config)
+}
+
+/// The first key whose value alone is refused: serde's own message does not name it.
+fn unreadable_key<C: DeserializeOwned>(text: &str) -> Option<String> {
+    let all: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).ok()?;
+    all.into_iter().find_map(|(key, value)| {
+        let alone = serde_json::Value::Object([(key.clone(), value)].into_iter().collect());
+        let refusal = serde_json::from_value::<C>(alone).err()?;
+        Some(format!("{key}: {refusal}"))
+    })
 }
 
 /// `low <= value <= high`.
@@ -60,5 +73,24 @@ pub fn tied(value: bool) -> Result<(), String> {
     match value {
         true => Ok(()),
         false => Err("tie_word_embeddings is false; only tied embeddings are supported".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::led;
+
+    #[test]
+    fn a_value_of_the_wrong_type_names_its_key() {
+        let text = r#"{"d_model": 64, "vocab_size": 1e30, "dropout": 0.1}"#;
+        let error = parse("config.json", text, led::Config::check).unwrap_err().to_string();
+        assert!(error.starts_with("config.json: vocab_size: "), "{error}");
+    }
+
+    #[test]
+    fn text_that_is_no_json_keeps_its_place() {
+        let error = parse("config.json", "{\n\"d_model\" 64}", led::Config::check).unwrap_err().to_string();
+        assert!(error.contains("line 2"), "{error}");
     }
 }
