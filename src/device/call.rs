@@ -15,6 +15,51 @@ pub struct Kernel {
     pub scalars: &'static [&'static str],
     /// The CPU executor's function.
     pub cpu: fn(&mut CpuCall),
+    /// What the executors that run `kernels/*.cu` do.
+    pub gpu: Gpu,
+}
+
+/// How a launch runs where kernel files do.
+pub enum Gpu {
+    /// Entries of the kernel file, one after the other, each with all arguments of the call.
+    Passes(fn(&Call) -> Vec<Pass>),
+    /// A matrix product, which the vendor's library does.
+    Library,
+}
+
+/// One entry and its grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pass {
+    pub entry: &'static str,
+    /// Blocks along x, y and z.
+    pub grid: [u32; 3],
+    /// Threads of a block.
+    pub block: u32,
+    /// Bytes of shared memory.
+    pub shared: u32,
+}
+
+impl Pass {
+    /// A grid of `grid` blocks in a row, without shared memory.
+    pub fn new(entry: &'static str, grid: usize, block: u32) -> Self {
+        // A grid beyond 2^31 - 1 is refused by the executor, as one of that many blocks.
+        Pass { entry, grid: [u32::try_from(grid).unwrap_or(u32::MAX), 1, 1], block, shared: 0 }
+    }
+
+    pub fn y(mut self, blocks: usize) -> Self {
+        self.grid[1] = u32::try_from(blocks).unwrap_or(u32::MAX);
+        self
+    }
+
+    pub fn z(mut self, blocks: usize) -> Self {
+        self.grid[2] = u32::try_from(blocks).unwrap_or(u32::MAX);
+        self
+    }
+
+    pub fn shared(mut self, bytes: usize) -> Self {
+        self.shared = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self
+    }
 }
 
 impl Kernel {
@@ -93,6 +138,26 @@ pub struct Call {
     pub sizes: Vec<i32>,
     pub scalars: Vec<f32>,
     pub cost: Cost,
+}
+
+impl Call {
+    pub fn size(&self, i: usize) -> usize {
+        self.sizes[i] as usize
+    }
+
+    /// The first `N` sizes.
+    pub fn sizes<const N: usize>(&self) -> [usize; N] {
+        std::array::from_fn(|i| self.size(i))
+    }
+
+    /// Storage type of the kernel file's `real`: bf16 where any argument is, else f32.
+    pub fn real(&self) -> DType {
+        let mut arguments = self.outputs.iter().chain(&self.inputs);
+        match arguments.any(|a| a.dtype == DType::BF16) {
+            true => DType::BF16,
+            false => DType::F32,
+        }
+    }
 }
 
 /// A launch as a CPU function sees it: each output slice can be taken once, inputs freely.

@@ -9,7 +9,7 @@ pub mod cpu;
 mod layout;
 pub mod plan;
 
-pub use call::{Arg, Call, Cost, CpuCall, Kernel};
+pub use call::{Arg, Call, Cost, CpuCall, Gpu, Kernel, Pass};
 pub use layout::Layout;
 
 use crate::error::{Error, Result};

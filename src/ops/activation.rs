@@ -4,7 +4,7 @@
 
 use super::{Gradient, OpSpec};
 use crate::device::cpu::activation as cpu;
-use crate::device::{CpuCall, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel};
 use crate::error::Result;
 use crate::tape::Tape;
 use crate::tensor::{Launch, Tensor};
@@ -41,6 +41,7 @@ static FORWARD: Kernel = Kernel {
         let (y, x) = (call.out::<f32>(0), call.input::<f32>(0));
         y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| apply(y, x));
     },
+    gpu: Gpu::Passes(|_| Vec::new()),
 };
 
 static BACKWARD: Kernel = Kernel {
@@ -66,6 +67,7 @@ static BACKWARD: Kernel = Kernel {
             },
         );
     },
+    gpu: Gpu::Passes(|_| Vec::new()),
 };
 
 /// Elements one task handles: three operands stay in the first-level cache.

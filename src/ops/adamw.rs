@@ -6,7 +6,7 @@
 
 use super::{Gradient, OpSpec};
 use crate::device::cpu::optimizer;
-use crate::device::{CpuCall, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel};
 use crate::error::Result;
 use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
@@ -21,6 +21,7 @@ static UPDATE: Kernel = Kernel {
     sizes: &["n", "parts"],
     scalars: &["lr", "beta1", "beta2", "eps", "weight_decay", "correction1", "correction2", "max_norm"],
     cpu: update_cpu,
+    gpu: Gpu::Passes(|_| Vec::new()),
 };
 
 /// One step's constants.

@@ -3,7 +3,7 @@
 //! Shapes: x `[N, V]`, y `[N]` i32. No gradient.
 
 use super::{Gradient, OpSpec};
-use crate::device::{CpuCall, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel};
 use crate::error::Result;
 use crate::shape::DType;
 use crate::tape::Tape;
@@ -33,6 +33,7 @@ static FORWARD: Kernel = Kernel {
             *y = best.1;
         });
     },
+    gpu: Gpu::Passes(|_| Vec::new()),
 };
 
 /// y[i] = argmax over the last dimension.

@@ -8,7 +8,7 @@
 
 use super::{Gradient, OpSpec};
 use crate::device::cpu::{softmax, vector};
-use crate::device::{CpuCall, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel};
 use crate::error::{Error, Result};
 use crate::tape::Tape;
 use crate::tensor::matmul::{Form, MATMUL, Product, matmul, matmul_bias};
@@ -42,6 +42,7 @@ static ROWS: Kernel = Kernel {
             }
         });
     },
+    gpu: Gpu::Passes(|_| Vec::new()),
 };
 
 static SUM: Kernel = Kernel {
@@ -54,6 +55,7 @@ static SUM: Kernel = Kernel {
         let total: f64 = call.input::<f32>(0).iter().map(|&l| l as f64).sum();
         call.out::<f32>(0)[0] = (total / call.scalar(0) as f64) as f32;
     },
+    gpu: Gpu::Passes(|_| Vec::new()),
 };
 
 static BACKWARD: Kernel = Kernel {
@@ -73,6 +75,7 @@ static BACKWARD: Kernel = Kernel {
             row[label as usize] -= scale * (1.0 - smoothing);
         });
     },
+    gpu: Gpu::Passes(|_| Vec::new()),
 };
 
 /// A language-model head and what its loss is measured against.

@@ -6,7 +6,7 @@
 
 use super::{Gradient, OpSpec};
 use crate::device::cpu::vector;
-use crate::device::{CpuCall, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel};
 use crate::error::{Error, Result};
 use crate::tape::Tape;
 use crate::tensor::{Launch, Tensor};
@@ -38,6 +38,7 @@ static FORWARD: Kernel = Kernel {
             vector::axpy(y, scale, &table[token..token + c]);
         });
     },
+    gpu: Gpu::Passes(|_| Vec::new()),
 };
 
 static BACKWARD_TABLE: Kernel = Kernel {
@@ -60,6 +61,7 @@ static BACKWARD_TABLE: Kernel = Kernel {
             }
         }
     },
+    gpu: Gpu::Passes(|_| Vec::new()),
 };
 
 static BACKWARD_POSITIONS: Kernel = Kernel {
@@ -80,6 +82,7 @@ static BACKWARD_POSITIONS: Kernel = Kernel {
             },
         );
     },
+    gpu: Gpu::Passes(|_| Vec::new()),
 };
 
 /// What an embedding looks up.

@@ -10,7 +10,7 @@
 use super::{Gradient, OpSpec};
 use crate::device::cpu::gemm::{Matrix, Size, Store, gemm};
 use crate::device::cpu::{softmax, vector};
-use crate::device::{CpuCall, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::tape::{Slot, Tape};
@@ -27,6 +27,7 @@ static FORWARD: Kernel = Kernel {
     sizes: &["B", "G", "S", "H", "D"],
     scalars: &["scale"],
     cpu: forward_cpu,
+    gpu: Gpu::Passes(|_| Vec::new()),
 };
 
 static BACKWARD: Kernel = Kernel {
@@ -36,6 +37,7 @@ static BACKWARD: Kernel = Kernel {
     sizes: &["B", "G", "S", "H", "D", "add_q", "add_x", "add_wk", "add_wv", "add_bv"],
     scalars: &["scale"],
     cpu: backward_cpu,
+    gpu: Gpu::Passes(|_| Vec::new()),
 };
 
 /// The global projections of one layer.

@@ -4,7 +4,7 @@
 
 use super::{Gradient, OpSpec};
 use crate::device::cpu::vector;
-use crate::device::{CpuCall, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel};
 use crate::error::Result;
 use crate::tensor::{Launch, Tensor};
 
@@ -23,6 +23,7 @@ static FORWARD: Kernel = Kernel {
     cpu: |call: &mut CpuCall| {
         call.out::<f32>(0)[0] = vector::sum_squares(call.input::<f32>(0)).sqrt() as f32;
     },
+    gpu: Gpu::Passes(|_| Vec::new()),
 };
 
 /// norm `[1]` of all gradients in the slab g.

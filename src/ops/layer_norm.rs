@@ -7,7 +7,7 @@
 use super::{Gradient, OpSpec};
 use crate::device::cpu::norm::{self, RowStatistics};
 use crate::device::cpu::{philox, vector};
-use crate::device::{CpuCall, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::tape::{Dropout, Gradients, Slot, Tape};
@@ -24,6 +24,7 @@ static FORWARD: Kernel = Kernel {
     sizes: &["N", "C", "seed_lo", "seed_hi", "stream_lo", "stream_hi"],
     scalars: &["eps", "p"],
     cpu: forward_cpu,
+    gpu: Gpu::Passes(|_| Vec::new()),
 };
 
 static BACKWARD: Kernel = Kernel {
@@ -33,6 +34,7 @@ static BACKWARD: Kernel = Kernel {
     sizes: &["N", "C", "accumulate_w", "accumulate_b", "seed_lo", "seed_hi", "stream_lo", "stream_hi"],
     scalars: &["p"],
     cpu: backward_cpu,
+    gpu: Gpu::Passes(|_| Vec::new()),
 };
 
 /// Weight and bias `[C]`, and the variance floor.

@@ -5,7 +5,7 @@
 
 use super::{Gradient, OpSpec};
 use crate::device::cpu::vector;
-use crate::device::{CpuCall, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel};
 use crate::error::{Error, Result};
 use crate::tape::Tape;
 use crate::tensor::matmul::{Form, MATMUL, Product, matmul, matmul_bias};
@@ -22,6 +22,7 @@ static BACKWARD_BIAS: Kernel = Kernel {
     sizes: &["N", "O", "accumulate"],
     scalars: &[],
     cpu: backward_bias_cpu,
+    gpu: Gpu::Passes(|_| Vec::new()),
 };
 
 /// y = x Wᵀ (+ b).

@@ -4,7 +4,7 @@
 
 use super::{Gradient, OpSpec};
 use crate::device::cpu::vector;
-use crate::device::{CpuCall, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::tape::Tape;
@@ -30,6 +30,7 @@ static GATHER: Kernel = Kernel {
             _ => y.copy_from_slice(&x[i as usize * c..][..c]),
         });
     },
+    gpu: Gpu::Passes(|_| Vec::new()),
 };
 
 static SCATTER: Kernel = Kernel {
@@ -50,6 +51,7 @@ static SCATTER: Kernel = Kernel {
             }
         }
     },
+    gpu: Gpu::Passes(|_| Vec::new()),
 };
 
 static STORE: Kernel = Kernel {
@@ -68,6 +70,7 @@ static STORE: Kernel = Kernel {
             }
         }
     },
+    gpu: Gpu::Passes(|_| Vec::new()),
 };
 
 /// y[i] = x[index[i]], zeros where index is -1; `index` holds row numbers of x seen as `[N, C]`.

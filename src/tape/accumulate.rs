@@ -1,6 +1,6 @@
 //! The two kernels that gradient bookkeeping itself needs: zero, and add or copy.
 
-use crate::device::{CpuCall, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel};
 use crate::error::Result;
 use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
@@ -17,6 +17,7 @@ pub static ZERO: Kernel = Kernel {
     cpu: |call: &mut CpuCall| {
         call.out::<f32>(0).par_chunks_mut(CHUNK).for_each(|y| y.fill(0.0));
     },
+    gpu: Gpu::Passes(|_| Vec::new()),
 };
 
 pub static ACCUMULATE: Kernel = Kernel {
@@ -33,6 +34,7 @@ pub static ACCUMULATE: Kernel = Kernel {
             false => y.copy_from_slice(x),
         });
     },
+    gpu: Gpu::Passes(|_| Vec::new()),
 };
 
 /// y = 0.

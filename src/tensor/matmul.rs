@@ -2,7 +2,7 @@
 
 use super::{Launch, Tensor};
 use crate::device::cpu::gemm::{Matrix, Size, Store, gemm};
-use crate::device::{CpuCall, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use rayon::prelude::*;
@@ -25,6 +25,7 @@ pub static MATMUL: Kernel = Kernel {
     sizes: &["m", "n", "k", "form", "accumulate"],
     scalars: &[],
     cpu: matmul_cpu,
+    gpu: Gpu::Library,
 };
 
 /// The operands of a product.

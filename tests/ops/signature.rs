@@ -1,7 +1,7 @@
 //! Launches are checked against the kernel's signature and against aliasing, before anything runs.
 
 use crate::device::poisoned;
-use wattention::device::{CpuCall, Device, Kernel};
+use wattention::device::{CpuCall, Device, Gpu, Kernel};
 use wattention::error::{Error, Result};
 use wattention::shape::DType;
 use wattention::tensor::{Launch, Tensor};
@@ -13,6 +13,7 @@ static PROBE: Kernel = Kernel {
     sizes: &["n"],
     scalars: &["a"],
     cpu: |call: &mut CpuCall| call.out::<f32>(0).fill(call.scalar(0)),
+    gpu: Gpu::Passes(|_| Vec::new()),
 };
 
 /// A slab of 8 zeros.

@@ -1,0 +1,42 @@
+// activation: y = f(x), elementwise: 0 gelu (exact erf), 1 gelu (tanh form), 2 relu.
+// Shapes: x y dx dy [n]. Saved for backward: x. Hendrycks and Gimpel 2016, arXiv 1606.08415.
+#include "common.cuh"
+
+constexpr float INV_SQRT_2 = 0.70710678118654752f;
+constexpr float INV_SQRT_2PI = 0.39894228040143268f;
+constexpr float SQRT_2_OVER_PI = 0.79788456080286536f;
+constexpr float CUBIC = 0.044715f;
+
+DEVICE float activated(float x, int kind) {
+    if (kind == 0) return 0.5f * x * (1.0f + erff(x * INV_SQRT_2));
+    if (kind == 1) return 0.5f * x * (1.0f + tanhf(SQRT_2_OVER_PI * (x + CUBIC * x * x * x)));
+    return fmaxf(x, 0.0f);
+}
+
+DEVICE float slope(float x, int kind) {
+    if (kind == 0) return 0.5f * (1.0f + erff(x * INV_SQRT_2)) + x * INV_SQRT_2PI * expf(-0.5f * x * x);
+    if (kind == 1) {
+        const float t = tanhf(SQRT_2_OVER_PI * (x + CUBIC * x * x * x));
+        const float inner = SQRT_2_OVER_PI * (1.0f + 3.0f * CUBIC * x * x);
+        return 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * inner;
+    }
+    return x > 0.0f ? 1.0f : 0.0f;
+}
+
+// launch: grid [n / 1024], block 256, shared 0
+KERNEL_ENTRY void activation_fwd(real* y, const real* x, int n, int kind) {
+    contract(blockDim.x == 256);
+    for (int i = 0; i < 4; i++) {
+        const long long e = blockIdx.x * 1024ll + i * 256 + threadIdx.x;
+        if (e < n) put(y + e, activated(to_float(x[e]), kind));
+    }
+}
+
+// launch: grid [n / 1024], block 256, shared 0
+KERNEL_ENTRY void activation_bwd(real* dx, const real* dy, const real* x, int n, int kind, int accumulate) {
+    contract(blockDim.x == 256);
+    for (int i = 0; i < 4; i++) {
+        const long long e = blockIdx.x * 1024ll + i * 256 + threadIdx.x;
+        if (e < n) put_or_add(dx + e, to_float(dy[e]) * slope(to_float(x[e]), kind), accumulate);
+    }
+}
