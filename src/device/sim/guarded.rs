@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 pub(super) const ZONE: usize = 1 << 16;
 /// Vector loads of 16 bytes must be possible at the start of every buffer.
 const ALIGNMENT: usize = 16;
-/// What fills the rest of the buffer's first page and of its last 16 bytes.
-const PATTERN: u8 = 0xa5;
+/// What fills the rest of the buffer's first page and of its last 16 bytes: NaN to who reads it.
+const PATTERN: u8 = 0xff;
 
 /// A buffer that ends where its accessible pages end, but for up to 15 bytes.
 pub(super) struct Guarded {
