@@ -6,11 +6,13 @@
 
 mod call;
 pub mod cpu;
+mod graph;
 mod layout;
 pub mod plan;
 pub mod sim;
 
 pub use call::{Arg, Call, Cost, CpuCall, Gpu, Kernel, Pass};
+pub use graph::GraphCounts;
 pub use layout::Layout;
 
 use crate::error::{Error, Result};
@@ -50,6 +52,8 @@ pub trait Executor {
     fn synchronize(&self) -> Result<()>;
     fn begin_step(&self, layout: &Rc<Layout>) -> Result<()>;
     fn end_step(&self) -> Result<()>;
+    /// Closes a step that failed half-way.
+    fn abandon_step(&self);
     fn used(&self) -> Used;
 }
 
@@ -131,6 +135,10 @@ impl Device {
 
     pub fn end_step(&self) -> Result<()> {
         self.0.end_step()
+    }
+
+    pub fn abandon_step(&self) {
+        self.0.abandon_step();
     }
 
     pub fn used(&self) -> Used {

@@ -131,6 +131,8 @@ impl Executor for Plan {
         Ok(())
     }
 
+    fn abandon_step(&self) {}
+
     fn used(&self) -> Used {
         Used { persistent: self.persistent.get(), arena: self.arena.get() }
     }

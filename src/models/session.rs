@@ -4,6 +4,8 @@ use super::{Loaded, Options, load};
 use crate::device::plan::{Plan, Recording};
 use crate::device::{Device, Used};
 use crate::error::Result;
+use crate::shape::Element;
+use crate::tensor::Tensor;
 use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
@@ -79,7 +81,8 @@ impl<X> Session<X> {
 
     /// What a step would allocate and launch; recorded once per signature.
     ///
-    /// `work` must allocate the same whatever the data, and return nothing that lives in the arena.
+    /// `work` must allocate the same whatever the data, and read nothing back. What it returns of the
+    /// arena is gone when the next step begins.
     pub fn plan<R>(
         &mut self,
         signature: &Signature,
@@ -105,8 +108,28 @@ impl<X> Session<X> {
         let device = real.device();
         device.begin_step(&recording.layout)?;
         let outcome = work(real);
-        device.end_step()?;
+        match outcome {
+            Ok(_) => device.end_step()?,
+            Err(_) => device.abandon_step(),
+        }
         outcome
+    }
+
+    /// Runs a step and reads the tensor that it gives: inside the step nothing may be read.
+    pub fn read<T: Element>(
+        &mut self,
+        signature: Signature,
+        work: impl Fn(&Side<X>) -> Result<Tensor>,
+    ) -> Result<Vec<T>> {
+        self.step(signature, work)?.read()
+    }
+
+    /// Runs `work` on the device's side and on the plan's, outside of steps: for persistent memory.
+    pub fn prepare(&self, work: impl Fn(&Side<X>) -> Result<()>) -> Result<()> {
+        if let Some(real) = &self.real {
+            work(real)?;
+        }
+        work(&self.twin)
     }
 
     /// Runs `work` as a dry run: its steps are planned and not done.

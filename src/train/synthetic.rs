@@ -157,8 +157,9 @@ fn encode_step<X>(session: &mut Session<X>, source: &Source) -> Result<()> {
     session.step(signature, |side: &Side<X>| {
         let on_device = source.upload(side.device())?;
         side.loaded.model.encode(&Tape::off(), &on_device)?;
-        side.device().synchronize()
-    })
+        Ok(())
+    })?;
+    session.real().device().synchronize()
 }
 
 #[cfg(test)]

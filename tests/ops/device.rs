@@ -91,4 +91,8 @@ impl Executor for Poisoned {
     fn end_step(&self) -> Result<()> {
         self.0.end_step()
     }
+
+    fn abandon_step(&self) {
+        self.0.abandon_step();
+    }
 }

@@ -134,6 +134,10 @@ impl Executor for Cpu {
         Ok(())
     }
 
+    fn abandon_step(&self) {
+        self.arena.borrow_mut().step = None;
+    }
+
     fn used(&self) -> Used {
         Used { persistent: self.persistent_bytes.get(), arena: self.arena.borrow().high_water }
     }
