@@ -9,11 +9,13 @@ pub mod cpu;
 mod graph;
 mod layout;
 pub mod plan;
+mod precision;
 pub mod sim;
 
 pub use call::{Arg, Call, Cost, CpuCall, Gpu, Kernel, Pass};
 pub use graph::GraphCounts;
 pub use layout::Layout;
+pub use precision::Precision;
 
 use crate::error::{Error, Result};
 use crate::shape::DType;
@@ -42,6 +44,7 @@ pub struct Block {
 /// What an executor must do; it never grows when an op is added.
 pub trait Executor {
     fn name(&self) -> String;
+    fn precision(&self) -> Precision;
     fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block>;
     fn release(&self, block: Block);
     /// Copies `bytes` to `block`, starting `offset` bytes into it.
@@ -82,14 +85,17 @@ impl Device {
     }
 
     pub fn cpu() -> Self {
-        Device(Rc::new(cpu::Cpu::new()))
+        Device(Rc::new(cpu::Cpu::new(Precision::Fp32)))
     }
 
     /// Opens the device named on the command line: `cpu`, `sim` or `auto`.
-    pub fn open(name: &str) -> Result<Self> {
+    pub fn open(name: &str, precision: Precision) -> Result<Self> {
         match name {
-            "auto" | "cpu" => Ok(Device::cpu()),
-            "sim" => Ok(Device(Rc::new(sim::Sim::new()?))),
+            "auto" | "cpu" if precision == Precision::Tf32 => {
+                Err(Error::usage("tf32 is a format of GPUs: use --precision fp32 or bf16 on the CPU"))
+            }
+            "auto" | "cpu" => Ok(Device(Rc::new(cpu::Cpu::new(precision)))),
+            "sim" => Ok(Device(Rc::new(sim::Sim::new(precision)?))),
             "plan" => Err(Error::usage(
                 "device 'plan' runs nothing: it serves the `plan` command and `study --dry-run`",
             )),
@@ -99,6 +105,10 @@ impl Device {
 
     pub fn name(&self) -> String {
         self.0.name()
+    }
+
+    pub fn precision(&self) -> Precision {
+        self.0.precision()
     }
 
     pub fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {

@@ -2,7 +2,7 @@
 
 use super::{Loaded, Options, load};
 use crate::device::plan::{Plan, Recording};
-use crate::device::{Device, Used};
+use crate::device::{Device, Precision, Used};
 use crate::error::Result;
 use crate::shape::Element;
 use crate::tensor::Tensor;
@@ -47,7 +47,7 @@ pub struct Session<X> {
 impl<X> Session<X> {
     /// `state` is made once for the device and once for the plan.
     pub fn new(loaded: Loaded, options: Options, state: impl Fn(&Loaded) -> Result<X>) -> Result<Self> {
-        let plan = Plan::new();
+        let plan = Plan::new(loaded.parameters.device().precision());
         let twin = loaded.twin(&Device::new(plan.clone()), options)?;
         Ok(Session {
             real: Some(Side { state: state(&loaded)?, loaded }),
@@ -58,8 +58,13 @@ impl<X> Session<X> {
     }
 
     /// A session that only plans: its steps record what they would do, and what they read is zero.
-    pub fn dry_run(config: &Path, options: Options, state: impl Fn(&Loaded) -> Result<X>) -> Result<Self> {
-        let plan = Plan::new();
+    pub fn dry_run(
+        config: &Path,
+        precision: Precision,
+        options: Options,
+        state: impl Fn(&Loaded) -> Result<X>,
+    ) -> Result<Self> {
+        let plan = Plan::new(precision);
         let loaded = load::empty(config, &Device::new(plan.clone()), options)?;
         Ok(Session {
             real: None,

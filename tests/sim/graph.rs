@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use wattention::device::plan::Plan;
 use wattention::device::sim::Sim;
-use wattention::device::{Device, GraphCounts, Layout};
+use wattention::device::{Device, GraphCounts, Layout, Precision};
 use wattention::error::Result;
 use wattention::ops::activation::{Activation, activation};
 use wattention::ops::dropout::dropout;
@@ -30,12 +30,12 @@ fn work(device: &Device, kind: Activation, run: u64) -> Result<Tensor> {
 
 impl Steps {
     fn new() -> Self {
-        let plan = Plan::new();
+        let plan = Plan::new(Precision::Fp32);
         plan.record();
         let y = work(&Device::new(plan.clone()), Activation::Gelu, 0).unwrap();
         let layout = plan.finish().unwrap().layout;
         drop(y);
-        let sim = Rc::new(Sim::new().unwrap());
+        let sim = Rc::new(Sim::new(Precision::Fp32).unwrap());
         Steps { device: Device::new(sim.clone()), sim, layout }
     }
 

@@ -6,6 +6,7 @@ pub mod gemm;
 pub mod math;
 mod memory;
 mod microkernel;
+pub(super) mod narrow;
 pub mod norm;
 pub mod optimizer;
 mod pack;
@@ -17,7 +18,7 @@ pub mod softmax;
 pub mod vector;
 
 use super::layout::aligned;
-use super::{Block, Call, CpuCall, Executor, Kernel, Layout, Lifetime, Used};
+use super::{Block, Call, Executor, Kernel, Layout, Lifetime, Precision, Used};
 use crate::error::{Error, Result};
 use crate::trace;
 use memory::Memory;
@@ -28,6 +29,7 @@ use std::rc::Rc;
 /// Runs every launch at once, on all cores.
 #[derive(Default)]
 pub struct Cpu {
+    precision: Precision,
     next_id: Cell<u64>,
     persistent: RefCell<HashMap<u64, Memory>>,
     persistent_bytes: Cell<usize>,
@@ -45,8 +47,8 @@ struct Arena {
 }
 
 impl Cpu {
-    pub fn new() -> Self {
-        Cpu::default()
+    pub fn new(precision: Precision) -> Self {
+        Cpu { precision, ..Cpu::default() }
     }
 
     fn allocate_persistent(&self, bytes: usize, id: u64) -> Result<Block> {
@@ -61,6 +63,10 @@ impl Cpu {
 impl Executor for Cpu {
     fn name(&self) -> String {
         "cpu".into()
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
     }
 
     fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {
@@ -103,8 +109,7 @@ impl Executor for Cpu {
     fn launch(&self, kernel: &'static Kernel, call: &Call) -> Result<()> {
         // SAFETY: blocks stay mapped until released, arena blocks until the arena grows between
         // steps; `Device::launch` checked that outputs overlap nothing; addresses are 64-aligned.
-        let mut cpu_call = unsafe { CpuCall::new(call) };
-        trace::timed(kernel.name, || (kernel.cpu)(&mut cpu_call));
+        trace::timed(kernel.name, || unsafe { narrow::run(kernel, call, self.precision) });
         Ok(())
     }
 

@@ -13,8 +13,9 @@ mod thread;
 
 pub use schedule::Order;
 
+use super::cpu::narrow;
 use super::graph::{Graphs, Op, Runner};
-use super::{Arg, Block, Call, CpuCall, Executor, Gpu, GraphCounts, Kernel, Layout, Lifetime, Pass, Used};
+use super::{Arg, Block, Call, Executor, Gpu, GraphCounts, Kernel, Layout, Lifetime, Pass, Precision, Used};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::trace;
@@ -27,6 +28,7 @@ use std::rc::{Rc, Weak};
 
 /// Runs the kernels of `kernels/*.cu` on the CPU, and matrix products as the CPU executor does.
 pub struct Sim {
+    precision: Precision,
     order: Cell<Order>,
     next_id: Cell<u64>,
     /// Every buffer by its address, and those that this value alone holds.
@@ -52,10 +54,11 @@ struct Arena {
 
 impl Sim {
     /// Fails where the program was built without a C++ compiler, or for another processor.
-    pub fn new() -> Result<Self> {
+    pub fn new(precision: Precision) -> Result<Self> {
         entries::available()?;
         fault::install();
         Ok(Sim {
+            precision,
             order: Cell::new(Order::Forward),
             next_id: Cell::new(0),
             buffers: RefCell::default(),
@@ -108,15 +111,14 @@ impl Sim {
             if passes.is_empty() {
                 // SAFETY: blocks are host memory that lives until released; `Device::launch` checked
                 // that outputs overlap nothing; addresses are multiples of their elements' size.
-                let mut cpu_call = unsafe { CpuCall::new(call) };
-                (kernel.cpu)(&mut cpu_call);
+                unsafe { narrow::run(kernel, call, self.precision) };
             }
             passes.iter().try_for_each(|pass| self.run_pass(kernel, pass, call))
         })
     }
 
     fn run_pass(&self, kernel: &Kernel, pass: &Pass, call: &Call) -> Result<()> {
-        let entry = entries::find(pass.entry, call.real())?;
+        let entry = entries::find(pass.entry, call.real(), self.precision)?;
         check_limits(pass)?;
         check_signature(kernel, pass.entry, &entry, call)?;
         // Values that the argument pointers point at, as cuLaunchKernel takes them.
@@ -232,6 +234,10 @@ fn check_signature(kernel: &Kernel, name: &str, entry: &Entry, call: &Call) -> R
 impl Executor for Sim {
     fn name(&self) -> String {
         "sim".into()
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
     }
 
     fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {
