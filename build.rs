@@ -1,15 +1,35 @@
-//! Says from what the program was built: WATTENTION_COMMIT, WATTENTION_TARGET and WATTENTION_PROFILE.
+//! Compiles the kernels that the program embeds, and says from what it was built: WATTENTION_COMMIT,
+//! WATTENTION_TARGET and WATTENTION_PROFILE.
+
+#[path = "build/archs.rs"]
+mod archs;
+#[path = "build/kernels.rs"]
+mod kernels;
+#[path = "build/nvcc.rs"]
+mod nvcc;
+#[path = "build/ptxas.rs"]
+mod ptxas;
+#[path = "build/toolkit.rs"]
+mod toolkit;
 
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
+    for path in ["build.rs", "build", kernels::FOLDER] {
+        println!("cargo::rerun-if-changed={path}");
+    }
     println!("cargo::rustc-env=WATTENTION_COMMIT={}", commit());
     for name in ["TARGET", "PROFILE"] {
         let value = env::var(name).unwrap_or_else(|_| "unknown".into());
         println!("cargo::rustc-env=WATTENTION_{name}={value}");
+    }
+    let out = env::var_os("OUT_DIR").map(PathBuf::from).expect("cargo sets OUT_DIR");
+    if let Err(message) = nvcc::build(&kernels::sources(), &out) {
+        for line in message.lines() {
+            println!("cargo::error={line}");
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod call;
 pub mod cpu;
+pub mod cuda;
 mod layout;
 pub mod plan;
 
