@@ -27,7 +27,7 @@ fn main() {
     }
     let out = env::var_os("OUT_DIR").map(PathBuf::from).expect("cargo sets OUT_DIR");
     if let Err(message) = nvcc::build(&kernels::sources(), &out) {
-        for line in message.lines() {
+        for line in message.lines().filter(|line| !line.is_empty()) {
             println!("cargo::error={line}");
         }
     }

@@ -19,9 +19,9 @@ const TESTED: (u32, u32) = (13, 0);
 /// The first release with a choice of compressions.
 const COMPRESSES: (u32, u32) = (12, 8);
 
-/// The ways to compile a file: the name in `src/device/cuda/kernels.rs` and the flags.
-const VARIANTS: [(&str, &[&str]); 3] =
-    [("F32", &[]), ("Bf16", &["-DWATTENTION_BF16"]), ("Tf32", &["-DWATTENTION_TF32"])];
+/// The ways to compile a file: the name in `src/device/cuda/kernels.rs` and the flag.
+const VARIANTS: [(&str, Option<&str>); 3] =
+    [("F32", None), ("Bf16", Some("-DWATTENTION_BF16")), ("Tf32", Some("-DWATTENTION_TF32"))];
 
 /// One run of nvcc.
 struct Job<'a> {
@@ -70,7 +70,7 @@ fn jobs<'a>(nvcc: &Nvcc, archs: &[Arch], sources: &'a [Source], folder: &Path) -
     for source in sources {
         for (variant, own) in VARIANTS.iter().filter(|(variant, _)| *variant != "Tf32" || source.tf32) {
             let mut flags = shared.clone();
-            flags.extend(own.iter().map(|flag| flag.to_string()));
+            flags.extend(own.map(String::from));
             let files: Vec<&PathBuf> = headers.iter().chain([&source.path]).collect();
             let key: Vec<&String> = flags.iter().chain([&nvcc.release]).collect();
             let hash = kernels::content_hash(&files, &key);
@@ -99,7 +99,8 @@ fn compile(nvcc: &Nvcc, jobs: &[Job], folder: &Path) -> Result<(), String> {
             });
         }
     });
-    let failures = failures.into_inner().expect("no worker panics");
+    let mut failures = failures.into_inner().expect("no worker panics");
+    failures.sort();
     if !failures.is_empty() {
         return Err(failures.join("\n"));
     }
