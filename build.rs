@@ -9,6 +9,8 @@ mod kernels;
 mod nvcc;
 #[path = "build/ptxas.rs"]
 mod ptxas;
+#[path = "build/sim.rs"]
+mod sim;
 #[path = "build/toolkit.rs"]
 mod toolkit;
 
@@ -25,7 +27,8 @@ fn main() {
         let value = env::var(name).unwrap_or_else(|_| "unknown".into());
         println!("cargo::rustc-env=WATTENTION_{name}={value}");
     }
-    let out = env::var_os("OUT_DIR").map(PathBuf::from).expect("cargo sets OUT_DIR");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    sim::build(&out);
     if let Err(message) = nvcc::build(&kernels::sources(), &out) {
         for line in message.lines().filter(|line| !line.is_empty()) {
             println!("cargo::error={line}");

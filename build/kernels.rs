@@ -41,6 +41,15 @@ pub fn headers() -> Vec<PathBuf> {
     in_folder("cuh")
 }
 
+/// What the simulator adds in front of a kernel file.
+pub fn simulator() -> Vec<PathBuf> {
+    let folder = fs::read_dir(Path::new(FOLDER).join("sim")).unwrap_or_else(|e| panic!("{FOLDER}/sim: {e}"));
+    let mut found: Vec<_> =
+        folder.map(|entry| entry.unwrap_or_else(|e| panic!("{FOLDER}/sim: {e}")).path()).collect();
+    found.sort();
+    found
+}
+
 /// A name for the result of compiling these files with these flags, another one when any of them changes.
 pub fn content_hash(files: &[impl AsRef<Path>], flags: &[impl AsRef<str>]) -> String {
     let mut hasher = DefaultHasher::new();
