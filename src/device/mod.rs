@@ -4,8 +4,10 @@
 //! [`Device::end_step`]) the n-th allocation sits at the n-th offset of a [`Layout`] that the `plan`
 //! executor computed from lifetimes, so a step allocates nothing; outside, blocks are persistent.
 
+mod blocks;
 mod call;
 pub mod cpu;
+pub mod cuda;
 mod graph;
 mod layout;
 pub mod plan;
