@@ -241,3 +241,27 @@ DEVICE void dropout_factors(float (&factor)[4], const Dropout& d, unsigned long 
     }
     for (int j = 0; j < 4; j++) factor[j] = word[j] >= d.threshold ? d.scale : 0.0f;
 }
+
+// Elements before the first one from which four may be read at once.
+template <class T>
+DEVICE int elements_to_alignment(const T* p, int n) {
+    const size_t vector = VECTOR * sizeof(T);
+    return min(n, static_cast<int>((vector - reinterpret_cast<size_t>(p) % vector) % vector / sizeof(T)));
+}
+
+// f(i, x[i]) for every element of a row that starts anywhere, spread over the block; a thread's indices ascend.
+template <class F>
+DEVICE void for_each_of_row(const real* x, int n, F f) {
+    const int head = elements_to_alignment(x, n), vectors = (n - head) / VECTOR;
+    const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+    if (thread < head) f(thread, to_float(x[thread]));
+#pragma unroll 2
+    for (int vector = thread; vector < vectors; vector += threads) {
+        const int i = head + vector * VECTOR;
+        float value[4];
+        load4(value, x + i);
+        for (int j = 0; j < 4; j++) f(i + j, value[j]);
+    }
+    const int tail = head + vectors * VECTOR + thread;
+    if (tail < n) f(tail, to_float(x[tail]));
+}

@@ -3,7 +3,7 @@
 //! Shapes: x `[N, V]`, y `[N]` i32. No gradient.
 
 use super::{Gradient, OpSpec};
-use crate::device::{CpuCall, Gpu, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::Result;
 use crate::shape::DType;
 use crate::tape::Tape;
@@ -33,7 +33,7 @@ static FORWARD: Kernel = Kernel {
             *y = best.1;
         });
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| vec![Pass::new("argmax_fwd", call.size(0), 1024).shared(32 * 8)]),
 };
 
 /// y[i] = argmax over the last dimension.

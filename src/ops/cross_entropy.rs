@@ -8,8 +8,9 @@
 
 use super::{Gradient, OpSpec};
 use crate::device::cpu::{softmax, vector};
-use crate::device::{CpuCall, Gpu, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
+use crate::shape::DType;
 use crate::tape::Tape;
 use crate::tensor::matmul::{Form, MATMUL, Product, matmul, matmul_bias};
 use crate::tensor::{Launch, Tensor};
@@ -42,7 +43,7 @@ static ROWS: Kernel = Kernel {
             }
         });
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| vec![Pass::new("cross_entropy_rows", call.size(0), 1024).shared(4 * 32)]),
 };
 
 static SUM: Kernel = Kernel {
@@ -55,7 +56,7 @@ static SUM: Kernel = Kernel {
         let total: f64 = call.input::<f32>(0).iter().map(|&l| l as f64).sum();
         call.out::<f32>(0)[0] = (total / call.scalar(0) as f64) as f32;
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|_| vec![Pass::new("cross_entropy_sum", 1, 256).shared(8 * 8)]),
 };
 
 static BACKWARD: Kernel = Kernel {
@@ -75,7 +76,10 @@ static BACKWARD: Kernel = Kernel {
             row[label as usize] -= scale * (1.0 - smoothing);
         });
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| {
+        let [m, v] = call.sizes();
+        vec![Pass::new("cross_entropy_bwd", m, 256).y(v.div_ceil(8192))]
+    }),
 };
 
 /// A language-model head and what its loss is measured against.
@@ -104,11 +108,11 @@ pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
         table: head.table.clone(),
         bias: head.bias.clone(),
         labels: head.labels.clone(),
-        lse: h.like([m])?,
+        lse: Tensor::empty(h.device(), [m], DType::F32)?,
         v,
         c,
     };
-    let row_loss = h.like([m])?;
+    let row_loss = Tensor::empty(h.device(), [m], DType::F32)?;
     let mut held = None;
     for from in (0..m).step_by(SLICE) {
         let rows = SLICE.min(m - from);
@@ -128,7 +132,7 @@ pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
         held = Some(logits);
     }
     let held = held.filter(|_| m <= SLICE);
-    let loss = h.like([1])?;
+    let loss = Tensor::empty(h.device(), [1], DType::F32)?;
     let (normaliser, smoothing) = (head.normaliser, head.smoothing);
     Launch::of(&SUM)
         .output(&loss)
