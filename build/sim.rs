@@ -27,9 +27,12 @@ pub fn build(out: &Path) {
         println!("cargo::warning=no C++ compiler: built without the simulator of the kernels (--device sim)");
         return;
     };
-    let sources = kernels::sources();
+    let mut sources = kernels::sources();
+    if std::env::var("PROFILE").is_ok_and(|profile| profile == "debug") {
+        sources.push(kernels::planted());
+    }
     let units: Vec<Unit> = units(&sources);
-    let objects = compile(&compiler, &units, out);
+    let objects = compile(&compiler, &sources, &units, out);
     archive(&objects, out);
     fs::write(out.join("sim_entries.rs"), table(&sources)).expect("cannot write to OUT_DIR");
     println!("cargo::rustc-cfg=wattention_sim");
@@ -47,6 +50,12 @@ fn compiler() -> Option<Compiler> {
     // Contraction as nvcc does it: a multiplication and an addition in one rounding.
     let flags = ["-std=c++17", "-O2", "-g1", "-fPIC", "-ffp-contract=fast", "-fno-exceptions", "-fno-rtti"];
     let mut flags: Vec<String> = flags.iter().map(|f| f.to_string()).collect();
+    // Traps where a vector is not aligned, as a GPU does; needs no library.
+    flags.push("-fsanitize=alignment".into());
+    flags.push(
+        if tool.is_like_clang() { "-fsanitize-trap=alignment" } else { "-fsanitize-undefined-trap-on-error" }
+            .into(),
+    );
     flags.extend(["-Wall", "-Wno-unknown-pragmas", "-Wno-unused-function", "-Werror"].map(String::from));
     if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
         // src/device/sim asks the processor before it runs anything.
@@ -100,10 +109,9 @@ fn units(sources: &[Source]) -> Vec<Unit> {
 }
 
 /// Compiles what has no object yet, on all cores; the objects' names tell what they were made from.
-fn compile(compiler: &Compiler, units: &[Unit], out: &Path) -> Vec<PathBuf> {
+fn compile(compiler: &Compiler, sources: &[Source], units: &[Unit], out: &Path) -> Vec<PathBuf> {
     let mut inputs = kernels::headers();
     inputs.extend(kernels::simulator());
-    let sources = kernels::sources();
     let common = kernels::content_hash(&inputs, &compiler.flags);
     let objects: Vec<PathBuf> = units
         .iter()

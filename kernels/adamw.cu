@@ -1,6 +1,7 @@
 // adamw: m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p -= lr (m/c1 / (sqrt(v/c2) + eps) + wd p), all parameters at once.
 // Shapes: p m v g [n] float slabs; segments [parts, 3] of (first, length, decays), ascending and apart; norm [1].
-// g is first scaled to max_norm. Elements of no segment stay as they are. Loshchilov and Hutter 2019.
+// g is first scaled to max_norm. Elements of no segment stay as they are, and everything
+// does where the norm is not finite. Loshchilov and Hutter 2019.
 #include "common.cuh"
 
 // Elements a block updates.
@@ -24,6 +25,7 @@ KERNEL_ENTRY void adamw_update(
     float max_norm) {
     contract(blockDim.x == 256);
     SHARED_DYN(float, constants);
+    if (!isfinite(norm[0])) return;
     // In double, by one thread: combined and rounded once.
     if (threadIdx.x == 0) {
         constants[0] = static_cast<float>(1.0 - static_cast<double>(lr) * weight_decay);

@@ -10,7 +10,6 @@ use super::{Gradient, OpSpec};
 use crate::device::cpu::{softmax, vector};
 use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
-use crate::shape::DType;
 use crate::tape::Tape;
 use crate::tensor::matmul::{Form, MATMUL, Product, matmul, matmul_bias};
 use crate::tensor::{Launch, Tensor};
@@ -108,11 +107,11 @@ pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
         table: head.table.clone(),
         bias: head.bias.clone(),
         labels: head.labels.clone(),
-        lse: Tensor::empty(h.device(), [m], DType::F32)?,
+        lse: h.like_f32([m])?,
         v,
         c,
     };
-    let row_loss = Tensor::empty(h.device(), [m], DType::F32)?;
+    let row_loss = h.like_f32([m])?;
     let mut held = None;
     for from in (0..m).step_by(SLICE) {
         let rows = SLICE.min(m - from);
@@ -132,7 +131,7 @@ pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
         held = Some(logits);
     }
     let held = held.filter(|_| m <= SLICE);
-    let loss = Tensor::empty(h.device(), [1], DType::F32)?;
+    let loss = h.like_f32([1])?;
     let (normaliser, smoothing) = (head.normaliser, head.smoothing);
     Launch::of(&SUM)
         .output(&loss)

@@ -157,7 +157,7 @@ pub fn embedding(tape: &Tape, ids: &Tensor, lookup: Lookup) -> Result<Tensor> {
             Launch::of(&BACKWARD_TABLE)
                 .output(&dtable.tensor)
                 .output(&Tensor::empty(dy.device(), [b * t], DType::I32)?)
-                .output(&Tensor::empty(dy.device(), [2, chunks, c], DType::F32)?)
+                .output(&dy.like_f32([2, chunks, c])?)
                 .input(&dy)
                 .input(&ids)
                 .size(b * t)

@@ -6,7 +6,6 @@ use super::{Gradient, OpSpec};
 use crate::device::cpu::vector;
 use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::Result;
-use crate::shape::DType;
 use crate::tensor::{Launch, Tensor};
 
 pub static OP: OpSpec = OpSpec {
@@ -35,10 +34,10 @@ pub fn gradient_norm(g: &Tensor) -> Result<Tensor> {
     let n = g.len();
     // Fixed by n, so that the bits do not depend on the GPU.
     let parts = n.div_ceil(8192).clamp(1, 1024);
-    let norm = Tensor::empty(g.device(), [1], DType::F32)?;
+    let norm = g.like_f32([1])?;
     Launch::of(&FORWARD)
         .output(&norm)
-        .output(&Tensor::empty(g.device(), [parts, 2], DType::F32)?)
+        .output(&g.like_f32([parts, 2])?)
         .input(g)
         .size(n)
         .size(parts)

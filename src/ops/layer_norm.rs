@@ -134,8 +134,8 @@ fn forward(x: &Tensor, a: Option<&Tensor>, dropout: Dropout, affine: &Affine) ->
             None => x.clone().with_node(None),
         },
         y: x.like(x.shape())?,
-        mean: Tensor::empty(x.device(), [n], DType::F32)?,
-        rstd: Tensor::empty(x.device(), [n], DType::F32)?,
+        mean: x.like_f32([n])?,
+        rstd: x.like_f32([n])?,
     };
     Launch::of(&FORWARD)
         .output_or_absent(a.map(|_| &saved.s), DType::F32)
@@ -175,7 +175,7 @@ fn backward(
     let flag = |slot: &Option<Slot>| slot.as_ref().map_or(0, Slot::flag);
     let (n, c) = (dy.shape().rows(), dy.shape().last());
     let partial = match dw.is_some() || db.is_some() {
-        true => Some(Tensor::empty(dy.device(), [parts(n), 2, c], DType::F32)?),
+        true => Some(dy.like_f32([parts(n), 2, c])?),
         false => None,
     };
     Launch::of(&BACKWARD)

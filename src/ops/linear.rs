@@ -7,7 +7,6 @@ use super::{Gradient, OpSpec};
 use crate::device::cpu::vector;
 use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
-use crate::shape::DType;
 use crate::tape::Tape;
 use crate::tensor::matmul::{Form, MATMUL, Product, matmul, matmul_bias};
 use crate::tensor::{Launch, Tensor};
@@ -59,7 +58,7 @@ pub fn linear(tape: &Tape, x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result
         let parts = n.div_ceil(16).clamp(1, 64);
         Launch::of(&BACKWARD_BIAS)
             .output(&db.tensor)
-            .output(&Tensor::empty(dy.device(), [parts, o], DType::F32)?)
+            .output(&dy.like_f32([parts, o])?)
             .input(&dy)
             .size(n)
             .size(o)

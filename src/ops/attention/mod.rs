@@ -57,7 +57,7 @@ impl Attention {
     fn run(self, tape: &Tape, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         let [b, t, c] = q.shape().dims3("attention")?;
         let d = c / self.heads;
-        let (o, lse) = (q.like([b, t, c])?, q.like([b, self.heads, t])?);
+        let (o, lse) = (q.like([b, t, c])?, q.like_f32([b, self.heads, t])?);
         let launch = Launch::of(self.forward).output(&o).output(&lse).input(q).input(k).input(v);
         self.arguments(launch, &self.forward_inputs, 4, d).run(q.device())?;
         let saved = [q, k, v].map(Tensor::clone);
