@@ -25,7 +25,8 @@ KERNEL_ENTRY void adamw_update(
     float max_norm) {
     contract(blockDim.x == 256);
     SHARED_DYN(float, constants);
-    if (!isfinite(norm[0])) return;
+    // NaN is not less either.
+    if (!(norm[0] < INFINITY)) return;
     // In double, by one thread: combined and rounded once.
     if (threadIdx.x == 0) {
         constants[0] = static_cast<float>(1.0 - static_cast<double>(lr) * weight_decay);

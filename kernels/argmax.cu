@@ -13,9 +13,9 @@ DEVICE Best better(Best a, Best b) {
     return b.value > a.value || (b.value == a.value && b.index < a.index) ? b : a;
 }
 
-// launch: grid [N], block 1024, shared 32 * 2 words
+// launch: grid [N], block 32 warps, shared warps * 2 words
 KERNEL_ENTRY void argmax_fwd(int* y, const real* x, int N, int V) {
-    contract(blockDim.x == 1024 && static_cast<int>(gridDim.x) == N);
+    contract(blockDim.x % WARP == 0 && static_cast<int>(gridDim.x) == N);
     SHARED_DYN(Best, scratch);
     Best best = {-INFINITY, NOWHERE};
     for_each_of_row(x + static_cast<long long>(blockIdx.x) * V, V, [&](int i, float value) {

@@ -8,10 +8,10 @@
 constexpr int SPAN = 8192;
 constexpr float LOWEST = -3.402823466e38f;
 
-// launch: grid [M], block 1024, shared 32 floats
+// launch: grid [M], block 32 warps, shared warps floats
 KERNEL_ENTRY void cross_entropy_rows(
     float* row_loss, float* lse, const real* logits, const int* labels, int M, int V, float smoothing) {
-    contract(blockDim.x == 1024 && static_cast<int>(gridDim.x) == M);
+    contract(blockDim.x % WARP == 0 && static_cast<int>(gridDim.x) == M);
     SHARED_DYN(float, scratch);
     const real* row = logits + static_cast<long long>(blockIdx.x) * V;
     // Starts at the lowest finite number, so that a logit of -inf makes no NaN.

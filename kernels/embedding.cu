@@ -35,7 +35,7 @@ KERNEL_ENTRY void embedding_fwd(
 
 // launch: grid [V C / 1024], block 256, shared 0
 KERNEL_ENTRY void embedding_bwd_table_zero(
-    real* dtable, int* order, float* edge, const real* dy, const int* ids, int N, int C, int V, int pad,
+    float* dtable, int* order, float* edge, const real* dy, const int* ids, int N, int C, int V, int pad,
     int accumulate, float scale) {
     contract(blockDim.x == 256);
     const long long n = static_cast<long long>(V) * C, e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
@@ -47,7 +47,7 @@ KERNEL_ENTRY void embedding_bwd_table_zero(
 // A block places the positions of 256 tokens, behind as many as there are of lower tokens.
 // launch: grid [V / 256], block 512, shared 16 * 256 + 16 ints
 KERNEL_ENTRY void embedding_bwd_table_sort(
-    real* dtable, int* order, float* edge, const real* dy, const int* ids, int N, int C, int V, int pad,
+    float* dtable, int* order, float* edge, const real* dy, const int* ids, int N, int C, int V, int pad,
     int accumulate, float scale) {
     contract(blockDim.x == SORTERS * WARP && static_cast<int>(gridDim.x) == CEIL_DIV(V, TOKENS));
     SHARED_DYN(int, counts);
@@ -117,7 +117,7 @@ DEVICE int token_at(const int* order, const int* ids, int k, int N) {
 // began earlier) or its beginning to edge[1] (it goes on).
 // launch: grid [N / 16, C / 512], block 128, shared 34 ints
 KERNEL_ENTRY void embedding_bwd_table(
-    real* dtable, int* order, float* edge, const real* dy, const int* ids, int N, int C, int V, int pad,
+    float* dtable, int* order, float* edge, const real* dy, const int* ids, int N, int C, int V, int pad,
     int accumulate, float scale) {
     contract(blockDim.x == WARPS * WARP && static_cast<int>(gridDim.x) == CEIL_DIV(N, CHUNK));
     SHARED_DYN(int, tokens);
@@ -161,7 +161,7 @@ KERNEL_ENTRY void embedding_bwd_table(
 // The runs that cross chunks: the block of the chunk where a run begins adds up its edges.
 // launch: grid [N / 16, C / 512], block 128, shared 0
 KERNEL_ENTRY void embedding_bwd_table_join(
-    real* dtable, int* order, float* edge, const real* dy, const int* ids, int N, int C, int V, int pad,
+    float* dtable, int* order, float* edge, const real* dy, const int* ids, int N, int C, int V, int pad,
     int accumulate, float scale) {
     contract(blockDim.x == WARPS * WARP && static_cast<int>(gridDim.x) == CEIL_DIV(N, CHUNK));
     const int chunk = blockIdx.x, first = chunk * CHUNK, last = first + CHUNK - 1;
@@ -193,7 +193,7 @@ KERNEL_ENTRY void embedding_bwd_table_join(
 
 // launch: grid [P / 4], block 128, shared 0
 KERNEL_ENTRY void embedding_bwd_positions(
-    real* dpositions, const real* dy, int B, int T, int C, int past, int placed, int P, int accumulate) {
+    float* dpositions, const real* dy, int B, int T, int C, int past, int placed, int P, int accumulate) {
     contract(blockDim.x == WARPS * WARP);
     const int row = blockIdx.x * WARPS + warp_index(), t = row - past;
     if (row >= P) return;

@@ -62,7 +62,7 @@ KERNEL_ENTRY void layer_norm_fwd(
 // A block goes through every parts-th group of rows; each of its warps sums dy n and dy for dw and db as it goes.
 // launch: grid [parts], block 32 warps, shared warps 4 padded(C) floats
 KERNEL_ENTRY void layer_norm_bwd(
-    real* ds, real* da, real* dw, real* db, float* partial,
+    real* ds, real* da, float* dw, float* db, float* partial,
     const real* dy, const real* ds_residual, const real* s, const float* mean, const float* rstd, const real* w,
     int N, int C, int accumulate_w, int accumulate_b, int seed_lo, int seed_hi, int stream_lo, int stream_hi,
     int parts, float p) {
@@ -142,7 +142,7 @@ KERNEL_ENTRY void layer_norm_bwd(
 // dw and db: the partials of all blocks, in order.
 // launch: grid [2 C / 32], block 512, shared 512 floats
 KERNEL_ENTRY void layer_norm_bwd_sum(
-    real* ds, real* da, real* dw, real* db, float* partial,
+    real* ds, real* da, float* dw, float* db, float* partial,
     const real* dy, const real* ds_residual, const real* s, const float* mean, const float* rstd, const real* w,
     int N, int C, int accumulate_w, int accumulate_b, int seed_lo, int seed_hi, int stream_lo, int stream_hi,
     int parts, float p) {

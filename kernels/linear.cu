@@ -5,7 +5,7 @@
 constexpr int COLUMNS = WARP * VECTOR;
 
 // launch: grid [O / 128, parts], block 256, shared 8 * 128 floats
-KERNEL_ENTRY void linear_bwd_bias(real* db, float* partial, const real* dy, int N, int O, int parts, int accumulate) {
+KERNEL_ENTRY void linear_bwd_bias(float* db, float* partial, const real* dy, int N, int O, int parts, int accumulate) {
     contract(blockDim.x == 256 && static_cast<int>(gridDim.y) == parts);
     SHARED_DYN(float, sums);
     const int warps = warps_of_block(), column = blockIdx.x * COLUMNS + lane_index() * VECTOR;
@@ -30,7 +30,7 @@ KERNEL_ENTRY void linear_bwd_bias(real* db, float* partial, const real* dy, int 
 
 // launch: grid [O / 32], block 512, shared 512 floats
 KERNEL_ENTRY void linear_bwd_bias_sum(
-    real* db, float* partial, const real* dy, int N, int O, int parts, int accumulate) {
+    float* db, float* partial, const real* dy, int N, int O, int parts, int accumulate) {
     contract(blockDim.x == 512);
     SHARED_DYN(float, scratch);
     const int column = blockIdx.x * WARP + lane_index();

@@ -6,7 +6,7 @@
 //! the backward computes each slice again, so no more than a slice is ever held. The bias is a
 //! buffer and gets no gradient (HF `final_logits_bias`).
 
-use super::{Gradient, OpSpec};
+use super::{Gradient, OpSpec, row_threads};
 use crate::device::cpu::{softmax, vector};
 use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
@@ -42,7 +42,10 @@ static ROWS: Kernel = Kernel {
             }
         });
     },
-    gpu: Gpu::Passes(|call| vec![Pass::new("cross_entropy_rows", call.size(0), 1024).shared(4 * 32)]),
+    gpu: Gpu::Passes(|call| {
+        let threads = row_threads(call.size(1));
+        vec![Pass::new("cross_entropy_rows", call.size(0), threads).shared(threads as usize / 32 * 4)]
+    }),
 };
 
 static SUM: Kernel = Kernel {
