@@ -19,6 +19,7 @@ pub mod linear;
 pub mod rows;
 
 use crate::device::Kernel;
+use crate::{tape, tensor};
 
 /// Whether an op passes gradients on, and if not, why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,15 @@ pub struct OpSpec {
     pub name: &'static str,
     pub gradient: Gradient,
     pub kernels: &'static [&'static Kernel],
+}
+
+/// Every kernel that ops, tapes and tensors launch.
+pub fn kernels() -> Vec<&'static Kernel> {
+    let ops = ALL.iter().flat_map(|op| op.kernels);
+    let mut all: Vec<&'static Kernel> = ops.chain(tape::KERNELS).chain(tensor::KERNELS).copied().collect();
+    all.sort_by_key(|kernel| kernel.name);
+    all.dedup_by_key(|kernel| kernel.name);
+    all
 }
 
 /// Every op.

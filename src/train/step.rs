@@ -148,6 +148,7 @@ pub fn optimizer_step<X: AsRef<TrainState>>(
             step: step + 1,
         };
         adamw(slabs, rule)?;
+        side.loaded.parameters.refresh()?;
         state.gradients.borrow_mut().reset();
         Ok(norm)
     })?[0];
