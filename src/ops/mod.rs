@@ -61,3 +61,8 @@ pub static ALL: &[&OpSpec] = &[
     &rows::OP,
     &attention::window_attention::OP,
 ];
+
+/// Threads of a block that goes through a row of `n` elements, four at a time.
+fn row_threads(n: usize) -> u32 {
+    n.div_ceil(4).next_multiple_of(32).clamp(32, 1024) as u32
+}
