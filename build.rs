@@ -1,11 +1,20 @@
-//! Says from what the program was built: WATTENTION_COMMIT, WATTENTION_TARGET and WATTENTION_PROFILE.
+//! Compiles `kernels/*.cu`, and says from what the program was built: WATTENTION_COMMIT, WATTENTION_TARGET and WATTENTION_PROFILE.
+
+#[path = "build/kernels.rs"]
+mod kernels;
+#[path = "build/sim.rs"]
+mod sim;
 
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build");
+    println!("cargo::rerun-if-changed={}", kernels::FOLDER);
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    sim::build(&out);
     println!("cargo::rustc-env=WATTENTION_COMMIT={}", commit());
     for name in ["TARGET", "PROFILE"] {
         let value = env::var(name).unwrap_or_else(|_| "unknown".into());

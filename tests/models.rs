@@ -4,7 +4,6 @@ mod golden;
 
 use golden::{Array, relative_l2};
 use std::collections::BTreeMap;
-use wattention::device::Device;
 use wattention::models::batch::{Source, SourceRows, Target};
 use wattention::models::{self, Loaded, LossRule, Options, RandomBlocks};
 use wattention::shape::DType;
@@ -27,7 +26,7 @@ struct Case {
 fn open(name: &str, random_blocks: RandomBlocks) -> Case {
     let dir = golden::root().join(name);
     let options = Options { random_blocks };
-    let loaded = models::load(&dir, &Device::cpu(), options).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let loaded = models::load(&dir, &golden::device(), options).unwrap_or_else(|e| panic!("{name}: {e}"));
     let inputs = golden::read(&dir.join("inputs.safetensors"));
     let ids = inputs["input_ids"].integers();
     let mask = inputs.get("attention_mask").map(Array::integers);

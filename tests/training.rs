@@ -3,7 +3,6 @@
 mod golden;
 
 use golden::{Array, relative_l2};
-use wattention::device::Device;
 use wattention::evaluate::{Work, work};
 use wattention::generate::{GenerateOptions, generate};
 use wattention::models::batch::{Source, SourceRows, Target};
@@ -21,7 +20,7 @@ struct Case {
 
 fn open(name: &str) -> Case {
     let dir = golden::root().join(name);
-    let loaded = models::load(&dir, &Device::cpu(), Options::default()).unwrap();
+    let loaded = models::load(&dir, &golden::device(), Options::default()).unwrap();
     let inputs = golden::read(&dir.join("inputs.safetensors"));
     let ids = inputs["input_ids"].integers();
     let (mask, global) = (inputs.get("attention_mask"), inputs.get("global_attention_mask"));

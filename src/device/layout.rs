@@ -1,5 +1,7 @@
 //! Arena offsets from lifetimes: blocks whose lifetimes do not meet may share bytes.
 
+use crate::error::{Error, Result};
+
 /// Every block starts on a cache line, so vector loads never straddle one.
 pub const ALIGNMENT: usize = 64;
 
@@ -11,14 +13,14 @@ pub fn aligned(bytes: usize) -> usize {
 /// The places of one step's allocations, in allocation order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Layout {
-    pub(super) slots: Vec<Slot>,
+    slots: Vec<Slot>,
     peak: usize,
     live_peak: usize,
 }
 
 /// Where the n-th allocation of a step lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot {
+struct Slot {
     pub offset: usize,
     /// The size asked for, before alignment.
     pub bytes: usize,
@@ -62,6 +64,21 @@ impl Layout {
             placed.insert(at, i);
         }
         Layout { slots, peak, live_peak: live_peak(intervals) }
+    }
+
+    /// Where allocation `next` of `bytes` ends, or an error when another one was planned.
+    pub(super) fn end_of(&self, next: usize, bytes: usize) -> Result<usize> {
+        Ok(self.place(next, bytes)? + aligned(bytes))
+    }
+
+    /// Where allocation `next` of `bytes` begins, or an error when another one was planned.
+    pub(super) fn place(&self, next: usize, bytes: usize) -> Result<usize> {
+        match self.slots.get(next).filter(|slot| slot.bytes == bytes) {
+            Some(slot) => Ok(slot.offset),
+            None => Err(Error::internal(format!(
+                "allocation {next} of {bytes} bytes is not the one that was planned"
+            ))),
+        }
     }
 
     /// Bytes of arena the step needs.

@@ -8,6 +8,7 @@ mod call;
 pub mod cpu;
 mod layout;
 pub mod plan;
+pub mod sim;
 
 pub use call::{Arg, Call, Cost, CpuCall, Gpu, Kernel, Pass};
 pub use layout::Layout;
@@ -80,10 +81,11 @@ impl Device {
         Device(Rc::new(cpu::Cpu::new()))
     }
 
-    /// Opens the device named on the command line: `cpu` or `auto`.
+    /// Opens the device named on the command line: `cpu`, `sim` or `auto`.
     pub fn open(name: &str) -> Result<Self> {
         match name {
             "auto" | "cpu" => Ok(Device::cpu()),
+            "sim" => Ok(Device(Rc::new(sim::Sim::new()?))),
             "plan" => Err(Error::usage(
                 "device 'plan' runs nothing: it serves the `plan` command and `study --dry-run`",
             )),

@@ -4,7 +4,7 @@
 
 use super::{Gradient, OpSpec};
 use crate::device::cpu::activation as cpu;
-use crate::device::{CpuCall, Gpu, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::Result;
 use crate::tape::Tape;
 use crate::tensor::{Launch, Tensor};
@@ -41,7 +41,7 @@ static FORWARD: Kernel = Kernel {
         let (y, x) = (call.out::<f32>(0), call.input::<f32>(0));
         y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| apply(y, x));
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| vec![Pass::new("activation_fwd", call.size(0).div_ceil(1024), 256)]),
 };
 
 static BACKWARD: Kernel = Kernel {
@@ -67,7 +67,7 @@ static BACKWARD: Kernel = Kernel {
             },
         );
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| vec![Pass::new("activation_bwd", call.size(0).div_ceil(1024), 256)]),
 };
 
 /// Elements one task handles: three operands stay in the first-level cache.

@@ -1,7 +1,8 @@
 //! One op on one set of inputs, checked in every way that a tape can use it.
 
 use crate::compare::{assert_close, assert_within, bits, bound, largest, mixed, random, widened};
-use crate::device::poisoned;
+use crate::device::{in_order, poisoned, simulated};
+use wattention::device::sim::Order;
 use wattention::error::Result;
 use wattention::ops::linear::linear;
 use wattention::ops::rows;
@@ -147,16 +148,24 @@ impl Case<'_> {
         self.inputs.iter().map(|(_, values)| widened(values)).collect()
     }
 
-    /// [`Case::run`] on one thread and on several, which must give the same bits.
+    /// [`Case::run`] in several ways that must give the same bits: on one thread and on more, or
+    /// with simulated threads in several orders.
     fn run_threads(&self, route: Route, wanted: &[bool]) -> Outcome {
-        let on = |threads: usize| on_threads(threads, || self.run(route, wanted));
-        let one = on(1);
-        for threads in [2, 3] {
-            let more = on(threads);
-            let pairs = one.outputs.iter().zip(&more.outputs);
-            for (a, b) in pairs.chain(one.gradients.iter().zip(&more.gradients)) {
-                let what = format!("{}, {route:?}: {threads} threads", self.name);
-                assert!(bits(a) == bits(b), "{what} give other bits than one");
+        let run = || self.run(route, wanted);
+        let (one, others) = match simulated() {
+            true => {
+                let orders = [Order::Reverse, Order::Shuffled(1)];
+                (run(), orders.map(|order| (format!("{order:?}"), in_order(order, run))))
+            }
+            false => {
+                let more = [2, 3].map(|n| (format!("{n} threads"), on_threads(n, run)));
+                (on_threads(1, run), more)
+            }
+        };
+        for (how, other) in others {
+            let pairs = one.outputs.iter().zip(&other.outputs);
+            for (a, b) in pairs.chain(one.gradients.iter().zip(&other.gradients)) {
+                assert!(bits(a) == bits(b), "{}, {route:?}: other bits with {how}", self.name);
             }
         }
         one

@@ -1,9 +1,11 @@
-//! The CPU executor with every new step block filled with NaN, noting which kernels it ran.
+//! Executors with every new step block filled with NaN, noting which kernels they ran.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Mutex;
 use wattention::device::cpu::Cpu;
+use wattention::device::sim::{Order, Sim};
 use wattention::device::{Block, Call, Device, Executor, Kernel, Layout, Lifetime, Used};
 use wattention::error::Result;
 
@@ -14,11 +16,34 @@ pub fn launched() -> BTreeSet<&'static str> {
     LAUNCHED.lock().unwrap().clone()
 }
 
-/// An element that a kernel forgets to write stays NaN, or -1 as an integer.
-struct Poisoned(Cpu);
+/// An executor of which every element that a kernel forgets to write is NaN, or -1 as an integer.
+struct Poisoned(Rc<dyn Executor>);
 
+/// The CPU executor, or the simulator with `WATTENTION_TEST_DEVICE=sim`.
 pub fn poisoned() -> Device {
-    Device::new(Rc::new(Poisoned(Cpu::new())))
+    let executor: Rc<dyn Executor> = match simulated() {
+        true => {
+            let sim = Sim::new().unwrap();
+            sim.set_order(ORDER.get());
+            Rc::new(sim)
+        }
+        false => Rc::new(Cpu::new()),
+    };
+    Device::new(Rc::new(Poisoned(executor)))
+}
+
+pub fn simulated() -> bool {
+    std::env::var("WATTENTION_TEST_DEVICE").is_ok_and(|device| device == "sim")
+}
+
+thread_local!(static ORDER: Cell<Order> = const { Cell::new(Order::Forward) });
+
+/// Runs `work`, whose simulated devices run their threads in another order.
+pub fn in_order<T>(order: Order, work: impl FnOnce() -> T) -> T {
+    let before = ORDER.replace(order);
+    let outcome = work();
+    ORDER.set(before);
+    outcome
 }
 
 impl Executor for Poisoned {

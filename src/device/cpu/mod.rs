@@ -69,17 +69,11 @@ impl Executor for Cpu {
         let Some(layout) = arena.step.clone().filter(|_| lifetime == Lifetime::Step) else {
             return self.allocate_persistent(bytes, id);
         };
-        let slot = layout.slots.get(arena.next).copied().filter(|slot| slot.bytes == bytes);
-        let (Some(slot), Some(memory)) = (slot, &arena.memory) else {
-            return Err(Error::internal(format!(
-                "allocation {} of {bytes} bytes is not the one that was planned",
-                arena.next
-            )));
-        };
-        let address = memory.address() + slot.offset;
+        let offset = layout.place(arena.next, bytes)?;
+        let address = arena.memory.as_ref().map_or(0, Memory::address) + offset;
         arena.next += 1;
         arena.live += 1;
-        arena.high_water = arena.high_water.max(slot.offset + aligned(bytes));
+        arena.high_water = arena.high_water.max(offset + aligned(bytes));
         Ok(Block { address, bytes, arena: true, id })
     }
 

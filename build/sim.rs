@@ -1,0 +1,193 @@
+//! The simulator's side of the build: every kernel file as C++, one object per storage type, and a table of entries.
+//!
+//! Needs a C++ compiler; without one the program is built without the simulator and says so. With
+//! WATTENTION_SIM_SANITIZE=address,undefined the kernels are instrumented.
+
+use crate::kernels::{self, Source};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// (name in symbols, preprocessor definition).
+const VARIANTS: [(&str, &str); 3] = [("f32", ""), ("bf16", "WATTENTION_BF16"), ("tf32", "WATTENTION_TF32")];
+
+/// One compilation: the C++ text, its object, and what the objects depends on.
+struct Unit {
+    text: String,
+    stem: String,
+}
+
+/// Builds and links the simulated kernels; says with `cfg(wattention_sim)` whether they are there.
+pub fn build(out: &Path) {
+    println!("cargo::rustc-check-cfg=cfg(wattention_sim)");
+    println!("cargo::rerun-if-env-changed=WATTENTION_SIM_SANITIZE");
+    let Some(compiler) = compiler() else {
+        println!("cargo::warning=no C++ compiler: built without the simulator of the kernels (--device sim)");
+        return;
+    };
+    let mut sources = kernels::sources();
+    if std::env::var("PROFILE").is_ok_and(|profile| profile == "debug") {
+        sources.push(kernels::planted());
+    }
+    let units: Vec<Unit> = units(&sources);
+    let objects = compile(&compiler, &sources, &units, out);
+    archive(&objects, out);
+    fs::write(out.join("sim_entries.rs"), table(&sources)).expect("cannot write to OUT_DIR");
+    println!("cargo::rustc-cfg=wattention_sim");
+    println!("cargo::rustc-link-search=native={}", out.display());
+    println!("cargo::rustc-link-lib=static=wattention_sim");
+}
+
+/// The compiler and its flags, or nothing where there is none that works.
+fn compiler() -> Option<Compiler> {
+    let tool =
+        cc::Build::new().cpp(true).cargo_warnings(false).cargo_output(false).try_get_compiler().ok()?;
+    if !tool.is_like_gnu() && !tool.is_like_clang() {
+        return None;
+    }
+    // Contraction as nvcc does it: a multiplication and an addition in one rounding.
+    let flags = ["-std=c++17", "-O2", "-g1", "-fPIC", "-ffp-contract=fast", "-fno-exceptions", "-fno-rtti"];
+    let mut flags: Vec<String> = flags.iter().map(|f| f.to_string()).collect();
+    // Traps where a vector is not aligned, as a GPU does; needs no library.
+    flags.push("-fsanitize=alignment".into());
+    flags.push(
+        if tool.is_like_clang() { "-fsanitize-trap=alignment" } else { "-fsanitize-undefined-trap-on-error" }
+            .into(),
+    );
+    flags.extend(["-Wall", "-Wno-unknown-pragmas", "-Wno-unused-function", "-Werror"].map(String::from));
+    if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
+        // src/device/sim asks the processor before it runs anything.
+        flags.extend(["-mavx2", "-mfma"].map(String::from));
+    }
+    if let Some(sanitizers) = std::env::var("WATTENTION_SIM_SANITIZE").ok().filter(|s| !s.is_empty()) {
+        flags.push(format!("-fsanitize={sanitizers}"));
+        flags.push("-fno-sanitize-recover=all".into());
+    }
+    let compiler = Compiler { path: tool.path().to_path_buf(), flags };
+    Command::new(&compiler.path).arg("--version").output().ok()?.status.success().then_some(compiler)
+}
+
+struct Compiler {
+    path: PathBuf,
+    flags: Vec<String>,
+}
+
+fn variants(source: &Source) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let tf32 = source.tf32;
+    VARIANTS.into_iter().filter(move |(name, _)| *name != "tf32" || tf32)
+}
+
+fn units(sources: &[Source]) -> Vec<Unit> {
+    let root = std::env::current_dir().expect("a build script has a folder");
+    let folder = root.join(kernels::FOLDER);
+    let mut units = vec![Unit {
+        text: format!("#include \"{}\"\n", folder.join("sim/runtime.cpp").display()),
+        stem: "runtime".into(),
+    }];
+    for source in sources {
+        for (variant, define) in variants(source) {
+            let mut text = match define {
+                "" => String::new(),
+                define => format!("#define {define}\n"),
+            };
+            for header in ["sim/cuda.h", "sim/entry.h"] {
+                text += &format!("#include \"{}\"\n", folder.join(header).display());
+            }
+            // The same names mean other types in another variant's object.
+            text += &format!("namespace {{\n#include \"{}\"\n}}\n", root.join(&source.path).display());
+            for entry in &source.entries {
+                text += &format!(
+                    "extern \"C\" {{ extern const SimEntry sim_{variant}_{entry} = SimKernel<{entry}>::entry; }}\n"
+                );
+            }
+            units.push(Unit { text, stem: format!("{}_{variant}", source.stem) });
+        }
+    }
+    units
+}
+
+/// Compiles what has no object yet, on all cores; the objects' names tell what they were made from.
+fn compile(compiler: &Compiler, sources: &[Source], units: &[Unit], out: &Path) -> Vec<PathBuf> {
+    let mut inputs = kernels::headers();
+    inputs.extend(kernels::simulator());
+    let common = kernels::content_hash(&inputs, &compiler.flags);
+    let objects: Vec<PathBuf> = units
+        .iter()
+        .map(|unit| {
+            let own: Vec<&Path> = sources
+                .iter()
+                .filter(|source| unit.text.contains(&format!("{}\"", source.path.display())))
+                .map(|source| source.path.as_path())
+                .collect();
+            let hash = kernels::content_hash(&own, &[&common, &unit.text]);
+            out.join(format!("sim_{}_{hash}.o", unit.stem))
+        })
+        .collect();
+    let missing: Vec<usize> = (0..units.len()).filter(|&i| !objects[i].exists()).collect();
+    let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(&i) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(message) = compile_one(compiler, &units[i], &objects[i]) {
+                        failures.lock().expect("no thread panics").push(message);
+                    }
+                }
+            });
+        }
+    });
+    if let Some(message) = failures.into_inner().expect("no thread panics").first() {
+        panic!("{message}");
+    }
+    objects
+}
+
+fn compile_one(compiler: &Compiler, unit: &Unit, object: &Path) -> Result<(), String> {
+    let text = object.with_extension("cpp");
+    fs::write(&text, &unit.text).map_err(|e| format!("{}: {e}", text.display()))?;
+    // Renamed when whole, so that an interrupted build leaves no half object.
+    let partial = object.with_extension("partial");
+    let run = Command::new(&compiler.path)
+        .args(&compiler.flags)
+        .arg("-c")
+        .arg(&text)
+        .arg("-o")
+        .arg(&partial)
+        .output();
+    let run = run.map_err(|e| format!("{}: {e}", compiler.path.display()))?;
+    if !run.status.success() {
+        return Err(format!("{} does not compile:\n{}", unit.stem, String::from_utf8_lossy(&run.stderr)));
+    }
+    fs::rename(&partial, object).map_err(|e| format!("{}: {e}", object.display()))
+}
+
+fn archive(objects: &[PathBuf], out: &Path) {
+    let library = out.join("libwattention_sim.a");
+    // `ar` adds to what is there.
+    let _ = fs::remove_file(&library);
+    let mut archiver = cc::Build::new().cargo_output(false).get_archiver();
+    let status = archiver.arg("crs").arg(&library).args(objects).status();
+    assert!(status.is_ok_and(|s| s.success()), "cannot archive the simulated kernels with {archiver:?}");
+}
+
+/// Rust for src/device/sim/entries.rs: every entry of every variant.
+fn table(sources: &[Source]) -> String {
+    let mut symbols = Vec::new();
+    for source in sources {
+        for (variant, _) in variants(source) {
+            symbols.extend(source.entries.iter().map(|entry| (variant, entry)));
+        }
+    }
+    let mut text = String::from("unsafe extern \"C\" {\n");
+    for (variant, entry) in &symbols {
+        text += &format!("    static sim_{variant}_{entry}: RawEntry;\n");
+    }
+    text += "}\n\nstatic ALL: &[(&str, &str, Address)] = &[\n";
+    for (variant, entry) in &symbols {
+        text += &format!("    (\"{variant}\", \"{entry}\", Address(&raw const sim_{variant}_{entry})),\n");
+    }
+    text + "];\n"
+}

@@ -1,0 +1,138 @@
+// Twins of kernels/mma.cuh: the fragment layouts of the PTX manual, lane by lane.
+#pragma once
+
+struct SimMma {
+    float* d;
+    const unsigned *a, *b;
+};
+
+static inline float sim_bf16_at(unsigned pair, int i) {
+    return __bfloat162float({static_cast<uint16_t>(i == 0 ? pair & 0xffff : pair >> 16)});
+}
+
+// d[16, 8] += a[16, K] b[K, 8] from the matrices that the lanes' registers spell.
+template <int K>
+static inline void sim_multiply(SimWait** lanes, const float (&a)[16][K], const float (&b)[K][8]) {
+    for (int lane = 0; lane < 32; lane++) {
+        float* d = static_cast<SimMma*>(lanes[lane]->data)->d;
+        for (int i = 0; i < 4; i++) {
+            const int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+            float sum = d[i];
+            for (int k = 0; k < K; k++) sum += a[row][k] * b[k][column];
+            d[i] = sum;
+        }
+    }
+}
+
+static inline void sim_mma_bf16(SimWait** lanes, unsigned) {
+    float a[16][16], b[16][8];
+    for (int lane = 0; lane < 32; lane++) {
+        const SimMma* mine = static_cast<const SimMma*>(lanes[lane]->data);
+        const int g = lane / 4, c = lane % 4;
+        for (int r = 0; r < 4; r++)
+            for (int i = 0; i < 2; i++) a[g + r % 2 * 8][2 * c + r / 2 * 8 + i] = sim_bf16_at(mine->a[r], i);
+        for (int r = 0; r < 2; r++)
+            for (int i = 0; i < 2; i++) b[2 * c + r * 8 + i][g] = sim_bf16_at(mine->b[r], i);
+    }
+    sim_multiply<16>(lanes, a, b);
+}
+
+// tf32 ignores the low 13 bits of what it is given.
+static inline float sim_tf32_at(unsigned bits) { return __uint_as_float(bits & 0xffffe000u); }
+
+static inline void sim_mma_tf32(SimWait** lanes, unsigned) {
+    float a[16][8], b[8][8];
+    for (int lane = 0; lane < 32; lane++) {
+        const SimMma* mine = static_cast<const SimMma*>(lanes[lane]->data);
+        const int g = lane / 4, c = lane % 4;
+        for (int r = 0; r < 4; r++) a[g + r % 2 * 8][c + r / 2 * 4] = sim_tf32_at(mine->a[r]);
+        for (int r = 0; r < 2; r++) b[c + r * 4][g] = sim_tf32_at(mine->b[r]);
+    }
+    sim_multiply<8>(lanes, a, b);
+}
+
+static inline void mma_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], SIM_SITE) {
+    SimMma fragments = {d, a, b};
+    SimWait wait = {"mma_bf16", 0, 0xffffffffu, sim_mma_bf16, file, line, &fragments};
+    sim_hooks.wait(sim_self, &wait);
+}
+
+static inline void mma_tf32(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], SIM_SITE) {
+    SimMma fragments = {d, a, b};
+    SimWait wait = {"mma_tf32", 0, 0xffffffffu, sim_mma_tf32, file, line, &fragments};
+    sim_hooks.wait(sim_self, &wait);
+}
+
+// Ties away from zero, as cvt.rna.
+static inline unsigned to_tf32(float x) {
+    const unsigned bits = __float_as_uint(x);
+    return std::isfinite(x) ? (bits + 0x1000u) & 0xffffe000u : bits & 0xffffe000u;
+}
+
+struct SimMatrix {
+    const uint16_t* row;
+    unsigned* r;
+};
+
+template <bool TRANSPOSED>
+static inline void sim_ldmatrix(SimWait** lanes, unsigned) {
+    for (int lane = 0; lane < 32; lane++) {
+        unsigned* r = static_cast<SimMatrix*>(lanes[lane]->data)->r;
+        for (int m = 0; m < 4; m++) {
+            unsigned pair = 0;
+            for (int i = 0; i < 2; i++) {
+                const int row = TRANSPOSED ? lane % 4 * 2 + i : lane / 4;
+                const int column = TRANSPOSED ? lane / 4 : lane % 4 * 2 + i;
+                const SimMatrix* from = static_cast<const SimMatrix*>(lanes[8 * m + row]->data);
+                pair |= static_cast<unsigned>(from->row[column]) << 16 * i;
+            }
+            r[m] = pair;
+        }
+    }
+}
+
+template <bool TRANSPOSED>
+static inline void sim_load_matrices(unsigned (&r)[4], const void* row, const char* file, unsigned line) {
+    sim_in_shared(row, 16, file, line);
+    sim_aligned(row, 16, file, line);
+    SimMatrix matrix = {static_cast<const uint16_t*>(row), r};
+    const char* what = TRANSPOSED ? "ldmatrix_x4_transposed" : "ldmatrix_x4";
+    SimWait wait = {what, 0, 0xffffffffu, sim_ldmatrix<TRANSPOSED>, file, line, &matrix};
+    sim_hooks.wait(sim_self, &wait);
+}
+
+static inline void ldmatrix_x4(unsigned (&r)[4], const void* row, SIM_SITE) {
+    sim_load_matrices<false>(r, row, file, line);
+}
+static inline void ldmatrix_x4_transposed(unsigned (&r)[4], const void* row, SIM_SITE) {
+    sim_load_matrices<true>(r, row, file, line);
+}
+
+// Nothing moves before the wait, and until then the destination holds NaN: who reads too early sees it.
+static inline void cp_async_16(void* to, const void* from, bool valid, SIM_SITE) {
+    sim_in_shared(to, 16, file, line);
+    sim_aligned(to, 16, file, line);
+    sim_aligned(from, 16, file, line);
+    SimThread* self = sim_self;
+    if (self->copies == SIM_COPIES) SIM_FAIL("more asynchronous copies in flight than the simulator holds");
+    memset(to, 0xff, 16);
+    self->copy[self->copies++] = {to, from, valid ? 16u : 0u, self->group};
+}
+
+static inline void cp_async_commit() { sim_self->group++; }
+
+template <int PENDING>
+static inline void cp_async_wait() {
+    SimThread* self = sim_self;
+    unsigned kept = 0;
+    for (unsigned i = 0; i < self->copies; i++) {
+        const SimCopy copy = self->copy[i];
+        if (copy.group + PENDING < self->group) {
+            memset(copy.to, 0, 16);
+            memcpy(copy.to, copy.from, copy.bytes);
+        } else {
+            self->copy[kept++] = copy;
+        }
+    }
+    self->copies = kept;
+}

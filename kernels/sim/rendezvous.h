@@ -1,0 +1,74 @@
+// The seam between a kernel compiled by g++ and the scheduler in src/device/sim: plain C, mirrored in Rust.
+#pragma once
+
+extern "C" {
+
+// An asynchronous copy that has not landed.
+struct SimCopy {
+    void* to;
+    const void* from;
+    unsigned bytes, group;
+};
+
+enum { SIM_COPIES = 512 };
+
+// One thread of the grid; src/device/sim/thread.rs has the same layout.
+struct SimThread {
+    uint3 thread, block, threads, blocks;
+    unsigned index;  // in the block
+    unsigned shared_size;
+    unsigned char* shared;
+    unsigned copies, group;  // started and not landed; commits so far
+    SimCopy copy[SIM_COPIES];
+};
+
+// What a thread waits for; lives on its stack until it is resumed.
+struct SimWait {
+    const char* what;
+    unsigned scope;  // 0: the lanes of `mask` in its warp, 1: the whole block
+    unsigned mask;
+    // Called once by the scheduler when all are there; `lanes[i]` is null for a lane outside the mask.
+    void (*perform)(SimWait** lanes, unsigned count);
+    const char* file;
+    unsigned line;
+    // What the operation gets and gives; its type belongs to `perform`.
+    void* data;
+};
+
+// Set by the scheduler: suspends until `wait` is complete, or for ever after a failure.
+struct SimHooks {
+    void (*wait)(SimThread*, SimWait*);
+    void (*fail)(SimThread*, const char* message, const char* file, unsigned line);
+};
+
+extern __thread SimThread* sim_self;
+extern SimHooks sim_hooks;
+}
+
+// Ends the launch with an error that names this thread.
+#define SIM_FAIL(message) sim_hooks.fail(sim_self, message, file, line)
+// Where a builtin was called.
+#define SIM_SITE const char *file = __builtin_FILE(), unsigned line = __builtin_LINE()
+
+static inline void __trap(SIM_SITE) { SIM_FAIL("trap: the launch breaks the kernel's contract"); }
+
+static inline void sim_nothing(SimWait**, unsigned) {}
+
+static inline void __syncthreads(SIM_SITE) {
+    SimWait wait = {"__syncthreads", 1, 0, sim_nothing, file, line, nullptr};
+    sim_hooks.wait(sim_self, &wait);
+}
+
+// Fails unless `p` is a multiple of `alignment`, as vector accesses on the device need.
+template <class T>
+static inline T* sim_aligned(T* p, unsigned alignment, SIM_SITE) {
+    if (reinterpret_cast<uintptr_t>(p) % alignment != 0) SIM_FAIL("misaligned vector access");
+    return p;
+}
+
+// Fails unless `bytes` from `p` lie in the block's shared memory.
+static inline void sim_in_shared(const void* p, unsigned bytes, SIM_SITE) {
+    const unsigned char* at = static_cast<const unsigned char*>(p);
+    if (at < sim_self->shared || at + bytes > sim_self->shared + sim_self->shared_size)
+        SIM_FAIL("an address outside of shared memory where one inside is needed");
+}

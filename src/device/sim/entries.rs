@@ -1,0 +1,84 @@
+//! The kernels that the build compiled for the simulator, by name and storage type.
+
+use super::thread::{HOOKS, Hooks, Thread};
+use crate::error::{Error, Result};
+use crate::shape::DType;
+use std::ffi::{CStr, c_char, c_void};
+
+/// `SimEntry` of kernels/sim/entry.h.
+#[repr(C)]
+struct RawEntry {
+    signature: *const c_char,
+    run: extern "C" fn(*mut *mut c_void),
+}
+
+struct Address(*const RawEntry);
+// SAFETY: it points at a constant.
+unsafe impl Sync for Address {}
+
+#[cfg(wattention_sim)]
+include!(concat!(env!("OUT_DIR"), "/sim_entries.rs"));
+#[cfg(not(wattention_sim))]
+static ALL: &[(&str, &str, Address)] = &[];
+
+#[cfg(wattention_sim)]
+unsafe extern "C" {
+    static mut sim_hooks: Hooks;
+    fn sim_self_slot() -> *mut *mut Thread;
+}
+
+/// One kernel.
+#[derive(Clone, Copy)]
+pub(super) struct Entry {
+    /// One letter an argument, see kernels/sim/entry.h.
+    pub signature: &'static str,
+    pub run: extern "C" fn(*mut *mut c_void),
+}
+
+/// Whether kernels can be simulated here; sets the hooks that they call.
+pub(super) fn available() -> Result<()> {
+    #[cfg(not(wattention_sim))]
+    return Err(Error::Device(
+        "this program was built without the simulator: install a C++ compiler (g++) and build again, \
+         or use --device cpu"
+            .into(),
+    ));
+    #[cfg(wattention_sim)]
+    {
+        #[cfg(target_arch = "x86_64")]
+        if !(std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma")) {
+            return Err(Error::Device(
+                "the simulator needs a processor with AVX2 and FMA: use --device cpu".into(),
+            ));
+        }
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        // SAFETY: written once, before any fiber runs.
+        ONCE.call_once(|| unsafe { sim_hooks = HOOKS });
+        Ok(())
+    }
+}
+
+/// The entry `name` for arguments whose `real` is `real`.
+pub(super) fn find(name: &str, real: DType) -> Result<Entry> {
+    let variant = match real {
+        DType::BF16 => "bf16",
+        _ => "f32",
+    };
+    let found = ALL.iter().find(|(v, n, _)| (*v, *n) == (variant, name));
+    let (_, _, Address(raw)) =
+        found.ok_or_else(|| Error::internal(format!("no kernel file has the entry {name} in {variant}")))?;
+    // SAFETY: constants of the linked kernels.
+    unsafe {
+        let signature = CStr::from_ptr((**raw).signature).to_str().unwrap_or_default();
+        Ok(Entry { signature, run: (**raw).run })
+    }
+}
+
+/// Where this operating-system thread keeps the running simulated thread.
+pub(super) fn self_slot() -> *mut *mut Thread {
+    #[cfg(wattention_sim)]
+    // SAFETY: returns the address of a thread-local variable.
+    return unsafe { sim_self_slot() };
+    #[cfg(not(wattention_sim))]
+    return std::ptr::null_mut();
+}

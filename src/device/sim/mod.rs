@@ -1,0 +1,261 @@
+//! The `sim` executor: `kernels/*.cu` compiled by a C++ compiler, every thread of the grid a fiber.
+//!
+//! Stricter than a GPU: buffers end at pages that may not be touched, shared memory and new blocks
+//! hold NaN, asynchronous copies land only when waited for, and a launch that leaves threads waiting
+//! for each other, or breaks a kernel's contract, is an error that names kernel, block and thread.
+
+mod block;
+mod entries;
+mod fault;
+mod guarded;
+mod schedule;
+mod thread;
+
+pub use schedule::Order;
+
+use super::{Arg, Block, Call, CpuCall, Executor, Gpu, Kernel, Layout, Lifetime, Pass, Used};
+use crate::error::{Error, Result};
+use crate::shape::DType;
+use crate::trace;
+use entries::Entry;
+use guarded::Guarded;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::rc::Rc;
+
+/// Runs the kernels of `kernels/*.cu` on the CPU, and matrix products as the CPU executor does.
+pub struct Sim {
+    order: Cell<Order>,
+    next_id: Cell<u64>,
+    buffers: RefCell<HashMap<u64, Guarded>>,
+    used: Cell<Used>,
+    step: RefCell<Option<Step>>,
+}
+
+/// How far an open step is in its layout.
+struct Step {
+    layout: Rc<Layout>,
+    next: usize,
+}
+
+impl Sim {
+    /// Fails where the program was built without a C++ compiler, or for another processor.
+    pub fn new() -> Result<Self> {
+        entries::available()?;
+        fault::install();
+        Ok(Sim {
+            order: Cell::new(Order::Forward),
+            next_id: Cell::new(0),
+            buffers: RefCell::default(),
+            used: Cell::default(),
+            step: RefCell::default(),
+        })
+    }
+
+    /// The order in which threads and blocks of the following launches run; no result may depend on it.
+    pub fn set_order(&self, order: Order) {
+        self.order.set(order);
+    }
+
+    fn run_pass(&self, kernel: &Kernel, pass: &Pass, call: &Call) -> Result<()> {
+        let entry = entries::find(pass.entry, call.real())?;
+        check_limits(pass)?;
+        check_signature(kernel, pass.entry, &entry, call)?;
+        // Values that the argument pointers point at, as cuLaunchKernel takes them.
+        let mut pointers: Vec<usize> = call.outputs.iter().chain(&call.inputs).map(address).collect();
+        let (mut sizes, mut scalars) = (call.sizes.clone(), call.scalars.clone());
+        let mut arguments: Vec<*mut c_void> =
+            Vec::with_capacity(pointers.len() + sizes.len() + scalars.len());
+        arguments.extend(pointers.iter_mut().map(|p| std::ptr::from_mut(p).cast()));
+        arguments.extend(sizes.iter_mut().map(|p| std::ptr::from_mut(p).cast()));
+        arguments.extend(scalars.iter_mut().map(|p| std::ptr::from_mut(p).cast()));
+        let launch = schedule::Launch {
+            entry,
+            pass: *pass,
+            arguments: arguments.as_mut_ptr(),
+            order: self.order.get(),
+        };
+        let outcome = schedule::run(&launch);
+        outcome.map_err(|failure| {
+            let place = self.describe(kernel, call, failure.address);
+            let [x, y, z] = failure.block;
+            Error::Device(format!(
+                "{}, block ({x}, {y}, {z}), thread {}: {}{place}; this is a fault of the kernel: please report it",
+                pass.entry, failure.thread, failure.what
+            ))
+        })?;
+        for (arg, name) in call.outputs.iter().zip(kernel.outputs) {
+            let buffers = self.buffers.borrow();
+            if buffers.get(&arg.block.id).is_some_and(|buffer| !buffer.is_intact()) {
+                return Err(Error::Device(format!(
+                    "{}: a thread wrote outside of `{name}`; this is a fault of the kernel: please report it",
+                    pass.entry
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a faulting address lies, seen from the nearest argument.
+    fn describe(&self, kernel: &Kernel, call: &Call, address: Option<usize>) -> String {
+        let Some(address) = address else {
+            return String::new();
+        };
+        let arguments =
+            call.outputs.iter().chain(&call.inputs).zip(kernel.outputs.iter().chain(kernel.inputs));
+        let distance = |arg: &Arg| {
+            let (from, to) = (self::address(arg), self::address(arg) + arg.bytes());
+            if address < from { from - address } else { address.saturating_sub(to) }
+        };
+        let nearest = arguments.filter(|(arg, _)| arg.len > 0).min_by_key(|(arg, _)| distance(arg));
+        match nearest {
+            Some((arg, name)) if distance(arg) < guarded::ZONE => {
+                let past = address as i64 - self::address(arg) as i64;
+                format!(" at byte {past} of `{name}`, which has {}", arg.bytes())
+            }
+            _ => format!(" at {address:#x}, which is in no argument"),
+        }
+    }
+}
+
+fn address(arg: &Arg) -> usize {
+    match arg.len {
+        0 => 0,
+        _ => arg.block.address + arg.offset,
+    }
+}
+
+/// The limits of the least of the architectures that kernels are built for (compute capability 8.0).
+fn check_limits(pass: &Pass) -> Result<()> {
+    const SHARED: u32 = 163 << 10;
+    let [x, y, z] = pass.grid;
+    let kept = (1..=1024).contains(&pass.block)
+        && pass.shared <= SHARED
+        && (1..=i32::MAX as u32).contains(&x)
+        && (1..=65535).contains(&y)
+        && (1..=65535).contains(&z);
+    match kept {
+        true => Ok(()),
+        false => Err(Error::internal(format!("{pass:?} is more than a GPU launches"))),
+    }
+}
+
+/// Fails unless the C++ parameters are the descriptor's arguments, type by type.
+fn check_signature(kernel: &Kernel, name: &str, entry: &Entry, call: &Call) -> Result<()> {
+    let letter = |arg: &Arg, output: bool| match (arg.dtype, output) {
+        (DType::F32, true) => 'f',
+        (DType::F32, false) => 'F',
+        (DType::BF16, true) => 'h',
+        (DType::BF16, false) => 'H',
+        (DType::I32, true) => 'i',
+        (DType::I32, false) => 'I',
+    };
+    let arguments = call.outputs.iter().map(|a| (a, true)).chain(call.inputs.iter().map(|a| (a, false)));
+    let want: Vec<(char, bool)> = arguments
+        .map(|(arg, output)| (letter(arg, output), arg.len == 0))
+        .chain(call.sizes.iter().map(|_| ('n', false)))
+        .chain(call.scalars.iter().map(|_| ('s', false)))
+        .collect();
+    // What an absent argument would have been is not known.
+    let fits = |(have, (want, absent)): (char, &(char, bool))| {
+        have == *want || (*absent && have.is_lowercase() == want.is_lowercase() && have.is_alphabetic())
+    };
+    let same = entry.signature.len() == want.len() && entry.signature.chars().zip(&want).all(fits);
+    match same {
+        true => Ok(()),
+        false => Err(Error::internal(format!(
+            "{name} takes {} and its descriptor `{}` gives {}",
+            entry.signature,
+            kernel.name,
+            want.iter().map(|(letter, _)| letter).collect::<String>()
+        ))),
+    }
+}
+
+impl Executor for Sim {
+    fn name(&self) -> String {
+        "sim".into()
+    }
+
+    fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {
+        let id = self.next_id.replace(self.next_id.get() + 1);
+        let mut used = self.used.get();
+        let mut step = self.step.borrow_mut();
+        let arena = match &mut *step {
+            Some(step) if lifetime == Lifetime::Step => {
+                let end = step.layout.end_of(step.next, bytes)?;
+                step.next += 1;
+                used.arena = used.arena.max(end);
+                true
+            }
+            _ => {
+                used.persistent += bytes;
+                false
+            }
+        };
+        let buffer = Guarded::new(bytes)?;
+        // Persistent blocks are promised to be zero; what a step allocates is promised to be nothing.
+        if lifetime == Lifetime::Step {
+            buffer.fill(0xff);
+        }
+        let block = Block { address: buffer.address(), bytes, arena, id };
+        self.buffers.borrow_mut().insert(id, buffer);
+        self.used.set(used);
+        Ok(block)
+    }
+
+    fn release(&self, block: Block) {
+        if !block.arena {
+            let mut used = self.used.get();
+            used.persistent -= block.bytes;
+            self.used.set(used);
+        }
+        // Unmapped: whoever still uses it faults.
+        self.buffers.borrow_mut().remove(&block.id);
+    }
+
+    fn upload(&self, block: &Block, offset: usize, bytes: &[u8]) -> Result<()> {
+        guarded::write(block.address + offset, bytes);
+        Ok(())
+    }
+
+    fn download(&self, block: &Block, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        guarded::read(block.address + offset, bytes);
+        Ok(())
+    }
+
+    fn launch(&self, kernel: &'static Kernel, call: &Call) -> Result<()> {
+        let passes = match kernel.gpu {
+            Gpu::Library => Vec::new(),
+            Gpu::Passes(passes) => passes(call),
+        };
+        trace::timed(kernel.name, || {
+            if passes.is_empty() {
+                // SAFETY: blocks are host memory that lives until released; `Device::launch` checked
+                // that outputs overlap nothing; addresses are multiples of their elements' size.
+                let mut cpu_call = unsafe { CpuCall::new(call) };
+                (kernel.cpu)(&mut cpu_call);
+            }
+            passes.iter().try_for_each(|pass| self.run_pass(kernel, pass, call))
+        })
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn begin_step(&self, layout: &Rc<Layout>) -> Result<()> {
+        self.step.replace(Some(Step { layout: layout.clone(), next: 0 }));
+        Ok(())
+    }
+
+    fn end_step(&self) -> Result<()> {
+        self.step.replace(None);
+        Ok(())
+    }
+
+    fn used(&self) -> Used {
+        self.used.get()
+    }
+}

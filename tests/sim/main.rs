@@ -1,0 +1,3 @@
+//! The simulator against kernels with one planted fault each: every one must be named.
+
+mod planted;
