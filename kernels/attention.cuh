@@ -310,8 +310,8 @@ DEVICE void put_row(T* to, const float (&x)[N][4], int half, float factor, int d
 // o = sum p v / sum p and its log-sum-exp; zeros and -inf in rows that saw nothing or take no part.
 template <int D, int M>
 DEVICE void put_attended(
-    real* o, float* lse, const Head& q, const RowTile& rows, const Counted& takes_part, const float (&sums)[M][D / 8][4],
-    const float (&most)[M][2], const float (&sum)[M][2]) {
+    real* o, float* lse, const Head& q, const RowTile& rows, const Counted& takes_part,
+    const float (&sums)[M][D / 8][4], const float (&most)[M][2], const float (&sum)[M][2]) {
 #pragma unroll
     for (int i = 0; i < 2 * M; i++) {
         const int r = threadIdx.x / WARP * 16 * M + 8 * i + lane_row(), row = rows.first + r;

@@ -254,7 +254,9 @@ DEVICE Bits<N> kept_run(const Dropout& dropout, unsigned long long first, int co
     return bits & bits_below<N>(count);
 }
 
-DEVICE bool is_kept(const Kept& kept, int i, int j) { return dropout_factor(kept.dropout, pair_element(kept, i, j)) != 0; }
+DEVICE bool is_kept(const Kept& kept, int i, int j) {
+    return dropout_factor(kept.dropout, pair_element(kept, i, j)) != 0.0f;
+}
 
 // Rows are queries: bits[m][i] are the columns kept of row 16 m + 8 i + g of a warp whose first row is `first`, from
 // the lane's first column on. Each lane draws for a row, or half a row, and the owners take the bits from there.

@@ -207,6 +207,8 @@ DEVICE void multiply(float (&o)[M][D / 8][4], const float (&p)[M][K / 8][4], con
 
 DEVICE float exp2_of(float x) { return exp2f(x); }
 
+DEVICE float4 float4_at(const float* p) { return *reinterpret_cast<const float4*>(p); }
+
 DEVICE float dot(float sum, float4 a, float4 b) {
     return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, sum))));
 }
@@ -220,11 +222,11 @@ DEVICE void multiply_transposed(float (&s)[M][N / 8][4], const real* a, const re
     for (int k = 0; k < D; k += 4) {
         float4 x[M][2];
 #pragma unroll
-        for (int i = 0; i < 2 * M; i++) x[i / 2][i % 2] = *reinterpret_cast<const float4*>(a_lane + i * 8 * PITCH<D> + k);
+        for (int i = 0; i < 2 * M; i++) x[i / 2][i % 2] = float4_at(a_lane + i * 8 * PITCH<D> + k);
 #pragma unroll
         for (int n = 0; n < N / 8; n++) {
             const real* at = b_lane + n * 8 * PITCH<D> + k;
-            const float4 y[2] = {*reinterpret_cast<const float4*>(at), *reinterpret_cast<const float4*>(at + PITCH<D>)};
+            const float4 y[2] = {float4_at(at), float4_at(at + PITCH<D>)};
 #pragma unroll
             for (int m = 0; m < M; m++) {
 #pragma unroll

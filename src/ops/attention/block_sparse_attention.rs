@@ -32,7 +32,7 @@ static FORWARD: Kernel = Kernel {
 
 static BACKWARD: Kernel = Kernel {
     name: "block_sparse_attention_bwd",
-    outputs: &["dq", "dk", "dv"],
+    outputs: &["dq", "dk", "dv", "delta"],
     inputs: &[
         "do",
         "q",

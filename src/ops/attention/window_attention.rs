@@ -33,7 +33,7 @@ static FORWARD: Kernel = Kernel {
 
 static BACKWARD: Kernel = Kernel {
     name: "window_attention_bwd",
-    outputs: &["dq", "dk", "dv"],
+    outputs: &["dq", "dk", "dv", "delta"],
     inputs: &["do", "q", "k", "v", "o", "lse", "key_state", "global_index"],
     sizes: &[
         "B",
