@@ -42,7 +42,7 @@ DEVICE Counted visible_keys(const int* key_state, int b, int rows) {
     return key_state ? where_not_zero(key_state + static_cast<long long>(b) * rows) : all_count();
 }
 
-template <int D_, int M, int N>
+template <int P, int M, int N>
 DEVICE void forward(
     real* shared, real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, int H, int D,
     int T, int S, int rows, int causal, int offset, const Dropout& dropout, float scale) {
@@ -54,11 +54,11 @@ DEVICE void forward(
     const int end = visible_end(visible, min(S, at.first + tile.count + reach), reinterpret_cast<int*>(shared));
     const Head q_head = head_of(q, at.b, at.h, T, H, D, T);
     Band<N> keys = band<N>(visible, 0, end, -FAR, reach);
-    float sums[M][D_ / 8][4], most[M][2], sum[M][2];
-    attend<D_, M, N>(
+    float sums[M][P / 8][4], most[M][2], sum[M][2];
+    attend<P, M, N>(
         sums, most, sum, q_head, head_of(k, at.b, at.h, rows, H, D, S), head_of(v, at.b, at.h, rows, H, D, S), tile,
         keys, Kept{dropout, head * T, S}, scale, shared);
-    put_attended<D_, M>(o + (q_head.x - q), lse + head * T, q_head, tile, all_count(), sums, most, sum);
+    put_attended<P, M>(o + (q_head.x - q), lse + head * T, q_head, tile, all_count(), sums, most, sum);
 }
 
 // launch: grid [B * H * ceil(T / ROWS)], block 128, shared (ROWS + 4 * KEYS) rows of 16
@@ -119,7 +119,7 @@ KERNEL_ENTRY void dense_attention_bwd(
     sum_products(delta, d_o, o, B, H, T, D);
 }
 
-template <int D_, int N>
+template <int P, int N>
 DEVICE void backward_queries(
     real* shared, real* dq, const float* delta, const real* d_o, const real* q, const real* k, const real* v,
     const float* lse, const int* key_state, int H, int D, int T, int S, int rows, int causal, int offset,
@@ -132,12 +132,12 @@ DEVICE void backward_queries(
     const int end = visible_end(visible, min(S, at.first + tile.count + reach), reinterpret_cast<int*>(shared));
     const Head q_head = head_of(q, at.b, at.h, T, H, D, T);
     Band<N> keys = band<N>(visible, 0, end, -FAR, reach);
-    float x[1][D_ / 8][4];
-    queries_backward<D_, 1, N>(
+    float x[1][P / 8][4];
+    queries_backward<P, 1, N>(
         x, q_head, head_of(k, at.b, at.h, rows, H, D, S), head_of(v, at.b, at.h, rows, H, D, S),
         head_of(d_o, at.b, at.h, T, H, D, T), lse + head * T, delta + head * T, tile, keys,
         Kept{dropout, head * T, S}, scale, shared);
-    put_gradient<D_, 1>(dq + (q_head.x - q), q_head, tile, all_count(), all_count(), T, x, scale, add);
+    put_gradient<P, 1>(dq + (q_head.x - q), q_head, tile, all_count(), all_count(), T, x, scale, add);
 }
 
 // launch: grid [B * H * ceil(T / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 16
@@ -192,7 +192,7 @@ KERNEL_ENTRY void dense_attention_bwd_q_d128(
         shared, dq, delta, d_o, q, k, v, lse, key_state, H, D, T, S, rows, causal, offset, dropout, add_q, scale);
 }
 
-template <int D_, int N>
+template <int P, int N>
 DEVICE void backward_keys(
     real* shared, real* dk, real* dv, const float* delta, const real* d_o, const real* q, const real* k, const real* v,
     const float* lse, const int* key_state, int H, int D, int T, int S, int rows, int causal, int offset,
@@ -205,13 +205,13 @@ DEVICE void backward_keys(
     const int reach = causal ? min(offset, S) : FAR;
     const Head k_head = head_of(k, at.b, at.h, rows, H, D, S);
     Band<N> queries = band<N>(where_finite(lse + head * T), max(0, at.first - reach), any ? T : 0, -reach, FAR);
-    float x[1][D_ / 8][4], y[1][D_ / 8][4];
-    keys_backward<D_, N>(
+    float x[1][P / 8][4], y[1][P / 8][4];
+    keys_backward<P, N>(
         x, y, head_of(q, at.b, at.h, T, H, D, T), k_head, head_of(v, at.b, at.h, rows, H, D, S),
         head_of(d_o, at.b, at.h, T, H, D, T), lse + head * T, delta + head * T, tile, queries,
         Kept{dropout, head * T, S}, scale, shared);
-    if (dk) put_gradient<D_, 1>(dk + (k_head.x - k), k_head, tile, all_count(), visible, S, x, scale, add_k);
-    if (dv) put_gradient<D_, 1>(dv + (k_head.x - k), k_head, tile, all_count(), visible, S, y, 1.0f, add_v);
+    if (dk) put_gradient<P, 1>(dk + (k_head.x - k), k_head, tile, all_count(), visible, S, x, scale, add_k);
+    if (dv) put_gradient<P, 1>(dv + (k_head.x - k), k_head, tile, all_count(), visible, S, y, 1.0f, add_v);
 }
 
 // launch: grid [B * H * ceil(rows / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 16

@@ -134,6 +134,7 @@ pub fn block_sparse_attention(
         randomness: None,
         scalars: vec![scale(d)],
         pairs: (b * blocks.col.len() * block_size * block_size) as u64,
+        partial: None,
     };
     attention.run(tape, q, k, v)
 }

@@ -162,6 +162,7 @@ pub fn dense_attention(tape: &Tape, q: &Tensor, k: &Tensor, v: &Tensor, pattern:
         randomness: Some((pattern.dropout.seed, pattern.dropout.stream)),
         scalars: vec![scale(d), pattern.dropout.p],
         pairs: (b * h * seen) as u64,
+        partial: None,
     };
     attention.run(tape, q, k, v)
 }

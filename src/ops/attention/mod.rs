@@ -33,6 +33,8 @@ struct Attention {
     scalars: Vec<f32>,
     /// Query-key pairs, all heads and samples together.
     pairs: u64,
+    /// Elements of the backward's sums of parts of dk and dv; `None` where the kernel has no such output.
+    partial: Option<usize>,
 }
 
 impl Attention {
@@ -74,9 +76,15 @@ impl Attention {
                 launch.output_or_absent(slot.as_ref().map(|s| &s.tensor), d_o.dtype())
             });
             let delta = Tensor::empty(d_o.device(), lse.shape(), DType::F32)?;
+            let mut launch = launch.output(&delta);
+            if let Some(len) = self.partial {
+                let wanted = len > 0 && slots[1..].iter().any(Option::is_some);
+                let partial = wanted.then(|| Tensor::empty(d_o.device(), [len], DType::F32)).transpose()?;
+                launch = launch.output_or_absent(partial.as_ref(), DType::F32);
+            }
             let launch = saved
                 .iter()
-                .fold(launch.output(&delta).input(&d_o), |launch, x| launch.input(x))
+                .fold(launch.input(&d_o), |launch, x| launch.input(x))
                 .input(&saved_o)
                 .input(&lse);
             let launch = self.arguments(launch, &self.backward_inputs, 10, d);
