@@ -233,6 +233,7 @@ struct Kept {
     int S;
 };
 
+DEVICE Kept no_dropout() { return {{{0, 0}, {0, 0}, 0, 1.0f}, 0, 0}; }
 DEVICE bool is_off(const Kept& kept) { return kept.dropout.threshold == 0; }
 
 DEVICE unsigned long long pair_element(const Kept& kept, int i, int j) {

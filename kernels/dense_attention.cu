@@ -2,6 +2,7 @@
 // Shapes: q o dq [B, T, H, D], k v dk dv [B, rows, H, D] of which the first S count, key_state [B, rows] (0 masked,
 // may be absent), lse delta [B, H, T]. causal: query i sees keys up to i + offset. Saved for backward: q, k, v, o, lse.
 // Keys behind the last visible one are cut off before the walk begins, so padding costs a look and no product.
+// Also compiled with -DWATTENTION_TF32.
 #include "attention.cuh"
 
 // One past the last visible key; all threads of a block ask together.
