@@ -1,24 +1,38 @@
-//! Compiles `kernels/*.cu`, and says from what the program was built: WATTENTION_COMMIT, WATTENTION_TARGET and WATTENTION_PROFILE.
+//! Compiles the kernels that the program embeds, and says from what it was built: WATTENTION_COMMIT,
+//! WATTENTION_TARGET and WATTENTION_PROFILE.
 
+#[path = "build/archs.rs"]
+mod archs;
 #[path = "build/kernels.rs"]
 mod kernels;
+#[path = "build/nvcc.rs"]
+mod nvcc;
+#[path = "build/ptxas.rs"]
+mod ptxas;
 #[path = "build/sim.rs"]
 mod sim;
+#[path = "build/toolkit.rs"]
+mod toolkit;
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=build");
-    println!("cargo::rerun-if-changed={}", kernels::FOLDER);
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    sim::build(&out);
+    for path in ["build.rs", "build", kernels::FOLDER] {
+        println!("cargo::rerun-if-changed={path}");
+    }
     println!("cargo::rustc-env=WATTENTION_COMMIT={}", commit());
     for name in ["TARGET", "PROFILE"] {
         let value = env::var(name).unwrap_or_else(|_| "unknown".into());
         println!("cargo::rustc-env=WATTENTION_{name}={value}");
+    }
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    sim::build(&out);
+    if let Err(message) = nvcc::build(&kernels::sources(), &out) {
+        for line in message.lines().filter(|line| !line.is_empty()) {
+            println!("cargo::error={line}");
+        }
     }
 }
 

@@ -6,6 +6,9 @@
 # Needs cargo with rustfmt and clippy, a C compiler and python3; no GPU, no terminal. The last line is
 # `N passed, N failed, N skipped`, summed over all test binaries; the exit status is 0 only if none failed.
 #
+# The kernels are compiled by nvcc and g++. Where there is no nvcc, NVIDIA's wheels of it are fetched from PyPI, once,
+# into ~/.cache/wattention (or WATTENTION_NVCC_DIR); without them, what needs nvcc is skipped.
+#
 # A test that cannot run here is either #[ignore = "why"], or prints `skipped: WHY` and returns; both are counted as
 # skipped and named at the end. With WATTENTION_PYTHON naming an interpreter that has torch and transformers, saved
 # models are loaded there, too.
@@ -15,14 +18,46 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 exec </dev/null
 export CARGO_TERM_COLOR=never
 
-fail() {
+note() {
     printf 'check.sh: %s\n' "$1" >&2
+}
+
+fail() {
+    note "$1"
     exit 1
 }
 
 step() {
     printf '\n== %s\n' "$*"
     "$@"
+}
+
+nvcc_dir=${WATTENTION_NVCC_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/wattention/nvcc-13.0}
+
+# Looks where build.rs does.
+find_nvcc() {
+    [[ -n ${NVCC:-} ]] && return
+    local home
+    for home in "${CUDA_HOME:-}" "${CUDA_PATH:-}" "$nvcc_dir/nvidia/cu13"; do
+        [[ -n $home && -x $home/bin/nvcc ]] && return
+    done
+    command -v nvcc >/dev/null
+}
+
+# The folder appears complete or not at all, so that a broken download leaves nothing behind.
+install_nvcc() {
+    local parts=(nvidia-cuda-nvcc nvidia-nvvm nvidia-cuda-runtime nvidia-cuda-crt nvidia-cuda-cccl) unfinished
+    mkdir -p -- "$(dirname -- "$nvcc_dir")" || return
+    unfinished=$(mktemp -d -- "$nvcc_dir.XXXXXX") || return
+    if PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --retries 1 \
+        --target "$unfinished" "${parts[@]/%/==13.0.*}" &&
+        python3 -c 'import os, sys; os.rename(*sys.argv[1:])' "$unfinished" "$nvcc_dir"; then
+        # Cargo does not watch a folder that was not there.
+        touch build.rs
+    else
+        rm -rf -- "$unfinished"
+        return 1
+    fi
 }
 
 # Parsed, not imported: most scripts need packages that this command does not.
@@ -35,6 +70,12 @@ cargo fmt --version >/dev/null 2>&1 || fail "rustfmt is not here; run: rustup co
 cargo clippy --version >/dev/null 2>&1 || fail "clippy is not here; run: rustup component add clippy"
 command -v cc >/dev/null || fail "cc, the C compiler that Rust links with, is not here; install gcc or clang"
 command -v python3 >/dev/null || fail "python3 is not here; install Python 3.9 or newer"
+if [[ -z ${NVCC_CCBIN:-} ]] && ! command -v g++ >/dev/null; then
+    note "g++, which nvcc needs, is not here (install it, or name another C++ compiler in NVCC_CCBIN)"
+    export NVCC=none
+elif ! find_nvcc && ! step install_nvcc; then
+    note "nvcc could not be fetched: what needs it is skipped"
+fi
 
 step parse_python scripts/*.py benches/baselines/*.py
 step cargo fmt --check || fail "the formatting differs; run: cargo fmt"

@@ -1,6 +1,9 @@
 //! The one error type: what went wrong, where, and what to do about it.
 
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -93,5 +96,42 @@ impl Error {
             Error::DoesNotFit(_) => 75,
             Error::Interrupted(signal) => 128 + signal,
         }
+    }
+}
+
+thread_local! {
+    static EXPECTING_PANIC: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs code of a crate that panics where it should fail; the panic's message, which is not printed, is the error.
+pub fn guarded<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let default = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !EXPECTING_PANIC.get() {
+                default(panic);
+            }
+        }));
+    });
+    let before = EXPECTING_PANIC.replace(true);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(work));
+    EXPECTING_PANIC.set(before);
+    outcome.map_err(|payload| {
+        let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
+        text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".into())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_inside_is_an_error() {
+        let outcome: std::result::Result<(), String> = guarded(|| panic!("{} on purpose", 1));
+        assert_eq!(outcome, Err("1 on purpose".into()));
+        assert!(!EXPECTING_PANIC.get());
+        assert_eq!(guarded(|| 2), Ok(2));
     }
 }

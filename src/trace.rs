@@ -72,21 +72,30 @@ pub fn stop_timing() -> Timings {
     TIMINGS.take().unwrap_or_default()
 }
 
-/// Runs `work`, adding its time to `kernel` in the current phase when timing is on.
-pub fn timed<R>(kernel: &'static str, work: impl FnOnce() -> R) -> R {
-    if TIMINGS.with_borrow(Option::is_none) {
-        return work();
-    }
-    let start = std::time::Instant::now();
-    let result = work();
-    let elapsed = start.elapsed();
+/// Whether timings are collected on this thread.
+pub fn is_timing() -> bool {
+    TIMINGS.with_borrow(Option::is_some)
+}
+
+/// Adds one call of `kernel` to the current phase.
+pub fn add(kernel: &'static str, time: Duration) {
     TIMINGS.with_borrow_mut(|timings| {
         if let Some(timings) = timings {
             let entry = timings.entry((current(), kernel)).or_default();
             entry.calls += 1;
-            entry.time += elapsed;
+            entry.time += time;
         }
     });
+}
+
+/// Runs `work`, adding its time to `kernel` in the current phase when timing is on.
+pub fn timed<R>(kernel: &'static str, work: impl FnOnce() -> R) -> R {
+    if !is_timing() {
+        return work();
+    }
+    let start = std::time::Instant::now();
+    let result = work();
+    add(kernel, start.elapsed());
     result
 }
 

@@ -4,14 +4,20 @@
 //! [`Device::end_step`]) the n-th allocation sits at the n-th offset of a [`Layout`] that the `plan`
 //! executor computed from lifetimes, so a step allocates nothing; outside, blocks are persistent.
 
+mod blocks;
 mod call;
 pub mod cpu;
+pub mod cuda;
+mod graph;
 mod layout;
 pub mod plan;
+mod precision;
 pub mod sim;
 
 pub use call::{Arg, Call, Cost, CpuCall, Gpu, Kernel, Pass};
+pub use graph::GraphCounts;
 pub use layout::Layout;
+pub use precision::Precision;
 
 use crate::error::{Error, Result};
 use crate::shape::DType;
@@ -40,6 +46,7 @@ pub struct Block {
 /// What an executor must do; it never grows when an op is added.
 pub trait Executor {
     fn name(&self) -> String;
+    fn precision(&self) -> Precision;
     fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block>;
     fn release(&self, block: Block);
     /// Copies `bytes` to `block`, starting `offset` bytes into it.
@@ -50,6 +57,8 @@ pub trait Executor {
     fn synchronize(&self) -> Result<()>;
     fn begin_step(&self, layout: &Rc<Layout>) -> Result<()>;
     fn end_step(&self) -> Result<()>;
+    /// Closes a step that failed half-way.
+    fn abandon_step(&self);
     fn used(&self) -> Used;
 }
 
@@ -78,14 +87,17 @@ impl Device {
     }
 
     pub fn cpu() -> Self {
-        Device(Rc::new(cpu::Cpu::new()))
+        Device(Rc::new(cpu::Cpu::new(Precision::Fp32)))
     }
 
     /// Opens the device named on the command line: `cpu`, `sim` or `auto`.
-    pub fn open(name: &str) -> Result<Self> {
+    pub fn open(name: &str, precision: Precision) -> Result<Self> {
         match name {
-            "auto" | "cpu" => Ok(Device::cpu()),
-            "sim" => Ok(Device(Rc::new(sim::Sim::new()?))),
+            "auto" | "cpu" if precision == Precision::Tf32 => {
+                Err(Error::usage("tf32 is a format of GPUs: use --precision fp32 or bf16 on the CPU"))
+            }
+            "auto" | "cpu" => Ok(Device(Rc::new(cpu::Cpu::new(precision)))),
+            "sim" => Ok(Device(Rc::new(sim::Sim::new(precision)?))),
             "plan" => Err(Error::usage(
                 "device 'plan' runs nothing: it serves the `plan` command and `study --dry-run`",
             )),
@@ -95,6 +107,10 @@ impl Device {
 
     pub fn name(&self) -> String {
         self.0.name()
+    }
+
+    pub fn precision(&self) -> Precision {
+        self.0.precision()
     }
 
     pub fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {
@@ -131,6 +147,10 @@ impl Device {
 
     pub fn end_step(&self) -> Result<()> {
         self.0.end_step()
+    }
+
+    pub fn abandon_step(&self) {
+        self.0.abandon_step();
     }
 
     pub fn used(&self) -> Used {

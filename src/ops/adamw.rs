@@ -48,7 +48,7 @@ pub struct State<'a> {
     pub norm: &'a Tensor,
 }
 
-/// Updates p, m and v in place.
+/// Updates p, m and v in place; leaves them as they are where the norm is not finite.
 pub fn adamw(state: State, rule: AdamW) -> Result<()> {
     let correction = |beta: f32| (1.0 - (beta as f64).powf(rule.step as f64)) as f32;
     let n = state.p.len();
@@ -82,6 +82,9 @@ const CHUNK: usize = 1 << 14;
 fn update_cpu(call: &mut CpuCall) {
     let (p, m, v) = (call.out::<f32>(0), call.out::<f32>(1), call.out::<f32>(2));
     let (g, segments, norm) = (call.input::<f32>(0), call.input::<i32>(1), call.input::<f32>(2));
+    if !norm[0].is_finite() {
+        return;
+    }
     let max_norm = call.scalar(7);
     // torch.nn.utils.clip_grad_norm_ adds 1e-6 to the norm.
     let gradient_scale = match max_norm > 0.0 {

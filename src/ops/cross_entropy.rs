@@ -104,11 +104,11 @@ pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
         table: head.table.clone(),
         bias: head.bias.clone(),
         labels: head.labels.clone(),
-        lse: h.like([m])?,
+        lse: h.like_f32([m])?,
         v,
         c,
     };
-    let row_loss = h.like([m])?;
+    let row_loss = h.like_f32([m])?;
     let mut held = None;
     for from in (0..m).step_by(SLICE) {
         let rows = SLICE.min(m - from);
@@ -128,7 +128,7 @@ pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
         held = Some(logits);
     }
     let held = held.filter(|_| m <= SLICE);
-    let loss = h.like([1])?;
+    let loss = h.like_f32([1])?;
     let (normaliser, smoothing) = (head.normaliser, head.smoothing);
     Launch::of(&SUM)
         .output(&loss)

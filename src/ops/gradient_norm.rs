@@ -28,7 +28,7 @@ static FORWARD: Kernel = Kernel {
 
 /// norm `[1]` of all gradients in the slab g.
 pub fn gradient_norm(g: &Tensor) -> Result<Tensor> {
-    let norm = g.like([1])?;
+    let norm = g.like_f32([1])?;
     Launch::of(&FORWARD).output(&norm).input(g).size(g.len()).flops(2 * g.len() as u64).run(g.device())?;
     Ok(norm)
 }

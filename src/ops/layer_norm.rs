@@ -95,8 +95,8 @@ fn forward(x: &Tensor, a: Option<&Tensor>, dropout: Dropout, affine: &Affine) ->
             None => x.clone().with_node(None),
         },
         y: x.like(x.shape())?,
-        mean: x.like([n])?,
-        rstd: x.like([n])?,
+        mean: x.like_f32([n])?,
+        rstd: x.like_f32([n])?,
     };
     Launch::of(&FORWARD)
         .output_or_absent(a.map(|_| &saved.s), DType::F32)

@@ -3,7 +3,6 @@
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use wattention::device::Device;
 
 /// One tensor, widened to f64 (or holding integers exactly).
 pub struct Array {
@@ -15,12 +14,6 @@ impl Array {
     pub fn integers(&self) -> Vec<i64> {
         self.values.iter().map(|&v| v as i64).collect()
     }
-}
-
-/// The executor that `WATTENTION_TEST_DEVICE` names, or the CPU.
-pub fn device() -> Device {
-    let name = std::env::var("WATTENTION_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
-    Device::open(&name).unwrap()
 }
 
 pub fn root() -> PathBuf {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use wattention::device::sim::{Order, Sim};
-use wattention::device::{Call, CpuCall, Device, Gpu, Kernel, Pass};
+use wattention::device::{Call, CpuCall, Device, Gpu, Kernel, Pass, Precision};
 use wattention::error::Result;
 use wattention::shape::DType;
 use wattention::tensor::{Launch, Tensor};
@@ -16,7 +16,7 @@ const ORDERS: [Order; 3] = [Order::Forward, Order::Reverse, Order::Shuffled(7)];
 
 fn run(kernel: &'static Kernel, n: usize) -> Runs {
     let outcome = |order| {
-        let sim = Sim::new()?;
+        let sim = Sim::new(Precision::Fp32)?;
         sim.set_order(order);
         let device = Device::new(Rc::new(sim));
         let x: Vec<f32> = (1..=n).map(|i| i as f32).collect();
@@ -202,7 +202,7 @@ fn arguments_of_another_type_are_refused() {
         cpu: none,
         gpu: Gpu::Passes(passes),
     };
-    let device = Device::new(Rc::new(Sim::new().unwrap()));
+    let device = Device::new(Rc::new(Sim::new(Precision::Fp32).unwrap()));
     let [y, x] = [0, 1].map(|_| Tensor::empty(&device, [64], DType::F32).unwrap());
     let outcome = Launch::of(&SWAPPED).output(&y).output(&x).size(64).run(&device);
     assert!(outcome.unwrap_err().to_string().contains("planted_none takes fFn"));

@@ -30,12 +30,14 @@ impl Memory {
         let address = map.as_mut_ptr() as usize;
         Ok(Memory { map: Some(map), address })
     }
+}
 
-    pub fn address(&self) -> usize {
+impl super::super::blocks::Memory for Memory {
+    fn address(&self) -> usize {
         self.address
     }
 
-    pub fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         self.map.as_ref().map_or(0, |map| map.len())
     }
 }

@@ -6,6 +6,7 @@ pub mod gemm;
 pub mod math;
 mod memory;
 mod microkernel;
+pub(super) mod narrow;
 pub mod norm;
 pub mod optimizer;
 mod pack;
@@ -16,45 +17,23 @@ mod skinny;
 pub mod softmax;
 pub mod vector;
 
-use super::layout::aligned;
-use super::{Block, Call, CpuCall, Executor, Kernel, Layout, Lifetime, Used};
-use crate::error::{Error, Result};
+use super::blocks::Blocks;
+use super::{Block, Call, Executor, Kernel, Layout, Lifetime, Precision, Used};
+use crate::error::Result;
 use crate::trace;
 use memory::Memory;
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 
 /// Runs every launch at once, on all cores.
 #[derive(Default)]
 pub struct Cpu {
-    next_id: Cell<u64>,
-    persistent: RefCell<HashMap<u64, Memory>>,
-    persistent_bytes: Cell<usize>,
-    arena: RefCell<Arena>,
-}
-
-#[derive(Default)]
-struct Arena {
-    memory: Option<Memory>,
-    step: Option<Rc<Layout>>,
-    next: usize,
-    live: usize,
-    /// The furthest byte any block of any step has reached.
-    high_water: usize,
+    precision: Precision,
+    blocks: Blocks<Memory>,
 }
 
 impl Cpu {
-    pub fn new() -> Self {
-        Cpu::default()
-    }
-
-    fn allocate_persistent(&self, bytes: usize, id: u64) -> Result<Block> {
-        let memory = Memory::new(bytes)?;
-        let address = memory.address();
-        self.persistent.borrow_mut().insert(id, memory);
-        self.persistent_bytes.set(self.persistent_bytes.get() + bytes);
-        Ok(Block { address, bytes, arena: false, id })
+    pub fn new(precision: Precision) -> Self {
+        Cpu { precision, ..Cpu::default() }
     }
 }
 
@@ -63,27 +42,16 @@ impl Executor for Cpu {
         "cpu".into()
     }
 
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
     fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {
-        let id = self.next_id.replace(self.next_id.get() + 1);
-        let mut arena = self.arena.borrow_mut();
-        let Some(layout) = arena.step.clone().filter(|_| lifetime == Lifetime::Step) else {
-            return self.allocate_persistent(bytes, id);
-        };
-        let offset = layout.place(arena.next, bytes)?;
-        let address = arena.memory.as_ref().map_or(0, Memory::address) + offset;
-        arena.next += 1;
-        arena.live += 1;
-        arena.high_water = arena.high_water.max(offset + aligned(bytes));
-        Ok(Block { address, bytes, arena: true, id })
+        self.blocks.allocate(bytes, lifetime, || Memory::new(bytes))
     }
 
     fn release(&self, block: Block) {
-        if block.arena {
-            self.arena.borrow_mut().live -= 1;
-        } else {
-            self.persistent_bytes.set(self.persistent_bytes.get() - block.bytes);
-            self.persistent.borrow_mut().remove(&block.id);
-        }
+        self.blocks.release(block);
     }
 
     fn upload(&self, block: &Block, offset: usize, bytes: &[u8]) -> Result<()> {
@@ -103,8 +71,7 @@ impl Executor for Cpu {
     fn launch(&self, kernel: &'static Kernel, call: &Call) -> Result<()> {
         // SAFETY: blocks stay mapped until released, arena blocks until the arena grows between
         // steps; `Device::launch` checked that outputs overlap nothing; addresses are 64-aligned.
-        let mut cpu_call = unsafe { CpuCall::new(call) };
-        trace::timed(kernel.name, || (kernel.cpu)(&mut cpu_call));
+        trace::timed(kernel.name, || unsafe { narrow::run(kernel, call, self.precision) });
         Ok(())
     }
 
@@ -113,28 +80,19 @@ impl Executor for Cpu {
     }
 
     fn begin_step(&self, layout: &Rc<Layout>) -> Result<()> {
-        let mut arena = self.arena.borrow_mut();
-        if arena.step.is_some() || arena.live > 0 {
-            return Err(Error::internal(format!(
-                "a step began while {} blocks of another were alive",
-                arena.live
-            )));
-        }
-        if arena.memory.as_ref().is_none_or(|m| m.bytes() < layout.peak()) {
-            arena.memory = None;
-            arena.memory = Some(Memory::new(layout.peak())?);
-        }
-        arena.next = 0;
-        arena.step = Some(layout.clone());
-        Ok(())
+        self.blocks.begin(layout, Memory::new)
     }
 
     fn end_step(&self) -> Result<()> {
-        self.arena.borrow_mut().step = None;
+        self.blocks.end();
         Ok(())
     }
 
+    fn abandon_step(&self) {
+        self.blocks.end();
+    }
+
     fn used(&self) -> Used {
-        Used { persistent: self.persistent_bytes.get(), arena: self.arena.borrow().high_water }
+        self.blocks.used()
     }
 }

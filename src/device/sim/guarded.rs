@@ -56,6 +56,21 @@ impl Guarded {
         unsafe { self.base.add(ZONE) }
     }
 
+    /// Lets the buffer be used.
+    pub fn open(&self) {
+        self.protect(libc::PROT_READ | libc::PROT_WRITE);
+    }
+
+    /// Makes every use of the buffer fault.
+    pub fn close(&self) {
+        self.protect(libc::PROT_NONE);
+    }
+
+    fn protect(&self, protection: libc::c_int) {
+        // SAFETY: the pages are this value's own; a failure leaves them as they were.
+        unsafe { libc::mprotect(self.first_page().cast(), self.pages, protection) };
+    }
+
     /// Sets every byte of the buffer.
     pub fn fill(&self, byte: u8) {
         // SAFETY: the buffer lies within the accessible pages; one thread holds the executor.

@@ -62,7 +62,7 @@ impl Attention {
     fn run(self, tape: &Tape, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         let [b, t, c] = q.shape().dims3("attention")?;
         let d = c / self.heads;
-        let (o, lse) = (q.like([b, t, c])?, Tensor::empty(q.device(), [b, self.heads, t], DType::F32)?);
+        let (o, lse) = (q.like([b, t, c])?, q.like_f32([b, self.heads, t])?);
         let launch = Launch::of(self.forward).output(&o).output(&lse).input(q).input(k).input(v);
         self.arguments(launch, &self.forward_inputs, 4, d).run(q.device())?;
         let saved = [q, k, v].map(Tensor::clone);
@@ -75,11 +75,11 @@ impl Attention {
             let launch = slots.iter().fold(Launch::of(self.backward), |launch, slot| {
                 launch.output_or_absent(slot.as_ref().map(|s| &s.tensor), d_o.dtype())
             });
-            let delta = Tensor::empty(d_o.device(), lse.shape(), DType::F32)?;
+            let delta = d_o.like_f32(lse.shape())?;
             let mut launch = launch.output(&delta);
             if let Some(len) = self.partial {
                 let wanted = len > 0 && slots[1..].iter().any(Option::is_some);
-                let partial = wanted.then(|| Tensor::empty(d_o.device(), [len], DType::F32)).transpose()?;
+                let partial = wanted.then(|| d_o.like_f32([len])).transpose()?;
                 launch = launch.output_or_absent(partial.as_ref(), DType::F32);
             }
             let launch = saved

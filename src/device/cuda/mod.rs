@@ -1,0 +1,3 @@
+//! The `cuda` executor.
+
+pub mod kernels;
