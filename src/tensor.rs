@@ -10,6 +10,9 @@ use std::rc::Rc;
 pub mod cast;
 pub mod matmul;
 
+/// The kernels that tensors need whatever the op.
+pub static KERNELS: &[&Kernel] = &[&cast::CAST, &matmul::MATMUL];
+
 struct Storage {
     device: Device,
     block: Block,
