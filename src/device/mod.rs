@@ -83,16 +83,40 @@ impl Device {
         Device(Rc::new(cpu::Cpu::new()))
     }
 
-    /// Opens the device named on the command line: `cpu`, `sim` or `auto`.
+    /// Opens the device named on the command line: `cpu`, `cuda`, `cuda:N`, `sim` or `auto`.
     pub fn open(name: &str) -> Result<Self> {
         match name {
-            "auto" | "cpu" => Ok(Device::cpu()),
+            "auto" => Ok(Device::auto().0),
+            "cpu" => Ok(Device::cpu()),
             "sim" => Ok(Device(Rc::new(sim::Sim::new()?))),
             "plan" => Err(Error::usage(
                 "device 'plan' runs nothing: it serves the `plan` command and `study --dry-run`",
             )),
-            _ => Err(Error::Device(format!("device '{name}' is not in this build: use --device cpu"))),
+            _ => {
+                let ordinal = match name.strip_prefix("cuda") {
+                    Some("") => Some(0),
+                    Some(rest) => rest.strip_prefix(':').and_then(|n| n.parse().ok()),
+                    None => None,
+                };
+                let unknown = || Error::usage(format!("there is no device '{name}'"));
+                Device::cuda(ordinal.ok_or_else(unknown)?).map_err(|error| match error {
+                    Error::Device(what) => Error::Device(format!("device '{name}': {what}")),
+                    other => other,
+                })
+            }
         }
+    }
+
+    /// The first GPU where it can be used, or else the CPU and why the GPU cannot.
+    pub fn auto() -> (Self, Option<Error>) {
+        match Device::cuda(0) {
+            Ok(device) => (device, None),
+            Err(why) => (Device::cpu(), Some(why)),
+        }
+    }
+
+    fn cuda(ordinal: usize) -> Result<Self> {
+        Ok(Device(Rc::new(cuda::Cuda::open(ordinal, cuda::Products::Ieee)?)))
     }
 
     pub fn name(&self) -> String {
