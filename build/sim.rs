@@ -48,22 +48,29 @@ fn compiler() -> Option<Compiler> {
         return None;
     }
     // Contraction as nvcc does it: a multiplication and an addition in one rounding.
-    let flags = ["-std=c++17", "-O2", "-g1", "-fPIC", "-ffp-contract=fast", "-fno-exceptions", "-fno-rtti"];
+    let flags = ["-std=c++17", "-O1", "-g1", "-fPIC", "-ffp-contract=fast", "-fno-exceptions", "-fno-rtti"];
     let mut flags: Vec<String> = flags.iter().map(|f| f.to_string()).collect();
-    // Traps where a vector is not aligned, as a GPU does; needs no library.
-    flags.push("-fsanitize=alignment".into());
-    flags.push(
-        if tool.is_like_clang() { "-fsanitize-trap=alignment" } else { "-fsanitize-undefined-trap-on-error" }
-            .into(),
-    );
     flags.extend(["-Wall", "-Wno-unknown-pragmas", "-Wno-unused-function", "-Werror"].map(String::from));
     if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
         // src/device/sim asks the processor before it runs anything.
         flags.extend(["-mavx2", "-mfma"].map(String::from));
     }
-    if let Some(sanitizers) = std::env::var("WATTENTION_SIM_SANITIZE").ok().filter(|s| !s.is_empty()) {
-        flags.push(format!("-fsanitize={sanitizers}"));
-        flags.push("-fno-sanitize-recover=all".into());
+    match std::env::var("WATTENTION_SIM_SANITIZE").ok().filter(|s| !s.is_empty()) {
+        Some(sanitizers) => {
+            flags.push(format!("-fsanitize={sanitizers}"));
+            flags.push("-fno-sanitize-recover=all".into());
+            // The linker's driver knows which libraries belong to it, and puts them first.
+            println!("cargo::rustc-link-arg=-fsanitize={sanitizers}");
+        }
+        // Traps where a vector is not aligned, as a GPU does; needs no library.
+        None => {
+            flags.push("-fsanitize=alignment".into());
+            let traps = match tool.is_like_clang() {
+                true => "-fsanitize-trap=alignment",
+                false => "-fsanitize-undefined-trap-on-error",
+            };
+            flags.push(traps.into());
+        }
     }
     let compiler = Compiler { path: tool.path().to_path_buf(), flags };
     Command::new(&compiler.path).arg("--version").output().ok()?.status.success().then_some(compiler)
