@@ -41,6 +41,12 @@ pub fn headers() -> Vec<PathBuf> {
     in_folder("cuh")
 }
 
+/// The kernels with planted faults, by which the simulator is tested.
+pub fn planted() -> Source {
+    let path = Path::new(FOLDER).join("sim/planted.cu");
+    Source { stem: "planted".into(), entries: entries(&read(&path)), path, tf32: false }
+}
+
 /// What the simulator adds in front of a kernel file.
 pub fn simulator() -> Vec<PathBuf> {
     let folder = fs::read_dir(Path::new(FOLDER).join("sim")).unwrap_or_else(|e| panic!("{FOLDER}/sim: {e}"));

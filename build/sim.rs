@@ -27,9 +27,12 @@ pub fn build(out: &Path) {
         println!("cargo::warning=no C++ compiler: built without the simulator of the kernels (--device sim)");
         return;
     };
-    let sources = kernels::sources();
+    let mut sources = kernels::sources();
+    if std::env::var("PROFILE").is_ok_and(|profile| profile == "debug") {
+        sources.push(kernels::planted());
+    }
     let units: Vec<Unit> = units(&sources);
-    let objects = compile(&compiler, &units, out);
+    let objects = compile(&compiler, &sources, &units, out);
     archive(&objects, out);
     fs::write(out.join("sim_entries.rs"), table(&sources)).expect("cannot write to OUT_DIR");
     println!("cargo::rustc-cfg=wattention_sim");
@@ -52,9 +55,22 @@ fn compiler() -> Option<Compiler> {
         // src/device/sim asks the processor before it runs anything.
         flags.extend(["-mavx2", "-mfma"].map(String::from));
     }
-    if let Some(sanitizers) = std::env::var("WATTENTION_SIM_SANITIZE").ok().filter(|s| !s.is_empty()) {
-        flags.push(format!("-fsanitize={sanitizers}"));
-        flags.push("-fno-sanitize-recover=all".into());
+    match std::env::var("WATTENTION_SIM_SANITIZE").ok().filter(|s| !s.is_empty()) {
+        Some(sanitizers) => {
+            flags.push(format!("-fsanitize={sanitizers}"));
+            flags.push("-fno-sanitize-recover=all".into());
+            // The linker's driver knows which libraries belong to it, and puts them first.
+            println!("cargo::rustc-link-arg=-fsanitize={sanitizers}");
+        }
+        // Traps where a vector is not aligned, as a GPU does; needs no library.
+        None => {
+            flags.push("-fsanitize=alignment".into());
+            let traps = match tool.is_like_clang() {
+                true => "-fsanitize-trap=alignment",
+                false => "-fsanitize-undefined-trap-on-error",
+            };
+            flags.push(traps.into());
+        }
     }
     let compiler = Compiler { path: tool.path().to_path_buf(), flags };
     Command::new(&compiler.path).arg("--version").output().ok()?.status.success().then_some(compiler)
@@ -100,10 +116,9 @@ fn units(sources: &[Source]) -> Vec<Unit> {
 }
 
 /// Compiles what has no object yet, on all cores; the objects' names tell what they were made from.
-fn compile(compiler: &Compiler, units: &[Unit], out: &Path) -> Vec<PathBuf> {
+fn compile(compiler: &Compiler, sources: &[Source], units: &[Unit], out: &Path) -> Vec<PathBuf> {
     let mut inputs = kernels::headers();
     inputs.extend(kernels::simulator());
-    let sources = kernels::sources();
     let common = kernels::content_hash(&inputs, &compiler.flags);
     let objects: Vec<PathBuf> = units
         .iter()

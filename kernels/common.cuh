@@ -41,8 +41,82 @@ DEVICE void put_or_add(T* p, float x, int accumulate) {
     put(p, accumulate ? to_float(*p) + x : x);
 }
 
+// x as storage holds it.
+DEVICE float stored(float x) {
+    real y;
+    put(&y, x);
+    return to_float(y);
+}
+
 // Whether p may be read 16 bytes at a time.
 DEVICE bool aligned16(const void* p) { return (reinterpret_cast<size_t>(p) & 15) == 0; }
+
+// Four neighbours at a time: how kernels whose time is memory traffic read and write.
+constexpr int VECTOR = 4;
+
+struct alignas(8) FourBf16 {
+    __nv_bfloat162 low, high;
+};
+
+// Whether four neighbours at p may be read at once.
+DEVICE bool aligned4(const float* p) { return (reinterpret_cast<size_t>(p) & 15) == 0; }
+DEVICE bool aligned4(const __nv_bfloat16* p) { return (reinterpret_cast<size_t>(p) & 7) == 0; }
+
+DEVICE void load4(float (&x)[4], const float* p) {
+    const float4 v = *reinterpret_cast<const float4*>(p);
+    x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
+}
+
+DEVICE void load4(float (&x)[4], const __nv_bfloat16* p) {
+    const FourBf16 v = *reinterpret_cast<const FourBf16*>(p);
+    const float2 low = __bfloat1622float2(v.low), high = __bfloat1622float2(v.high);
+    x[0] = low.x, x[1] = low.y, x[2] = high.x, x[3] = high.y;
+}
+
+DEVICE void store4(float* p, const float (&x)[4]) {
+    *reinterpret_cast<float4*>(p) = make_float4(x[0], x[1], x[2], x[3]);
+}
+
+DEVICE void store4(__nv_bfloat16* p, const float (&x)[4]) {
+    FourBf16 v;
+    v.low = __floats2bfloat162_rn(x[0], x[1]), v.high = __floats2bfloat162_rn(x[2], x[3]);
+    *reinterpret_cast<FourBf16*>(p) = v;
+}
+
+// The same where only n elements are left, which may be fewer than four, or where p may not be aligned; zeros beyond.
+template <class T>
+DEVICE void load4(float (&x)[4], const T* p, long long n, bool aligned) {
+    if (aligned && n >= 4) {
+        load4(x, p);
+        return;
+    }
+    for (int j = 0; j < 4; j++) x[j] = j < n ? to_float(p[j]) : 0.0f;
+}
+
+template <class T>
+DEVICE void store4(T* p, const float (&x)[4], long long n, bool aligned) {
+    if (aligned && n >= 4) {
+        store4(p, x);
+        return;
+    }
+    for (int j = 0; j < 4; j++)
+        if (j < n) put(p + j, x[j]);
+}
+
+// p = x, or p += x.
+template <class T>
+DEVICE void put_or_add4(T* p, const float (&x)[4], long long n, bool aligned, int accumulate) {
+    float y[4] = {x[0], x[1], x[2], x[3]};
+    if (accumulate) {
+        load4(y, p, n, aligned);
+        for (int j = 0; j < 4; j++) y[j] += x[j];
+    }
+    store4(p, y, n, aligned);
+}
+
+DEVICE int lane_index() { return static_cast<int>(threadIdx.x) % WARP; }
+DEVICE int warp_index() { return static_cast<int>(threadIdx.x) / WARP; }
+DEVICE int warps_of_block() { return static_cast<int>(blockDim.x) / WARP; }
 
 // Sum and maximum over a warp, the same bits in every lane.
 DEVICE float warp_sum(float x) {
@@ -51,6 +125,11 @@ DEVICE float warp_sum(float x) {
 }
 
 DEVICE double warp_sum(double x) {
+    for (int lane = WARP / 2; lane > 0; lane /= 2) x += __shfl_xor_sync(ALL_LANES, x, lane);
+    return x;
+}
+
+DEVICE int warp_sum(int x) {
     for (int lane = WARP / 2; lane > 0; lane /= 2) x += __shfl_xor_sync(ALL_LANES, x, lane);
     return x;
 }
@@ -83,6 +162,22 @@ DEVICE float block_max(float x, float* scratch) {
     return most;
 }
 
+// Sum of one column of partials [parts, columns], the last step of a sum over blocks. A lane has a column, and the
+// warps of the block share the parts; the same bits in all warps. scratch: one float per thread.
+DEVICE float column_sum(const float* partials, int parts, long long columns, long long column, float* scratch) {
+    float sum = 0.0f;
+    if (column < columns) {
+#pragma unroll 8
+        for (int part = warp_index(); part < parts; part += warps_of_block()) sum += partials[part * columns + column];
+    }
+    scratch[threadIdx.x] = sum;
+    __syncthreads();
+    float total = 0.0f;
+    for (int warp = 0; warp < warps_of_block(); warp++) total += scratch[warp * WARP + lane_index()];
+    __syncthreads();
+    return total;
+}
+
 // Dropout masks: Philox4x32-10 (Salmon et al. 2011), as src/device/cpu/philox.rs: element e takes word e % 4 of the
 // block at counter (e / 4, stream) under the key seed, and is kept where the word is at least round(p 2^32).
 struct Dropout {
@@ -96,9 +191,11 @@ DEVICE Dropout dropout_of(int seed_lo, int seed_hi, int stream_lo, int stream_hi
     Dropout d;
     d.seed[0] = seed_lo, d.seed[1] = seed_hi;
     d.stream[0] = stream_lo, d.stream[1] = stream_hi;
-    // p < 1 as a float leaves the product at most 2^32 - 256.
-    d.threshold = static_cast<unsigned>(rint(static_cast<double>(p) * 4294967296.0));
-    d.scale = static_cast<float>(1.0 / (1.0 - static_cast<double>(p)));
+    // Exact: a float times a power of two. Without doubles, which some GPUs are slow at.
+    d.threshold = static_cast<unsigned>(roundf(p * 4294967296.0f));
+    // 1 / (1 - p) with what 1 - p and the quotient lost put back.
+    const float kept = 1.0f - p, lost = (1.0f - kept) - p, quotient = 1.0f / kept;
+    d.scale = fmaf(quotient, fmaf(-kept, quotient, 1.0f) - lost * quotient, quotient);
     return d;
 }
 
@@ -122,4 +219,49 @@ DEVICE float dropout_factor(const Dropout& d, unsigned long long element) {
     const int i = static_cast<int>(element % 4);
     const unsigned word = i == 0 ? words.x : i == 1 ? words.y : i == 2 ? words.z : words.w;
     return word >= d.threshold ? d.scale : 0.0f;
+}
+
+// The factors of four neighbours, the first of them anywhere.
+DEVICE void dropout_factors(float (&factor)[4], const Dropout& d, unsigned long long first) {
+    if (d.threshold == 0) {
+        for (int j = 0; j < 4; j++) factor[j] = 1.0f;
+        return;
+    }
+    const uint4 words = philox(d, first / 4);
+    unsigned word[7] = {words.x, words.y, words.z, words.w, 0, 0, 0};
+    const int skip = static_cast<int>(first % 4);
+    if (skip != 0) {
+        const uint4 next = philox(d, first / 4 + 1);
+        word[4] = next.x, word[5] = next.y, word[6] = next.z;
+        // Indices that are known when compiling keep the words in registers.
+        if (skip & 1)
+            for (int i = 0; i < 6; i++) word[i] = word[i + 1];
+        if (skip & 2)
+            for (int i = 0; i < 4; i++) word[i] = word[i + 2];
+    }
+    for (int j = 0; j < 4; j++) factor[j] = word[j] >= d.threshold ? d.scale : 0.0f;
+}
+
+// Elements before the first one from which four may be read at once.
+template <class T>
+DEVICE int elements_to_alignment(const T* p, int n) {
+    const size_t vector = VECTOR * sizeof(T);
+    return min(n, static_cast<int>((vector - reinterpret_cast<size_t>(p) % vector) % vector / sizeof(T)));
+}
+
+// f(i, x[i]) for every element of a row that starts anywhere, spread over the block; a thread's indices ascend.
+template <class F>
+DEVICE void for_each_of_row(const real* x, int n, F f) {
+    const int head = elements_to_alignment(x, n), vectors = (n - head) / VECTOR;
+    const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+    if (thread < head) f(thread, to_float(x[thread]));
+#pragma unroll 2
+    for (int vector = thread; vector < vectors; vector += threads) {
+        const int i = head + vector * VECTOR;
+        float value[4];
+        load4(value, x + i);
+        for (int j = 0; j < 4; j++) f(i + j, value[j]);
+    }
+    const int tail = head + vectors * VECTOR + thread;
+    if (tail < n) f(tail, to_float(x[tail]));
 }

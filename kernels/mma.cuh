@@ -30,6 +30,20 @@ static __device__ __forceinline__ unsigned to_tf32(float x) {
     return bits;
 }
 
+// Two floats rounded to bf16, `low` in the low half: the order of two neighbours in memory.
+static __device__ __forceinline__ unsigned pack_bf16(float low, float high) {
+    unsigned bits;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+    return bits;
+}
+
+// 2^x to about 2 ulp, results below 2^-126 as 0.
+static __device__ __forceinline__ float exp2_approximate(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 // Four 8x8 matrices of 16-bit elements from shared memory; lane l gives the address of row l % 8 of matrix l / 8.
 static __device__ __forceinline__ void ldmatrix_x4(unsigned (&r)[4], const void* row) {
     const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(row));
@@ -49,6 +63,13 @@ static __device__ __forceinline__ void ldmatrix_x4_transposed(unsigned (&r)[4], 
 static __device__ __forceinline__ void cp_async_16(void* to, const void* from, bool valid) {
     const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(address), "l"(from), "r"(valid ? 16 : 0)
+                 : "memory");
+}
+
+// The same for 4 bytes.
+static __device__ __forceinline__ void cp_async_4(void* to, const void* from, bool valid) {
+    const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" :: "r"(address), "l"(from), "r"(valid ? 4 : 0)
                  : "memory");
 }
 

@@ -89,6 +89,20 @@ status=0
 # What passing tests print is shown, for it may be why they were skipped.
 step cargo test --locked --no-fail-fast -- --show-output 2>&1 | tee -- "$log" || status=$?
 
+if command -v c++ >/dev/null; then
+    # The same tests, on the kernels of kernels/*.cu.
+    export WATTENTION_TEST_DEVICE=sim
+    kernels=(--locked --no-fail-fast --test ops --test models --test training)
+    step cargo test "${kernels[@]}" -- --show-output 2>&1 | tee -a -- "$log" || status=$?
+    # And instrumented: fibers move between stacks, which the sanitizer is told not to follow.
+    export WATTENTION_SIM_SANITIZE=address,undefined
+    export ASAN_OPTIONS=detect_stack_use_after_return=0:detect_leaks=0
+    step cargo test --locked --no-fail-fast --test ops -- --show-output 2>&1 | tee -a -- "$log" || status=$?
+else
+    note "c++ is not here: the kernels are not simulated"
+    printf '\n---- kernels stdout ----\nskipped: there is no C++ compiler\n' >>"$log"
+fi
+
 awk -v status="$status" '
     /^---- .* stdout ----$/        { name = $2 }
     /^skipped: /                   { sub(/^skipped/, name); missing[++lacking] = $0 }

@@ -18,6 +18,9 @@ expected.safetensors (computed in float64, stored as float32 unless said)
     logits [B, T, V], loss [] (f64), encoder_last_hidden_state [B, S, C].
     train_logits, train_loss (f64), train_encoder_last_hidden_state: BigBird-Pegasus only, in train mode.
     grad.<name in state_dict>: d loss / d parameter, for every parameter; the shared embedding once.
+    bf16_error.<what> [] (f64): the relative L2 error of transformers itself in bfloat16 for logits,
+        encoder_last_hidden_state (real tokens), both in train mode where stored, and gradients (all
+        parameters together): the measure of what bfloat16 may cost.
     train_losses [10] (f64): the loss before each of ten steps on the same batch with torch.optim.AdamW,
         lr 1e-3, betas (0.9, 0.999), eps 1e-8, weight_decay 0.01 on every parameter, no clipping.
     greedy_tokens [B, L] (i64): decoder start, then at most `max_new_tokens` tokens (in the file's

@@ -1,6 +1,6 @@
 //! Autograd as a value: a list of recorded backward steps with explicit saved tensors.
 
-use crate::device::Device;
+use crate::device::{Device, Kernel};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::tensor::{Node, Tensor};
@@ -9,6 +9,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 mod accumulate;
+
+/// The kernels of gradient bookkeeping.
+pub static KERNELS: &[&Kernel] = &[&accumulate::ZERO, &accumulate::ACCUMULATE];
 
 /// The randomness of one training step; a dropout site's mask is a function of it and never stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

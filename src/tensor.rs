@@ -7,7 +7,11 @@ use crate::units::{Bytes, Flops};
 use std::cell::Cell;
 use std::rc::Rc;
 
+pub mod cast;
 pub mod matmul;
+
+/// The kernels that tensors need whatever the op.
+pub static KERNELS: &[&Kernel] = &[&cast::CAST, &matmul::MATMUL];
 
 struct Storage {
     device: Device,
@@ -76,6 +80,11 @@ impl Tensor {
         Self::empty(self.device(), shape, self.dtype)
     }
 
+    /// Uninitialised f32 elements on the same device: statistics, sums, workspaces.
+    pub fn like_f32(&self, shape: impl Into<Shape>) -> Result<Self> {
+        Self::empty(self.device(), shape, DType::F32)
+    }
+
     pub fn device(&self) -> &Device {
         &self.storage.device
     }
@@ -141,6 +150,14 @@ impl Tensor {
         let mut values = vec![T::zeroed(); self.len()];
         self.read_into(&mut values)?;
         Ok(values)
+    }
+
+    /// All elements as f32, whatever floating-point type they are stored in.
+    pub fn read_floats(&self) -> Result<Vec<f32>> {
+        match self.dtype {
+            DType::BF16 => Ok(self.read::<half::bf16>()?.iter().map(|v| v.to_f32()).collect()),
+            _ => self.read(),
+        }
     }
 
     /// All elements, copied into `values`.

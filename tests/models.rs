@@ -1,10 +1,11 @@
 //! Both model families against transformers' answers: logits, encoder states, loss, every gradient.
 
+mod executor;
 mod golden;
 
 use golden::{Array, relative_l2};
 use std::collections::BTreeMap;
-use wattention::device::Device;
+use wattention::device::Precision;
 use wattention::models::batch::{Source, SourceRows, Target};
 use wattention::models::{self, Loaded, LossRule, Options, RandomBlocks};
 use wattention::shape::DType;
@@ -25,9 +26,14 @@ struct Case {
 }
 
 fn open(name: &str, random_blocks: RandomBlocks) -> Case {
+    open_in(Precision::Fp32, name, random_blocks)
+}
+
+fn open_in(precision: Precision, name: &str, random_blocks: RandomBlocks) -> Case {
     let dir = golden::root().join(name);
     let options = Options { random_blocks };
-    let loaded = models::load(&dir, &Device::cpu(), options).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let loaded =
+        models::load(&dir, &executor::named(precision), options).unwrap_or_else(|e| panic!("{name}: {e}"));
     let inputs = golden::read(&dir.join("inputs.safetensors"));
     let ids = inputs["input_ids"].integers();
     let mask = inputs.get("attention_mask").map(Array::integers);
@@ -65,10 +71,15 @@ impl Case {
         let target = self.target.upload(device).unwrap();
         let states = model.encode(tape, &source).unwrap();
         let hidden = model.decode(tape, &target.ids, &states, &source.key_state).unwrap();
-        let logits = model.logits(&Tape::off(), &hidden).unwrap().read().unwrap();
+        let logits = model.logits(&Tape::off(), &hidden).unwrap().read_floats().unwrap();
         let rule = LossRule { normaliser: self.target.labels.len() as f32, smoothing: 0.0 };
         let loss = model.loss(tape, &hidden, &target, rule).unwrap();
-        Answer { states: states.read().unwrap(), logits, loss_value: loss.read::<f32>().unwrap()[0], loss }
+        Answer {
+            states: states.read_floats().unwrap(),
+            logits,
+            loss_value: loss.read::<f32>().unwrap()[0],
+            loss,
+        }
     }
 
     /// Encoder states of unmasked tokens only, unpadded, ours and theirs.
@@ -160,5 +171,55 @@ fn every_gradient_equals_transformers() {
         }
         let stored = case.expected.keys().filter(|key| key.starts_with("grad.")).count();
         assert_eq!(seen, stored, "{name}: some golden gradients were not compared");
+    }
+}
+
+/// ||a - b||² and ||b||² over every trainable parameter together.
+fn squares(case: &Case, slab: &Tensor) -> (f64, f64) {
+    let parameters = &case.loaded.parameters;
+    let (mut off, mut size) = (0.0, 0.0);
+    for entry in parameters.entries.iter().filter(|e| e.trainable) {
+        let want = &case.expected[&format!("grad.{}", entry.name)].values;
+        for (got, want) in parameters.read(slab, entry).unwrap().iter().zip(want) {
+            off += (*got as f64 - want).powi(2);
+            size += want.powi(2);
+        }
+    }
+    (off, size)
+}
+
+/// bfloat16 may cost twice what it costs transformers, in the forward and in the backward pass.
+#[test]
+fn bf16_is_within_twice_the_error_of_transformers() {
+    for name in golden::cases() {
+        let case = open_in(Precision::Bf16, &name, RandomBlocks::EvalZero);
+        let bound = |key: &str| 2.0 * case.expected[&format!("bf16_error.{key}")].values[0];
+        let check = |answer: &Answer, prefix: &str| {
+            let key = format!("{prefix}logits");
+            let error = relative_l2(&answer.logits, &case.expected[&key].values);
+            assert!(error <= bound(&key), "{name}: {key} are off by {error}, allowed {}", bound(&key));
+            let key = format!("{prefix}encoder_last_hidden_state");
+            let (ours, theirs) = case.real_states(&answer.states, &case.expected[&key]);
+            let error = relative_l2(&ours, &theirs);
+            assert!(error <= bound(&key), "{name}: {key} is off by {error}, allowed {}", bound(&key));
+        };
+        check(&case.run(&Tape::off()), "");
+        let parameters = &case.loaded.parameters;
+        let slab = Tensor::persistent(parameters.device(), parameters.slab.shape(), DType::F32).unwrap();
+        let mut gradients = parameters.gradients(&slab).unwrap();
+        let tape = Tape::training(Randomness { seed: 1, step: 0 });
+        let answer = case.run(&tape);
+        if name.starts_with("bigbird") {
+            check(&answer, "train_");
+        }
+        tape.backward(&answer.loss, 1.0, &mut gradients).unwrap();
+        gradients.finish().unwrap();
+        let (off, size) = squares(&case, &slab);
+        let error = (off / size).sqrt();
+        assert!(
+            error <= bound("gradients"),
+            "{name}: gradients are off by {error}, allowed {}",
+            bound("gradients")
+        );
     }
 }

@@ -1,9 +1,10 @@
 //! Training and decoding against transformers, and the plan against what the CPU really allocates.
 
+mod executor;
 mod golden;
 
 use golden::{Array, relative_l2};
-use wattention::device::Device;
+use wattention::device::Precision;
 use wattention::evaluate::{Work, work};
 use wattention::generate::{GenerateOptions, generate};
 use wattention::models::batch::{Source, SourceRows, Target};
@@ -21,7 +22,7 @@ struct Case {
 
 fn open(name: &str) -> Case {
     let dir = golden::root().join(name);
-    let loaded = models::load(&dir, &Device::cpu(), Options::default()).unwrap();
+    let loaded = models::load(&dir, &executor::named(Precision::Fp32), Options::default()).unwrap();
     let inputs = golden::read(&dir.join("inputs.safetensors"));
     let ids = inputs["input_ids"].integers();
     let (mask, global) = (inputs.get("attention_mask"), inputs.get("global_attention_mask"));

@@ -108,15 +108,33 @@ static inline void ldmatrix_x4_transposed(unsigned (&r)[4], const void* row, SIM
     sim_load_matrices<true>(r, row, file, line);
 }
 
+static inline unsigned pack_bf16(float low, float high) {
+    return __float2bfloat16_rn(low).bits | static_cast<unsigned>(__float2bfloat16_rn(high).bits) << 16;
+}
+
+// What the approximation may be off by is left to the bounds of the tests.
+static inline float exp2_approximate(float x) {
+    const float y = std::exp2(x);
+    return y < 1.17549435e-38f ? 0.0f : y;
+}
+
 // Nothing moves before the wait, and until then the destination holds NaN: who reads too early sees it.
-static inline void cp_async_16(void* to, const void* from, bool valid, SIM_SITE) {
-    sim_in_shared(to, 16, file, line);
-    sim_aligned(to, 16, file, line);
-    sim_aligned(from, 16, file, line);
+static inline void sim_copy(void* to, const void* from, unsigned bytes, bool valid, const char* file, unsigned line) {
+    static const unsigned zeros[4] = {0, 0, 0, 0};
+    sim_in_shared(to, bytes, file, line);
+    sim_aligned(to, bytes, file, line);
+    sim_aligned(from, bytes, file, line);
     SimThread* self = sim_self;
     if (self->copies == SIM_COPIES) SIM_FAIL("more asynchronous copies in flight than the simulator holds");
-    memset(to, 0xff, 16);
-    self->copy[self->copies++] = {to, from, valid ? 16u : 0u, self->group};
+    memset(to, 0xff, bytes);
+    self->copy[self->copies++] = {to, valid ? from : zeros, bytes, self->group};
+}
+
+static inline void cp_async_16(void* to, const void* from, bool valid, SIM_SITE) {
+    sim_copy(to, from, 16, valid, file, line);
+}
+static inline void cp_async_4(void* to, const void* from, bool valid, SIM_SITE) {
+    sim_copy(to, from, 4, valid, file, line);
 }
 
 static inline void cp_async_commit() { sim_self->group++; }
@@ -128,7 +146,6 @@ static inline void cp_async_wait() {
     for (unsigned i = 0; i < self->copies; i++) {
         const SimCopy copy = self->copy[i];
         if (copy.group + PENDING < self->group) {
-            memset(copy.to, 0, 16);
             memcpy(copy.to, copy.from, copy.bytes);
         } else {
             self->copy[kept++] = copy;

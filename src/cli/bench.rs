@@ -1,12 +1,13 @@
 //! `bench`: throughput with its spread.
 
-use super::global::{Global, Precision};
+use super::global::Global;
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use wattention::bench::step::{Kernels, Measured, Work, step};
+use wattention::device::Precision;
 use wattention::models::{self, Options};
 use wattention::train::synthetic;
 use wattention::units::{Bytes, Flops, Seconds};

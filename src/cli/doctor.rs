@@ -4,10 +4,10 @@ use super::global::Global;
 use super::machine;
 use serde::Serialize;
 use std::path::PathBuf;
-use wattention::device::Device;
 use wattention::device::cpu::simd;
 use wattention::device::cuda::kernels::{ARCHITECTURES, MODULES, NVCC, PTX, RESOURCES};
-use wattention::device::cuda::{self, Cuda, Library, Products};
+use wattention::device::cuda::{self, Cuda, Library};
+use wattention::device::{Device, Precision};
 use wattention::energy;
 use wattention::units::Bytes;
 
@@ -116,7 +116,7 @@ pub fn run(_: Args, global: &Global) -> anyhow::Result<()> {
         cuda: driver,
         libraries: Library::ALL.map(found).into(),
         kernels: kernels(global.verbose),
-        simulator: Device::open("sim").err().map(|why| why.to_string()),
+        simulator: Device::open("sim", Precision::Fp32).err().map(|why| why.to_string()),
         sensors: vec![energy::open().name()],
     };
     global.print(&report, &report)
@@ -140,7 +140,7 @@ fn gpu(gpu: cuda::Properties) -> Gpu {
         memory: gpu.memory,
         multiprocessors: gpu.multiprocessors,
         code: cuda::code_for(&gpu).map(|code| code.to_string()),
-        problem: Cuda::open(gpu.ordinal, Products::Ieee).err().map(|why| why.to_string()),
+        problem: Cuda::open(gpu.ordinal, Precision::Fp32).err().map(|why| why.to_string()),
         name: gpu.name,
     }
 }

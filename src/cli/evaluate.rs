@@ -1,13 +1,14 @@
 //! `evaluate`: accuracy and loss of a model on a split of a dataset.
 
 use super::choices::{self, ModelChoices, Truncation, at_most, named};
-use super::global::{Global, Precision};
+use super::global::Global;
 use super::output;
 use super::predictions::{self, Scoring};
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use wattention::data::{self, Split};
+use wattention::device::Precision;
 use wattention::error::Error;
 use wattention::evaluate::{Task, evaluate};
 use wattention::generate;

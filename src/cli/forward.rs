@@ -1,11 +1,12 @@
 //! `forward`: one batch through a model, from a safetensors file to a safetensors file.
 
-use super::global::{Global, Precision};
+use super::global::Global;
 use super::output;
 use anyhow::Context;
 use clap::ValueEnum;
 use serde::Serialize;
 use std::path::PathBuf;
+use wattention::device::Precision;
 use wattention::error::{Error, Result};
 use wattention::models::batch::Source;
 use wattention::models::{self, Loaded, LossRule, Options, RandomBlocks};

@@ -5,7 +5,7 @@ use clap::{ArgAction, Args, value_parser};
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{self, Write};
-use wattention::device::{Device, cuda};
+use wattention::device::{Device, Precision, cuda};
 use wattention::error::Error;
 
 #[derive(Args, Debug, Clone)]
@@ -40,19 +40,8 @@ pub struct Global {
     pub verbose: bool,
 }
 
-/// The number formats of this build.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    Fp32,
-}
-
 fn precision(text: &str) -> Result<Precision, String> {
-    match text {
-        "fp32" => Ok(Precision::Fp32),
-        "tf32" | "bf16" => Err(format!("{text} is not in this build; use fp32")),
-        _ => Err("the only one is fp32".into()),
-    }
+    Precision::parse(text).ok_or_else(|| "the formats are fp32, tf32 and bf16".into())
 }
 
 fn device_name(text: &str) -> Result<String, String> {
@@ -81,7 +70,7 @@ impl Global {
     pub fn open_device(&self) -> anyhow::Result<Device> {
         match self.device.as_deref() {
             None | Some("auto") => {
-                let (device, why) = Device::auto();
+                let (device, why) = Device::auto(self.precision)?;
                 self.note(format_args!("device: {}", device.name()));
                 if let Some(why) = why {
                     let text = format!("cuda is not used: {why}");
@@ -91,7 +80,7 @@ impl Global {
                 }
                 Ok(device)
             }
-            Some(name) => Ok(Device::open(name)?),
+            Some(name) => Ok(Device::open(name, self.precision)?),
         }
     }
 

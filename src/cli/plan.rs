@@ -62,7 +62,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         (None, Some(model)) => model.join("config.json"),
         (None, None) => return Err(Error::usage("give --model or --config").into()),
     };
-    let shapes = Shapes::new(&config, args.mode, &args.truncation)?;
+    let shapes = Shapes::new(&config, global.precision, args.mode, &args.truncation)?;
     let (estimate, fit) = match args.fit {
         None => (shapes.estimate(args.batch_size.get())?, None),
         Some(budget) => {

@@ -8,12 +8,16 @@ mod blocks;
 mod call;
 pub mod cpu;
 pub mod cuda;
+mod graph;
 mod layout;
 pub mod plan;
+mod precision;
 pub mod sim;
 
 pub use call::{Arg, Call, Cost, CpuCall, Gpu, Kernel, Pass};
+pub use graph::GraphCounts;
 pub use layout::Layout;
+pub use precision::Precision;
 
 use crate::error::{Error, Result};
 use crate::shape::DType;
@@ -42,6 +46,7 @@ pub struct Block {
 /// What an executor must do; it never grows when an op is added.
 pub trait Executor {
     fn name(&self) -> String;
+    fn precision(&self) -> Precision;
     fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block>;
     fn release(&self, block: Block);
     /// Copies `bytes` to `block`, starting `offset` bytes into it.
@@ -52,6 +57,8 @@ pub trait Executor {
     fn synchronize(&self) -> Result<()>;
     fn begin_step(&self, layout: &Rc<Layout>) -> Result<()>;
     fn end_step(&self) -> Result<()>;
+    /// Closes a step that failed half-way.
+    fn abandon_step(&self);
     fn used(&self) -> Used;
 }
 
@@ -80,15 +87,18 @@ impl Device {
     }
 
     pub fn cpu() -> Self {
-        Device(Rc::new(cpu::Cpu::new()))
+        Device(Rc::new(cpu::Cpu::new(Precision::Fp32)))
     }
 
     /// Opens the device named on the command line: `cpu`, `cuda`, `cuda:N`, `sim` or `auto`.
-    pub fn open(name: &str) -> Result<Self> {
+    pub fn open(name: &str, precision: Precision) -> Result<Self> {
         match name {
-            "auto" => Ok(Device::auto().0),
-            "cpu" => Ok(Device::cpu()),
-            "sim" => Ok(Device(Rc::new(sim::Sim::new()?))),
+            "auto" => Ok(Device::auto(precision)?.0),
+            "cpu" if precision == Precision::Tf32 => {
+                Err(Error::usage("tf32 is a format of GPUs: use --precision fp32 or bf16 on the CPU"))
+            }
+            "cpu" => Ok(Device(Rc::new(cpu::Cpu::new(precision)))),
+            "sim" => Ok(Device(Rc::new(sim::Sim::new(precision)?))),
             "plan" => Err(Error::usage(
                 "device 'plan' runs nothing: it serves the `plan` command and `study --dry-run`",
             )),
@@ -99,7 +109,7 @@ impl Device {
                     None => None,
                 };
                 let unknown = || Error::usage(format!("there is no device '{name}'"));
-                Device::cuda(ordinal.ok_or_else(unknown)?).map_err(|error| match error {
+                Device::cuda(ordinal.ok_or_else(unknown)?, precision).map_err(|error| match error {
                     Error::Device(what) => Error::Device(format!("device '{name}': {what}")),
                     other => other,
                 })
@@ -108,19 +118,23 @@ impl Device {
     }
 
     /// The first GPU where it can be used, or else the CPU and why the GPU cannot.
-    pub fn auto() -> (Self, Option<Error>) {
-        match Device::cuda(0) {
-            Ok(device) => (device, None),
-            Err(why) => (Device::cpu(), Some(why)),
+    pub fn auto(precision: Precision) -> Result<(Self, Option<Error>)> {
+        match Device::cuda(0, precision) {
+            Ok(device) => Ok((device, None)),
+            Err(why) => Ok((Device::open("cpu", precision)?, Some(why))),
         }
     }
 
-    fn cuda(ordinal: usize) -> Result<Self> {
-        Ok(Device(Rc::new(cuda::Cuda::open(ordinal, cuda::Products::Ieee)?)))
+    fn cuda(ordinal: usize, precision: Precision) -> Result<Self> {
+        Ok(Device(Rc::new(cuda::Cuda::open(ordinal, precision)?)))
     }
 
     pub fn name(&self) -> String {
         self.0.name()
+    }
+
+    pub fn precision(&self) -> Precision {
+        self.0.precision()
     }
 
     pub fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {
@@ -157,6 +171,10 @@ impl Device {
 
     pub fn end_step(&self) -> Result<()> {
         self.0.end_step()
+    }
+
+    pub fn abandon_step(&self) {
+        self.0.abandon_step();
     }
 
     pub fn used(&self) -> Used {

@@ -1,7 +1,7 @@
 //! The `plan` executor: runs nothing, records every allocation, release and launch.
 
 use super::layout::Interval;
-use super::{Block, Call, Cost, Executor, Kernel, Layout, Lifetime, Used};
+use super::{Block, Call, Cost, Executor, Kernel, Layout, Lifetime, Precision, Used};
 use crate::error::{Error, Result};
 use crate::trace::{self, Phase};
 use std::cell::{Cell, RefCell};
@@ -43,6 +43,7 @@ pub struct Plan {
     /// The largest arena of the steps recorded so far.
     arena: Cell<usize>,
     step: RefCell<Option<Step>>,
+    precision: Precision,
 }
 
 #[derive(Default)]
@@ -53,8 +54,8 @@ struct Step {
 }
 
 impl Plan {
-    pub fn new() -> Rc<Self> {
-        Rc::new(Plan::default())
+    pub fn new(precision: Precision) -> Rc<Self> {
+        Rc::new(Plan { precision, ..Plan::default() })
     }
 
     /// Starts recording a step.
@@ -76,6 +77,10 @@ impl Plan {
 impl Executor for Plan {
     fn name(&self) -> String {
         "plan".into()
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
     }
 
     fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {
@@ -130,6 +135,8 @@ impl Executor for Plan {
     fn end_step(&self) -> Result<()> {
         Ok(())
     }
+
+    fn abandon_step(&self) {}
 
     fn used(&self) -> Used {
         Used { persistent: self.persistent.get(), arena: self.arena.get() }

@@ -83,17 +83,19 @@ pub fn generate<X: AsRef<State>>(
 
 fn encode<X: AsRef<State>>(session: &mut Session<X>, source: &Source, sizes: [usize; 3]) -> Result<()> {
     let signature = Signature::new("generate.encode", source.signature().into_iter().chain(sizes));
-    session.step(signature, |side: &Side<X>| {
-        let model = &*side.loaded.model;
+    session.prepare(|side: &Side<X>| {
         let mut caches = side.state.as_ref().0.borrow_mut();
         if caches.as_ref().is_none_or(|c| c.sizes != sizes) {
             // Freed first: two sets of caches would double the peak.
             *caches = None;
             *caches = Some(Caches::new(side, sizes)?);
         }
-        let Some(caches) = &*caches else {
-            return Err(Error::internal("decoding caches vanished"));
-        };
+        Ok(())
+    })?;
+    session.step(signature, |side: &Side<X>| {
+        let model = &*side.loaded.model;
+        let caches = side.state.as_ref().0.borrow();
+        let caches = caches.as_ref().ok_or_else(|| Error::internal("decoding caches vanished"))?;
         let tape = Tape::off();
         let on_device = source.upload(side.device())?;
         let memory = model.encode(&tape, &on_device)?;
@@ -111,7 +113,7 @@ fn step<X: AsRef<State>>(
 ) -> Result<Vec<i32>> {
     let [batch, capacity, _] = sizes;
     let cache_rows: Vec<i32> = (0..batch).map(|b| (b * capacity + position) as i32).collect();
-    session.step(Signature::new("generate.step", sizes), |side: &Side<X>| {
+    session.read(Signature::new("generate.step", sizes), |side: &Side<X>| {
         let _phase = phase("decoder.step");
         let device = side.device();
         let model = &*side.loaded.model;
@@ -123,7 +125,7 @@ fn step<X: AsRef<State>>(
         let ids = Tensor::upload(device, [batch, 1], last)?;
         let hidden = model.decode_step(&ids, &caches.layers, &caches.key_state, &at)?;
         let logits = model.logits(&Tape::off(), &hidden)?;
-        argmax(&Tape::off(), &logits)?.read()
+        argmax(&Tape::off(), &logits)
     })
 }
 

@@ -64,6 +64,7 @@ pub fn load(dir: &Path, device: &Device, options: Options) -> Result<Loaded> {
             loaded.parameters.part(&loaded.parameters.slab, entry)?.write(&values)?;
         }
     }
+    loaded.parameters.refresh()?;
     Ok(loaded)
 }
 
@@ -84,6 +85,7 @@ pub fn random(config: &Path, device: &Device, options: Options, seed: u64) -> Re
         }
         loaded.parameters.part(&loaded.parameters.slab, entry)?.write(&values)?;
     }
+    loaded.parameters.refresh()?;
     Ok(loaded)
 }
 

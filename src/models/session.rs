@@ -2,8 +2,10 @@
 
 use super::{Loaded, Options, load};
 use crate::device::plan::{Plan, Recording};
-use crate::device::{Device, Used};
+use crate::device::{Device, Precision, Used};
 use crate::error::Result;
+use crate::shape::Element;
+use crate::tensor::Tensor;
 use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
@@ -45,7 +47,7 @@ pub struct Session<X> {
 impl<X> Session<X> {
     /// `state` is made once for the device and once for the plan.
     pub fn new(loaded: Loaded, options: Options, state: impl Fn(&Loaded) -> Result<X>) -> Result<Self> {
-        let plan = Plan::new();
+        let plan = Plan::new(loaded.parameters.device().precision());
         let twin = loaded.twin(&Device::new(plan.clone()), options)?;
         Ok(Session {
             real: Some(Side { state: state(&loaded)?, loaded }),
@@ -56,8 +58,13 @@ impl<X> Session<X> {
     }
 
     /// A session that only plans: its steps record what they would do, and what they read is zero.
-    pub fn dry_run(config: &Path, options: Options, state: impl Fn(&Loaded) -> Result<X>) -> Result<Self> {
-        let plan = Plan::new();
+    pub fn dry_run(
+        config: &Path,
+        precision: Precision,
+        options: Options,
+        state: impl Fn(&Loaded) -> Result<X>,
+    ) -> Result<Self> {
+        let plan = Plan::new(precision);
         let loaded = load::empty(config, &Device::new(plan.clone()), options)?;
         Ok(Session {
             real: None,
@@ -79,7 +86,8 @@ impl<X> Session<X> {
 
     /// What a step would allocate and launch; recorded once per signature.
     ///
-    /// `work` must allocate the same whatever the data, and return nothing that lives in the arena.
+    /// `work` must allocate the same whatever the data, and read nothing back. What it returns of the
+    /// arena is gone when the next step begins.
     pub fn plan<R>(
         &mut self,
         signature: &Signature,
@@ -105,8 +113,28 @@ impl<X> Session<X> {
         let device = real.device();
         device.begin_step(&recording.layout)?;
         let outcome = work(real);
-        device.end_step()?;
+        match outcome {
+            Ok(_) => device.end_step()?,
+            Err(_) => device.abandon_step(),
+        }
         outcome
+    }
+
+    /// Runs a step and reads the tensor that it gives: inside the step nothing may be read.
+    pub fn read<T: Element>(
+        &mut self,
+        signature: Signature,
+        work: impl Fn(&Side<X>) -> Result<Tensor>,
+    ) -> Result<Vec<T>> {
+        self.step(signature, work)?.read()
+    }
+
+    /// Runs `work` on the device's side and on the plan's, outside of steps: for persistent memory.
+    pub fn prepare(&self, work: impl Fn(&Side<X>) -> Result<()>) -> Result<()> {
+        if let Some(real) = &self.real {
+            work(real)?;
+        }
+        work(&self.twin)
     }
 
     /// Runs `work` as a dry run: its steps are planned and not done.

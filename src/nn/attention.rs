@@ -5,7 +5,6 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::ops::attention::dense_attention::{Dense, dense_attention};
 use crate::ops::rows;
-use crate::shape::DType;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
 
@@ -122,7 +121,7 @@ pub struct LayerCache {
 
 impl LayerCache {
     pub fn new(device: &Device, [b, capacity, s, c]: [usize; 4]) -> Result<Self> {
-        let zeros = |rows| Tensor::persistent(device, [b, rows, c], DType::F32);
+        let zeros = |rows| Tensor::persistent(device, [b, rows, c], device.precision().storage());
         Ok(LayerCache {
             self_k: zeros(capacity)?,
             self_v: zeros(capacity)?,

@@ -1,9 +1,11 @@
 //! Parameters by HF name, all in one slab, so that an optimizer step is one launch.
 
 use crate::device::Device;
+use crate::device::plan::Plan;
 use crate::error::{Error, Result};
 use crate::shape::{DType, Shape};
 use crate::tape::Gradients;
+use crate::tensor::cast::cast;
 use crate::tensor::{Node, Tensor};
 use std::collections::HashMap;
 
@@ -96,7 +98,7 @@ impl Builder {
         match &self.slab {
             Some(slab) => slab.slice(first, shape),
             // Learning the names: a tensor of the right shape that holds nothing.
-            None => Tensor::persistent(&self.device, shape, DType::F32),
+            None => Tensor::persistent(&self.device, shape, self.device.precision().storage()),
         }
     }
 }
@@ -104,8 +106,10 @@ impl Builder {
 /// A model's parameters on one device.
 pub struct Parameters {
     pub entries: Vec<Entry>,
-    /// `[n]`: every entry at its place, zeros between.
+    /// `[n]` f32: every entry at its place, zeros between; what is saved, loaded and optimised.
     pub slab: Tensor,
+    /// The same in the device's storage type where that is another one: what the model computes with.
+    pub working: Option<Tensor>,
     nodes: HashMap<String, Node>,
 }
 
@@ -114,7 +118,7 @@ impl Parameters {
     pub fn build<M>(device: &Device, model: impl Fn(&mut Builder) -> Result<M>) -> Result<(M, Parameters)> {
         let builder = |slab| Builder {
             device: match &slab {
-                None => Device::new(crate::device::plan::Plan::new()),
+                None => Device::new(Plan::new(device.precision())),
                 Some(_) => device.clone(),
             },
             slab,
@@ -125,11 +129,23 @@ impl Parameters {
         let mut first = builder(None);
         drop(model(&mut first)?);
         let slab = Tensor::persistent(device, [first.next], DType::F32)?;
-        let mut second = builder(Some(slab.clone()));
+        let working = match device.precision().storage() {
+            DType::F32 => None,
+            narrow => Some(Tensor::persistent(device, [first.next], narrow)?),
+        };
+        let mut second = builder(Some(working.clone().unwrap_or_else(|| slab.clone())));
         let built = model(&mut second)?;
-        let parameters =
-            Parameters { entries: second.entries, slab, nodes: second.nodes.into_iter().collect() };
+        let nodes = second.nodes.into_iter().collect();
+        let parameters = Parameters { entries: second.entries, slab, working, nodes };
         Ok((built, parameters))
+    }
+
+    /// Brings what the model computes with up to date after `slab` was written.
+    pub fn refresh(&self) -> Result<()> {
+        match &self.working {
+            Some(working) => cast(working, &self.slab),
+            None => Ok(()),
+        }
     }
 
     /// Elements that training changes.

@@ -1,12 +1,13 @@
 //! AdamW over all parameters in one launch, with clipping by the global norm.
 //!
 //! m = b1 m + (1-b1) g; v = b2 v + (1-b2) g²; p -= lr (m/c1 / (sqrt(v/c2) + eps) + wd p).
-//! Shapes: p, m, v, g `[n]` slabs; segments `[3 * parts]` i32 of (first, length, decays); norm `[1]`.
+//! Shapes: p, m, v, g `[n]` slabs; segments `[3 * parts]` i32 of (first, length, decays), ascending and apart;
+//! norm `[1]`.
 //! Loshchilov and Hutter 2019, arXiv 1711.05101, as torch.optim.AdamW. No gradient.
 
 use super::{Gradient, OpSpec};
 use crate::device::cpu::optimizer;
-use crate::device::{CpuCall, Gpu, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::Result;
 use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
@@ -21,7 +22,7 @@ static UPDATE: Kernel = Kernel {
     sizes: &["n", "parts"],
     scalars: &["lr", "beta1", "beta2", "eps", "weight_decay", "correction1", "correction2", "max_norm"],
     cpu: update_cpu,
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| vec![Pass::new("adamw_update", call.size(0).div_ceil(4096), 256).shared(16)]),
 };
 
 /// One step's constants.
@@ -48,7 +49,7 @@ pub struct State<'a> {
     pub norm: &'a Tensor,
 }
 
-/// Updates p, m and v in place.
+/// Updates p, m and v in place; leaves them as they are where the norm is not finite.
 pub fn adamw(state: State, rule: AdamW) -> Result<()> {
     let correction = |beta: f32| (1.0 - (beta as f64).powf(rule.step as f64)) as f32;
     let n = state.p.len();
@@ -82,6 +83,9 @@ const CHUNK: usize = 1 << 14;
 fn update_cpu(call: &mut CpuCall) {
     let (p, m, v) = (call.out::<f32>(0), call.out::<f32>(1), call.out::<f32>(2));
     let (g, segments, norm) = (call.input::<f32>(0), call.input::<i32>(1), call.input::<f32>(2));
+    if !norm[0].is_finite() {
+        return;
+    }
     let max_norm = call.scalar(7);
     // torch.nn.utils.clip_grad_norm_ adds 1e-6 to the norm.
     let gradient_scale = match max_norm > 0.0 {

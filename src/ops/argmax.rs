@@ -2,8 +2,8 @@
 //!
 //! Shapes: x `[N, V]`, y `[N]` i32. No gradient.
 
-use super::{Gradient, OpSpec};
-use crate::device::{CpuCall, Gpu, Kernel};
+use super::{Gradient, OpSpec, row_threads};
+use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::Result;
 use crate::shape::DType;
 use crate::tape::Tape;
@@ -33,7 +33,10 @@ static FORWARD: Kernel = Kernel {
             *y = best.1;
         });
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| {
+        let threads = row_threads(call.size(1));
+        vec![Pass::new("argmax_fwd", call.size(0), threads).shared(threads as usize / 32 * 8)]
+    }),
 };
 
 /// y[i] = argmax over the last dimension.

@@ -6,9 +6,9 @@
 //! the backward computes each slice again, so no more than a slice is ever held. The bias is a
 //! buffer and gets no gradient (HF `final_logits_bias`).
 
-use super::{Gradient, OpSpec};
+use super::{Gradient, OpSpec, row_threads};
 use crate::device::cpu::{softmax, vector};
-use crate::device::{CpuCall, Gpu, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
 use crate::tape::Tape;
 use crate::tensor::matmul::{Form, MATMUL, Product, matmul, matmul_bias};
@@ -42,7 +42,10 @@ static ROWS: Kernel = Kernel {
             }
         });
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| {
+        let threads = row_threads(call.size(1));
+        vec![Pass::new("cross_entropy_rows", call.size(0), threads).shared(threads as usize / 32 * 4)]
+    }),
 };
 
 static SUM: Kernel = Kernel {
@@ -55,7 +58,7 @@ static SUM: Kernel = Kernel {
         let total: f64 = call.input::<f32>(0).iter().map(|&l| l as f64).sum();
         call.out::<f32>(0)[0] = (total / call.scalar(0) as f64) as f32;
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|_| vec![Pass::new("cross_entropy_sum", 1, 256).shared(8 * 8)]),
 };
 
 static BACKWARD: Kernel = Kernel {
@@ -75,7 +78,10 @@ static BACKWARD: Kernel = Kernel {
             row[label as usize] -= scale * (1.0 - smoothing);
         });
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| {
+        let [m, v] = call.sizes();
+        vec![Pass::new("cross_entropy_bwd", m, 256).y(v.div_ceil(8192))]
+    }),
 };
 
 /// A language-model head and what its loss is measured against.
@@ -104,11 +110,11 @@ pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
         table: head.table.clone(),
         bias: head.bias.clone(),
         labels: head.labels.clone(),
-        lse: h.like([m])?,
+        lse: h.like_f32([m])?,
         v,
         c,
     };
-    let row_loss = h.like([m])?;
+    let row_loss = h.like_f32([m])?;
     let mut held = None;
     for from in (0..m).step_by(SLICE) {
         let rows = SLICE.min(m - from);
@@ -128,7 +134,7 @@ pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
         held = Some(logits);
     }
     let held = held.filter(|_| m <= SLICE);
-    let loss = h.like([1])?;
+    let loss = h.like_f32([1])?;
     let (normaliser, smoothing) = (head.normaliser, head.smoothing);
     Launch::of(&SUM)
         .output(&loss)

@@ -4,7 +4,7 @@
 
 use super::{Gradient, OpSpec};
 use crate::device::cpu::philox;
-use crate::device::{CpuCall, Gpu, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::Result;
 use crate::tape::{Dropout, Tape};
 use crate::tensor::{Launch, Tensor};
@@ -26,7 +26,7 @@ static APPLY: Kernel = Kernel {
             mask.apply(y, (chunk * CHUNK) as u64);
         });
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| vec![Pass::new("dropout_fwd", call.size(0).div_ceil(1024), 256)]),
 };
 
 /// Elements one task handles.

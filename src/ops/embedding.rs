@@ -1,13 +1,15 @@
 //! Token plus position embedding: y[b, t] = scale * table[ids[b, t]] + positions[past + t].
 //!
-//! Shapes: ids `[B, T]` i32, table `[V, C]`, positions `[P, C]`, y `[B, T, C]`. Saved: ids. The pad
-//! row's lookups give it no gradient (torch.nn.Embedding `padding_idx`). Tokens from `placed` on
+//! Shapes: ids `[B, T]` i32, table `[V, C]`, positions `[P, C]`, y `[B, T, C]`. Saved: ids. Backward, on
+//! a GPU: the positions sorted by token, order `[N]` i32, and the sums of runs of equal tokens that cross
+//! chunks of the order, edge `[2, chunks, C]`. The pad row's lookups give it no gradient (torch.nn.Embedding `padding_idx`). Tokens from `placed` on
 //! get no position: HF BigBird pads to whole blocks after adding positions.
 
 use super::{Gradient, OpSpec};
 use crate::device::cpu::vector;
-use crate::device::{CpuCall, Gpu, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
+use crate::shape::DType;
 use crate::tape::Tape;
 use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
@@ -38,12 +40,15 @@ static FORWARD: Kernel = Kernel {
             vector::axpy(y, scale, &table[token..token + c]);
         });
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| {
+        let [b, t] = call.sizes();
+        vec![Pass::new("embedding_fwd", (b * t).div_ceil(4), 128)]
+    }),
 };
 
 static BACKWARD_TABLE: Kernel = Kernel {
     name: "embedding_bwd_table",
-    outputs: &["dtable"],
+    outputs: &["dtable", "order", "edge"],
     inputs: &["dy", "ids"],
     sizes: &["N", "C", "V", "pad", "accumulate"],
     scalars: &["scale"],
@@ -61,7 +66,18 @@ static BACKWARD_TABLE: Kernel = Kernel {
             }
         }
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| {
+        let [n, c, v, _, accumulate] = call.sizes();
+        let zero = Pass::new("embedding_bwd_table_zero", (v * c).div_ceil(1024), 256);
+        let sort = Pass::new("embedding_bwd_table_sort", v.div_ceil(256), 512).shared((16 * 256 + 16) * 4);
+        let on_chunks = |entry| Pass::new(entry, n.div_ceil(CHUNK), 128).y(c.div_ceil(512));
+        let sum = on_chunks("embedding_bwd_table").shared((2 * CHUNK + 2) * 4);
+        let join = on_chunks("embedding_bwd_table_join");
+        match accumulate {
+            0 => vec![zero, sort, sum, join],
+            _ => vec![sort, sum, join],
+        }
+    }),
 };
 
 static BACKWARD_POSITIONS: Kernel = Kernel {
@@ -82,8 +98,11 @@ static BACKWARD_POSITIONS: Kernel = Kernel {
             },
         );
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| vec![Pass::new("embedding_bwd_positions", call.size(5).div_ceil(4), 128)]),
 };
+
+/// Sorted positions that one block sums.
+const CHUNK: usize = 16;
 
 /// What an embedding looks up.
 pub struct Lookup<'a> {
@@ -134,8 +153,11 @@ pub fn embedding(tape: &Tape, ids: &Tensor, lookup: Lookup) -> Result<Tensor> {
     let (ids, table, positions) = (ids.clone(), lookup.table.clone(), lookup.positions.clone());
     Ok(tape.record(&[lookup.table, lookup.positions], y, move |dy, gradients| {
         if let Some(dtable) = gradients.slot(&table)? {
+            let chunks = (b * t).div_ceil(CHUNK);
             Launch::of(&BACKWARD_TABLE)
                 .output(&dtable.tensor)
+                .output(&Tensor::empty(dy.device(), [b * t], DType::I32)?)
+                .output(&dy.like_f32([2, chunks, c])?)
                 .input(&dy)
                 .input(&ids)
                 .size(b * t)

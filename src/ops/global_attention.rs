@@ -74,7 +74,7 @@ pub fn global_attention(
     let rows = g * heads;
     let o = q.like([b, g, c])?;
     let (u, z) = (x.like([b, rows, c])?, x.like([b, rows, c])?);
-    let lse = x.like([b, rows])?;
+    let lse = x.like_f32([b, rows])?;
     let pass = 2 * (b * rows * s * c) as u64;
     let launch = Launch::of(&FORWARD)
         .output(&o)

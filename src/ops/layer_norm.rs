@@ -2,12 +2,13 @@
 //!
 //! s = x + dropout(a); y = (s - mean(s)) / sqrt(var(s) + eps) * w + b, over the last dimension.
 //! Shapes: x, a, s, y `[.., C]`; w, b `[C]`. Saved for backward: s, mean `[N]`, rstd `[N]`.
+//! Backward, on a GPU: partial sums of dw and db `[parts, 2, C]`.
 //! Ba et al. 2016, arXiv 1607.06450; variance in two passes.
 
 use super::{Gradient, OpSpec};
 use crate::device::cpu::norm::{self, RowStatistics};
 use crate::device::cpu::{philox, vector};
-use crate::device::{CpuCall, Gpu, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::tape::{Dropout, Gradients, Slot, Tape};
@@ -24,18 +25,56 @@ static FORWARD: Kernel = Kernel {
     sizes: &["N", "C", "seed_lo", "seed_hi", "stream_lo", "stream_hi"],
     scalars: &["eps", "p"],
     cpu: forward_cpu,
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| {
+        let [n, c] = call.sizes();
+        let warps = warps(c, 1);
+        vec![Pass::new("layer_norm_fwd", n.div_ceil(warps), 32 * warps as u32).shared(row_bytes(c) * warps)]
+    }),
 };
 
 static BACKWARD: Kernel = Kernel {
     name: "layer_norm_bwd",
-    outputs: &["ds", "da", "dw", "db"],
+    outputs: &["ds", "da", "dw", "db", "partial"],
     inputs: &["dy", "ds_residual", "s", "mean", "rstd", "w"],
-    sizes: &["N", "C", "accumulate_w", "accumulate_b", "seed_lo", "seed_hi", "stream_lo", "stream_hi"],
+    sizes: &[
+        "N",
+        "C",
+        "accumulate_w",
+        "accumulate_b",
+        "seed_lo",
+        "seed_hi",
+        "stream_lo",
+        "stream_hi",
+        "parts",
+    ],
     scalars: &["p"],
     cpu: backward_cpu,
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| {
+        let (c, parts) = (call.size(1), call.size(8));
+        let warps = warps(c, 4);
+        let rows = Pass::new("layer_norm_bwd", parts, 32 * warps as u32).shared(4 * row_bytes(c) * warps);
+        let sum = Pass::new("layer_norm_bwd_sum", (2 * c).div_ceil(32), 512).shared(4 * 512);
+        match call.outputs[4].len {
+            0 => vec![rows],
+            _ => vec![rows, sum],
+        }
+    }),
 };
+
+/// Bytes of a row in shared memory.
+fn row_bytes(c: usize) -> usize {
+    4 * c.next_multiple_of(4)
+}
+
+/// Warps of a block, each with `rows` rows in shared memory: as many as any GPU has room for, up to 4.
+fn warps(c: usize, rows: usize) -> usize {
+    ((99 << 10) / (rows * row_bytes(c)).max(1)).clamp(1, 4)
+}
+
+/// Partial sums of dw and db; fixed by N, so that the bits do not depend on the GPU.
+fn parts(n: usize) -> usize {
+    n.div_ceil(8).clamp(1, 512)
+}
 
 /// Weight and bias `[C]`, and the variance floor.
 #[derive(Clone)]
@@ -95,8 +134,8 @@ fn forward(x: &Tensor, a: Option<&Tensor>, dropout: Dropout, affine: &Affine) ->
             None => x.clone().with_node(None),
         },
         y: x.like(x.shape())?,
-        mean: x.like([n])?,
-        rstd: x.like([n])?,
+        mean: x.like_f32([n])?,
+        rstd: x.like_f32([n])?,
     };
     Launch::of(&FORWARD)
         .output_or_absent(a.map(|_| &saved.s), DType::F32)
@@ -134,23 +173,30 @@ fn backward(
     };
     let (dw, db) = (gradients.slot(&affine.w)?, gradients.slot(&affine.b)?);
     let flag = |slot: &Option<Slot>| slot.as_ref().map_or(0, Slot::flag);
+    let (n, c) = (dy.shape().rows(), dy.shape().last());
+    let partial = match dw.is_some() || db.is_some() {
+        true => Some(dy.like_f32([parts(n), 2, c])?),
+        false => None,
+    };
     Launch::of(&BACKWARD)
         .output(&ds)
         .output_or_absent(da.as_ref(), DType::F32)
         .output_or_absent(dw.as_ref().map(|s| &s.tensor), DType::F32)
         .output_or_absent(db.as_ref().map(|s| &s.tensor), DType::F32)
+        .output_or_absent(partial.as_ref(), DType::F32)
         .input(dy)
         .input_or_absent(ds_residual, DType::F32)
         .input(&saved.s)
         .input(&saved.mean)
         .input(&saved.rstd)
         .input(&affine.w)
-        .size(dy.shape().rows())
-        .size(dy.shape().last())
+        .size(n)
+        .size(c)
         .size(flag(&dw))
         .size(flag(&db))
         .wide(dropout.seed)
         .wide(dropout.stream)
+        .size(parts(n))
         .scalar(dropout.p)
         .flops(12 * dy.len() as u64)
         .run(dy.device())?;

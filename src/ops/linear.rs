@@ -1,11 +1,11 @@
 //! Affine map of the last dimension: y = x Wᵀ + b.
 //!
 //! Shapes: x `[.., I]`, W `[O, I]` (as in torch.nn.Linear), b `[O]`, y `[.., O]`. Saved: x.
-//! Backward: dx = dy W, dW = dyᵀ x, db = sum of dy over rows.
+//! Backward: dx = dy W, dW = dyᵀ x, db = sum of dy over rows; on a GPU from partial sums `[parts, O]`.
 
 use super::{Gradient, OpSpec};
 use crate::device::cpu::vector;
-use crate::device::{CpuCall, Gpu, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
 use crate::tape::Tape;
 use crate::tensor::matmul::{Form, MATMUL, Product, matmul, matmul_bias};
@@ -17,12 +17,16 @@ pub static OP: OpSpec =
 
 static BACKWARD_BIAS: Kernel = Kernel {
     name: "linear_bwd_bias",
-    outputs: &["db"],
+    outputs: &["db", "partial"],
     inputs: &["dy"],
-    sizes: &["N", "O", "accumulate"],
+    sizes: &["N", "O", "parts", "accumulate"],
     scalars: &[],
     cpu: backward_bias_cpu,
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| {
+        let [_, o, parts] = call.sizes();
+        let columns = Pass::new("linear_bwd_bias", o.div_ceil(128), 256).y(parts).shared(8 * 128 * 4);
+        vec![columns, Pass::new("linear_bwd_bias_sum", o.div_ceil(32), 512).shared(4 * 512)]
+    }),
 };
 
 /// y = x Wᵀ (+ b).
@@ -50,11 +54,15 @@ pub fn linear(tape: &Tape, x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result
         let Some(db) = gradients.slot(&b)? else {
             return Ok(());
         };
+        // Fixed by the rows, so that the bits do not depend on the GPU.
+        let parts = n.div_ceil(16).clamp(1, 64);
         Launch::of(&BACKWARD_BIAS)
             .output(&db.tensor)
+            .output(&dy.like_f32([parts, o])?)
             .input(&dy)
             .size(n)
             .size(o)
+            .size(parts)
             .size(db.flag())
             .flops((n * o) as u64)
             .run(dy.device())
@@ -65,7 +73,7 @@ pub fn linear(tape: &Tape, x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result
 const ROWS: usize = 64;
 
 fn backward_bias_cpu(call: &mut CpuCall) {
-    let [_, o, accumulate] = call.sizes();
+    let [_, o, _, accumulate] = call.sizes();
     let (db, dy) = (call.out::<f32>(0), call.input::<f32>(0));
     let partials: Vec<Vec<f32>> = dy
         .par_chunks(ROWS * o)

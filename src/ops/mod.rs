@@ -19,6 +19,7 @@ pub mod linear;
 pub mod rows;
 
 use crate::device::Kernel;
+use crate::{tape, tensor};
 
 /// Whether an op passes gradients on, and if not, why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,15 @@ pub struct OpSpec {
     pub name: &'static str,
     pub gradient: Gradient,
     pub kernels: &'static [&'static Kernel],
+}
+
+/// Every kernel that ops, tapes and tensors launch.
+pub fn kernels() -> Vec<&'static Kernel> {
+    let ops = ALL.iter().flat_map(|op| op.kernels);
+    let mut all: Vec<&'static Kernel> = ops.chain(tape::KERNELS).chain(tensor::KERNELS).copied().collect();
+    all.sort_by_key(|kernel| kernel.name);
+    all.dedup_by_key(|kernel| kernel.name);
+    all
 }
 
 /// Every op.
@@ -51,3 +61,8 @@ pub static ALL: &[&OpSpec] = &[
     &rows::OP,
     &attention::window_attention::OP,
 ];
+
+/// Threads of a block that goes through a row of `n` elements, four at a time.
+fn row_threads(n: usize) -> u32 {
+    n.div_ceil(4).next_multiple_of(32).clamp(32, 1024) as u32
+}

@@ -1,10 +1,11 @@
 //! Moving rows: gather y[i] = x[index[i]], and scatter the other way round.
 //!
-//! Shapes: x `[N, C]`, index `[M]` i32 with distinct entries, -1 for none, y `[M, C]`. Saved: index.
+//! Shapes: x `[N, C]`, index `[M]` i32 with -1 for none, y `[M, C]`. Saved: index. Rows of y with one index
+//! are added in order; of those that are stored the last one stays.
 
 use super::{Gradient, OpSpec};
 use crate::device::cpu::vector;
-use crate::device::{CpuCall, Gpu, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::tape::Tape;
@@ -30,7 +31,7 @@ static GATHER: Kernel = Kernel {
             _ => y.copy_from_slice(&x[i as usize * c..][..c]),
         });
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| vec![Pass::new("rows_gather", call.size(0).div_ceil(4), 128)]),
 };
 
 static SCATTER: Kernel = Kernel {
@@ -51,7 +52,14 @@ static SCATTER: Kernel = Kernel {
             }
         }
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| {
+        let [m, n, c, accumulate] = call.sizes();
+        let rows = Pass::new("rows_scatter", m.div_ceil(4), 128);
+        match accumulate {
+            0 => vec![Pass::new("rows_scatter_zero", (n * c).div_ceil(1024), 256), rows],
+            _ => vec![rows],
+        }
+    }),
 };
 
 static STORE: Kernel = Kernel {
@@ -70,7 +78,7 @@ static STORE: Kernel = Kernel {
             }
         }
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| vec![Pass::new("rows_store", call.size(0).div_ceil(4), 128)]),
 };
 
 /// y[i] = x[index[i]], zeros where index is -1; `index` holds row numbers of x seen as `[N, C]`.

@@ -1,6 +1,6 @@
 //! The two kernels that gradient bookkeeping itself needs: zero, and add or copy.
 
-use crate::device::{CpuCall, Gpu, Kernel};
+use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::Result;
 use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
@@ -17,7 +17,7 @@ pub static ZERO: Kernel = Kernel {
     cpu: |call: &mut CpuCall| {
         call.out::<f32>(0).par_chunks_mut(CHUNK).for_each(|y| y.fill(0.0));
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| vec![Pass::new("zero", call.size(0).div_ceil(1024), 256)]),
 };
 
 pub static ACCUMULATE: Kernel = Kernel {
@@ -34,7 +34,7 @@ pub static ACCUMULATE: Kernel = Kernel {
             false => y.copy_from_slice(x),
         });
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| vec![Pass::new("accumulate", call.size(0).div_ceil(1024), 256)]),
 };
 
 /// y = 0.

@@ -71,7 +71,7 @@ pub fn micro_step<X: AsRef<TrainState>>(
         ));
     }
     let shape = source.signature().into_iter().chain(target.signature());
-    session.step(Signature::new("train", shape), |side: &Side<X>| {
+    let loss = session.read::<f32>(Signature::new("train", shape), |side: &Side<X>| {
         let tape = Tape::training(randomness);
         let model = &*side.loaded.model;
         let on_device = source.upload(side.device())?;
@@ -83,8 +83,9 @@ pub fn micro_step<X: AsRef<TrainState>>(
         drop(hidden);
         let mut gradients = side.state.as_ref().gradients.borrow_mut();
         tape.backward(&loss, 1.0, &mut gradients)?;
-        Ok(loss.read::<f32>()?[0])
-    })
+        Ok(loss)
+    })?;
+    Ok(loss[0])
 }
 
 /// Loss of one batch without dropout and gradients, divided by the rule's tokens.
@@ -95,7 +96,7 @@ pub fn loss_step<X>(
     rule: LossRule,
 ) -> Result<f32> {
     let shape = source.signature().into_iter().chain(target.signature());
-    session.step(Signature::new("loss", shape), |side: &Side<X>| {
+    let loss = session.read::<f32>(Signature::new("loss", shape), |side: &Side<X>| {
         let tape = Tape::off();
         let model = &*side.loaded.model;
         let on_device = source.upload(side.device())?;
@@ -103,8 +104,9 @@ pub fn loss_step<X>(
         let memory = model.encode(&tape, &on_device)?;
         let hidden = model.decode(&tape, &labels.ids, &memory, &on_device.key_state)?;
         drop(memory);
-        Ok(model.loss(&tape, &hidden, &labels, rule)?.read::<f32>()?[0])
-    })
+        model.loss(&tape, &hidden, &labels, rule)
+    })?;
+    Ok(loss[0])
 }
 
 /// Forgets the gradients collected since the last optimizer step.
@@ -123,29 +125,18 @@ pub fn optimizer_step<X: AsRef<TrainState>>(
     total: u64,
 ) -> Result<(f32, f64)> {
     let rate = learning_rate(options, step, total);
-    let norm = session.step(Signature::new("optimizer.norm", []), |side: &Side<X>| {
+    let norm = session.read::<f32>(Signature::new("optimizer", []), |side: &Side<X>| {
         let _phase = phase("optimizer");
         let state = side.state.as_ref();
         state.gradients.borrow_mut().finish()?;
-        Ok(gradient_norm(&state.g)?.read::<f32>()?[0])
-    })?;
-    if !norm.is_finite() {
-        return Err(Error::data(
-            format!("step {}", step + 1),
-            format!("the gradient norm is {norm}; lower --learning-rate or look at this batch"),
-        ));
-    }
-    session.step(Signature::new("optimizer", []), |side: &Side<X>| {
-        let _phase = phase("optimizer");
-        let state = side.state.as_ref();
-        let on_device = Tensor::upload(side.device(), [1], &[norm])?;
+        let norm = gradient_norm(&state.g)?;
         let slabs = State {
             p: &side.loaded.parameters.slab,
             m: &state.m,
             v: &state.v,
             g: &state.g,
             segments: &state.segments,
-            norm: &on_device,
+            norm: &norm,
         };
         let rule = AdamW {
             learning_rate: rate as f32,
@@ -157,8 +148,15 @@ pub fn optimizer_step<X: AsRef<TrainState>>(
             step: step + 1,
         };
         adamw(slabs, rule)?;
+        side.loaded.parameters.refresh()?;
         state.gradients.borrow_mut().reset();
-        Ok(())
-    })?;
+        Ok(norm)
+    })?[0];
+    if !norm.is_finite() {
+        return Err(Error::data(
+            format!("step {}", step + 1),
+            format!("the gradient norm is {norm}; lower --learning-rate or look at this batch"),
+        ));
+    }
     Ok((norm, rate))
 }

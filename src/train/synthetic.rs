@@ -3,7 +3,7 @@
 use super::options::Options;
 use super::step::{TrainState, forget_gradients, loss_step, micro_step, optimizer_step, train_state};
 use crate::device::plan::Recording;
-use crate::device::{Device, Used};
+use crate::device::{Device, Precision, Used};
 use crate::error::Result;
 use crate::models::batch::{Source, SourceRows, Target};
 use crate::models::session::{Session, Side, Signature};
@@ -83,13 +83,18 @@ impl Stepper {
     }
 
     /// A stepper that only plans the model of the configuration file `config`.
-    pub fn dry_run(config: &Path, options: models::Options, mode: Mode) -> Result<Self> {
+    pub fn dry_run(
+        config: &Path,
+        precision: Precision,
+        options: models::Options,
+        mode: Mode,
+    ) -> Result<Self> {
         let session = match mode {
             Mode::Encoder | Mode::Forward => {
-                Either::Forward(Box::new(Session::dry_run(config, options, |_| Ok(()))?))
+                Either::Forward(Box::new(Session::dry_run(config, precision, options, |_| Ok(()))?))
             }
             Mode::ForwardBackward | Mode::Train => {
-                Either::Train(Box::new(Session::dry_run(config, options, train_state)?))
+                Either::Train(Box::new(Session::dry_run(config, precision, options, train_state)?))
             }
         };
         Ok(Self::over(session, mode))
@@ -157,8 +162,9 @@ fn encode_step<X>(session: &mut Session<X>, source: &Source) -> Result<()> {
     session.step(signature, |side: &Side<X>| {
         let on_device = source.upload(side.device())?;
         side.loaded.model.encode(&Tape::off(), &on_device)?;
-        side.device().synchronize()
-    })
+        Ok(())
+    })?;
+    session.real().device().synchronize()
 }
 
 #[cfg(test)]
@@ -173,7 +179,7 @@ mod tests {
     fn a_dry_run_foresees_what_the_device_then_uses() {
         for mode in Mode::ALL {
             let options = models::Options::default();
-            let mut dry = Stepper::dry_run(&config(), options, mode).unwrap();
+            let mut dry = Stepper::dry_run(&config(), Precision::Fp32, options, mode).unwrap();
             let limits = dry.loaded().model.limits();
             let (source, target) = synthetic_batch(&limits, 2, 40, 7, 1).unwrap();
             dry.run(&source, &target).unwrap();
@@ -189,7 +195,8 @@ mod tests {
     #[test]
     fn forward_holds_the_weights_alone_and_training_four_slabs() {
         let persistent = |mode| {
-            let stepper = Stepper::dry_run(&config(), models::Options::default(), mode).unwrap();
+            let stepper =
+                Stepper::dry_run(&config(), Precision::Fp32, models::Options::default(), mode).unwrap();
             let weights = stepper.loaded().parameters.slab.len() * 4;
             (stepper.planned().persistent, weights)
         };

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Mutex;
 use wattention::device::cpu::Cpu;
 use wattention::device::sim::{Order, Sim};
-use wattention::device::{Block, Call, Device, Executor, Kernel, Layout, Lifetime, Used};
+use wattention::device::{Block, Call, Device, Executor, Kernel, Layout, Lifetime, Precision, Used};
 use wattention::error::Result;
 
 /// Names of the kernels that any test of this process has launched.
@@ -23,11 +23,11 @@ struct Poisoned(Rc<dyn Executor>);
 pub fn poisoned() -> Device {
     let executor: Rc<dyn Executor> = match simulated() {
         true => {
-            let sim = Sim::new().unwrap();
+            let sim = Sim::new(Precision::Fp32).unwrap();
             sim.set_order(ORDER.get());
             Rc::new(sim)
         }
-        false => Rc::new(Cpu::new()),
+        false => Rc::new(Cpu::new(Precision::Fp32)),
     };
     Device::new(Rc::new(Poisoned(executor)))
 }
@@ -49,6 +49,10 @@ pub fn in_order<T>(order: Order, work: impl FnOnce() -> T) -> T {
 impl Executor for Poisoned {
     fn name(&self) -> String {
         self.0.name()
+    }
+
+    fn precision(&self) -> Precision {
+        self.0.precision()
     }
 
     fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {
@@ -90,5 +94,9 @@ impl Executor for Poisoned {
 
     fn end_step(&self) -> Result<()> {
         self.0.end_step()
+    }
+
+    fn abandon_step(&self) {
+        self.0.abandon_step();
     }
 }

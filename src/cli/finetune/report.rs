@@ -1,8 +1,8 @@
 //! What a run writes down about itself: before, in `config.json`, and after, under HF's names.
 
-use super::super::global::Precision;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use wattention::device::Precision;
 use wattention::evaluate::Evaluation;
 use wattention::metrics::Protocol;
 use wattention::models;

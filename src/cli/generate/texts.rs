@@ -1,7 +1,7 @@
 //! Documents in, predictions out.
 
 use super::super::choices::at_most;
-use super::super::global::{Global, Precision};
+use super::super::global::Global;
 use super::super::{output as outputs, progress::Progress};
 use super::Args;
 use super::documents::{self, Document, Form};
@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use wattention::data::Example;
+use wattention::device::Precision;
 use wattention::error::{Error, Result};
 use wattention::generate::{self, GenerateOptions, State, generate};
 use wattention::models;

@@ -2,12 +2,13 @@
 
 use super::super::choices::at_most;
 use super::super::forward::inputs::Inputs;
-use super::super::global::{Global, Precision};
+use super::super::global::Global;
 use super::super::output;
 use super::Args;
 use anyhow::Context;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use wattention::device::Precision;
 use wattention::error::Error;
 use wattention::generate::{self, GenerateOptions, generate};
 use wattention::models;

@@ -4,7 +4,7 @@ use super::super::choices::Truncation;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
-use wattention::device::Cost;
+use wattention::device::{Cost, Precision};
 use wattention::error::{Error, Result};
 use wattention::models::{Limits, Options};
 use wattention::trace::Phase;
@@ -18,6 +18,7 @@ const ELEMENT: usize = 4;
 /// A model, a mode and lengths: all that a batch size turns into a step.
 pub struct Shapes<'a> {
     config: &'a Path,
+    precision: Precision,
     mode: Mode,
     lengths: Lengths,
 }
@@ -78,8 +79,8 @@ impl Work {
 }
 
 impl<'a> Shapes<'a> {
-    pub fn new(config: &'a Path, mode: Mode, truncation: &Truncation) -> Result<Self> {
-        let stepper = Stepper::dry_run(config, Options::default(), Mode::Encoder)?;
+    pub fn new(config: &'a Path, precision: Precision, mode: Mode, truncation: &Truncation) -> Result<Self> {
+        let stepper = Stepper::dry_run(config, precision, Options::default(), Mode::Encoder)?;
         let limits = stepper.loaded().model.limits();
         let lengths = truncation.lengths(&limits);
         for (flag, asked, most) in [
@@ -90,7 +91,7 @@ impl<'a> Shapes<'a> {
                 return Err(Error::usage(format!("--{flag} {asked} exceeds the model's {most} positions")));
             }
         }
-        Ok(Shapes { config, mode, lengths })
+        Ok(Shapes { config, precision, mode, lengths })
     }
 
     /// The most examples whose tokens a 32-bit index can count.
@@ -106,7 +107,7 @@ impl<'a> Shapes<'a> {
                 self.lengths.source
             )));
         }
-        let mut stepper = Stepper::dry_run(self.config, Options::default(), self.mode)?;
+        let mut stepper = Stepper::dry_run(self.config, self.precision, Options::default(), self.mode)?;
         let limits: Limits = stepper.loaded().model.limits();
         let Lengths { source, target } = self.lengths;
         let (sources, targets) = synthetic_batch(&limits, batch, source, target, 0)?;

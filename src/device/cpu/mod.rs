@@ -6,6 +6,7 @@ pub mod gemm;
 pub mod math;
 mod memory;
 mod microkernel;
+pub(super) mod narrow;
 pub mod norm;
 pub mod optimizer;
 mod pack;
@@ -17,7 +18,7 @@ pub mod softmax;
 pub mod vector;
 
 use super::blocks::Blocks;
-use super::{Block, Call, CpuCall, Executor, Kernel, Layout, Lifetime, Used};
+use super::{Block, Call, Executor, Kernel, Layout, Lifetime, Precision, Used};
 use crate::error::Result;
 use crate::trace;
 use memory::Memory;
@@ -26,18 +27,23 @@ use std::rc::Rc;
 /// Runs every launch at once, on all cores.
 #[derive(Default)]
 pub struct Cpu {
+    precision: Precision,
     blocks: Blocks<Memory>,
 }
 
 impl Cpu {
-    pub fn new() -> Self {
-        Cpu::default()
+    pub fn new(precision: Precision) -> Self {
+        Cpu { precision, ..Cpu::default() }
     }
 }
 
 impl Executor for Cpu {
     fn name(&self) -> String {
         "cpu".into()
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
     }
 
     fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {
@@ -65,8 +71,7 @@ impl Executor for Cpu {
     fn launch(&self, kernel: &'static Kernel, call: &Call) -> Result<()> {
         // SAFETY: blocks stay mapped until released, arena blocks until the arena grows between
         // steps; `Device::launch` checked that outputs overlap nothing; addresses are 64-aligned.
-        let mut cpu_call = unsafe { CpuCall::new(call) };
-        trace::timed(kernel.name, || (kernel.cpu)(&mut cpu_call));
+        trace::timed(kernel.name, || unsafe { narrow::run(kernel, call, self.precision) });
         Ok(())
     }
 
@@ -81,6 +86,10 @@ impl Executor for Cpu {
     fn end_step(&self) -> Result<()> {
         self.blocks.end();
         Ok(())
+    }
+
+    fn abandon_step(&self) {
+        self.blocks.end();
     }
 
     fn used(&self) -> Used {

@@ -7,6 +7,7 @@ use super::driver::Context;
 use super::errors;
 use super::libraries::Library;
 use super::memory::Memory;
+use crate::device::Precision;
 use crate::device::blocks::Memory as _;
 use crate::error::{Error, Result};
 use crate::shape::DType;
@@ -22,21 +23,12 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::rc::Rc;
 
-/// How products of f32 are made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Products {
-    /// IEEE single precision.
-    Ieee,
-    /// Factors rounded to tf32, for the tensor cores.
-    Tf32,
-}
-
 /// Plans above this number start anew: every length of a batch has its own.
 const MOST_PLANS: usize = 4096;
 
 pub(super) struct Gemm {
     handle: Owned<cublasLtHandle_t>,
-    products: Products,
+    precision: Precision,
     plans: RefCell<HashMap<Shape, Plan>>,
     workspace: Memory,
     context: Rc<Context>,
@@ -99,7 +91,7 @@ impl<T: Copy> Drop for Owned<T> {
 
 impl Gemm {
     /// Loads the library; `major` is the GPU's major compute capability.
-    pub fn open(context: &Rc<Context>, major: u32, products: Products) -> Result<Self> {
+    pub fn open(context: &Rc<Context>, major: u32, precision: Precision) -> Result<Self> {
         if !Library::CublasLt.load() {
             return Err(errors::no_cublaslt());
         }
@@ -108,7 +100,7 @@ impl Gemm {
         let workspace = Memory::new(context, if major >= 9 { 32 << 20 } else { 8 << 20 })?;
         Ok(Gemm {
             handle: Owned(handle, result::destroy_handle),
-            products,
+            precision,
             plans: RefCell::default(),
             workspace,
             context: context.clone(),
@@ -157,9 +149,9 @@ impl Gemm {
 
     fn plan(&self, shape: &Shape) -> Result<Plan> {
         let at = |e: CublasError| failed(&shape.name(), e);
-        let compute = match self.products {
-            Products::Ieee => Compute::CUBLAS_COMPUTE_32F,
-            Products::Tf32 => Compute::CUBLAS_COMPUTE_32F_FAST_TF32,
+        let compute = match self.precision {
+            Precision::Fp32 | Precision::Bf16 => Compute::CUBLAS_COMPUTE_32F,
+            Precision::Tf32 => Compute::CUBLAS_COMPUTE_32F_FAST_TF32,
         };
         let description = result::create_matmul_desc(compute, Type::CUDA_R_32F).map_err(at)?;
         let description = Owned(description, result::destroy_matmul_desc);

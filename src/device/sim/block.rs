@@ -2,7 +2,7 @@
 
 use super::entries;
 use super::fault;
-use super::guarded::Guarded;
+use super::guarded::{self, Guarded};
 use super::schedule::{Launch, Shuffler};
 use super::thread::{Index, Thread, Wait, Yield};
 use crate::error::Result;
@@ -119,7 +119,7 @@ impl Worker {
                     CoroutineResult::Yield(Yield::Fail(what)) => return Err((i, what, None)),
                     CoroutineResult::Return(End::Returned) => self.returned(i)?,
                     CoroutineResult::Return(End::Fault { signal, address }) => {
-                        return Err(faulted(i, signal, address));
+                        return Err(self.faulted(i, signal, address));
                     }
                 };
             }
@@ -137,6 +137,23 @@ impl Worker {
         match self.threads[i].copies {
             0 => Ok(State::Returned),
             n => Err((i, format!("returned with {n} asynchronous copies that it never waited for"), None)),
+        }
+    }
+
+    fn faulted(&self, thread: usize, signal: i32, address: usize) -> Stop {
+        let shared = self.shared.address();
+        let near_shared =
+            (shared - guarded::ZONE..shared + self.shared_size + guarded::ZONE).contains(&address);
+        match signal {
+            libc::SIGFPE => (thread, "divided an integer by zero".into(), None),
+            libc::SIGILL => (thread, "made a misaligned vector access".into(), None),
+            _ if near_shared => {
+                let at = address as i64 - shared as i64;
+                (thread, format!("touched byte {at} of shared memory, which has {}", self.shared_size), None)
+            }
+            // Far from a page, the processor gives no address.
+            _ if address < guarded::ZONE => (thread, "used a null pointer: an absent tensor?".into(), None),
+            _ => (thread, "touched memory outside of every tensor".into(), Some(address)),
         }
     }
 
@@ -200,17 +217,6 @@ fn release(states: &mut [State], first: usize, gathered: &[*mut Wait]) {
         if !wait.is_null() {
             states[first + lane] = State::Ready;
         }
-    }
-}
-
-fn faulted(thread: usize, signal: i32, address: usize) -> Stop {
-    match signal {
-        libc::SIGFPE => (thread, "divided an integer by zero".into(), None),
-        // The processor gives no address for an access that it finds misaligned.
-        _ if address == 0 => {
-            (thread, "used a null pointer (an absent tensor?) or a misaligned vector".into(), None)
-        }
-        _ => (thread, "touched memory outside of every tensor".into(), Some(address)),
     }
 }
 

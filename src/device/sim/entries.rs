@@ -1,6 +1,7 @@
 //! The kernels that the build compiled for the simulator, by name and storage type.
 
 use super::thread::{HOOKS, Hooks, Thread};
+use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use std::ffi::{CStr, c_char, c_void};
@@ -59,12 +60,15 @@ pub(super) fn available() -> Result<()> {
 }
 
 /// The entry `name` for arguments whose `real` is `real`.
-pub(super) fn find(name: &str, real: DType) -> Result<Entry> {
-    let variant = match real {
-        DType::BF16 => "bf16",
+pub(super) fn find(name: &str, real: DType, precision: Precision) -> Result<Entry> {
+    let variant = match (real, precision) {
+        (DType::BF16, _) => "bf16",
+        (_, Precision::Tf32) => "tf32",
         _ => "f32",
     };
-    let found = ALL.iter().find(|(v, n, _)| (*v, *n) == (variant, name));
+    let of = |variant: &str| ALL.iter().find(|(v, n, _)| (*v, *n) == (variant, name));
+    // Only kernels with matrix products have a form of their own for tf32.
+    let found = of(variant).or_else(|| of("f32").filter(|_| variant == "tf32"));
     let (_, _, Address(raw)) =
         found.ok_or_else(|| Error::internal(format!("no kernel file has the entry {name} in {variant}")))?;
     // SAFETY: constants of the linked kernels.

@@ -30,13 +30,13 @@ mod linux {
     use std::cell::UnsafeCell;
     use std::mem::MaybeUninit;
 
-    const SIGNALS: [i32; 3] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE];
+    const SIGNALS: [i32; 4] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
 
     /// The handlers that were there before, for faults that are not a fiber's.
-    struct Previous(UnsafeCell<[MaybeUninit<libc::sigaction>; 3]>);
+    struct Previous(UnsafeCell<[MaybeUninit<libc::sigaction>; 4]>);
     // SAFETY: written once in `install`, before the handlers that read it exist.
     unsafe impl Sync for Previous {}
-    static PREVIOUS: Previous = Previous(UnsafeCell::new([const { MaybeUninit::uninit() }; 3]));
+    static PREVIOUS: Previous = Previous(UnsafeCell::new([const { MaybeUninit::uninit() }; 4]));
 
     pub(super) fn install() {
         for (i, signal) in SIGNALS.into_iter().enumerate() {

@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 pub(super) const ZONE: usize = 1 << 16;
 /// Vector loads of 16 bytes must be possible at the start of every buffer.
 const ALIGNMENT: usize = 16;
-/// What fills the rest of the buffer's first page and of its last 16 bytes.
-const PATTERN: u8 = 0xa5;
+/// What fills the rest of the buffer's first page and of its last 16 bytes: NaN to who reads it.
+const PATTERN: u8 = 0xff;
 
 /// A buffer that ends where its accessible pages end, but for up to 15 bytes.
 pub(super) struct Guarded {
@@ -54,6 +54,21 @@ impl Guarded {
     fn first_page(&self) -> *mut u8 {
         // SAFETY: the mapping is longer than a zone.
         unsafe { self.base.add(ZONE) }
+    }
+
+    /// Lets the buffer be used.
+    pub fn open(&self) {
+        self.protect(libc::PROT_READ | libc::PROT_WRITE);
+    }
+
+    /// Makes every use of the buffer fault.
+    pub fn close(&self) {
+        self.protect(libc::PROT_NONE);
+    }
+
+    fn protect(&self, protection: libc::c_int) {
+        // SAFETY: the pages are this value's own; a failure leaves them as they were.
+        unsafe { libc::mprotect(self.first_page().cast(), self.pages, protection) };
     }
 
     /// Sets every byte of the buffer.

@@ -13,7 +13,9 @@ mod thread;
 
 pub use schedule::Order;
 
-use super::{Arg, Block, Call, CpuCall, Executor, Gpu, Kernel, Layout, Lifetime, Pass, Used};
+use super::cpu::narrow;
+use super::graph::{Graphs, Op, Runner};
+use super::{Arg, Block, Call, Executor, Gpu, GraphCounts, Kernel, Layout, Lifetime, Pass, Precision, Used};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::trace;
@@ -22,15 +24,20 @@ use guarded::Guarded;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 /// Runs the kernels of `kernels/*.cu` on the CPU, and matrix products as the CPU executor does.
 pub struct Sim {
+    precision: Precision,
     order: Cell<Order>,
     next_id: Cell<u64>,
-    buffers: RefCell<HashMap<u64, Guarded>>,
+    /// Every buffer by its address, and those that this value alone holds.
+    buffers: RefCell<HashMap<usize, Weak<Guarded>>>,
+    persistent: RefCell<HashMap<usize, Rc<Guarded>>>,
     used: Cell<Used>,
     step: RefCell<Option<Step>>,
+    arenas: RefCell<Vec<Arena>>,
+    graphs: Graphs<()>,
 }
 
 /// How far an open step is in its layout.
@@ -39,17 +46,27 @@ struct Step {
     next: usize,
 }
 
+/// The buffers of one step's allocations: the same addresses every time it runs.
+struct Arena {
+    layout: Rc<Layout>,
+    slots: Vec<Rc<Guarded>>,
+}
+
 impl Sim {
     /// Fails where the program was built without a C++ compiler, or for another processor.
-    pub fn new() -> Result<Self> {
+    pub fn new(precision: Precision) -> Result<Self> {
         entries::available()?;
         fault::install();
         Ok(Sim {
+            precision,
             order: Cell::new(Order::Forward),
             next_id: Cell::new(0),
             buffers: RefCell::default(),
+            persistent: RefCell::default(),
             used: Cell::default(),
             step: RefCell::default(),
+            arenas: RefCell::default(),
+            graphs: Graphs::new(),
         })
     }
 
@@ -58,8 +75,50 @@ impl Sim {
         self.order.set(order);
     }
 
+    /// How often steps ran launch by launch, and as graphs.
+    pub fn graph_counts(&self) -> GraphCounts {
+        self.graphs.counts()
+    }
+
+    /// The buffer of allocation `next` of the open step.
+    fn slot(&self, layout: &Rc<Layout>, next: usize, bytes: usize) -> Result<Rc<Guarded>> {
+        let mut arenas = self.arenas.borrow_mut();
+        let found = arenas.iter().position(|arena| Rc::ptr_eq(&arena.layout, layout));
+        let at = found.unwrap_or_else(|| {
+            // A session that is gone took its layouts with it.
+            arenas.retain(|arena| Rc::strong_count(&arena.layout) > 1);
+            self.buffers.borrow_mut().retain(|_, buffer| buffer.strong_count() > 0);
+            arenas.push(Arena { layout: layout.clone(), slots: Vec::new() });
+            arenas.len() - 1
+        });
+        let slots = &mut arenas[at].slots;
+        if next == slots.len() {
+            slots.push(Rc::new(Guarded::new(bytes)?));
+        }
+        Ok(slots[next].clone())
+    }
+
+    fn buffer(&self, block: &Block) -> Option<Rc<Guarded>> {
+        self.buffers.borrow().get(&block.address).and_then(Weak::upgrade)
+    }
+
+    fn run_launch(&self, kernel: &'static Kernel, call: &Call) -> Result<()> {
+        let passes = match kernel.gpu {
+            Gpu::Library => Vec::new(),
+            Gpu::Passes(passes) => passes(call),
+        };
+        trace::timed(kernel.name, || {
+            if passes.is_empty() {
+                // SAFETY: blocks are host memory that lives until released; `Device::launch` checked
+                // that outputs overlap nothing; addresses are multiples of their elements' size.
+                unsafe { narrow::run(kernel, call, self.precision) };
+            }
+            passes.iter().try_for_each(|pass| self.run_pass(kernel, pass, call))
+        })
+    }
+
     fn run_pass(&self, kernel: &Kernel, pass: &Pass, call: &Call) -> Result<()> {
-        let entry = entries::find(pass.entry, call.real())?;
+        let entry = entries::find(pass.entry, call.real(), self.precision)?;
         check_limits(pass)?;
         check_signature(kernel, pass.entry, &entry, call)?;
         // Values that the argument pointers point at, as cuLaunchKernel takes them.
@@ -86,8 +145,7 @@ impl Sim {
             ))
         })?;
         for (arg, name) in call.outputs.iter().zip(kernel.outputs) {
-            let buffers = self.buffers.borrow();
-            if buffers.get(&arg.block.id).is_some_and(|buffer| !buffer.is_intact()) {
+            if self.buffer(&arg.block).is_some_and(|buffer| !buffer.is_intact()) {
                 return Err(Error::Device(format!(
                     "{}: a thread wrote outside of `{name}`; this is a fault of the kernel: please report it",
                     pass.entry
@@ -178,84 +236,128 @@ impl Executor for Sim {
         "sim".into()
     }
 
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
     fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {
         let id = self.next_id.replace(self.next_id.get() + 1);
         let mut used = self.used.get();
         let mut step = self.step.borrow_mut();
-        let arena = match &mut *step {
+        let (buffer, arena) = match &mut *step {
             Some(step) if lifetime == Lifetime::Step => {
-                let end = step.layout.end_of(step.next, bytes)?;
+                used.arena = used.arena.max(step.layout.end_of(step.next, bytes)?);
                 step.next += 1;
-                used.arena = used.arena.max(end);
-                true
+                (self.slot(&step.layout, step.next - 1, bytes)?, true)
             }
             _ => {
+                self.graphs.refuse("a persistent allocation")?;
                 used.persistent += bytes;
-                false
+                (Rc::new(Guarded::new(bytes)?), false)
             }
         };
-        let buffer = Guarded::new(bytes)?;
-        // Persistent blocks are promised to be zero; what a step allocates is promised to be nothing.
-        if lifetime == Lifetime::Step {
-            buffer.fill(0xff);
-        }
         let block = Block { address: buffer.address(), bytes, arena, id };
-        self.buffers.borrow_mut().insert(id, buffer);
+        self.buffers.borrow_mut().insert(block.address, Rc::downgrade(&buffer));
+        if !arena {
+            self.persistent.borrow_mut().insert(block.address, buffer);
+        }
         self.used.set(used);
+        match lifetime {
+            Lifetime::Step => self.graphs.take(self, Op::Allocate(block))?,
+            // Promised to be zero, as a new mapping is.
+            Lifetime::Persistent => {}
+        }
         Ok(block)
     }
 
     fn release(&self, block: Block) {
-        if !block.arena {
-            let mut used = self.used.get();
-            used.persistent -= block.bytes;
-            self.used.set(used);
+        if block.arena {
+            // Only a fault of the bookkeeping could fail here, and the end of the step reports it.
+            let _ = self.graphs.take(self, Op::Release(block));
+            return;
         }
+        let mut used = self.used.get();
+        used.persistent -= block.bytes;
+        self.used.set(used);
         // Unmapped: whoever still uses it faults.
-        self.buffers.borrow_mut().remove(&block.id);
+        self.persistent.borrow_mut().remove(&block.address);
     }
 
     fn upload(&self, block: &Block, offset: usize, bytes: &[u8]) -> Result<()> {
-        guarded::write(block.address + offset, bytes);
-        Ok(())
+        self.graphs.take(self, Op::Upload { block: *block, offset, bytes: bytes.to_vec() })
     }
 
     fn download(&self, block: &Block, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        self.graphs.refuse("a value is read back")?;
         guarded::read(block.address + offset, bytes);
         Ok(())
     }
 
     fn launch(&self, kernel: &'static Kernel, call: &Call) -> Result<()> {
-        let passes = match kernel.gpu {
-            Gpu::Library => Vec::new(),
-            Gpu::Passes(passes) => passes(call),
-        };
-        trace::timed(kernel.name, || {
-            if passes.is_empty() {
-                // SAFETY: blocks are host memory that lives until released; `Device::launch` checked
-                // that outputs overlap nothing; addresses are multiples of their elements' size.
-                let mut cpu_call = unsafe { CpuCall::new(call) };
-                (kernel.cpu)(&mut cpu_call);
-            }
-            passes.iter().try_for_each(|pass| self.run_pass(kernel, pass, call))
-        })
+        self.graphs.take(self, Op::Launch { kernel, call: call.clone() })
     }
 
     fn synchronize(&self) -> Result<()> {
-        Ok(())
+        self.graphs.refuse("the host waits for the device")
     }
 
     fn begin_step(&self, layout: &Rc<Layout>) -> Result<()> {
         self.step.replace(Some(Step { layout: layout.clone(), next: 0 }));
+        self.graphs.begin(layout);
         Ok(())
     }
 
     fn end_step(&self) -> Result<()> {
         self.step.replace(None);
-        Ok(())
+        self.graphs.end(self)
+    }
+
+    fn abandon_step(&self) {
+        self.step.replace(None);
+        self.graphs.abandon();
     }
 
     fn used(&self) -> Used {
         self.used.get()
+    }
+}
+
+impl Runner for Sim {
+    type Graph = ();
+
+    fn run(&self, op: &Op) -> Result<()> {
+        match op {
+            Op::Launch { kernel, call } => self.run_launch(kernel, call),
+            Op::Upload { block, offset, bytes } => {
+                guarded::write(block.address + offset, bytes);
+                Ok(())
+            }
+            Op::Allocate(block) => {
+                if let Some(buffer) = self.buffer(block) {
+                    buffer.open();
+                    // What a step allocates is promised to hold nothing.
+                    buffer.fill(0xff);
+                }
+                Ok(())
+            }
+            Op::Release(block) => {
+                if let Some(buffer) = self.buffer(block) {
+                    buffer.close();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn instantiate(&self, _: &[Op]) -> Result<()> {
+        Ok(())
+    }
+
+    fn update(&self, _: &mut (), _: usize, _: &Op) -> Result<()> {
+        Ok(())
+    }
+
+    fn replay(&self, _: &(), ops: &[Op]) -> Result<()> {
+        ops.iter().try_for_each(|op| self.run(op))
     }
 }

@@ -6,9 +6,10 @@
 //! `[pairs of blocks]` i32, n = S/K; the inverse table leads from key blocks to query blocks.
 //! HF `BigBirdPegasusBlockSparseAttention`, which has no attention dropout.
 
+use super::tile::{self, Entries, Tile};
 use super::{Attention, dimensions, gradients, scale};
 use crate::device::cpu::attention::{self as cpu, Pattern, Sizes};
-use crate::device::{CpuCall, Gpu, Kernel};
+use crate::device::{Call, CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
 use crate::ops::{Gradient, OpSpec};
 use crate::tape::Tape;
@@ -27,12 +28,12 @@ static FORWARD: Kernel = Kernel {
         let (o, lse) = (call.out(0), call.out(1));
         cpu::attention_forward(o, lse, &operands(call, 0));
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(forward_passes),
 };
 
 static BACKWARD: Kernel = Kernel {
     name: "block_sparse_attention_bwd",
-    outputs: &["dq", "dk", "dv"],
+    outputs: &["dq", "dk", "dv", "delta"],
     inputs: &[
         "do",
         "q",
@@ -55,8 +56,44 @@ static BACKWARD: Kernel = Kernel {
         let (d_o, o, lse) = (call.input(0), call.input(4), call.input(5));
         cpu::attention_backward(gradients, d_o, o, lse, &operands(call, 1));
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(backward_passes),
 };
+
+fn forward_passes(call: &Call) -> Vec<Pass> {
+    const ENTRIES: Entries = [
+        "block_sparse_attention_fwd_d16",
+        "block_sparse_attention_fwd_d32",
+        "block_sparse_attention_fwd_d64",
+        "block_sparse_attention_fwd_d128",
+    ];
+    let d = call.size(2);
+    let tile = Tile::forward_in_blocks(call.real(), d);
+    tile::passes([tile.pass(ENTRIES, call, d, blocks(call, tile))])
+}
+
+fn backward_passes(call: &Call) -> Vec<Pass> {
+    const QUERIES: Entries = [
+        "block_sparse_attention_bwd_q_d16",
+        "block_sparse_attention_bwd_q_d32",
+        "block_sparse_attention_bwd_q_d64",
+        "block_sparse_attention_bwd_q_d128",
+    ];
+    const KEYS: Entries = [
+        "block_sparse_attention_bwd_kv_d16",
+        "block_sparse_attention_bwd_kv_d32",
+        "block_sparse_attention_bwd_kv_d64",
+        "block_sparse_attention_bwd_kv_d128",
+    ];
+    let tile = Tile::backward(call.real(), call.size(2));
+    let blocks = [blocks(call, tile); 2];
+    tile::backward_passes("block_sparse_attention_bwd", [QUERIES, KEYS], call, tile, blocks)
+}
+
+/// Tiles of rows, of which each lies in one block of the table.
+fn blocks(call: &Call, tile: Tile) -> usize {
+    let [b, h, _, s, block] = call.sizes();
+    b * h * (s / block) * block.div_ceil(tile.rows)
+}
 
 /// The operands that start at input `q`; the pattern follows k and v, in the backward o and lse too.
 fn operands<'a>(call: &CpuCall<'a>, q: usize) -> cpu::Attention<'a> {
@@ -134,6 +171,7 @@ pub fn block_sparse_attention(
         randomness: None,
         scalars: vec![scale(d)],
         pairs: (b * blocks.col.len() * block_size * block_size) as u64,
+        partial: None,
     };
     attention.run(tape, q, k, v)
 }

@@ -3,10 +3,11 @@
 //! Shapes: q `[B, T, C]`, k v `[B, rows, C]` of which the first `key_len` = S count, key_state
 //! `[B, rows]` i32 (0 masked). HF `LEDDecoderAttention`, `BigBirdPegasusSelfAttention`.
 
+use super::tile::{self, Entries, Tile};
 use super::{Attention, dimensions, gradients, scale};
 use crate::device::cpu::attention::{self as cpu, Pattern, Sizes};
 use crate::device::cpu::philox::Mask;
-use crate::device::{CpuCall, Gpu, Kernel};
+use crate::device::{Call, CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
 use crate::ops::{Gradient, OpSpec};
 use crate::tape::{Dropout, Tape};
@@ -38,12 +39,12 @@ static FORWARD: Kernel = Kernel {
         let (o, lse) = (call.out(0), call.out(1));
         cpu::attention_forward(o, lse, &operands(call, 0));
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(forward_passes),
 };
 
 static BACKWARD: Kernel = Kernel {
     name: "dense_attention_bwd",
-    outputs: &["dq", "dk", "dv"],
+    outputs: &["dq", "dk", "dv", "delta"],
     inputs: &["do", "q", "k", "v", "o", "lse", "key_state"],
     sizes: &[
         "B",
@@ -68,8 +69,39 @@ static BACKWARD: Kernel = Kernel {
         let (d_o, o, lse) = (call.input(0), call.input(4), call.input(5));
         cpu::attention_backward(gradients, d_o, o, lse, &operands(call, 1));
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(backward_passes),
 };
+
+fn forward_passes(call: &Call) -> Vec<Pass> {
+    const ENTRIES: Entries = [
+        "dense_attention_fwd_d16",
+        "dense_attention_fwd_d32",
+        "dense_attention_fwd_d64",
+        "dense_attention_fwd_d128",
+    ];
+    let [b, h, d, t] = call.sizes();
+    let tile = Tile::forward(call.real(), d);
+    tile::passes([tile.pass(ENTRIES, call, d, b * h * t.div_ceil(tile.rows))])
+}
+
+fn backward_passes(call: &Call) -> Vec<Pass> {
+    const QUERIES: Entries = [
+        "dense_attention_bwd_q_d16",
+        "dense_attention_bwd_q_d32",
+        "dense_attention_bwd_q_d64",
+        "dense_attention_bwd_q_d128",
+    ];
+    const KEYS: Entries = [
+        "dense_attention_bwd_kv_d16",
+        "dense_attention_bwd_kv_d32",
+        "dense_attention_bwd_kv_d64",
+        "dense_attention_bwd_kv_d128",
+    ];
+    let [b, h, d, t, _, rows] = call.sizes();
+    let tile = Tile::backward(call.real(), d);
+    let grid = |rows: usize| b * h * rows.div_ceil(tile.rows);
+    tile::backward_passes("dense_attention_bwd", [QUERIES, KEYS], call, tile, [grid(t), grid(rows)])
+}
 
 /// The operands that start at input `q`; the pattern follows k and v, in the backward o and lse too.
 fn operands<'a>(call: &CpuCall<'a>, q: usize) -> cpu::Attention<'a> {
@@ -130,6 +162,7 @@ pub fn dense_attention(tape: &Tape, q: &Tensor, k: &Tensor, v: &Tensor, pattern:
         randomness: Some((pattern.dropout.seed, pattern.dropout.stream)),
         scalars: vec![scale(d), pattern.dropout.p],
         pairs: (b * h * seen) as u64,
+        partial: None,
     };
     attention.run(tape, q, k, v)
 }

@@ -2,10 +2,13 @@
 //!
 //! o = softmax(scale q kᵀ over the pattern) v per head, scale 1/sqrt(D). Shapes: q, o `[B, T, C]`,
 //! k v `[B, rows, C]`, lse `[B, H, T]`. Online softmax forward, scores recomputed in the backward,
-//! never a score matrix (Dao 2023, arXiv 2307.08691). A row that sees no key gives zeros.
+//! never a score matrix (Dao 2023, arXiv 2307.08691). A row that sees no key gives zeros. On a GPU the
+//! backward runs in passes, over queries and over keys, after one that writes delta `[B, H, T]`, the
+//! sums of do o over a row: an output that nobody reads.
 
 pub mod block_sparse_attention;
 pub mod dense_attention;
+mod tile;
 pub mod window_attention;
 
 use crate::device::cpu::attention::Gradients;
@@ -30,6 +33,8 @@ struct Attention {
     scalars: Vec<f32>,
     /// Query-key pairs, all heads and samples together.
     pairs: u64,
+    /// Elements of the backward's sums of parts of dk and dv; `None` where the kernel has no such output.
+    partial: Option<usize>,
 }
 
 impl Attention {
@@ -57,7 +62,7 @@ impl Attention {
     fn run(self, tape: &Tape, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         let [b, t, c] = q.shape().dims3("attention")?;
         let d = c / self.heads;
-        let (o, lse) = (q.like([b, t, c])?, q.like([b, self.heads, t])?);
+        let (o, lse) = (q.like([b, t, c])?, q.like_f32([b, self.heads, t])?);
         let launch = Launch::of(self.forward).output(&o).output(&lse).input(q).input(k).input(v);
         self.arguments(launch, &self.forward_inputs, 4, d).run(q.device())?;
         let saved = [q, k, v].map(Tensor::clone);
@@ -68,8 +73,15 @@ impl Attention {
                 slots.push(gradients.slot(x)?);
             }
             let launch = slots.iter().fold(Launch::of(self.backward), |launch, slot| {
-                launch.output_or_absent(slot.as_ref().map(|s| &s.tensor), DType::F32)
+                launch.output_or_absent(slot.as_ref().map(|s| &s.tensor), d_o.dtype())
             });
+            let delta = d_o.like_f32(lse.shape())?;
+            let mut launch = launch.output(&delta);
+            if let Some(len) = self.partial {
+                let wanted = len > 0 && slots[1..].iter().any(Option::is_some);
+                let partial = wanted.then(|| d_o.like_f32([len])).transpose()?;
+                launch = launch.output_or_absent(partial.as_ref(), DType::F32);
+            }
             let launch = saved
                 .iter()
                 .fold(launch.input(&d_o), |launch, x| launch.input(x))

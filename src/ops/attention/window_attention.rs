@@ -4,12 +4,14 @@
 //! with |p - j| <= W, all through the same projections; a global token in the window counts once.
 //! Masked and global query rows give zeros: global rows have an attention of their own. Shapes:
 //! q k v o `[B, S, C]`, key_state `[B, S]` i32 (0 masked, 1 local, 2 global), global_index `[B, G]`
-//! i32 ascending, -1 for none. HF `LEDEncoderSelfAttention`.
+//! i32 ascending, -1 for none. HF `LEDEncoderSelfAttention`. On a GPU the gradients of a global key
+//! are summed over spans of queries, into partial `[B, H, spans, G, 2, D]`, and then over the spans.
 
+use super::tile::{self, Entries, THREADS, Tile};
 use super::{Attention, dimensions, gradients, scale};
 use crate::device::cpu::attention::{self as cpu, Pattern, Sizes};
 use crate::device::cpu::philox::Mask;
-use crate::device::{CpuCall, Gpu, Kernel};
+use crate::device::{Call, CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
 use crate::ops::{Gradient, OpSpec};
 use crate::tape::{Dropout, Tape};
@@ -17,6 +19,10 @@ use crate::tensor::Tensor;
 
 pub static OP: OpSpec =
     OpSpec { name: "window_attention", gradient: Gradient::Recorded, kernels: &[&FORWARD, &BACKWARD] };
+
+/// Queries over which one block sums the gradients of global keys, as in kernels/window_attention.cu: no
+/// more work than a block of local keys has at W = 512.
+const SPAN: usize = 512;
 
 static FORWARD: Kernel = Kernel {
     name: "window_attention_fwd",
@@ -28,12 +34,12 @@ static FORWARD: Kernel = Kernel {
         let (o, lse) = (call.out(0), call.out(1));
         cpu::attention_forward(o, lse, &operands(call, 0));
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(forward_passes),
 };
 
 static BACKWARD: Kernel = Kernel {
     name: "window_attention_bwd",
-    outputs: &["dq", "dk", "dv"],
+    outputs: &["dq", "dk", "dv", "delta", "partial"],
     inputs: &["do", "q", "k", "v", "o", "lse", "key_state", "global_index"],
     sizes: &[
         "B",
@@ -56,8 +62,49 @@ static BACKWARD: Kernel = Kernel {
         let (d_o, o, lse) = (call.input(0), call.input(4), call.input(5));
         cpu::attention_backward(gradients, d_o, o, lse, &operands(call, 1));
     },
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(backward_passes),
 };
+
+fn forward_passes(call: &Call) -> Vec<Pass> {
+    const ENTRIES: Entries = [
+        "window_attention_fwd_d16",
+        "window_attention_fwd_d32",
+        "window_attention_fwd_d64",
+        "window_attention_fwd_d128",
+    ];
+    let [b, h, d, s] = call.sizes();
+    let tile = Tile::forward(call.real(), d);
+    tile::passes([tile.pass(ENTRIES, call, d, b * h * s.div_ceil(tile.rows))])
+}
+
+fn backward_passes(call: &Call) -> Vec<Pass> {
+    const QUERIES: Entries = [
+        "window_attention_bwd_q_d16",
+        "window_attention_bwd_q_d32",
+        "window_attention_bwd_q_d64",
+        "window_attention_bwd_q_d128",
+    ];
+    const KEYS: Entries = [
+        "window_attention_bwd_kv_d16",
+        "window_attention_bwd_kv_d32",
+        "window_attention_bwd_kv_d64",
+        "window_attention_bwd_kv_d128",
+    ];
+    let [b, h, d, s, _, g] = call.sizes();
+    let tile = Tile::backward(call.real(), d);
+    let tiles = s.div_ceil(tile.rows);
+    let global = s.div_ceil(SPAN) * g.div_ceil(tile.rows);
+    let blocks = [b * h * tiles, b * h * (tiles + global)];
+    let mut passes = tile::backward_passes("window_attention_bwd", [QUERIES, KEYS], call, tile, blocks);
+    if call.outputs[4].len > 0 {
+        passes.push(Pass::new(
+            "window_attention_bwd_global",
+            (b * g * h * d).div_ceil(THREADS as usize),
+            THREADS,
+        ));
+    }
+    passes
+}
 
 /// The operands that start at input `q`; the pattern follows k and v, in the backward o and lse too.
 fn operands<'a>(call: &CpuCall<'a>, q: usize) -> cpu::Attention<'a> {
@@ -114,6 +161,7 @@ pub fn window_attention(tape: &Tape, q: &Tensor, k: &Tensor, v: &Tensor, pattern
         randomness: Some((pattern.dropout.seed, pattern.dropout.stream)),
         scalars: vec![scale(d), pattern.dropout.p],
         pairs: (b * h) as u64 * (band(s, window) + (g * s) as u64),
+        partial: Some(b * h * s.div_ceil(SPAN) * g * 2 * d),
     };
     attention.run(tape, q, k, v)
 }

@@ -1,0 +1,353 @@
+// The attention engine: o = softmax(scale q k^T over a pattern) v for one tile of rows of one head.
+//
+// Online softmax in base 2 (scale log2 e folded into one FMA), scores never stored (Dao 2023, arXiv 2307.08691). A
+// pattern is a walk over the columns of a tile of rows: tiles outside it are never loaded, warps skip those outside
+// their own rows, and only the tiles it cuts are masked. Two stages of columns: one is worked on while the next lands.
+//   attend             rows are queries: sums p v, the running maximum and the sum of p
+//   queries_backward   rows are queries: dq = scale sum_j ds k, with ds = p (dropout(do v^T) - delta)
+//   keys_backward      rows are keys: dv = sum_i dropout(p)^T do, dk = scale sum_i ds^T q
+// p is computed again from lse. delta = rowsum(do o) comes first, in a pass of its own. Every sum has one order.
+#pragma once
+
+#include "attention_columns.cuh"
+#include "attention_tile.cuh"
+
+constexpr float LOG2_E = 1.4426950408889634f;
+constexpr float LN_2 = 0.69314718055994531f;
+
+// Rows of a tile that M 16-row groups in each warp make.
+template <int M>
+constexpr int ROWS = WARPS * 16 * M;
+
+// The tiles of a head size, as src/ops/attention/tile.rs, which says why: groups of rows of a warp in the forward, keys
+// in its other dimension, and columns in the backward, whose warps have one group.
+#ifdef WATTENTION_BF16
+template <int D>
+constexpr int GROUPS = D <= 64 ? 2 : 1;
+template <int D>
+constexpr int KEYS = 64;
+template <int D>
+constexpr int COLUMNS = D <= 64 ? 64 : 32;
+#else
+template <int D>
+constexpr int GROUPS = D <= 64 ? 2 : 1;
+template <int D>
+constexpr int KEYS = 32;
+template <int D>
+constexpr int COLUMNS = D <= 64 ? 32 : 16;
+#endif
+
+// Sets all elements.
+template <int M, int N>
+DEVICE void fill(float (&x)[M][N][4], float value) {
+#pragma unroll
+    for (int i = 0; i < M * N * 4; i++) x[i / (N * 4)][i / 4 % N][i % 4] = value;
+}
+
+// Gives -inf to the scores that bits leave out; bit 8 n + e is that of column 8 n + e.
+template <int M, int N>
+DEVICE void mask_scores(float (&s)[M][N / 8][4], const Columns<N>& tile, int first) {
+#pragma unroll
+    for (int i = 0; i < 2 * M; i++) {
+        const Bits<N> seen = seen_by(tile, first + 8 * i + lane_row()) >> lane_column();
+#pragma unroll
+        for (int n = 0; n < N / 4; n++) {
+            const bool one = seen >> (n / 2 * 8 + n % 2) & 1;
+            float& score = s[i / 2][n / 2][i % 2 * 2 + n % 2];
+            score = one ? score : -INFINITY;
+        }
+    }
+}
+
+// The dropout factor of element e of piece n.
+template <int N>
+DEVICE float kept_factor(const Kept& kept, Bits<N> bits, int n, int e) {
+    return bits >> (8 * n + e) & 1 ? kept.dropout.scale : 0.0f;
+}
+
+// Starts loading two streams of the columns of a tile, one behind the other.
+template <int D, int N>
+DEVICE void load_columns(real* stage, const Head& a, const Head& b, const Columns<N>& tile) {
+    load_tile<D, N>(stage, a, tile.first, tile.gathered, tile.count);
+    load_tile<D, N>(stage + N * PITCH<D>, b, tile.first, tile.gathered, tile.count);
+}
+
+// The tile of rows that a block works on: positions, or entries of the list `gathered`.
+struct RowTile {
+    int first;
+    int count;
+    const int* gathered;
+};
+
+// Adds the tiles of `keys` to o, most and sum of online softmax; shared: ROWS rows of q, then twice N of k and v.
+template <int D, int M, int N, class Keys>
+DEVICE void attend(
+    float (&o)[M][D / 8][4], float (&most)[M][2], float (&sum)[M][2], const Head& q, const Head& k, const Head& v,
+    const RowTile& rows, Keys& keys, const Kept& kept, float scale, real* shared) {
+    const float scale_2 = scale * LOG2_E;
+    const int warp_row = threadIdx.x / WARP * 16 * M, first = rows.first + warp_row;
+    const int last = rows.first + min(rows.count, warp_row + 16 * M) - 1;
+    const bool any_rows = warp_row < rows.count;
+    real* stages = shared + ROWS<M> * PITCH<D>;
+    fill(o, 0.0f);
+#pragma unroll
+    for (int i = 0; i < 2 * M; i++) most[i / 2][i % 2] = -INFINITY, sum[i / 2][i % 2] = 0.0f;
+
+    Columns<N> tile, after;
+    bool more = next_tile(keys, tile);
+    if (more) {
+        load_tile<D, ROWS<M>>(shared, q, rows.first, nullptr, rows.count);
+        load_columns<D>(stages, k, v, tile);
+    }
+    cp_async_commit();
+    for (int stage = 0; more; stage ^= 1) {
+        cp_async_wait<0>();
+        __syncthreads();
+        more = next_tile(keys, after);
+        if (more) load_columns<D>(stages + (stage ^ 1) * 2 * N * PITCH<D>, k, v, after);
+        cp_async_commit();
+        if (any_rows && touches(tile, first, last)) {
+            const real* k_tile = stages + stage * 2 * N * PITCH<D>;
+            float s[M][N / 8][4];
+            fill(s, 0.0f);
+            multiply_transposed<D, M, N>(s, shared + warp_row * PITCH<D>, k_tile);
+            if (cuts(tile, first, last)) mask_scores(s, tile, first);
+            Bits<N> bits[M][2];
+            if (!is_off(kept)) kept_of_queries<M, N>(bits, kept, tile, first);
+#pragma unroll
+            for (int i = 0; i < 2 * M; i++) {
+                const int m = i / 2, half = i % 2 * 2;
+                float top = -INFINITY;
+#pragma unroll
+                for (int n = 0; n < N / 8; n++) top = fmaxf(top, fmaxf(s[m][n][half], s[m][n][half + 1]));
+                top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, 1));
+                top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, 2));
+                top = fmaxf(most[m][i % 2], fmaf(top, scale_2, tile.weight));
+                // A row that has seen nothing yet has no maximum: -inf - -inf would be NaN.
+                const float shift = top == -INFINITY ? 0.0f : top;
+                const float decay = exp2_of(most[m][i % 2] - shift);
+                float total = 0.0f;
+#pragma unroll
+                for (int n = 0; n < N / 8; n++) {
+#pragma unroll
+                    for (int e = 0; e < 2; e++) {
+                        float& p = s[m][n][half + e];
+                        p = exp2_of(fmaf(p, scale_2, tile.weight - shift));
+                        total += p;
+                        if (!is_off(kept)) p *= kept_factor<N>(kept, bits[m][i % 2], n, e);
+                    }
+                }
+                most[m][i % 2] = top;
+                sum[m][i % 2] = fmaf(sum[m][i % 2], decay, total);
+#pragma unroll
+                for (int n = 0; n < D / 8; n++) o[m][n][half] *= decay, o[m][n][half + 1] *= decay;
+            }
+            multiply<D, M, N>(o, s, k_tile + N * PITCH<D>);
+        }
+        tile = after;
+    }
+    cp_async_wait<0>();
+#pragma unroll
+    for (int i = 0; i < 2 * M; i++) {
+        float& total = sum[i / 2][i % 2];
+        total += __shfl_xor_sync(ALL_LANES, total, 1);
+        total += __shfl_xor_sync(ALL_LANES, total, 2);
+    }
+}
+
+// dq = sum over the tiles of `keys` of ds k, not scaled; lse and delta are those of the head; shared: ROWS rows of q
+// and of do, then twice N of k and v.
+template <int D, int M, int N, class Keys>
+DEVICE void queries_backward(
+    float (&dq)[M][D / 8][4], const Head& q, const Head& k, const Head& v, const Head& d_o, const float* lse,
+    const float* delta, const RowTile& rows, Keys& keys, const Kept& kept, float scale, real* shared) {
+    const float scale_2 = scale * LOG2_E;
+    const int warp_row = threadIdx.x / WARP * 16 * M, first = rows.first + warp_row;
+    const int last = rows.first + min(rows.count, warp_row + 16 * M) - 1;
+    const bool any_rows = warp_row < rows.count;
+    real* d_o_tile = shared + ROWS<M> * PITCH<D>;
+    real* stages = d_o_tile + ROWS<M> * PITCH<D>;
+    fill(dq, 0.0f);
+    // 2^(s - inf) = 0: a row that saw nothing has no gradient.
+    float lse_2[M][2], row_delta[M][2];
+#pragma unroll
+    for (int i = 0; i < 2 * M; i++) {
+        const int r = warp_row + 8 * i + lane_row();
+        const float saved = r < rows.count ? lse[rows.first + r] : -INFINITY;
+        lse_2[i / 2][i % 2] = saved == -INFINITY ? INFINITY : saved * LOG2_E;
+        row_delta[i / 2][i % 2] = r < rows.count ? delta[rows.first + r] : 0.0f;
+    }
+
+    Columns<N> tile, after;
+    bool more = next_tile(keys, tile);
+    if (more) {
+        load_tile<D, ROWS<M>>(shared, q, rows.first, nullptr, rows.count);
+        load_tile<D, ROWS<M>>(d_o_tile, d_o, rows.first, nullptr, rows.count);
+        load_columns<D>(stages, k, v, tile);
+    }
+    cp_async_commit();
+    for (int stage = 0; more; stage ^= 1) {
+        cp_async_wait<0>();
+        __syncthreads();
+        more = next_tile(keys, after);
+        if (more) load_columns<D>(stages + (stage ^ 1) * 2 * N * PITCH<D>, k, v, after);
+        cp_async_commit();
+        if (any_rows && touches(tile, first, last)) {
+            const real* k_tile = stages + stage * 2 * N * PITCH<D>;
+            float s[M][N / 8][4], dp[M][N / 8][4];
+            fill(s, 0.0f);
+            fill(dp, 0.0f);
+            multiply_transposed<D, M, N>(s, shared + warp_row * PITCH<D>, k_tile);
+            multiply_transposed<D, M, N>(dp, d_o_tile + warp_row * PITCH<D>, k_tile + N * PITCH<D>);
+            if (cuts(tile, first, last)) mask_scores(s, tile, first);
+            Bits<N> bits[M][2];
+            if (!is_off(kept)) kept_of_queries<M, N>(bits, kept, tile, first);
+#pragma unroll
+            for (int i = 0; i < 2 * M; i++) {
+                const int m = i / 2;
+#pragma unroll
+                for (int n = 0; n < N / 4; n++) {
+                    const int at = i % 2 * 2 + n % 2;
+                    const float p = exp2_of(fmaf(s[m][n / 2][at], scale_2, tile.weight - lse_2[m][i % 2]));
+                    const float factor = is_off(kept) ? 1.0f : kept_factor<N>(kept, bits[m][i % 2], n / 2, n % 2);
+                    s[m][n / 2][at] = p * fmaf(dp[m][n / 2][at], factor, -row_delta[m][i % 2]);
+                }
+            }
+            multiply<D, M, N>(dq, s, k_tile);
+        }
+        tile = after;
+    }
+    cp_async_wait<0>();
+}
+
+// Starts loading queries and their do, and into the padding of their rows lse and delta.
+template <int D, int N>
+DEVICE void load_queries(
+    real* stage, const Head& q, const Head& d_o, const float* lse, const float* delta, const Columns<N>& tile) {
+    load_columns<D>(stage, q, d_o, tile);
+    load_row_numbers<D, N>(stage, lse, tile.first, q.end);
+    load_row_numbers<D, N>(stage + N * PITCH<D>, delta, tile.first, q.end);
+}
+
+// dk, not scaled, and dv, sums over the tiles of `queries`; shared: ROWS rows of k and of v, then twice N of q and do.
+template <int D, int N, class Queries>
+DEVICE void keys_backward(
+    float (&dk)[1][D / 8][4], float (&dv)[1][D / 8][4], const Head& q, const Head& k, const Head& v, const Head& d_o,
+    const float* lse, const float* delta, const RowTile& rows, Queries& queries, const Kept& kept, float scale,
+    real* shared) {
+    const float scale_2 = scale * LOG2_E;
+    const int warp_row = threadIdx.x / WARP * 16, first = rows.first + warp_row;
+    const int last = rows.first + min(rows.count, warp_row + 16) - 1;
+    const bool any_rows = warp_row < rows.count;
+    real* v_tile = shared + ROWS<1> * PITCH<D>;
+    real* stages = v_tile + ROWS<1> * PITCH<D>;
+    fill(dk, 0.0f);
+    fill(dv, 0.0f);
+
+    Columns<N> tile, after;
+    bool more = next_tile(queries, tile);
+    if (more) {
+        load_tile<D, ROWS<1>>(shared, k, rows.first, rows.gathered, rows.count);
+        load_tile<D, ROWS<1>>(v_tile, v, rows.first, rows.gathered, rows.count);
+        load_queries<D>(stages, q, d_o, lse, delta, tile);
+    }
+    cp_async_commit();
+    for (int stage = 0; more; stage ^= 1) {
+        cp_async_wait<0>();
+        __syncthreads();
+        more = next_tile(queries, after);
+        if (more) load_queries<D>(stages + (stage ^ 1) * 2 * N * PITCH<D>, q, d_o, lse, delta, after);
+        cp_async_commit();
+        if (any_rows && touches(tile, first, last)) {
+            real* q_tile = stages + stage * 2 * N * PITCH<D>;
+            real* d_o_tile = q_tile + N * PITCH<D>;
+            float s[1][N / 8][4], dp[1][N / 8][4];
+            fill(s, 0.0f);
+            fill(dp, 0.0f);
+            multiply_transposed<D, 1, N>(s, shared + warp_row * PITCH<D>, q_tile);
+            multiply_transposed<D, 1, N>(dp, v_tile + warp_row * PITCH<D>, d_o_tile);
+            if (cuts(tile, first, last)) mask_scores(s, tile, first);
+            Bits<N> bits[2];
+            if (!is_off(kept)) {
+                kept_of_keys<N>(bits, kept, tile, first, rows.gathered, rows.count - warp_row);
+            }
+#pragma unroll
+            for (int n = 0; n < N / 4; n++) {
+                const int column = n / 2 * 8 + lane_column() + n % 2;
+                const float saved = *row_number<D>(q_tile, column), d = *row_number<D>(d_o_tile, column);
+                const float lse_2 = saved == -INFINITY ? INFINITY : saved * LOG2_E;
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    float& score = s[0][n / 2][i * 2 + n % 2];
+                    float& slope = dp[0][n / 2][i * 2 + n % 2];
+                    const float p = exp2_of(fmaf(score, scale_2, tile.weight - lse_2));
+                    const float factor = is_off(kept) ? 1.0f : kept_factor<N>(kept, bits[i], n / 2, n % 2);
+                    score = p * factor;
+                    slope = p * fmaf(slope, factor, -d);
+                }
+            }
+            multiply<D, 1, N>(dv, s, d_o_tile);
+            multiply<D, 1, N>(dk, dp, q_tile);
+        }
+        tile = after;
+    }
+    cp_async_wait<0>();
+}
+
+// Row r of a tile, at `to`: the sums times a factor, columns below d.
+template <class T, int N>
+DEVICE void put_row(T* to, const float (&x)[N][4], int half, float factor, int d, int accumulate) {
+#pragma unroll
+    for (int n = 0; n < N; n++) {
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+            const int column = n * 8 + lane_column() + e;
+            if (column < d) put_or_add(to + column, factor == 0.0f ? 0.0f : x[n][half * 2 + e] * factor, accumulate);
+        }
+    }
+}
+
+// o = sum p v / sum p and its log-sum-exp; zeros and -inf in rows that saw nothing or take no part.
+template <int D, int M>
+DEVICE void put_attended(
+    real* o, float* lse, const Head& q, const RowTile& rows, const Counted& takes_part,
+    const float (&sums)[M][D / 8][4], const float (&most)[M][2], const float (&sum)[M][2]) {
+#pragma unroll
+    for (int i = 0; i < 2 * M; i++) {
+        const int r = threadIdx.x / WARP * 16 * M + 8 * i + lane_row(), row = rows.first + r;
+        if (r >= rows.count) continue;
+        const float total = sum[i / 2][i % 2];
+        // A NaN sum is passed on, so that a broken model shows.
+        const bool seen = total != 0.0f && counts(takes_part, row);
+        put_row(o + row * q.stride, sums[i / 2], i % 2, seen ? 1.0f / total : 0.0f, q.d, 0);
+        if (lane_column() == 0) lse[row] = seen ? (most[i / 2][i % 2] + log2f(total)) * LN_2 : -INFINITY;
+    }
+}
+
+// The rows of a gradient that `written` counts: x times factor, zero for rows that take no part.
+template <int D, int M>
+DEVICE void put_gradient(
+    real* dx, const Head& like, const RowTile& rows, const Counted& written, const Counted& takes_part, int end,
+    const float (&x)[M][D / 8][4], float factor, int accumulate) {
+#pragma unroll
+    for (int i = 0; i < 2 * M; i++) {
+        const int r = threadIdx.x / WARP * 16 * M + 8 * i + lane_row(), row = rows.first + r;
+        if (r >= rows.count || !counts(written, row)) continue;
+        const bool on = row < end && counts(takes_part, row);
+        put_row(dx + row * like.stride, x[i / 2], i % 2, on ? factor : 0.0f, like.d, accumulate);
+    }
+}
+
+// delta = rowsum(do o) of the rows [B, T, H, D], a quarter of a warp to each, stored [B, H, T].
+DEVICE void sum_products(float* delta, const real* d_o, const real* o, int B, int H, int T, int D) {
+    const long long row = blockIdx.x * static_cast<long long>(THREADS / 8) + threadIdx.x / 8;
+    const bool valid = row < static_cast<long long>(B) * T * H;
+    float sum = 0.0f;
+    if (valid) {
+        for (int d = threadIdx.x % 8; d < D; d += 8) sum += to_float(d_o[row * D + d]) * to_float(o[row * D + d]);
+    }
+    for (int lane = 4; lane > 0; lane /= 2) sum += __shfl_xor_sync(ALL_LANES, sum, lane);
+    const int h = row % H;
+    const long long position = row / H;
+    if (valid && threadIdx.x % 8 == 0) delta[(position / T * H + h) * T + position % T] = sum;
+}

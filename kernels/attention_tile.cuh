@@ -1,0 +1,263 @@
+// Tiles of attention: rows of one head in shared memory, and the two products over them.
+//
+// A block is 4 warps; a warp owns M groups of 16 rows of its tile. Scores and sums lie in registers as the C
+// fragments of mma.m16n8: lane 4 g + c holds, of each 16 by 8 piece, rows g and g + 8 of columns 2 c and 2 c + 1.
+// Three arithmetics share that layout, and with it all the code around the products: bf16 and tf32 tensor cores, and
+// float by FMA. A head size below D is padded with zeros.
+#pragma once
+
+#include "common.cuh"
+#include "mma.cuh"
+
+constexpr int WARPS = 4;
+constexpr int THREADS = WARPS * WARP;
+// Elements of 16 bytes.
+constexpr int PER_LOAD = 16 / sizeof(real);
+// Elements from one row of a tile to the next: 16 bytes of padding spread the rows over the banks of shared memory.
+template <int D>
+constexpr int PITCH = D + PER_LOAD;
+
+DEVICE int lane_row() { return threadIdx.x % WARP / 4; }
+DEVICE int lane_column() { return threadIdx.x % 4 * 2; }
+
+// One head of one sample of x [B, rows, H, D].
+struct Head {
+    const real* x;
+    // Elements from one position to the next.
+    long long stride;
+    int d;
+    // Positions that may be read.
+    int end;
+    bool aligned;
+};
+
+DEVICE Head head_of(const real* x, int b, int h, int rows, int H, int D, int end) {
+    Head head;
+    head.stride = static_cast<long long>(H) * D;
+    head.x = x + b * rows * head.stride + static_cast<long long>(h) * D;
+    head.d = D;
+    head.end = end;
+    head.aligned = aligned16(x) && D % PER_LOAD == 0;
+    return head;
+}
+
+// Position of row r of a tile, -1 where it has none.
+DEVICE int position_of(const Head& head, int first, const int* gathered, int count, int r) {
+    if (r >= count) return -1;
+    const int position = gathered ? gathered[first + r] : first + r;
+    return position < head.end ? position : -1;
+}
+
+// Starts copying R rows of a head into a tile, zeros where there is no row: at most `count` rows from position
+// `first` on, or those that the list `gathered` names from its entry `first` on.
+template <int D, int R>
+DEVICE void load_tile(real* tile, const Head& head, int first, const int* gathered, int count) {
+    if (head.aligned) {
+        constexpr int PIECES = D / PER_LOAD;
+#pragma unroll
+        for (int i = 0; i < CEIL_DIV(R * PIECES, THREADS); i++) {
+            const int at = i * THREADS + threadIdx.x, r = at / PIECES, column = at % PIECES * PER_LOAD;
+            if (R * PIECES % THREADS != 0 && r >= R) break;
+            const int position = position_of(head, first, gathered, count, r);
+            const bool valid = position >= 0 && column < head.d;
+            const real* from = valid ? head.x + position * head.stride + column : head.x;
+            cp_async_16(tile + r * PITCH<D> + column, from, valid);
+        }
+        return;
+    }
+#pragma unroll 1
+    for (int at = threadIdx.x; at < R * D; at += THREADS) {
+        const int r = at / D, column = at % D;
+        const int position = position_of(head, first, gathered, count, r);
+        const bool valid = position >= 0 && column < head.d;
+        put(tile + r * PITCH<D> + column, valid ? to_float(head.x[position * head.stride + column]) : 0.0f);
+    }
+}
+
+// The padding of row r: a place for a number that belongs to the row.
+template <int D>
+DEVICE float* row_number(real* tile, int r) {
+    return reinterpret_cast<float*>(tile + r * PITCH<D> + D);
+}
+
+// Starts copying numbers first .. first + R of `x` into the padding of a tile's rows, 0 from `end` on.
+template <int D, int R>
+DEVICE void load_row_numbers(real* tile, const float* x, int first, int end) {
+    for (int r = threadIdx.x; r < R; r += THREADS) {
+        const bool valid = first + r < end;
+        cp_async_4(row_number<D>(tile, r), valid ? x + first + r : x, valid);
+    }
+}
+
+#ifdef WATTENTION_BF16
+
+DEVICE float exp2_of(float x) { return exp2_approximate(x); }
+
+// s[16 M, N] += a[16 M, D] b[N, D]^T, a and b tiles.
+template <int D, int M, int N>
+DEVICE void multiply_transposed(float (&s)[M][N / 8][4], const real* a, const real* b) {
+    const int lane = threadIdx.x % WARP;
+    const real* a_lane = a + lane % 16 * PITCH<D> + lane / 16 * 8;
+    const real* b_lane = b + (lane % 8 + lane / 16 * 8) * PITCH<D> + lane / 8 % 2 * 8;
+#pragma unroll
+    for (int k = 0; k < D; k += 16) {
+        unsigned x[M][4];
+#pragma unroll
+        for (int m = 0; m < M; m++) ldmatrix_x4(x[m], a_lane + m * 16 * PITCH<D> + k);
+#pragma unroll
+        for (int n = 0; n < N / 8; n += 2) {
+            unsigned y[4];
+            ldmatrix_x4(y, b_lane + n * 8 * PITCH<D> + k);
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                mma_bf16(s[m][n], x[m], {y[0], y[1]});
+                mma_bf16(s[m][n + 1], x[m], {y[2], y[3]});
+            }
+        }
+    }
+}
+
+// o[16 M, D] += p[16 M, K] b[K, D], b a tile: two neighbouring pieces of p are one operand as they lie.
+template <int D, int M, int K>
+DEVICE void multiply(float (&o)[M][D / 8][4], const float (&p)[M][K / 8][4], const real* b) {
+    const int lane = threadIdx.x % WARP;
+    const real* b_lane = b + lane % 16 * PITCH<D> + lane / 16 * 8;
+#pragma unroll
+    for (int k = 0; k < K / 8; k += 2) {
+        unsigned x[M][4];
+#pragma unroll
+        for (int m = 0; m < M; m++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const float* pair = &p[m][k + i / 2][i % 2 * 2];
+                x[m][i] = pack_bf16(pair[0], pair[1]);
+            }
+        }
+#pragma unroll
+        for (int n = 0; n < D / 8; n += 2) {
+            unsigned y[4];
+            ldmatrix_x4_transposed(y, b_lane + k * 8 * PITCH<D> + n * 8);
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                mma_bf16(o[m][n], x[m], {y[0], y[1]});
+                mma_bf16(o[m][n + 1], x[m], {y[2], y[3]});
+            }
+        }
+    }
+}
+
+#elif defined(WATTENTION_TF32)
+
+DEVICE float exp2_of(float x) { return exp2_approximate(x); }
+
+// s[16 M, N] += a[16 M, D] b[N, D]^T, a and b tiles. ldmatrix moves 4 floats as a row of 8 halves.
+template <int D, int M, int N>
+DEVICE void multiply_transposed(float (&s)[M][N / 8][4], const real* a, const real* b) {
+    const int lane = threadIdx.x % WARP;
+    const real* a_lane = a + lane % 16 * PITCH<D> + lane / 16 * 4;
+    const real* b_lane = b + (lane % 8 + lane / 16 * 8) * PITCH<D> + lane / 8 % 2 * 4;
+#pragma unroll
+    for (int k = 0; k < D; k += 8) {
+        unsigned x[M][4];
+#pragma unroll
+        for (int m = 0; m < M; m++) {
+            ldmatrix_x4(x[m], a_lane + m * 16 * PITCH<D> + k);
+#pragma unroll
+            for (int i = 0; i < 4; i++) x[m][i] = to_tf32(__uint_as_float(x[m][i]));
+        }
+#pragma unroll
+        for (int n = 0; n < N / 8; n += 2) {
+            unsigned y[4];
+            ldmatrix_x4(y, b_lane + n * 8 * PITCH<D> + k);
+#pragma unroll
+            for (int i = 0; i < 4; i++) y[i] = to_tf32(__uint_as_float(y[i]));
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                mma_tf32(s[m][n], x[m], {y[0], y[1]});
+                mma_tf32(s[m][n + 1], x[m], {y[2], y[3]});
+            }
+        }
+    }
+}
+
+// o[16 M, D] += p[16 M, K] b[K, D], b a tile. The sum over k may go in any order: places c and c + 4 of the operands
+// take columns 2 c and 2 c + 1 of a piece of p, which the lane already has.
+template <int D, int M, int K>
+DEVICE void multiply(float (&o)[M][D / 8][4], const float (&p)[M][K / 8][4], const real* b) {
+    const real* b_lane = b + lane_column() * PITCH<D> + lane_row();
+#pragma unroll
+    for (int k = 0; k < K / 8; k++) {
+        unsigned x[M][4];
+#pragma unroll
+        for (int m = 0; m < M; m++) {
+            x[m][0] = to_tf32(p[m][k][0]), x[m][1] = to_tf32(p[m][k][2]);
+            x[m][2] = to_tf32(p[m][k][1]), x[m][3] = to_tf32(p[m][k][3]);
+        }
+#pragma unroll
+        for (int n = 0; n < D / 8; n++) {
+            const real* at = b_lane + k * 8 * PITCH<D> + n * 8;
+            const unsigned y[2] = {to_tf32(at[0]), to_tf32(at[PITCH<D>])};
+#pragma unroll
+            for (int m = 0; m < M; m++) mma_tf32(o[m][n], x[m], y);
+        }
+    }
+}
+
+#else
+
+DEVICE float exp2_of(float x) { return exp2f(x); }
+
+DEVICE float4 float4_at(const float* p) { return *reinterpret_cast<const float4*>(p); }
+
+DEVICE float dot(float sum, float4 a, float4 b) {
+    return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, sum))));
+}
+
+// s[16 M, N] += a[16 M, D] b[N, D]^T, a and b tiles.
+template <int D, int M, int N>
+DEVICE void multiply_transposed(float (&s)[M][N / 8][4], const real* a, const real* b) {
+    const real* a_lane = a + lane_row() * PITCH<D>;
+    const real* b_lane = b + lane_column() * PITCH<D>;
+#pragma unroll 2
+    for (int k = 0; k < D; k += 4) {
+        float4 x[M][2];
+#pragma unroll
+        for (int i = 0; i < 2 * M; i++) x[i / 2][i % 2] = float4_at(a_lane + i * 8 * PITCH<D> + k);
+#pragma unroll
+        for (int n = 0; n < N / 8; n++) {
+            const real* at = b_lane + n * 8 * PITCH<D> + k;
+            const float4 y[2] = {float4_at(at), float4_at(at + PITCH<D>)};
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+#pragma unroll
+                for (int i = 0; i < 4; i++) s[m][n][i] = dot(s[m][n][i], x[m][i / 2], y[i % 2]);
+            }
+        }
+    }
+}
+
+// o[16 M, D] += p[16 M, K] b[K, D], b a tile; a lane gets the column of p from the one that holds it.
+template <int D, int M, int K>
+DEVICE void multiply(float (&o)[M][D / 8][4], const float (&p)[M][K / 8][4], const real* b) {
+    const int first_of_row = threadIdx.x % WARP / 4 * 4;
+    const real* b_lane = b + lane_column();
+#pragma unroll
+    for (int k = 0; k < K; k++) {
+        float x[M][2];
+#pragma unroll
+        for (int i = 0; i < 2 * M; i++) {
+            x[i / 2][i % 2] = __shfl_sync(ALL_LANES, p[i / 2][k / 8][i % 2 * 2 + k % 2], first_of_row + k % 8 / 2);
+        }
+#pragma unroll
+        for (int n = 0; n < D / 8; n++) {
+            const float2 y = *reinterpret_cast<const float2*>(b_lane + k * PITCH<D> + n * 8);
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+#pragma unroll
+                for (int i = 0; i < 4; i++) o[m][n][i] = fmaf(x[m][i / 2], i % 2 ? y.y : y.x, o[m][n][i]);
+            }
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,69 @@
+// cross_entropy: row_loss = (1-e) (lse - logit[label]) + e (lse - mean logit), lse = log sum exp(logits) of the row;
+// loss = sum of row_loss / normaliser; dlogits = dloss / normaliser (exp(logits - lse) - e / V - (1-e) [at label]).
+// Shapes: logits [M, V], labels [M], row_loss lse [M], loss dloss [1]. The backward works in place.
+// A row is read once: the running maximum and the sum relative to it. Rows start anywhere: V may be odd.
+#include "common.cuh"
+
+// Elements of a row that a block of the backward turns into gradients.
+constexpr int SPAN = 8192;
+constexpr float LOWEST = -3.402823466e38f;
+
+// launch: grid [M], block 32 warps, shared warps floats
+KERNEL_ENTRY void cross_entropy_rows(
+    float* row_loss, float* lse, const real* logits, const int* labels, int M, int V, float smoothing) {
+    contract(blockDim.x % WARP == 0 && static_cast<int>(gridDim.x) == M);
+    SHARED_DYN(float, scratch);
+    const real* row = logits + static_cast<long long>(blockIdx.x) * V;
+    // Starts at the lowest finite number, so that a logit of -inf makes no NaN.
+    float most = LOWEST, powers = 0.0f, sum = 0.0f;
+    for_each_of_row(row, V, [&](int, float logit) {
+        const float above = logit - most, power = expf(-fabsf(above));
+        powers = above > 0.0f ? powers * power + 1.0f : powers + power;
+        most = fmaxf(most, logit);
+        sum += logit;
+    });
+    const float row_most = block_max(most, scratch);
+    powers = block_sum(powers * expf(most - row_most), scratch);
+    sum = block_sum(sum, scratch);
+    if (threadIdx.x != 0) return;
+    const float row_lse = row_most + logf(powers);
+    float loss = (1.0f - smoothing) * (row_lse - to_float(row[labels[blockIdx.x]]));
+    if (smoothing > 0.0f) loss += smoothing * (row_lse - sum / V);
+    lse[blockIdx.x] = row_lse;
+    row_loss[blockIdx.x] = loss;
+}
+
+// launch: grid [1], block 256, shared 8 doubles
+KERNEL_ENTRY void cross_entropy_sum(float* loss, const float* row_loss, int M, float normaliser) {
+    contract(blockDim.x == 256 && gridDim.x == 1);
+    SHARED_DYN(double, scratch);
+    double sum = 0.0;
+    for (int row = threadIdx.x; row < M; row += 256) sum += row_loss[row];
+    sum = block_sum(sum, scratch);
+    if (threadIdx.x == 0) loss[0] = static_cast<float>(sum / normaliser);
+}
+
+// launch: grid [M, V / 8192], block 256, shared 0
+KERNEL_ENTRY void cross_entropy_bwd(
+    real* logits, const float* dloss, const float* lse, const int* labels, int M, int V,
+    float normaliser, float smoothing) {
+    contract(blockDim.x == 256 && static_cast<int>(gridDim.x) == M);
+    const int from = blockIdx.y * SPAN, n = min(SPAN, V - from), label = labels[blockIdx.x] - from;
+    real* part = logits + static_cast<long long>(blockIdx.x) * V + from;
+    const float scale = dloss[0] / normaliser, shift = -scale * smoothing / V, row_lse = lse[blockIdx.x];
+    const auto gradient = [&](int i, float logit) {
+        const float g = fmaf(scale, expf(logit - row_lse), shift);
+        return i == label ? g - scale * (1.0f - smoothing) : g;
+    };
+    const int head = elements_to_alignment(part, n), vectors = (n - head) / VECTOR;
+    const int thread = static_cast<int>(threadIdx.x), tail = head + vectors * VECTOR + thread;
+    if (thread < head) put(part + thread, gradient(thread, to_float(part[thread])));
+    for (int vector = thread; vector < vectors; vector += 256) {
+        const int i = head + vector * VECTOR;
+        float value[4];
+        load4(value, part + i);
+        for (int j = 0; j < 4; j++) value[j] = gradient(i + j, value[j]);
+        store4(part + i, value);
+    }
+    if (tail < n) put(part + tail, gradient(tail, to_float(part[tail])));
+}

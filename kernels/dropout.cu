@@ -1,0 +1,18 @@
+// dropout: y = x * mask / (1 - p); the gradient is the same function of dy.
+// Shapes: x y [n]. Saved: nothing; the mask is a function of (seed, stream, element), see common.cuh.
+#include "common.cuh"
+
+// launch: grid [n / 1024], block 256, shared 0
+KERNEL_ENTRY void dropout_fwd(
+    real* y, const real* x, int n, int seed_lo, int seed_hi, int stream_lo, int stream_hi, float p) {
+    contract(blockDim.x == 256);
+    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const bool aligned = aligned4(y) && aligned4(x);
+    const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
+    if (e >= n) return;
+    float value[4], factor[4];
+    load4(value, x + e, n - e, aligned);
+    dropout_factors(factor, dropout, e);
+    for (int j = 0; j < 4; j++) value[j] *= factor[j];
+    store4(y + e, value, n - e, aligned);
+}

@@ -1,0 +1,29 @@
+// gradient_norm: norm = sqrt(sum of g^2), in double: the squares of floats leave their range.
+// Shapes: g [n], norm [1], partial [2 parts] floats that hold `parts` doubles, summed in order.
+#include "common.cuh"
+
+// launch: grid [parts], block 256, shared 8 doubles
+KERNEL_ENTRY void gradient_norm_fwd(float* norm, float* partial, const float* g, int n, int parts) {
+    contract(blockDim.x == 256 && static_cast<int>(gridDim.x) == parts && reinterpret_cast<size_t>(partial) % 8 == 0);
+    SHARED_DYN(double, scratch);
+    const bool aligned = aligned4(g);
+    double sum = 0.0;
+#pragma unroll 4
+    for (long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR; e < n; e += parts * 256ll * VECTOR) {
+        float value[4];
+        load4(value, g + e, n - e, aligned);
+        for (int j = 0; j < 4; j++) sum += static_cast<double>(value[j]) * static_cast<double>(value[j]);
+    }
+    sum = block_sum(sum, scratch);
+    if (threadIdx.x == 0) reinterpret_cast<double*>(partial)[blockIdx.x] = sum;
+}
+
+// launch: grid [1], block 256, shared 8 doubles
+KERNEL_ENTRY void gradient_norm_fwd_sum(float* norm, float* partial, const float* g, int n, int parts) {
+    contract(blockDim.x == 256 && gridDim.x == 1);
+    SHARED_DYN(double, scratch);
+    double sum = 0.0;
+    for (int part = threadIdx.x; part < parts; part += 256) sum += reinterpret_cast<const double*>(partial)[part];
+    sum = block_sum(sum, scratch);
+    if (threadIdx.x == 0) norm[0] = static_cast<float>(sqrt(sum));
+}

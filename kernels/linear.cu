@@ -1,0 +1,39 @@
+// linear: the bias of y = x W^T + b; the products are the library's. db = sum of dy over its rows.
+// Shapes: dy [N, O], db [O], partial [parts, O]: block j sums rows j warps + i, then every (parts warps)-th after those.
+#include "common.cuh"
+
+constexpr int COLUMNS = WARP * VECTOR;
+
+// launch: grid [O / 128, parts], block 256, shared 8 * 128 floats
+KERNEL_ENTRY void linear_bwd_bias(float* db, float* partial, const real* dy, int N, int O, int parts, int accumulate) {
+    contract(blockDim.x == 256 && static_cast<int>(gridDim.y) == parts);
+    SHARED_DYN(float, sums);
+    const int warps = warps_of_block(), column = blockIdx.x * COLUMNS + lane_index() * VECTOR;
+    const bool aligned = O % VECTOR == 0 && aligned4(dy);
+    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (column < O) {
+#pragma unroll 4
+        for (long long row = blockIdx.y * warps + warp_index(); row < N; row += parts * warps) {
+            float value[4];
+            load4(value, dy + row * O + column, O - column, aligned);
+            for (int j = 0; j < 4; j++) sum[j] += value[j];
+        }
+    }
+    store4(sums + threadIdx.x * VECTOR, sum);
+    __syncthreads();
+    const int own = blockIdx.x * COLUMNS + threadIdx.x;
+    if (threadIdx.x >= COLUMNS || own >= O) return;
+    float total = 0.0f;
+    for (int warp = 0; warp < warps; warp++) total += sums[warp * COLUMNS + threadIdx.x];
+    partial[static_cast<long long>(blockIdx.y) * O + own] = total;
+}
+
+// launch: grid [O / 32], block 512, shared 512 floats
+KERNEL_ENTRY void linear_bwd_bias_sum(
+    float* db, float* partial, const real* dy, int N, int O, int parts, int accumulate) {
+    contract(blockDim.x == 512);
+    SHARED_DYN(float, scratch);
+    const int column = blockIdx.x * WARP + lane_index();
+    const float total = column_sum(partial, parts, O, column, scratch);
+    if (warp_index() == 0 && column < O) put_or_add(db + column, total, accumulate);
+}

@@ -1,0 +1,12 @@
+//! The simulator against kernels with one planted fault each, all of which must be named, and its graphs.
+
+#[cfg(wattention_sim)]
+mod graph;
+#[cfg(wattention_sim)]
+mod planted;
+
+#[cfg(not(wattention_sim))]
+#[test]
+fn the_simulator() {
+    println!("skipped: there is no C++ compiler");
+}
