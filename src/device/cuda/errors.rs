@@ -122,16 +122,20 @@ pub(super) fn is_fault(code: CUresult) -> bool {
     )
 }
 
+/// The variable that keeps steps from becoming graphs, and its value.
+pub(super) const NO_GRAPHS: (&str, &str) = ("WATTENTION_GRAPHS", "off");
+
 /// A kernel failed while it ran. `last` are the latest launches, the newest at the end, of `launched` since the
 /// GPU was last known to be well.
 pub(super) fn fault(code: CUresult, last: &[impl Display], launched: usize) -> Error {
     let (what, remedy) = meaning(code);
     let names: Vec<String> = last.iter().map(ToString::to_string).collect();
+    let (variable, value) = NO_GRAPHS;
     Error::Device(match (launched, &names[..]) {
-        (1, [name]) => format!("{name}: {what} ({code:?}); {remedy}"),
+        (1, [name]) if name.contains("(grid") => format!("{name}: {what} ({code:?}); {remedy}"),
         _ => format!(
-            "one of the last {launched} kernels: {what} ({code:?}), the newest being {}; run again with \
-             CUDA_LAUNCH_BLOCKING=1, which names the one; {remedy}",
+            "one of the last {launched} launches: {what} ({code:?}), the newest being {}; run again with \
+             {variable}={value} CUDA_LAUNCH_BLOCKING=1, which names the kernel; {remedy}",
             names.join(", ")
         ),
     })
@@ -225,7 +229,7 @@ mod tests {
         assert!(one.starts_with("x_fwd (grid [2, 1, 1], block 128): "), "{one}");
         assert!(one.contains("CUDA_ERROR_ILLEGAL_ADDRESS") && one.contains("report"), "{one}");
         let some = fault(code, &["x_fwd", "y_fwd"], 40).to_string();
-        assert!(some.contains("the last 40 kernels") && some.contains("x_fwd, y_fwd"), "{some}");
+        assert!(some.contains("the last 40 launches") && some.contains("x_fwd, y_fwd"), "{some}");
         assert!(some.contains("CUDA_LAUNCH_BLOCKING=1"), "{some}");
         assert!(is_fault(code) && !is_fault(CUresult::CUDA_ERROR_OUT_OF_MEMORY));
     }

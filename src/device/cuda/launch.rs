@@ -46,6 +46,11 @@ pub(super) fn check(pass: &Pass, shared: u32) -> Result<()> {
     }
 }
 
+/// What the driver takes instead of the arguments: where each of them is.
+pub(super) fn pointers(arguments: &mut [u64]) -> Vec<*mut c_void> {
+    arguments.iter_mut().map(|word| std::ptr::from_mut(word).cast()).collect()
+}
+
 /// Puts one launch on the stream.
 pub(super) fn launch(
     context: &Context,
@@ -53,14 +58,13 @@ pub(super) fn launch(
     pass: &Pass,
     arguments: &mut [u64],
 ) -> Result<(), CUresult> {
-    let mut pointers: Vec<*mut c_void> =
-        arguments.iter_mut().map(|word| std::ptr::from_mut(word).cast()).collect();
     let [x, y, z] = pass.grid;
+    let (grid, block) = ((x, y, z), (pass.block, 1, 1));
     // SAFETY: the driver copies the arguments, of which there are as many, in this order and of these sizes, as the
     // kernel has: the simulator compares every signature with its descriptor. The tensors outlive their work on the
     // stream: memory is freed when the stream is through with it.
     let launched = unsafe {
-        let (grid, block) = ((x, y, z), (pass.block, 1, 1));
+        let mut pointers = pointers(arguments);
         result::launch_kernel(function.handle, grid, block, pass.shared, context.stream, &mut pointers)
     };
     launched.map_err(|e| e.0)
@@ -72,6 +76,8 @@ pub(super) enum Launched {
     Kernel(Pass),
     /// A product `[m, n]` over k.
     Product([usize; 3]),
+    /// That many of them at once.
+    Graph(usize),
 }
 
 impl fmt::Display for Launched {
@@ -81,6 +87,7 @@ impl fmt::Display for Launched {
                 write!(f, "{entry} (grid {grid:?}, block {block}, shared {shared})")
             }
             Launched::Product([m, n, k]) => write!(f, "matmul ([{m}, {n}] over {k})"),
+            Launched::Graph(count) => write!(f, "a graph of {count} kernels"),
         }
     }
 }
