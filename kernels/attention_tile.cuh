@@ -12,10 +12,10 @@
 constexpr int WARPS = 4;
 constexpr int THREADS = WARPS * WARP;
 // Elements of 16 bytes.
-constexpr int VECTOR = 16 / sizeof(real);
+constexpr int PER_LOAD = 16 / sizeof(real);
 // Elements from one row of a tile to the next: 16 bytes of padding spread the rows over the banks of shared memory.
 template <int D>
-constexpr int PITCH = D + VECTOR;
+constexpr int PITCH = D + PER_LOAD;
 
 DEVICE int lane_row() { return threadIdx.x % WARP / 4; }
 DEVICE int lane_column() { return threadIdx.x % 4 * 2; }
@@ -37,7 +37,7 @@ DEVICE Head head_of(const real* x, int b, int h, int rows, int H, int D, int end
     head.x = x + b * rows * head.stride + static_cast<long long>(h) * D;
     head.d = D;
     head.end = end;
-    head.aligned = aligned16(x) && D % VECTOR == 0;
+    head.aligned = aligned16(x) && D % PER_LOAD == 0;
     return head;
 }
 
@@ -53,10 +53,10 @@ DEVICE int position_of(const Head& head, int first, const int* gathered, int cou
 template <int D, int R>
 DEVICE void load_tile(real* tile, const Head& head, int first, const int* gathered, int count) {
     if (head.aligned) {
-        constexpr int PIECES = D / VECTOR;
+        constexpr int PIECES = D / PER_LOAD;
 #pragma unroll
         for (int i = 0; i < CEIL_DIV(R * PIECES, THREADS); i++) {
-            const int at = i * THREADS + threadIdx.x, r = at / PIECES, column = at % PIECES * VECTOR;
+            const int at = i * THREADS + threadIdx.x, r = at / PIECES, column = at % PIECES * PER_LOAD;
             if (R * PIECES % THREADS != 0 && r >= R) break;
             const int position = position_of(head, first, gathered, count, r);
             const bool valid = position >= 0 && column < head.d;
