@@ -65,6 +65,10 @@ fn jobs<'a>(nvcc: &Nvcc, archs: &[Arch], sources: &'a [Source], folder: &Path) -
     if nvcc.version == TESTED {
         shared.push("-Werror=all-warnings".into());
     }
+    // For example -lineinfo, which profilers read, and which doubles the size.
+    println!("cargo::rerun-if-env-changed=WATTENTION_NVCC_FLAGS");
+    let more = env::var("WATTENTION_NVCC_FLAGS").unwrap_or_default();
+    shared.extend(more.split_whitespace().map(String::from));
     let headers = kernels::headers();
     let mut jobs = Vec::new();
     for source in sources {

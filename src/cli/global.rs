@@ -5,7 +5,7 @@ use clap::{ArgAction, Args, value_parser};
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{self, Write};
-use wattention::device::{Device, Precision};
+use wattention::device::{Device, Precision, cuda};
 use wattention::error::Error;
 
 #[derive(Args, Debug, Clone)]
@@ -70,8 +70,14 @@ impl Global {
     pub fn open_device(&self) -> anyhow::Result<Device> {
         match self.device.as_deref() {
             None | Some("auto") => {
-                let device = Device::open("auto", self.precision)?;
+                let (device, why) = Device::auto(self.precision)?;
                 self.note(format_args!("device: {}", device.name()));
+                if let Some(why) = why {
+                    let text = format!("cuda is not used: {why}");
+                    // Most machines have no GPU; where there is one, its user expects it.
+                    let expected = cuda::start().and_then(|_| cuda::gpus()).is_ok();
+                    if expected { self.note(text) } else { self.detail(text) }
+                }
                 Ok(device)
             }
             Some(name) => Ok(Device::open(name, self.precision)?),

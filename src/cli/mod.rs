@@ -3,12 +3,14 @@
 mod bench;
 mod choices;
 mod data;
+mod doctor;
 mod evaluate;
 mod failure;
 mod finetune;
 mod forward;
 mod generate;
 mod global;
+mod machine;
 mod output;
 mod plan;
 mod predictions;
@@ -51,6 +53,7 @@ macro_rules! subcommands {
 subcommands! {
     Bench => bench,
     Data => data,
+    Doctor => doctor,
     Evaluate => evaluate,
     Finetune => finetune,
     Forward => forward,

@@ -1,6 +1,7 @@
 //! `study`: the main job, models × datasets × input lengths to a table and a report.
 
 use super::global::Global;
+use super::machine;
 use super::progress::Progress;
 use std::path::{Path, PathBuf};
 use wattention::energy;
@@ -158,16 +159,9 @@ impl CellObserver for Watch<'_> {
 
 /// What the results were made on and with.
 fn environment(device: &str) -> Vec<(String, String)> {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo")
-        .ok()
-        .and_then(|text| {
-            let line = text.lines().find(|line| line.starts_with("model name"))?;
-            Some(line.split_once(':')?.1.trim().to_string())
-        })
-        .unwrap_or_else(|| std::env::consts::ARCH.to_string());
     let pairs = [
         ("device", device.to_string()),
-        ("processor", cpu),
+        ("processor", machine::processor()),
         ("threads", rayon::current_num_threads().to_string()),
         ("system", std::env::consts::OS.to_string()),
         ("wattention", env!("CARGO_PKG_VERSION").to_string()),

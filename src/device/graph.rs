@@ -7,6 +7,7 @@
 
 use super::{Block, Call, Kernel, Layout};
 use crate::error::{Error, Result};
+use crate::trace;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -122,8 +123,11 @@ impl<G> Graphs<G> {
         self.counts.set(counts);
     }
 
-    /// Opens the step that `layout` names.
+    /// Opens the step that `layout` names. Timing needs every launch by itself.
     pub fn begin(&self, layout: &Rc<Layout>) {
+        if trace::is_timing() {
+            return self.begin_direct();
+        }
         let mut steps = self.steps.borrow_mut();
         // A session that is gone took its layouts with it.
         steps.retain(|_, captured| Rc::strong_count(&captured.layout) > 1);
@@ -140,11 +144,21 @@ impl<G> Graphs<G> {
         self.mode.replace(mode);
     }
 
+    /// Opens a step that is not to be a graph.
+    pub fn begin_direct(&self) {
+        self.mode.replace(Mode::Direct);
+    }
+
+    /// Whether what is asked now is done now.
+    pub fn is_direct(&self) -> bool {
+        matches!(&*self.mode.borrow(), Mode::Idle | Mode::Direct)
+    }
+
     /// Refuses what a graph cannot hold.
     pub fn refuse(&self, what: &str) -> Result<()> {
-        match &*self.mode.borrow() {
-            Mode::Idle | Mode::Direct => Ok(()),
-            _ => Err(Error::internal(format!("{what} inside a step that is a graph"))),
+        match self.is_direct() {
+            true => Ok(()),
+            false => Err(Error::internal(format!("{what} inside a step that is a graph"))),
         }
     }
 

@@ -90,19 +90,43 @@ impl Device {
         Device(Rc::new(cpu::Cpu::new(Precision::Fp32)))
     }
 
-    /// Opens the device named on the command line: `cpu`, `sim` or `auto`.
+    /// Opens the device named on the command line: `cpu`, `cuda`, `cuda:N`, `sim` or `auto`.
     pub fn open(name: &str, precision: Precision) -> Result<Self> {
         match name {
-            "auto" | "cpu" if precision == Precision::Tf32 => {
+            "auto" => Ok(Device::auto(precision)?.0),
+            "cpu" if precision == Precision::Tf32 => {
                 Err(Error::usage("tf32 is a format of GPUs: use --precision fp32 or bf16 on the CPU"))
             }
-            "auto" | "cpu" => Ok(Device(Rc::new(cpu::Cpu::new(precision)))),
+            "cpu" => Ok(Device(Rc::new(cpu::Cpu::new(precision)))),
             "sim" => Ok(Device(Rc::new(sim::Sim::new(precision)?))),
             "plan" => Err(Error::usage(
                 "device 'plan' runs nothing: it serves the `plan` command and `study --dry-run`",
             )),
-            _ => Err(Error::Device(format!("device '{name}' is not in this build: use --device cpu"))),
+            _ => {
+                let ordinal = match name.strip_prefix("cuda") {
+                    Some("") => Some(0),
+                    Some(rest) => rest.strip_prefix(':').and_then(|n| n.parse().ok()),
+                    None => None,
+                };
+                let unknown = || Error::usage(format!("there is no device '{name}'"));
+                Device::cuda(ordinal.ok_or_else(unknown)?, precision).map_err(|error| match error {
+                    Error::Device(what) => Error::Device(format!("device '{name}': {what}")),
+                    other => other,
+                })
+            }
         }
+    }
+
+    /// The first GPU where it can be used, or else the CPU and why the GPU cannot.
+    pub fn auto(precision: Precision) -> Result<(Self, Option<Error>)> {
+        match Device::cuda(0, precision) {
+            Ok(device) => Ok((device, None)),
+            Err(why) => Ok((Device::open("cpu", precision)?, Some(why))),
+        }
+    }
+
+    fn cuda(ordinal: usize, precision: Precision) -> Result<Self> {
+        Ok(Device(Rc::new(cuda::Cuda::open(ordinal, precision)?)))
     }
 
     pub fn name(&self) -> String {

@@ -1,3 +1,326 @@
-//! The `cuda` executor.
+//! The `cuda` executor: one GPU, one stream, kernels that the build script compiled, precision from cuBLASLt.
+//!
+//! Work is put on the stream and goes on behind the program's back; only a download waits for it.
 
+mod driver;
+mod errors;
+mod gemm;
+mod graph;
 pub mod kernels;
+mod launch;
+mod libraries;
+mod memory;
+mod modules;
+
+pub use driver::{Properties, Version, gpus, start};
+pub use libraries::Library;
+
+use super::blocks::Blocks;
+use super::graph::{Graphs, Op, Runner};
+use super::{Arg, Block, Call, Executor, Gpu, GraphCounts, Kernel, Layout, Lifetime, Pass, Precision, Used};
+use crate::error::{Error, Result};
+use crate::shape::DType;
+use crate::trace;
+use cudarc::driver::result;
+use cudarc::driver::sys::{CUevent_flags, CUresult};
+use driver::Context;
+use gemm::{Gemm, Operands, Shape};
+use graph::Graph;
+use kernels::{ARCHITECTURES, Code, MODULES, PTX, Variant};
+use launch::{Launched, Recent};
+use memory::{Memory, Pool};
+use modules::Modules;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Runs launches on one GPU. What uses the context is dropped before it.
+pub struct Cuda {
+    gpu: Properties,
+    precision: Precision,
+    graphs: Graphs<Graph>,
+    /// Whether steps are left as they are.
+    launch_by_launch: bool,
+    recent: RefCell<Recent>,
+    modules: Modules,
+    gemm: Gemm,
+    blocks: Blocks<Memory>,
+    pool: Pool,
+    context: Rc<Context>,
+}
+
+impl Cuda {
+    /// Opens GPU `ordinal`, or says what is missing.
+    pub fn open(ordinal: usize, precision: Precision) -> Result<Self> {
+        let version = driver::start()?;
+        let gpu = driver::gpu(ordinal)?;
+        if MODULES.is_empty() {
+            return Err(errors::no_kernels());
+        }
+        if code_for(&gpu).is_none() {
+            return Err(errors::no_code(&gpu.name, gpu.capability, &compiled()));
+        }
+        let (variable, off) = errors::NO_GRAPHS;
+        errors::calling(|| {
+            let context = Context::open(&gpu)?;
+            Ok(Cuda {
+                modules: Modules::open(&context, version)?,
+                gemm: Gemm::open(&context, gpu.capability.0, precision)?,
+                graphs: Graphs::new(),
+                launch_by_launch: std::env::var(variable).is_ok_and(|value| value == off),
+                recent: RefCell::default(),
+                blocks: Blocks::default(),
+                pool: Pool::default(),
+                precision,
+                gpu,
+                context,
+            })
+        })
+    }
+
+    /// How often steps ran launch by launch, and as graphs.
+    pub fn graph_counts(&self) -> GraphCounts {
+        self.graphs.counts()
+    }
+
+    fn variant(&self, call: &Call) -> Variant {
+        match (call.real(), self.precision) {
+            (DType::BF16, _) => Variant::Bf16,
+            (_, Precision::Tf32) => Variant::Tf32,
+            _ => Variant::F32,
+        }
+    }
+
+    fn run_launch(&self, kernel: &Kernel, call: &Call) -> Result<()> {
+        let passes = match kernel.gpu {
+            Gpu::Library => return self.multiply(call),
+            Gpu::Passes(passes) => passes(call),
+        };
+        let mut arguments = launch::arguments(call);
+        passes
+            .iter()
+            .filter(|pass| !pass.is_empty())
+            .try_for_each(|pass| self.run_pass(pass, self.variant(call), &mut arguments))
+    }
+
+    fn run_pass(&self, pass: &Pass, variant: Variant, arguments: &mut [u64]) -> Result<()> {
+        launch::check(pass, self.gpu.shared)?;
+        let function = self.modules.function(pass.entry, variant)?;
+        function.allow_shared(pass.shared)?;
+        let launched = Launched::Kernel(*pass);
+        self.recent.borrow_mut().add(launched);
+        launch::launch(&self.context, &function, pass, arguments)
+            .map_err(|code| self.failed(code, format_args!("launch {launched}")))
+    }
+
+    /// The one kernel of `Gpu::Library`: see src/tensor/matmul.rs.
+    fn multiply(&self, call: &Call) -> Result<()> {
+        let [m, n, k, form, accumulate] = call.sizes();
+        let ([c], [a, b, bias]) = (&call.outputs[..], &call.inputs[..]) else {
+            return Err(Error::internal("a product with other arguments"));
+        };
+        if m * n == 0 {
+            return Ok(());
+        }
+        let operands = Operands {
+            c: launch::address(c),
+            a: launch::address(a),
+            b: launch::address(b),
+            bias: launch::address(bias),
+        };
+        let shape = Shape {
+            m,
+            n,
+            k,
+            a_transposed: form == 2,
+            b_transposed: form == 1,
+            accumulate: accumulate != 0,
+            a: a.dtype,
+            b: b.dtype,
+            c: c.dtype,
+            bias: Some(bias).filter(|bias: &&Arg| bias.len > 0).map(|bias| bias.dtype),
+            alignment: operands.alignment(),
+        };
+        self.recent.borrow_mut().add(Launched::Product([m, n, k]));
+        // The library does not say that a kernel before it has failed.
+        self.gemm.multiply(shape, operands).or_else(|error| self.wait().and(Err(error)))
+    }
+
+    /// The error for a code: of a kernel on its way, which any call may report, or of this call.
+    fn failed(&self, code: CUresult, doing: impl std::fmt::Display) -> Error {
+        if !errors::is_fault(code) {
+            return errors::refused(code, doing);
+        }
+        let mut recent = self.recent.borrow_mut();
+        let (last, launched) = recent.last();
+        errors::fault(code, last, launched)
+    }
+
+    /// Waits until the stream is through.
+    fn wait(&self) -> Result<()> {
+        self.context.synchronize().map_err(|code| self.failed(code, "wait for the GPU"))?;
+        self.recent.borrow_mut().clear();
+        Ok(())
+    }
+
+    /// Puts a copy to the GPU on the stream; `bytes` have been read when it returns.
+    fn copy_in(&self, block: &Block, offset: usize, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let to = (block.address + offset) as u64;
+        // SAFETY: `device::within` checked the range of a live block. The driver has read `bytes`, which are not
+        // pinned, when it returns.
+        let copied = unsafe { result::memcpy_htod_async(to, bytes, self.context.stream) };
+        copied.map_err(|e| self.failed(e.0, format_args!("copy {} bytes to the GPU", bytes.len())))
+    }
+
+    /// Runs `work` and measures how long the stream was busy with it.
+    fn timed(&self, kernel: &'static str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        let stream = self.context.stream;
+        let flags = CUevent_flags::CU_EVENT_DEFAULT;
+        let measured = |e: result::DriverError| self.failed(e.0, "measure a kernel's time");
+        let (start, end) = (
+            result::event::create(flags).map_err(measured)?,
+            result::event::create(flags).map_err(measured)?,
+        );
+        // SAFETY: the events were created here, are recorded on a stream that lives, and destroyed once.
+        let milliseconds = unsafe {
+            let outcome = result::event::record(start, stream).map_err(measured).and_then(|()| {
+                work()?;
+                result::event::record(end, stream).map_err(measured)?;
+                self.wait()?;
+                errors::calling(|| result::event::elapsed(start, end).map_err(measured))
+            });
+            let _ = (result::event::destroy(start), result::event::destroy(end));
+            outcome?
+        };
+        trace::add(kernel, Duration::from_secs_f64(f64::from(milliseconds) * 1e-3));
+        Ok(())
+    }
+}
+
+/// The embedded code that serves this GPU.
+pub fn code_for(gpu: &Properties) -> Option<Code> {
+    kernels::code_for(gpu.capability, ARCHITECTURES, PTX)
+}
+
+/// What the kernels were compiled for, in words.
+pub fn compiled() -> String {
+    let mut names: Vec<String> = ARCHITECTURES.iter().map(ToString::to_string).collect();
+    names.extend(PTX.map(|number| format!("compute_{number} and above")));
+    names.join(", ")
+}
+
+impl Executor for Cuda {
+    fn name(&self) -> String {
+        format!("cuda:{} ({})", self.gpu.ordinal, self.gpu.name)
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {
+        let zeroed = lifetime == Lifetime::Persistent;
+        let block = self.blocks.allocate(bytes, lifetime, || {
+            self.graphs.refuse("a persistent allocation")?;
+            self.pool.take(&self.context, bytes, zeroed)
+        })?;
+        if block.arena {
+            self.graphs.take(self, Op::Allocate(block))?;
+        }
+        Ok(block)
+    }
+
+    fn release(&self, block: Block) {
+        if block.arena {
+            // Only a fault of the bookkeeping could fail here, and the end of the step reports it.
+            let _ = self.graphs.take(self, Op::Release(block));
+        }
+        if let Some(memory) = self.blocks.release(block) {
+            self.pool.give(memory);
+        }
+    }
+
+    fn upload(&self, block: &Block, offset: usize, bytes: &[u8]) -> Result<()> {
+        match self.graphs.is_direct() {
+            true => self.copy_in(block, offset, bytes),
+            false => self.graphs.take(self, Op::Upload { block: *block, offset, bytes: bytes.to_vec() }),
+        }
+    }
+
+    fn download(&self, block: &Block, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        self.graphs.refuse("a value is read back")?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let (from, len) = ((block.address + offset) as u64, bytes.len());
+        // SAFETY: as for an upload; `wait` below outlasts the copy.
+        let copied = unsafe { result::memcpy_dtoh_async(bytes, from, self.context.stream) };
+        copied.map_err(|e| self.failed(e.0, format_args!("copy {len} bytes from the GPU")))?;
+        self.wait()
+    }
+
+    fn launch(&self, kernel: &'static Kernel, call: &Call) -> Result<()> {
+        match self.graphs.is_direct() {
+            true if trace::is_timing() => self.timed(kernel.name, || self.run_launch(kernel, call)),
+            true => self.run_launch(kernel, call),
+            false => self.graphs.take(self, Op::Launch { kernel, call: call.clone() }),
+        }
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.graphs.refuse("the host waits for the device")?;
+        self.wait()
+    }
+
+    fn begin_step(&self, layout: &Rc<Layout>) -> Result<()> {
+        self.blocks.begin(layout, |bytes| self.pool.allocate(&self.context, bytes))?;
+        match self.launch_by_launch {
+            true => self.graphs.begin_direct(),
+            false => self.graphs.begin(layout),
+        }
+        Ok(())
+    }
+
+    fn end_step(&self) -> Result<()> {
+        self.blocks.end();
+        self.graphs.end(self)
+    }
+
+    fn abandon_step(&self) {
+        self.blocks.end();
+        self.graphs.abandon();
+    }
+
+    fn used(&self) -> Used {
+        self.blocks.used()
+    }
+}
+
+impl Runner for Cuda {
+    type Graph = Graph;
+
+    fn run(&self, op: &Op) -> Result<()> {
+        match op {
+            Op::Launch { kernel, call } => self.run_launch(kernel, call),
+            Op::Upload { block, offset, bytes } => self.copy_in(block, *offset, bytes),
+            // The arena's places are fixed.
+            Op::Allocate(_) | Op::Release(_) => Ok(()),
+        }
+    }
+
+    fn instantiate(&self, ops: &[Op]) -> Result<Graph> {
+        Ok(Graph::of(ops))
+    }
+
+    fn update(&self, graph: &mut Graph, index: usize, op: &Op) -> Result<()> {
+        graph.update(self, index, op);
+        Ok(())
+    }
+
+    fn replay(&self, graph: &Graph, ops: &[Op]) -> Result<()> {
+        graph.replay(self, ops)
+    }
+}

@@ -1,0 +1,179 @@
+//! `doctor`: what is here to compute and to measure with.
+
+use super::global::Global;
+use super::machine;
+use serde::Serialize;
+use std::path::PathBuf;
+use wattention::device::cpu::simd;
+use wattention::device::cuda::kernels::{ARCHITECTURES, MODULES, NVCC, PTX, RESOURCES};
+use wattention::device::cuda::{self, Cuda, Library};
+use wattention::device::{Device, Precision};
+use wattention::energy;
+use wattention::units::Bytes;
+
+mod text;
+
+/// Say what is here: processor, GPUs, driver, libraries, compiled kernels, sensors; with -v every kernel
+#[derive(clap::Args, Debug)]
+pub struct Args {}
+
+#[derive(Serialize)]
+struct Report {
+    version: &'static str,
+    commit: &'static str,
+    target: &'static str,
+    profile: &'static str,
+    processor: Processor,
+    cuda: Driver,
+    libraries: Vec<Found>,
+    kernels: Kernels,
+    /// Why the simulator does not run; nothing where it does.
+    simulator: Option<String>,
+    sensors: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Processor {
+    name: String,
+    threads: usize,
+    vectors: &'static str,
+}
+
+/// The newest CUDA that the driver serves and its GPUs, or why there are none.
+#[derive(Serialize)]
+struct Driver {
+    version: Option<String>,
+    gpus: Vec<Gpu>,
+    problem: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Gpu {
+    device: String,
+    name: String,
+    capability: String,
+    memory: Bytes,
+    multiprocessors: u32,
+    /// The embedded code that runs on it.
+    code: Option<String>,
+    /// Why it cannot be used; nothing where it can.
+    problem: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Found {
+    name: &'static str,
+    path: Option<PathBuf>,
+    loads: bool,
+}
+
+#[derive(Serialize)]
+struct Kernels {
+    nvcc: Option<&'static str>,
+    architectures: Vec<String>,
+    ptx: Option<u32>,
+    files: Vec<File>,
+    bytes: Bytes,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    resources: Vec<Resources>,
+}
+
+#[derive(Serialize)]
+struct File {
+    name: &'static str,
+    variants: Vec<&'static str>,
+}
+
+/// What one entry takes: 32-bit registers of a thread, and bytes.
+#[derive(Serialize)]
+struct Resources {
+    entry: &'static str,
+    variant: &'static str,
+    architecture: &'static str,
+    registers: u32,
+    stack: u32,
+    spill_stores: u32,
+    spill_loads: u32,
+}
+
+pub fn run(_: Args, global: &Global) -> anyhow::Result<()> {
+    // First, so that what it loads can be found.
+    let driver = driver();
+    let report = Report {
+        version: env!("CARGO_PKG_VERSION"),
+        commit: env!("WATTENTION_COMMIT"),
+        target: env!("WATTENTION_TARGET"),
+        profile: env!("WATTENTION_PROFILE"),
+        processor: Processor {
+            name: machine::processor(),
+            threads: rayon::current_num_threads(),
+            vectors: match simd::level() {
+                simd::Level::Portable => "baseline",
+                simd::Level::Avx2 => "AVX2",
+                simd::Level::Avx512 => "AVX-512",
+            },
+        },
+        cuda: driver,
+        libraries: Library::ALL.map(found).into(),
+        kernels: kernels(global.verbose),
+        simulator: Device::open("sim", Precision::Fp32).err().map(|why| why.to_string()),
+        sensors: vec![energy::open().name()],
+    };
+    global.print(&report, &report)
+}
+
+fn driver() -> Driver {
+    let version = cuda::start().map_err(|why| why.to_string());
+    let gpus = version.clone().and_then(|_| cuda::gpus().map_err(|why| why.to_string()));
+    Driver {
+        version: version.ok().map(|version| version.to_string()),
+        problem: gpus.as_ref().err().cloned(),
+        gpus: gpus.unwrap_or_default().into_iter().map(gpu).collect(),
+    }
+}
+
+fn gpu(gpu: cuda::Properties) -> Gpu {
+    let (major, minor) = gpu.capability;
+    Gpu {
+        device: format!("cuda:{}", gpu.ordinal),
+        capability: format!("{major}.{minor}"),
+        memory: gpu.memory,
+        multiprocessors: gpu.multiprocessors,
+        code: cuda::code_for(&gpu).map(|code| code.to_string()),
+        problem: Cuda::open(gpu.ordinal, Precision::Fp32).err().map(|why| why.to_string()),
+        name: gpu.name,
+    }
+}
+
+fn found(library: Library) -> Found {
+    let loads = library.load();
+    Found { name: library.name(), path: library.path().filter(|_| loads), loads }
+}
+
+fn kernels(each: bool) -> Kernels {
+    let mut files: Vec<File> = Vec::new();
+    for module in MODULES {
+        let variant = module.variant.name();
+        match files.last_mut().filter(|file| file.name == module.stem) {
+            Some(file) => file.variants.push(variant),
+            None => files.push(File { name: module.stem, variants: vec![variant] }),
+        }
+    }
+    let resources = RESOURCES.iter().filter(|_| each).map(|usage| Resources {
+        entry: usage.entry,
+        variant: usage.variant.name(),
+        architecture: usage.arch,
+        registers: usage.registers,
+        stack: usage.stack,
+        spill_stores: usage.spill_stores,
+        spill_loads: usage.spill_loads,
+    });
+    Kernels {
+        nvcc: NVCC,
+        architectures: ARCHITECTURES.iter().map(ToString::to_string).collect(),
+        ptx: PTX,
+        files,
+        bytes: Bytes(MODULES.iter().map(|module| module.image.0.len() as u64).sum()),
+        resources: resources.collect(),
+    }
+}

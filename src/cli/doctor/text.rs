@@ -1,0 +1,80 @@
+//! The report for people: one line for each thing that is here or missing.
+
+use super::{Driver, Gpu, Kernels, Report};
+use std::fmt;
+use wattention::device::cuda;
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { version, commit, target, profile, processor, .. } = self;
+        writeln!(f, "program    wattention {version}, commit {commit}, {target}, {profile}")?;
+        writeln!(f, "processor  {}, {} threads, {}", processor.name, processor.threads, processor.vectors)?;
+        write_driver(f, &self.cuda)?;
+        for library in &self.libraries {
+            let place = match (&library.path, library.loads) {
+                (Some(path), _) => path.display().to_string(),
+                (None, true) => "here".into(),
+                (None, false) => "not found".into(),
+            };
+            writeln!(f, "library    {:<12} {place}", library.name)?;
+        }
+        write_kernels(f, &self.kernels)?;
+        writeln!(f, "simulator  {}", self.simulator.as_deref().unwrap_or("usable as --device sim"))?;
+        write!(f, "sensor     {}", self.sensors.join("\nsensor     "))?;
+        write_resources(f, &self.kernels)
+    }
+}
+
+fn write_driver(f: &mut fmt::Formatter<'_>, driver: &Driver) -> fmt::Result {
+    if let Some(version) = &driver.version {
+        writeln!(f, "driver     serves CUDA {version}")?;
+    }
+    if let Some(problem) = &driver.problem {
+        writeln!(f, "driver     {problem}")?;
+    }
+    for Gpu { device, name, capability, memory, multiprocessors, code, problem } in &driver.gpus {
+        let state = match (problem, code) {
+            (Some(problem), _) => format!("not usable: {problem}"),
+            (None, Some(code)) => format!("usable, runs {code}"),
+            (None, None) => "usable".into(),
+        };
+        writeln!(
+            f,
+            "gpu        {device} {name}, compute capability {capability}, {memory}, {multiprocessors} \
+             multiprocessors: {state}"
+        )?;
+    }
+    Ok(())
+}
+
+fn write_kernels(f: &mut fmt::Formatter<'_>, kernels: &Kernels) -> fmt::Result {
+    let Some(nvcc) = kernels.nvcc else {
+        return writeln!(f, "kernels    none for GPUs: built without nvcc");
+    };
+    let (files, bytes) = (kernels.files.len(), kernels.bytes);
+    writeln!(f, "kernels    {files} files, {bytes}, by nvcc {nvcc} for {}", cuda::compiled())?;
+    for file in &kernels.files {
+        writeln!(f, "           {:<24} {}", file.name, file.variants.join(" "))?;
+    }
+    Ok(())
+}
+
+fn write_resources(f: &mut fmt::Formatter<'_>, kernels: &Kernels) -> fmt::Result {
+    if kernels.resources.is_empty() {
+        return Ok(());
+    }
+    write!(
+        f,
+        "\n\n{:<36} {:<7} {:<7} {:>9} {:>6} {:>7}",
+        "entry", "variant", "code", "registers", "stack", "spilled"
+    )?;
+    for usage in &kernels.resources {
+        let spilled = usage.spill_stores + usage.spill_loads;
+        write!(
+            f,
+            "\n{:<36} {:<7} {:<7} {:>9} {:>6} {spilled:>7}",
+            usage.entry, usage.variant, usage.architecture, usage.registers, usage.stack
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! Matrix precision through cuBLASLt.
+//!
+//! The library thinks in columns: a row-major `[r, c]` is its column-major `[c, r]`, so that c = a b is asked for as
+//! cᵀ = bᵀ aᵀ, and the bias runs along the columns' elements, as its epilogue has it.
+
+use super::driver::Context;
+use super::errors;
+use super::libraries::Library;
+use super::memory::Memory;
+use crate::device::Precision;
+use crate::device::blocks::Memory as _;
+use crate::error::{Error, Result};
+use crate::shape::DType;
+use cudarc::cublaslt::result::{self, CublasError};
+use cudarc::cublaslt::sys::{
+    cublasComputeType_t as Compute, cublasLtEpilogue_t as Epilogue, cublasLtHandle_t, cublasLtMatmulAlgo_t,
+    cublasLtMatmulDesc_t, cublasLtMatmulDescAttributes_t as Attribute,
+    cublasLtMatmulPreferenceAttributes_t as Preference, cublasLtMatrixLayout_t,
+    cublasLtReductionScheme_t as Reduction, cudaDataType_t as Type,
+};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::rc::Rc;
+
+/// Plans above this number start anew: every length of a batch has its own.
+const MOST_PLANS: usize = 4096;
+
+pub(super) struct Gemm {
+    handle: Owned<cublasLtHandle_t>,
+    precision: Precision,
+    plans: RefCell<HashMap<Shape, Plan>>,
+    workspace: Memory,
+    context: Rc<Context>,
+}
+
+/// A product as the library's heuristics see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Shape {
+    /// c `[m, n]` from a sum over k.
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    /// Whether a is stored as `[k, m]` and b as `[n, k]`.
+    pub a_transposed: bool,
+    pub b_transposed: bool,
+    pub accumulate: bool,
+    pub a: DType,
+    pub b: DType,
+    pub c: DType,
+    pub bias: Option<DType>,
+    /// What the addresses of a, b and c are multiples of, up to 256.
+    pub alignment: [u32; 3],
+}
+
+/// Addresses on the GPU.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Operands {
+    pub c: u64,
+    pub a: u64,
+    pub b: u64,
+    /// 0 without one.
+    pub bias: u64,
+}
+
+impl Operands {
+    /// Powers of two that divide the addresses of a, b and c.
+    pub fn alignment(&self) -> [u32; 3] {
+        [self.a, self.b, self.c].map(|address| 1 << address.trailing_zeros().min(8))
+    }
+}
+
+/// What is decided once for a shape.
+struct Plan {
+    description: Owned<cublasLtMatmulDesc_t>,
+    left: Owned<cublasLtMatrixLayout_t>,
+    right: Owned<cublasLtMatrixLayout_t>,
+    result: Owned<cublasLtMatrixLayout_t>,
+    algorithm: cublasLtMatmulAlgo_t,
+}
+
+/// One of the library's handles, destroyed when dropped.
+struct Owned<T: Copy>(T, unsafe fn(T) -> std::result::Result<(), CublasError>);
+
+impl<T: Copy> Drop for Owned<T> {
+    fn drop(&mut self) {
+        // SAFETY: the handle was made with its owner and is destroyed once.
+        let _ = unsafe { (self.1)(self.0) };
+    }
+}
+
+impl Gemm {
+    /// Loads the library; `major` is the GPU's major compute capability.
+    pub fn open(context: &Rc<Context>, major: u32, precision: Precision) -> Result<Self> {
+        if !Library::CublasLt.load() {
+            return Err(errors::no_cublaslt());
+        }
+        let handle = result::create_handle().map_err(|e| failed("cannot start", e))?;
+        // As NVIDIA recommends: Hopper's fastest algorithms need more.
+        let workspace = Memory::new(context, if major >= 9 { 32 << 20 } else { 8 << 20 })?;
+        Ok(Gemm {
+            handle: Owned(handle, result::destroy_handle),
+            precision,
+            plans: RefCell::default(),
+            workspace,
+            context: context.clone(),
+        })
+    }
+
+    /// Puts c = a b (+ bias) (+ c) on the stream.
+    pub fn multiply(&self, shape: Shape, operands: Operands) -> Result<()> {
+        let mut plans = self.plans.borrow_mut();
+        if !plans.contains_key(&shape) {
+            if plans.len() == MOST_PLANS {
+                plans.clear();
+            }
+            plans.insert(shape, self.plan(&shape)?);
+        }
+        let plan = &plans[&shape];
+        if shape.bias.is_some() {
+            set(&plan.description, Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &operands.bias)?;
+        }
+        let Operands { a, b, c, .. } = operands;
+        let (alpha, beta) = (1f32, if shape.accumulate { 1f32 } else { 0f32 });
+        // SAFETY: `Launch` checked the operands' lengths against the shape; all handles live in the plan; the
+        // workspace is used by this stream only, in its order.
+        let put = unsafe {
+            result::matmul(
+                self.handle.0,
+                plan.description.0,
+                pointer(&alpha),
+                pointer(&beta),
+                b as *const c_void,
+                plan.left.0,
+                a as *const c_void,
+                plan.right.0,
+                c as *const c_void,
+                plan.result.0,
+                c as *mut c_void,
+                plan.result.0,
+                &plan.algorithm,
+                self.workspace.pointer() as *mut c_void,
+                self.workspace.bytes(),
+                self.context.stream.cast(),
+            )
+        };
+        put.map_err(|e| failed(&shape.name(), e))
+    }
+
+    fn plan(&self, shape: &Shape) -> Result<Plan> {
+        let at = |e: CublasError| failed(&shape.name(), e);
+        let compute = match self.precision {
+            Precision::Fp32 | Precision::Bf16 => Compute::CUBLAS_COMPUTE_32F,
+            Precision::Tf32 => Compute::CUBLAS_COMPUTE_32F_FAST_TF32,
+        };
+        let description = result::create_matmul_desc(compute, Type::CUDA_R_32F).map_err(at)?;
+        let description = Owned(description, result::destroy_matmul_desc);
+        set(&description, Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &i32::from(shape.b_transposed))?;
+        set(&description, Attribute::CUBLASLT_MATMUL_DESC_TRANSB, &i32::from(shape.a_transposed))?;
+        if let Some(bias) = shape.bias {
+            set(&description, Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &Epilogue::CUBLASLT_EPILOGUE_BIAS)?;
+            set(&description, Attribute::CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &data_type(bias)?)?;
+        }
+        let Shape { m, n, k, .. } = *shape;
+        // What is stored, by its columns.
+        let a = if shape.a_transposed { [m, k] } else { [k, m] };
+        let b = if shape.b_transposed { [k, n] } else { [n, k] };
+        let plan = Plan {
+            description,
+            left: layout(shape.b, b)?,
+            right: layout(shape.a, a)?,
+            result: layout(shape.c, [n, m])?,
+            algorithm: cublasLtMatmulAlgo_t { data: [0; 8] },
+        };
+        Ok(Plan { algorithm: self.choose(shape, &plan)?, ..plan })
+    }
+
+    /// The algorithm that the library thinks fastest, among those that give the same bits every time.
+    fn choose(&self, shape: &Shape, plan: &Plan) -> Result<cublasLtMatmulAlgo_t> {
+        let at = |e: CublasError| failed(&shape.name(), e);
+        let preference = Owned(result::create_matmul_pref().map_err(at)?, result::destroy_matmul_pref);
+        let [a, b, c] = shape.alignment;
+        // Partial sums are kept as f32 and added in one order.
+        let scheme = Reduction::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
+        let workspace = self.workspace.bytes() as u64;
+        let words = [
+            (Preference::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, scheme),
+            (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, b),
+            (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, a),
+            (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, c),
+            (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, c),
+        ];
+        // SAFETY: each attribute is read from a value of the type that the library's manual gives it; every handle
+        // lives to the end of the function.
+        unsafe {
+            let bytes = Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
+            result::set_matmul_pref_attribute(preference.0, bytes, pointer(&workspace), 8).map_err(at)?;
+            for (attribute, value) in words {
+                result::set_matmul_pref_attribute(preference.0, attribute, pointer(&value), 4).map_err(at)?;
+            }
+            let found = result::get_matmul_algo_heuristic(
+                self.handle.0,
+                plan.description.0,
+                plan.left.0,
+                plan.right.0,
+                plan.result.0,
+                plan.result.0,
+                preference.0,
+            );
+            found.map(|found| found.algo).map_err(at)
+        }
+    }
+}
+
+impl Shape {
+    fn name(&self) -> String {
+        let Shape { m, n, k, a, b, c, .. } = self;
+        format!("matmul [{m}, {n}] over {k} ({c:?} from {a:?} and {b:?})")
+    }
+}
+
+fn pointer<T>(value: &T) -> *const c_void {
+    std::ptr::from_ref(value).cast()
+}
+
+fn set<T>(description: &Owned<cublasLtMatmulDesc_t>, attribute: Attribute, value: &T) -> Result<()> {
+    // SAFETY: the callers give values of the types that the library's manual names; it copies them.
+    let set = unsafe {
+        result::set_matmul_desc_attribute(description.0, attribute, pointer(value), size_of::<T>())
+    };
+    set.map_err(|e| failed("cannot describe a product", e))
+}
+
+/// A matrix stored column by column, without gaps.
+fn layout(dtype: DType, [rows, columns]: [usize; 2]) -> Result<Owned<cublasLtMatrixLayout_t>> {
+    let created = result::create_matrix_layout(data_type(dtype)?, rows as u64, columns as u64, rows as i64);
+    let created = created.map_err(|e| failed("cannot describe a matrix", e))?;
+    Ok(Owned(created, result::destroy_matrix_layout))
+}
+
+fn data_type(dtype: DType) -> Result<Type> {
+    match dtype {
+        DType::F32 => Ok(Type::CUDA_R_32F),
+        DType::BF16 => Ok(Type::CUDA_R_16BF),
+        DType::I32 => Err(Error::internal("a product of integers")),
+    }
+}
+
+fn failed(what: &str, error: CublasError) -> Error {
+    Error::Device(format!(
+        "cuBLASLt: {what}: {:?}; see `wattention doctor` for the library's version, or use --device cpu",
+        error.0
+    ))
+}

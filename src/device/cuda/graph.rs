@@ -1,0 +1,244 @@
+//! A step as CUDA graphs: the launches between two uploads are one graph, which the stream recorded.
+//!
+//! Sizes and scalars that change are set in the nodes of the graph. What cannot be set, such as another shape of a
+//! product, is launched by itself and recorded again once it stays the same.
+
+use super::Cuda;
+use super::errors::{calling, refused};
+use super::launch::{self, Launched};
+use crate::device::graph::{Op, Runner};
+use crate::device::{Gpu, Pass};
+use crate::error::{Error, Result};
+use cudarc::driver::result::{graph, stream};
+use cudarc::driver::sys::{
+    self, CUDA_KERNEL_NODE_PARAMS, CUgraph, CUgraphExec, CUgraphInstantiate_flags, CUgraphNode,
+    CUstreamCaptureMode, CUstreamCaptureStatus,
+};
+use std::cell::RefCell;
+use std::ops::Range;
+use std::ptr;
+
+/// The pieces of a step, in order.
+pub(in crate::device) struct Graph {
+    pieces: Vec<Piece>,
+}
+
+enum Piece {
+    /// The op that copies to the GPU, by its index. Its bytes may differ every time.
+    Upload(usize),
+    Launches(Range<usize>, RefCell<State>),
+}
+
+enum State {
+    /// Something changed that a node cannot take over.
+    Stale,
+    /// To be recorded.
+    Settled,
+    Recorded(Recorded),
+    /// It cannot be recorded.
+    Refused,
+}
+
+/// A graph that can run, and the nodes of each op in it, with their entries.
+struct Recorded {
+    template: CUgraph,
+    graph: CUgraphExec,
+    nodes: Vec<Vec<(CUgraphNode, &'static str)>>,
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        // SAFETY: both were made with this value and are destroyed once; runs on their way are not affected.
+        unsafe {
+            let _ = graph::exec_destroy(self.graph);
+            let _ = graph::destroy(self.template);
+        }
+    }
+}
+
+impl Graph {
+    pub fn of(ops: &[Op]) -> Self {
+        let mut pieces = Vec::new();
+        let mut from = 0;
+        let mut close = |pieces: &mut Vec<Piece>, to: usize, next: usize| {
+            if ops[from..to].iter().any(|op| matches!(op, Op::Launch { .. })) {
+                pieces.push(Piece::Launches(from..to, RefCell::new(State::Settled)));
+            }
+            from = next;
+        };
+        for (index, op) in ops.iter().enumerate() {
+            if matches!(op, Op::Upload { .. }) {
+                close(&mut pieces, index, index + 1);
+                pieces.push(Piece::Upload(index));
+            }
+        }
+        close(&mut pieces, ops.len(), ops.len());
+        Graph { pieces }
+    }
+
+    /// Takes over the sizes and scalars of op `index`.
+    pub fn update(&self, cuda: &Cuda, index: usize, op: &Op) {
+        let holds = |piece: &&Piece| matches!(piece, Piece::Launches(ops, _) if ops.contains(&index));
+        let Some(Piece::Launches(ops, state)) = self.pieces.iter().find(holds) else {
+            return;
+        };
+        let state = &mut *state.borrow_mut();
+        let stale = match state {
+            State::Recorded(recorded) => recorded.update(cuda, index - ops.start, op).is_err(),
+            State::Settled => true,
+            State::Stale | State::Refused => false,
+        };
+        if stale {
+            *state = State::Stale;
+        }
+    }
+
+    pub fn replay(&self, cuda: &Cuda, ops: &[Op]) -> Result<()> {
+        for piece in &self.pieces {
+            match piece {
+                Piece::Upload(index) => cuda.run(&ops[*index])?,
+                Piece::Launches(range, state) => {
+                    replay_launches(cuda, &ops[range.clone()], &mut state.borrow_mut())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn replay_launches(cuda: &Cuda, ops: &[Op], state: &mut State) -> Result<()> {
+    if matches!(state, State::Settled) {
+        *state = record(cuda, ops).map_or(State::Refused, State::Recorded);
+    }
+    if let State::Recorded(recorded) = state {
+        let count = recorded.nodes.iter().map(Vec::len).sum();
+        cuda.recent.borrow_mut().add(Launched::Graph(count));
+        // SAFETY: the graph and the stream live.
+        let launched = unsafe { graph::launch(recorded.graph, cuda.context.stream) };
+        return launched.map_err(|e| cuda.failed(e.0, "launch a graph"));
+    }
+    ops.iter().try_for_each(|op| cuda.run(op))?;
+    if matches!(state, State::Stale) {
+        *state = State::Settled;
+    }
+    Ok(())
+}
+
+/// Records what the stream is given, without running it.
+fn record(cuda: &Cuda, ops: &[Op]) -> Result<Recorded> {
+    let failed = |e: cudarc::driver::DriverError| refused(e.0, "record a graph");
+    let stream = cuda.context.stream;
+    // What is only recorded cannot be at fault.
+    let recent = cuda.recent.take();
+    let recorded = calling(|| {
+        // SAFETY: the stream lives, and recording ends below whatever happens in between.
+        unsafe { stream::begin_capture(stream, CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL) }
+            .map_err(failed)?;
+        let nodes: Result<Vec<_>> = calling(|| ops.iter().map(|op| nodes_of(cuda, op)).collect());
+        // SAFETY: the stream is recording.
+        let template = unsafe { stream::end_capture(stream) }.map_err(failed)?;
+        let flags = CUgraphInstantiate_flags(0);
+        // SAFETY: recording gave the graph.
+        let graph = nodes.and_then(|nodes| {
+            let graph = unsafe { graph::instantiate(template, flags) }.map_err(failed)?;
+            Ok((nodes, graph))
+        });
+        match graph {
+            Ok((nodes, graph)) => Ok(Recorded { template, graph, nodes }),
+            Err(error) => {
+                // SAFETY: nothing was made of the recording.
+                let _ = unsafe { graph::destroy(template) };
+                Err(error)
+            }
+        }
+    });
+    cuda.recent.replace(recent);
+    recorded
+}
+
+/// Gives one op to the recording stream; its nodes, if it is of kernels whose arguments can be set.
+fn nodes_of(cuda: &Cuda, op: &Op) -> Result<Vec<(CUgraphNode, &'static str)>> {
+    let Op::Launch { kernel, call } = op else {
+        return Ok(Vec::new());
+    };
+    let Gpu::Passes(passes) = kernel.gpu else {
+        cuda.run_launch(kernel, call)?;
+        return Ok(Vec::new());
+    };
+    let mut arguments = launch::arguments(call);
+    let variant = cuda.variant(call);
+    let put = |pass: &Pass| {
+        cuda.run_pass(pass, variant, &mut arguments)?;
+        Ok((newest_node(cuda)?, pass.entry))
+    };
+    passes(call).iter().map(put).collect()
+}
+
+/// The node that the recording stream was given last.
+fn newest_node(cuda: &Cuda) -> Result<CUgraphNode> {
+    let mut status = CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
+    let (mut nodes, mut count) = (ptr::null(), 0);
+    // SAFETY: the driver writes what is asked for and leaves out what is null.
+    let asked = unsafe {
+        sys::cuStreamGetCaptureInfo_v3(
+            cuda.context.stream,
+            &mut status,
+            ptr::null_mut(),
+            ptr::null_mut(),
+            &mut nodes,
+            ptr::null_mut(),
+            &mut count,
+        )
+    };
+    asked.result().map_err(|e| refused(e.0, "record a graph"))?;
+    match count {
+        // SAFETY: `nodes` points to `count` nodes until the stream is given the next.
+        1 => Ok(unsafe { *nodes }),
+        _ => Err(Error::internal(format!("a launch left {count} ends in a graph"))),
+    }
+}
+
+impl Recorded {
+    /// Sets the arguments and grids of op `index`; fails where it would have other nodes.
+    fn update(&mut self, cuda: &Cuda, index: usize, op: &Op) -> Result<()> {
+        let Op::Launch { kernel, call } = op else {
+            return Ok(());
+        };
+        let passes = match kernel.gpu {
+            Gpu::Passes(passes) => passes(call),
+            Gpu::Library => Vec::new(),
+        };
+        let nodes = &self.nodes[index];
+        let same = |(pass, node): (&Pass, &(CUgraphNode, &str))| pass.entry == node.1;
+        if passes.is_empty() || passes.len() != nodes.len() || !passes.iter().zip(nodes).all(same) {
+            return Err(Error::internal("other kernels than were recorded"));
+        }
+        let mut arguments = launch::arguments(call);
+        for (pass, (node, _)) in passes.iter().zip(nodes) {
+            launch::check(pass, cuda.gpu.shared)?;
+            let function = cuda.modules.function(pass.entry, cuda.variant(call))?;
+            function.allow_shared(pass.shared)?;
+            let mut pointers = launch::pointers(&mut arguments);
+            let [x, y, z] = pass.grid;
+            let parameters = CUDA_KERNEL_NODE_PARAMS {
+                func: function.handle,
+                gridDimX: x,
+                gridDimY: y,
+                gridDimZ: z,
+                blockDimX: pass.block,
+                blockDimY: 1,
+                blockDimZ: 1,
+                sharedMemBytes: pass.shared,
+                kernelParams: pointers.as_mut_ptr(),
+                extra: ptr::null_mut(),
+                kern: ptr::null_mut(),
+                ctx: ptr::null_mut(),
+            };
+            // SAFETY: the node is one of this graph's template; the driver copies the arguments, which are as the
+            // kernel has them.
+            let set = unsafe { sys::cuGraphExecKernelNodeSetParams_v2(self.graph, *node, &parameters) };
+            set.result().map_err(|e| refused(e.0, "change a graph"))?;
+        }
+        Ok(())
+    }
+}
