@@ -10,9 +10,10 @@ DEVICE int row_of_warp() { return blockIdx.x * WARPS + warp_index(); }
 
 // Whether index[from..to] holds `row`; the same in all lanes.
 DEVICE bool holds(const int* index, int from, int to, int row) {
-    for (int i = from + lane_index(); i - lane_index() < to; i += WARP)
-        if (__any_sync(ALL_LANES, i < to && index[i] == row)) return true;
-    return false;
+    bool found = false;
+#pragma unroll 4
+    for (int i = from + lane_index(); i < to; i += WARP) found = found || index[i] == row;
+    return __any_sync(ALL_LANES, found);
 }
 
 // launch: grid [M / 4], block 128, shared 0
@@ -47,9 +48,10 @@ KERNEL_ENTRY void rows_scatter(real* x, const real* y, const int* index, int M, 
     const int row = index[first];
     if (row < 0 || holds(index, 0, first, row)) return;
     const bool whole = C % VECTOR == 0 && aligned4(x) && aligned4(y);
-    for (int start = first; start < M; start += WARP) {
+    const int end = holds(index, first + 1, M, row) ? M : first + 1;
+    for (int start = first; start < end; start += WARP) {
         const int mine = start + lane_index();
-        unsigned equal = __ballot_sync(ALL_LANES, mine < M && index[mine] == row);
+        unsigned equal = __ballot_sync(ALL_LANES, mine < end && index[mine] == row);
         for (; equal != 0; equal &= equal - 1) {
             const long long from = static_cast<long long>(start + __ffs(equal) - 1) * C;
             for (int c = lane_index() * VECTOR; c < C; c += STEP) {
