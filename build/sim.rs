@@ -48,7 +48,7 @@ fn compiler() -> Option<Compiler> {
         return None;
     }
     // Contraction as nvcc does it: a multiplication and an addition in one rounding.
-    let flags = ["-std=c++17", "-O2", "-g1", "-fPIC", "-ffp-contract=fast", "-fno-exceptions", "-fno-rtti"];
+    let flags = ["-std=c++17", "-O1", "-g1", "-fPIC", "-ffp-contract=fast", "-fno-exceptions", "-fno-rtti"];
     let mut flags: Vec<String> = flags.iter().map(|f| f.to_string()).collect();
     flags.extend(["-Wall", "-Wno-unknown-pragmas", "-Wno-unused-function", "-Werror"].map(String::from));
     if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {

@@ -10,7 +10,7 @@ use wattention::tape::Tape;
 use wattention::tensor::Tensor;
 
 /// How often each query block sees each key block, `[H, n, n]`.
-struct Counts {
+pub struct Counts {
     h: usize,
     n: usize,
     count: Vec<i32>,
@@ -18,7 +18,7 @@ struct Counts {
 
 impl Counts {
     /// Rows of zeros to threes; the last query block sees nothing.
-    fn random(h: usize, n: usize) -> Self {
+    pub fn random(h: usize, n: usize) -> Self {
         let count = (0..h * n * n).map(|e| match n > 1 && e / n % n == n - 1 {
             true => 0,
             false => (mixed(e as u64 + 5) % 7 % 4) as i32,
@@ -27,7 +27,7 @@ impl Counts {
         Counts { h, n, count }
     }
 
-    fn at(&self, h: usize, query: usize, key: usize) -> i32 {
+    pub fn at(&self, h: usize, query: usize, key: usize) -> i32 {
         self.count[(h * self.n + query) * self.n + key]
     }
 
@@ -53,7 +53,7 @@ impl Counts {
         [row_ptr, col, count]
     }
 
-    fn upload(&self, device: &Device) -> Result<Blocks> {
+    pub fn upload(&self, device: &Device) -> Result<Blocks> {
         let up = |v: &Vec<i32>| Tensor::upload(device, [v.len()], v);
         let ([row_ptr, col, count], inverse) = (self.table(false), self.table(true));
         Ok(Blocks {

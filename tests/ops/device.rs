@@ -21,13 +21,17 @@ struct Poisoned(Rc<dyn Executor>);
 
 /// The CPU executor, or the simulator with `WATTENTION_TEST_DEVICE=sim`.
 pub fn poisoned() -> Device {
+    poisoned_in(Precision::Fp32)
+}
+
+pub fn poisoned_in(precision: Precision) -> Device {
     let executor: Rc<dyn Executor> = match simulated() {
         true => {
-            let sim = Sim::new(Precision::Fp32).unwrap();
+            let sim = Sim::new(precision).unwrap();
             sim.set_order(ORDER.get());
             Rc::new(sim)
         }
-        false => Rc::new(Cpu::new(Precision::Fp32)),
+        false => Rc::new(Cpu::new(precision)),
     };
     Device::new(Rc::new(Poisoned(executor)))
 }

@@ -3,6 +3,7 @@
 mod activation;
 mod adamw;
 mod argmax;
+mod attention_precision;
 mod block_sparse_attention;
 mod case;
 mod compare;

@@ -9,10 +9,10 @@ use wattention::tape::{Dropout, Tape};
 use wattention::tensor::Tensor;
 
 /// One sample: how many tokens are not padding, and which are global.
-type Sample<'a> = (usize, &'a [usize]);
+pub type Sample<'a> = (usize, &'a [usize]);
 
 /// key_state `[B, S]` and global_index `[B, G]`.
-fn tokens(samples: &[Sample], s: usize) -> (Vec<i32>, Vec<i32>, usize) {
+pub fn tokens(samples: &[Sample], s: usize) -> (Vec<i32>, Vec<i32>, usize) {
     let g = samples.iter().map(|(_, globals)| globals.len()).max().unwrap();
     let (mut state, mut index) = (Vec::new(), Vec::new());
     for (real, globals) in samples {

@@ -1,4 +1,4 @@
-//! Matrix products through cuBLASLt.
+//! Matrix precision through cuBLASLt.
 //!
 //! The library thinks in columns: a row-major `[r, c]` is its column-major `[c, r]`, so that c = a b is asked for as
 //! cᵀ = bᵀ aᵀ, and the bias runs along the columns' elements, as its epilogue has it.

@@ -8,6 +8,7 @@ use super::thread::{Index, Thread, Wait, Yield};
 use crate::error::Result;
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult};
+use std::cell::Cell;
 
 /// How a fiber ended.
 #[derive(Clone, Copy)]
@@ -39,6 +40,11 @@ const WARP: usize = 32;
 /// Deep enough for a kernel's registers, spilled by a compiler that has sixteen.
 const STACK: usize = 256 << 10;
 
+thread_local! {
+    /// What workers of this operating-system thread left behind: a mapping for each stack is slow to make.
+    static IDLE: Cell<(Vec<Thread>, Vec<DefaultStack>)> = const { Cell::new((Vec::new(), Vec::new())) };
+}
+
 /// What one operating-system thread needs to run blocks, kept from block to block.
 pub(super) struct Worker {
     threads: Vec<Thread>,
@@ -48,18 +54,31 @@ pub(super) struct Worker {
     waiting: Vec<*mut Wait>,
 }
 
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let mut idle = IDLE.take();
+        idle.0.append(&mut self.threads);
+        idle.1.append(&mut self.stacks);
+        IDLE.set(idle);
+    }
+}
+
 impl Worker {
     pub fn new(launch: &Launch) -> Result<Self> {
         let threads = launch.pass.block as usize;
         let shared_size = launch.pass.shared as usize;
-        let mut stacks = Vec::with_capacity(threads);
-        for _ in 0..threads {
+        let mut idle = IDLE.take();
+        let mut states = idle.0.split_off(idle.0.len().saturating_sub(threads));
+        let mut stacks = idle.1.split_off(idle.1.len().saturating_sub(threads));
+        IDLE.set(idle);
+        states.resize_with(threads, Thread::new);
+        while stacks.len() < threads {
             stacks.push(DefaultStack::new(STACK).map_err(|e| {
                 crate::error::Error::DoesNotFit(format!("no memory for the simulator's threads: {e}"))
             })?);
         }
         Ok(Worker {
-            threads: (0..threads).map(|_| Thread::new()).collect(),
+            threads: states,
             stacks,
             shared: Guarded::new(shared_size)?,
             shared_size,
