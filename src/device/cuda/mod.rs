@@ -11,6 +11,8 @@ mod launch;
 mod libraries;
 mod memory;
 mod modules;
+#[cfg(test)]
+pub(crate) mod stand_in;
 
 pub use driver::{Properties, Version, gpus, start};
 pub use libraries::Library;
@@ -96,6 +98,12 @@ impl Cuda {
             Gpu::Library => return self.multiply(call),
             Gpu::Passes(passes) => passes(call),
         };
+        if passes.is_empty() {
+            let name = kernel.name;
+            return Err(Error::Device(format!(
+                "{name} has no kernel for GPUs in this program: use --device cpu"
+            )));
+        }
         let mut arguments = launch::arguments(call);
         passes.iter().try_for_each(|pass| self.run_pass(pass, self.variant(call), &mut arguments))
     }
