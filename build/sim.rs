@@ -59,8 +59,7 @@ fn compiler() -> Option<Compiler> {
         Some(sanitizers) => {
             flags.push(format!("-fsanitize={sanitizers}"));
             flags.push("-fno-sanitize-recover=all".into());
-            // The linker's driver knows which libraries belong to it, and puts them first.
-            println!("cargo::rustc-link-arg=-fsanitize={sanitizers}");
+            link_sanitizers(tool.path());
         }
         // Traps where a vector is not aligned, as a GPU does; needs no library.
         None => {
@@ -74,6 +73,19 @@ fn compiler() -> Option<Compiler> {
     }
     let compiler = Compiler { path: tool.path().to_path_buf(), flags };
     Command::new(&compiler.path).arg("--version").output().ok()?.status.success().then_some(compiler)
+}
+
+/// Rust links without the compiler's own libraries, of which the sanitizers are two.
+fn link_sanitizers(compiler: &Path) {
+    for library in ["asan", "ubsan"] {
+        let name = format!("-print-file-name=lib{library}.so");
+        let found = Command::new(compiler).arg(name).output().ok();
+        let path = found.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
+        if let Some(folder) = Path::new(path.trim()).parent() {
+            println!("cargo::rustc-link-search=native={}", folder.display());
+        }
+        println!("cargo::rustc-link-lib=dylib={library}");
+    }
 }
 
 struct Compiler {

@@ -1,7 +1,7 @@
-// adamw: m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p -= lr (m/c1 / (sqrt(v/c2) + eps) + wd p), all parameters at once.
+// adamw: m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p -= lr (m/c1 / (sqrt(v/c2) + eps) + wd p), all parameters
+// in one launch. g is first scaled to max_norm. Loshchilov and Hutter 2019.
 // Shapes: p m v g [n] float slabs; segments [parts, 3] of (first, length, decays), ascending and apart; norm [1].
-// g is first scaled to max_norm. Elements of no segment stay as they are, and everything
-// does where the norm is not finite. Loshchilov and Hutter 2019.
+// Elements of no segment stay as they are, and everything does where the norm is not finite.
 #include "common.cuh"
 
 // Elements a block updates.

@@ -19,18 +19,13 @@ constexpr float LN_2 = 0.69314718055994531f;
 template <int M>
 constexpr int ROWS = WARPS * 16 * M;
 
-// The tiles of a head size, as src/ops/attention/tile.rs, which says why: groups of rows of a warp in the forward, keys
-// in its other dimension, and columns in the backward, whose warps have one group.
+// The columns of a tile by head size, as src/ops/attention/tile.rs, which says why: KEYS in the forward.
 #ifdef WATTENTION_BF16
-template <int D>
-constexpr int GROUPS = D <= 64 ? 2 : 1;
 template <int D>
 constexpr int KEYS = 64;
 template <int D>
 constexpr int COLUMNS = D <= 64 ? 64 : 32;
 #else
-template <int D>
-constexpr int GROUPS = D <= 64 ? 2 : 1;
 template <int D>
 constexpr int KEYS = 32;
 template <int D>

@@ -171,7 +171,7 @@ DEVICE void backward_keys(
     if (dv) put_gradient<P, 1>(dv + (k_head.x - k), k_head, at.tile, all_count(), at.visible, S, y, 1.0f, add_v);
 }
 
-// launch: as block_sparse_attention_bwd_q_d16
+// launch: grid [B * H * S / K * ceil(K / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 16
 KERNEL_ENTRY void block_sparse_attention_bwd_kv_d16(
     real* dq, real* dk, real* dv, float* delta, const real* d_o, const real* q, const real* k, const real* v,
     const real* o, const float* lse, const int* key_state, const int* row_ptr, const int* col, const int* count,
@@ -184,7 +184,7 @@ KERNEL_ENTRY void block_sparse_attention_bwd_kv_d16(
         add_k, add_v, scale);
 }
 
-// launch: as block_sparse_attention_bwd_q_d32
+// launch: grid [B * H * S / K * ceil(K / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 32
 KERNEL_ENTRY void block_sparse_attention_bwd_kv_d32(
     real* dq, real* dk, real* dv, float* delta, const real* d_o, const real* q, const real* k, const real* v,
     const real* o, const float* lse, const int* key_state, const int* row_ptr, const int* col, const int* count,
@@ -197,7 +197,7 @@ KERNEL_ENTRY void block_sparse_attention_bwd_kv_d32(
         add_k, add_v, scale);
 }
 
-// launch: as block_sparse_attention_bwd_q_d64
+// launch: grid [B * H * S / K * ceil(K / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 64
 KERNEL_ENTRY void block_sparse_attention_bwd_kv_d64(
     real* dq, real* dk, real* dv, float* delta, const real* d_o, const real* q, const real* k, const real* v,
     const real* o, const float* lse, const int* key_state, const int* row_ptr, const int* col, const int* count,
@@ -210,7 +210,7 @@ KERNEL_ENTRY void block_sparse_attention_bwd_kv_d64(
         add_k, add_v, scale);
 }
 
-// launch: as block_sparse_attention_bwd_q_d128
+// launch: grid [B * H * S / K * ceil(K / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 128
 KERNEL_ENTRY void block_sparse_attention_bwd_kv_d128(
     real* dq, real* dk, real* dv, float* delta, const real* d_o, const real* q, const real* k, const real* v,
     const real* o, const float* lse, const int* key_state, const int* row_ptr, const int* col, const int* count,

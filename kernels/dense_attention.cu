@@ -1,20 +1,26 @@
 // dense_attention: o = softmax(scale q k^T) v per head over all keys, up to the diagonal, or those not masked.
 // Shapes: q o dq [B, T, H, D], k v dk dv [B, rows, H, D] of which the first S count, key_state [B, rows] (0 masked,
 // may be absent), lse delta [B, H, T]. causal: query i sees keys up to i + offset. Saved for backward: q, k, v, o, lse.
-// Keys behind the last visible one are cut off before the walk begins, so padding costs a look and no product.
+// Keys behind the last visible one are cut off before the walk begins, so padding costs a look and no product. Where
+// queries are few, `splits` blocks share the keys of a tile; what each finds goes to `partial`, and a last pass joins
+// them in order. Up to 8 queries (decoding) are no tile: groups of lanes read a row of k and v in one load each.
 // Also compiled with -DWATTENTION_TF32.
 #include "attention.cuh"
 
-// One past the last visible key; all threads of a block ask together.
-DEVICE int visible_end(const Counted& visible, int S, int* votes) {
+DEVICE Counted visible_keys(const int* key_state, int b, int rows) {
+    return key_state ? where_not_zero(key_state + static_cast<long long>(b) * rows) : all_count();
+}
+
+// One past the last visible key of from .. to; all threads of a block ask together.
+DEVICE int visible_end(const Counted& visible, int from, int to, int* votes) {
     constexpr int LOOK = 4;
-    int end = S;
-    while (visible.state && end > 0) {
+    int end = to;
+    while (visible.state && end > from) {
         bool any = false;
 #pragma unroll
         for (int i = 0; i < LOOK; i++) {
             const int j = end - 1 - i * THREADS - static_cast<int>(threadIdx.x);
-            any |= j >= 0 && counts(visible, j);
+            any |= j >= from && counts(visible, j);
         }
         any = __any_sync(ALL_LANES, any);
         if (threadIdx.x % WARP == 0) votes[threadIdx.x / WARP] = any;
@@ -25,172 +31,433 @@ DEVICE int visible_end(const Counted& visible, int S, int* votes) {
         if (found) break;
         end -= LOOK * THREADS;
     }
-    return max(end, 0);
+    return max(end, from);
 }
 
 // What a block works on: a tile of one head of one sample, the last tiles of a causal head, which are the longest,
-// first.
+// first; and of all S keys the share of its split.
 struct Place {
     int b, h, first;
+    long long head;
+    int from, end;
 };
 
-DEVICE Place place_of(int H, int tiles, int rows, int causal) {
+DEVICE Place place_of(int H, int tiles, int rows, int causal, int S, int splits) {
     const int tile = blockIdx.x % tiles, head = blockIdx.x / tiles;
-    return {head / H, head % H, (causal ? tiles - 1 - tile : tile) * rows};
+    const int share = CEIL_DIV(CEIL_DIV(S, splits), 64) * 64, from = min(S, static_cast<int>(blockIdx.y) * share);
+    const int first = (causal ? tiles - 1 - tile : tile) * rows;
+    return {head / H, head % H, first, head, from, min(S, from + share)};
 }
 
-DEVICE Counted visible_keys(const int* key_state, int b, int rows) {
-    return key_state ? where_not_zero(key_state + static_cast<long long>(b) * rows) : all_count();
+// The keys of that share that `count` queries see.
+template <int N>
+DEVICE Band<N> keys_of(const Place& at, int count, const Counted& visible, int causal, int offset, void* scratch) {
+    const int reach = causal ? min(offset, FAR) : FAR;
+    const int seen = max(at.from, min(at.end, at.first + count + reach));
+    const int end = visible_end(visible, at.from, seen, static_cast<int*>(scratch));
+    return band<N>(visible, at.from, end, -FAR, reach);
+}
+
+// What a split found for a row: the maximum, the sum of p, and the sums of p v.
+DEVICE float* part_of(float* partial, int split, long long rows, long long row, int D) {
+    return partial + (split * rows + row) * (D + 2);
 }
 
 template <int P, int M, int N>
 DEVICE void forward(
-    real* shared, real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, int H, int D,
-    int T, int S, int rows, int causal, int offset, const Dropout& dropout, float scale) {
-    const Place at = place_of(H, CEIL_DIV(T, ROWS<M>), ROWS<M>, causal);
-    const long long head = static_cast<long long>(at.b) * H + at.h;
+    real* shared, real* o, float* lse, float* partial, const real* q, const real* k, const real* v,
+    const int* key_state, int B, int H, int D, int T, int S, int rows, int causal, int offset, int splits,
+    const Dropout& dropout, float scale) {
+    const Place at = place_of(H, CEIL_DIV(T, ROWS<M>), ROWS<M>, causal, S, splits);
     const RowTile tile = {at.first, min(T - at.first, ROWS<M>), nullptr};
-    const Counted visible = visible_keys(key_state, at.b, rows);
-    const int reach = causal ? min(offset, S) : FAR;
-    const int end = visible_end(visible, min(S, at.first + tile.count + reach), reinterpret_cast<int*>(shared));
     const Head q_head = head_of(q, at.b, at.h, T, H, D, T);
-    Band<N> keys = band<N>(visible, 0, end, -FAR, reach);
+    Band<N> keys = keys_of<N>(at, tile.count, visible_keys(key_state, at.b, rows), causal, offset, shared);
     float sums[M][P / 8][4], most[M][2], sum[M][2];
     attend<P, M, N>(
         sums, most, sum, q_head, head_of(k, at.b, at.h, rows, H, D, S), head_of(v, at.b, at.h, rows, H, D, S), tile,
-        keys, Kept{dropout, head * T, S}, scale, shared);
-    put_attended<P, M>(o + (q_head.x - q), lse + head * T, q_head, tile, all_count(), sums, most, sum);
+        keys, Kept{dropout, at.head * T, S}, scale, shared);
+    if (splits == 1) {
+        put_attended<P, M>(o + (q_head.x - q), lse + at.head * T, q_head, tile, all_count(), sums, most, sum);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 2 * M; i++) {
+        const int r = threadIdx.x / WARP * 16 * M + 8 * i + lane_row();
+        if (r >= tile.count) continue;
+        float* part = part_of(partial, blockIdx.y, static_cast<long long>(B) * H * T, at.head * T + at.first + r, D);
+        put_row(part + 2, sums[i / 2], i % 2, 1.0f, D, 0);
+        if (lane_column() == 0) part[0] = most[i / 2][i % 2], part[1] = sum[i / 2][i % 2];
+    }
 }
 
-// launch: grid [B * H * ceil(T / ROWS)], block 128, shared (ROWS + 4 * KEYS) rows of 16
+// launch: grid [B * H * ceil(T / 64), splits], block 128, shared (64 + 4 * KEYS) rows of 16
 KERNEL_ENTRY void dense_attention_fwd_d16(
-    real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, int B, int H, int D, int T,
-    int S, int rows, int causal, int offset, int seed_lo, int seed_hi, int stream_lo, int stream_hi, float scale,
-    float p) {
-    contract(blockDim.x == THREADS && D <= 16);
+    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state, int B,
+    int H, int D, int T, int S, int rows, int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo,
+    int stream_hi, float scale, float p) {
+    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 16);
     SHARED_DYN(real, shared);
     const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
-    forward<16, GROUPS<16>, KEYS<16>>(
-        shared, o, lse, q, k, v, key_state, H, D, T, S, rows, causal, offset, dropout, scale);
+    forward<16, 1, KEYS<16>>(
+        shared, o, lse, partial, q, k, v, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout, scale);
 }
 
-// launch: grid [B * H * ceil(T / ROWS)], block 128, shared (ROWS + 4 * KEYS) rows of 32
+// launch: grid [B * H * ceil(T / 64), splits], block 128, shared (64 + 4 * KEYS) rows of 32
 KERNEL_ENTRY void dense_attention_fwd_d32(
-    real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, int B, int H, int D, int T,
-    int S, int rows, int causal, int offset, int seed_lo, int seed_hi, int stream_lo, int stream_hi, float scale,
-    float p) {
-    contract(blockDim.x == THREADS && D <= 32);
+    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state, int B,
+    int H, int D, int T, int S, int rows, int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo,
+    int stream_hi, float scale, float p) {
+    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 32);
     SHARED_DYN(real, shared);
     const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
-    forward<32, GROUPS<32>, KEYS<32>>(
-        shared, o, lse, q, k, v, key_state, H, D, T, S, rows, causal, offset, dropout, scale);
+    forward<32, 1, KEYS<32>>(
+        shared, o, lse, partial, q, k, v, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout, scale);
 }
 
-// launch: grid [B * H * ceil(T / ROWS)], block 128, shared (ROWS + 4 * KEYS) rows of 64
+// launch: grid [B * H * ceil(T / 64), splits], block 128, shared (64 + 4 * KEYS) rows of 64
 KERNEL_ENTRY void dense_attention_fwd_d64(
-    real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, int B, int H, int D, int T,
-    int S, int rows, int causal, int offset, int seed_lo, int seed_hi, int stream_lo, int stream_hi, float scale,
-    float p) {
-    contract(blockDim.x == THREADS && D <= 64);
+    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state, int B,
+    int H, int D, int T, int S, int rows, int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo,
+    int stream_hi, float scale, float p) {
+    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 64);
     SHARED_DYN(real, shared);
     const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
-    forward<64, GROUPS<64>, KEYS<64>>(
-        shared, o, lse, q, k, v, key_state, H, D, T, S, rows, causal, offset, dropout, scale);
+    forward<64, 1, KEYS<64>>(
+        shared, o, lse, partial, q, k, v, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout, scale);
 }
 
-// launch: grid [B * H * ceil(T / ROWS)], block 128, shared (ROWS + 4 * KEYS) rows of 128
+// launch: grid [B * H * ceil(T / 64), splits], block 128, shared (64 + 4 * KEYS) rows of 128
 KERNEL_ENTRY void dense_attention_fwd_d128(
-    real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, int B, int H, int D, int T,
-    int S, int rows, int causal, int offset, int seed_lo, int seed_hi, int stream_lo, int stream_hi, float scale,
-    float p) {
-    contract(blockDim.x == THREADS && D <= 128);
+    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state, int B,
+    int H, int D, int T, int S, int rows, int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo,
+    int stream_hi, float scale, float p) {
+    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 128);
     SHARED_DYN(real, shared);
     const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
-    forward<128, GROUPS<128>, KEYS<128>>(
-        shared, o, lse, q, k, v, key_state, H, D, T, S, rows, causal, offset, dropout, scale);
+    forward<128, 1, KEYS<128>>(
+        shared, o, lse, partial, q, k, v, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout, scale);
+}
+
+// launch: grid [B * H * ceil(T / 128), splits], block 128, shared (128 + 4 * KEYS) rows of 16
+KERNEL_ENTRY void dense_attention_fwd_wide_d16(
+    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state, int B,
+    int H, int D, int T, int S, int rows, int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo,
+    int stream_hi, float scale, float p) {
+    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 16);
+    SHARED_DYN(real, shared);
+    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    forward<16, 2, KEYS<16>>(
+        shared, o, lse, partial, q, k, v, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout, scale);
+}
+
+// launch: grid [B * H * ceil(T / 128), splits], block 128, shared (128 + 4 * KEYS) rows of 32
+KERNEL_ENTRY void dense_attention_fwd_wide_d32(
+    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state, int B,
+    int H, int D, int T, int S, int rows, int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo,
+    int stream_hi, float scale, float p) {
+    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 32);
+    SHARED_DYN(real, shared);
+    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    forward<32, 2, KEYS<32>>(
+        shared, o, lse, partial, q, k, v, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout, scale);
+}
+
+// launch: grid [B * H * ceil(T / 128), splits], block 128, shared (128 + 4 * KEYS) rows of 64
+KERNEL_ENTRY void dense_attention_fwd_wide_d64(
+    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state, int B,
+    int H, int D, int T, int S, int rows, int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo,
+    int stream_hi, float scale, float p) {
+    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 64);
+    SHARED_DYN(real, shared);
+    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    forward<64, 2, KEYS<64>>(
+        shared, o, lse, partial, q, k, v, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout, scale);
+}
+
+// x[i] = element `column + i` of a row of `head`, 0 beyond its end.
+DEVICE void load_piece(float (&x)[PER_LOAD], const Head& head, int position, int column) {
+    const real* from = head.x + position * head.stride + column;
+    if (head.aligned && column < head.d) {
+#pragma unroll
+        for (int i = 0; i < PER_LOAD; i += 4) {
+            float four[4];
+            load4(four, from + i);
+#pragma unroll
+            for (int j = 0; j < 4; j++) x[i + j] = four[j];
+        }
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < PER_LOAD; i++) x[i] = column + i < head.d ? to_float(from[i]) : 0.0f;
+}
+
+// One query. Each group of lanes walks over its own keys with a softmax of its own; the groups are joined at the end.
+template <int P>
+DEVICE void forward_few(
+    float* shared, real* o, float* lse, float* partial, const real* q, const real* k, const real* v,
+    const int* key_state, int B, int H, int D, int T, int S, int rows, int causal, int offset, int splits,
+    const Dropout& dropout, float scale) {
+    constexpr int LANES = P / PER_LOAD, TEAMS = THREADS / LANES, TURN = 4, PART = P + 2;
+    const Place at = place_of(H, T, 1, 0, S, splits);
+    const int team = threadIdx.x / LANES, column = threadIdx.x % LANES * PER_LOAD, i = at.first;
+    const Head q_head = head_of(q, at.b, at.h, T, H, D, T), k_head = head_of(k, at.b, at.h, rows, H, D, S);
+    const Head v_head = head_of(v, at.b, at.h, rows, H, D, S);
+    const Counted visible = visible_keys(key_state, at.b, rows);
+    const Kept kept = {dropout, at.head * T, S};
+    const int end = causal ? min(at.end, i + min(offset, FAR) + 1) : at.end;
+    float x[PER_LOAD], sums[PER_LOAD], most = -INFINITY, sum = 0.0f;
+    load_piece(x, q_head, i, column);
+#pragma unroll
+    for (int e = 0; e < PER_LOAD; e++) x[e] *= scale * LOG2_E, sums[e] = 0.0f;
+    for (int first = at.from; first < end; first += TEAMS * TURN) {
+        float y[TURN][PER_LOAD], z[TURN][PER_LOAD], score[TURN];
+        bool seen[TURN];
+#pragma unroll
+        for (int n = 0; n < TURN; n++) {
+            const int j = first + n * TEAMS + team;
+            seen[n] = j < end && counts(visible, j);
+            // Rows that are not seen may hold anything.
+            load_piece(y[n], k_head, seen[n] ? j : at.from, column);
+            load_piece(z[n], v_head, seen[n] ? j : at.from, column);
+        }
+        float top = most;
+#pragma unroll
+        for (int n = 0; n < TURN; n++) {
+            score[n] = 0.0f;
+#pragma unroll
+            for (int e = 0; e < PER_LOAD; e++) score[n] = fmaf(x[e], y[n][e], score[n]);
+#pragma unroll
+            for (int lane = LANES / 2; lane > 0; lane /= 2) score[n] += __shfl_xor_sync(ALL_LANES, score[n], lane);
+            score[n] = seen[n] ? score[n] : -INFINITY;
+            top = fmaxf(top, score[n]);
+        }
+        // Nothing seen yet: -inf - -inf would be NaN.
+        const float shift = top == -INFINITY ? 0.0f : top, decay = exp2_of(most - shift);
+        most = top, sum *= decay;
+#pragma unroll
+        for (int e = 0; e < PER_LOAD; e++) sums[e] *= decay;
+#pragma unroll
+        for (int n = 0; n < TURN; n++) {
+            float weight = exp2_of(score[n] - shift);
+            sum += weight;
+            if (!is_off(kept)) weight *= dropout_factor(dropout, pair_element(kept, i, first + n * TEAMS + team));
+#pragma unroll
+            for (int e = 0; e < PER_LOAD; e++) sums[e] = fmaf(weight, seen[n] ? z[n][e] : 0.0f, sums[e]);
+        }
+    }
+    float* own = shared + team * PART;
+    if (column == 0) own[0] = most, own[1] = sum;
+#pragma unroll
+    for (int e = 0; e < PER_LOAD; e++) own[2 + column + e] = sums[e];
+    __syncthreads();
+    float total = 0.0f, joined = 0.0f;
+    most = -INFINITY;
+    for (int other = 0; other < TEAMS; other++) most = fmaxf(most, shared[other * PART]);
+    const float shift = most == -INFINITY ? 0.0f : most;
+    const int d = threadIdx.x;
+    for (int other = 0; other < TEAMS; other++) {
+        const float decay = exp2_of(shared[other * PART] - shift);
+        total = fmaf(shared[other * PART + 1], decay, total);
+        joined = fmaf(shared[other * PART + 2 + min(d, P - 1)], decay, joined);
+    }
+    const long long row = at.head * T + i;
+    if (splits > 1) {
+        float* part = part_of(partial, blockIdx.y, static_cast<long long>(B) * H * T, row, D);
+        if (d < D) part[2 + d] = joined;
+        if (d == 0) part[0] = most, part[1] = total;
+        return;
+    }
+    real* o_row = o + (q_head.x - q) + i * q_head.stride;
+    if (d < D) put(o_row + d, total == 0.0f ? 0.0f : joined / total);
+    if (d == 0) lse[row] = total == 0.0f ? -INFINITY : (most + log2f(total)) * LN_2;
+}
+
+// launch: grid [B * H * T, splits], block 128, shared 128 / (16 / PER_LOAD) * (16 + 2) floats
+KERNEL_ENTRY void dense_attention_fwd_few_d16(
+    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state, int B,
+    int H, int D, int T, int S, int rows, int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo,
+    int stream_hi, float scale, float p) {
+    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 16);
+    SHARED_DYN(float, shared);
+    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    forward_few<16>(
+        shared, o, lse, partial, q, k, v, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout, scale);
+}
+
+// launch: grid [B * H * T, splits], block 128, shared 128 / (32 / PER_LOAD) * (32 + 2) floats
+KERNEL_ENTRY void dense_attention_fwd_few_d32(
+    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state, int B,
+    int H, int D, int T, int S, int rows, int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo,
+    int stream_hi, float scale, float p) {
+    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 32);
+    SHARED_DYN(float, shared);
+    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    forward_few<32>(
+        shared, o, lse, partial, q, k, v, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout, scale);
+}
+
+// launch: grid [B * H * T, splits], block 128, shared 128 / (64 / PER_LOAD) * (64 + 2) floats
+KERNEL_ENTRY void dense_attention_fwd_few_d64(
+    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state, int B,
+    int H, int D, int T, int S, int rows, int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo,
+    int stream_hi, float scale, float p) {
+    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 64);
+    SHARED_DYN(float, shared);
+    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    forward_few<64>(
+        shared, o, lse, partial, q, k, v, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout, scale);
+}
+
+// launch: grid [B * H * T, splits], block 128, shared 128 / (128 / PER_LOAD) * (128 + 2) floats
+KERNEL_ENTRY void dense_attention_fwd_few_d128(
+    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state, int B,
+    int H, int D, int T, int S, int rows, int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo,
+    int stream_hi, float scale, float p) {
+    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 128);
+    SHARED_DYN(float, shared);
+    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    forward_few<128>(
+        shared, o, lse, partial, q, k, v, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout, scale);
+}
+
+// Joins the splits; a warp for each row.
+// launch: grid [B * H * T / 4], block 128, shared 0
+KERNEL_ENTRY void dense_attention_fwd_join(
+    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state, int B,
+    int H, int D, int T, int S, int rows, int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo,
+    int stream_hi, float scale, float p) {
+    contract(blockDim.x == THREADS && D <= 4 * WARP);
+    const long long row = static_cast<long long>(blockIdx.x) * WARPS + threadIdx.x / WARP, all = 1ll * B * H * T;
+    if (row >= all) return;
+    float most = -INFINITY, total = 0.0f, sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    for (int split = 0; split < splits; split++) most = fmaxf(most, part_of(partial, split, all, row, D)[0]);
+    const float shift = most == -INFINITY ? 0.0f : most;
+    for (int split = 0; split < splits; split++) {
+        const float* part = part_of(partial, split, all, row, D);
+        const float decay = exp2_of(part[0] - shift);
+        total = fmaf(part[1], decay, total);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int d = i * WARP + threadIdx.x % WARP;
+            if (d < D) sums[i] = fmaf(part[2 + d], decay, sums[i]);
+        }
+    }
+    const long long b = row / T / H, h = row / T % H;
+    real* o_row = o + ((b * T + row % T) * H + h) * D;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int d = i * WARP + threadIdx.x % WARP;
+        if (d < D) put(o_row + d, total == 0.0f ? 0.0f : sums[i] / total);
+    }
+    if (threadIdx.x % WARP == 0) lse[row] = total == 0.0f ? -INFINITY : (most + log2f(total)) * LN_2;
 }
 
 // launch: grid [B * T * H / 16], block 128, shared 0
 KERNEL_ENTRY void dense_attention_bwd(
-    real* dq, real* dk, real* dv, float* delta, const real* d_o, const real* q, const real* k, const real* v,
-    const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows, int causal,
-    int offset, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k, int add_v, float scale,
-    float p) {
+    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
+    const real* v, const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows,
+    int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k,
+    int add_v, float scale, float p) {
     contract(blockDim.x == THREADS);
     sum_products(delta, d_o, o, B, H, T, D);
 }
 
 template <int P, int N>
 DEVICE void backward_queries(
-    real* shared, real* dq, const float* delta, const real* d_o, const real* q, const real* k, const real* v,
-    const float* lse, const int* key_state, int H, int D, int T, int S, int rows, int causal, int offset,
-    const Dropout& dropout, int add, float scale) {
-    const Place at = place_of(H, CEIL_DIV(T, ROWS<1>), ROWS<1>, causal);
-    const long long head = static_cast<long long>(at.b) * H + at.h;
+    real* shared, real* dq, const float* delta, float* partial, const real* d_o, const real* q, const real* k,
+    const real* v, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows, int causal,
+    int offset, int splits, const Dropout& dropout, int add, float scale) {
+    const Place at = place_of(H, CEIL_DIV(T, ROWS<1>), ROWS<1>, causal, S, splits);
     const RowTile tile = {at.first, min(T - at.first, ROWS<1>), nullptr};
-    const Counted visible = visible_keys(key_state, at.b, rows);
-    const int reach = causal ? min(offset, S) : FAR;
-    const int end = visible_end(visible, min(S, at.first + tile.count + reach), reinterpret_cast<int*>(shared));
     const Head q_head = head_of(q, at.b, at.h, T, H, D, T);
-    Band<N> keys = band<N>(visible, 0, end, -FAR, reach);
+    Band<N> keys = keys_of<N>(at, tile.count, visible_keys(key_state, at.b, rows), causal, offset, shared);
     float x[1][P / 8][4];
     queries_backward<P, 1, N>(
         x, q_head, head_of(k, at.b, at.h, rows, H, D, S), head_of(v, at.b, at.h, rows, H, D, S),
-        head_of(d_o, at.b, at.h, T, H, D, T), lse + head * T, delta + head * T, tile, keys,
-        Kept{dropout, head * T, S}, scale, shared);
-    put_gradient<P, 1>(dq + (q_head.x - q), q_head, tile, all_count(), all_count(), T, x, scale, add);
+        head_of(d_o, at.b, at.h, T, H, D, T), lse + at.head * T, delta + at.head * T, tile, keys,
+        Kept{dropout, at.head * T, S}, scale, shared);
+    if (splits == 1) {
+        put_gradient<P, 1>(dq + (q_head.x - q), q_head, tile, all_count(), all_count(), T, x, scale, add);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int r = threadIdx.x / WARP * 16 + 8 * i + lane_row();
+        const long long row = (blockIdx.y * static_cast<long long>(B) * H + at.head) * T + at.first + r;
+        if (r < tile.count) put_row(partial + row * D, x[0], i, scale, D, 0);
+    }
 }
 
-// launch: grid [B * H * ceil(T / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 16
+// launch: grid [B * H * ceil(T / 64), splits], block 128, shared (128 + 4 * COLUMNS) rows of 16
 KERNEL_ENTRY void dense_attention_bwd_q_d16(
-    real* dq, real* dk, real* dv, float* delta, const real* d_o, const real* q, const real* k, const real* v,
-    const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows, int causal,
-    int offset, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k, int add_v, float scale,
-    float p) {
-    contract(blockDim.x == THREADS && D <= 16);
+    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
+    const real* v, const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows,
+    int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k,
+    int add_v, float scale, float p) {
+    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 16);
     SHARED_DYN(real, shared);
     const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
     backward_queries<16, COLUMNS<16>>(
-        shared, dq, delta, d_o, q, k, v, lse, key_state, H, D, T, S, rows, causal, offset, dropout, add_q, scale);
+        shared, dq, delta, partial, d_o, q, k, v, lse, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout,
+        add_q, scale);
 }
 
-// launch: grid [B * H * ceil(T / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 32
+// launch: grid [B * H * ceil(T / 64), splits], block 128, shared (128 + 4 * COLUMNS) rows of 32
 KERNEL_ENTRY void dense_attention_bwd_q_d32(
-    real* dq, real* dk, real* dv, float* delta, const real* d_o, const real* q, const real* k, const real* v,
-    const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows, int causal,
-    int offset, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k, int add_v, float scale,
-    float p) {
-    contract(blockDim.x == THREADS && D <= 32);
+    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
+    const real* v, const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows,
+    int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k,
+    int add_v, float scale, float p) {
+    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 32);
     SHARED_DYN(real, shared);
     const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
     backward_queries<32, COLUMNS<32>>(
-        shared, dq, delta, d_o, q, k, v, lse, key_state, H, D, T, S, rows, causal, offset, dropout, add_q, scale);
+        shared, dq, delta, partial, d_o, q, k, v, lse, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout,
+        add_q, scale);
 }
 
-// launch: grid [B * H * ceil(T / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 64
+// launch: grid [B * H * ceil(T / 64), splits], block 128, shared (128 + 4 * COLUMNS) rows of 64
 KERNEL_ENTRY void dense_attention_bwd_q_d64(
-    real* dq, real* dk, real* dv, float* delta, const real* d_o, const real* q, const real* k, const real* v,
-    const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows, int causal,
-    int offset, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k, int add_v, float scale,
-    float p) {
-    contract(blockDim.x == THREADS && D <= 64);
+    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
+    const real* v, const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows,
+    int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k,
+    int add_v, float scale, float p) {
+    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 64);
     SHARED_DYN(real, shared);
     const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
     backward_queries<64, COLUMNS<64>>(
-        shared, dq, delta, d_o, q, k, v, lse, key_state, H, D, T, S, rows, causal, offset, dropout, add_q, scale);
+        shared, dq, delta, partial, d_o, q, k, v, lse, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout,
+        add_q, scale);
 }
 
-// launch: grid [B * H * ceil(T / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 128
+// launch: grid [B * H * ceil(T / 64), splits], block 128, shared (128 + 4 * COLUMNS) rows of 128
 KERNEL_ENTRY void dense_attention_bwd_q_d128(
-    real* dq, real* dk, real* dv, float* delta, const real* d_o, const real* q, const real* k, const real* v,
-    const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows, int causal,
-    int offset, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k, int add_v, float scale,
-    float p) {
-    contract(blockDim.x == THREADS && D <= 128);
+    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
+    const real* v, const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows,
+    int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k,
+    int add_v, float scale, float p) {
+    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 128);
     SHARED_DYN(real, shared);
     const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
     backward_queries<128, COLUMNS<128>>(
-        shared, dq, delta, d_o, q, k, v, lse, key_state, H, D, T, S, rows, causal, offset, dropout, add_q, scale);
+        shared, dq, delta, partial, d_o, q, k, v, lse, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout,
+        add_q, scale);
+}
+
+// Adds up the splits of dq.
+// launch: grid [B * T * H * D / 128], block 128, shared 0
+KERNEL_ENTRY void dense_attention_bwd_q_join(
+    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
+    const real* v, const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows,
+    int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k,
+    int add_v, float scale, float p) {
+    contract(blockDim.x == THREADS);
+    const long long e = static_cast<long long>(blockIdx.x) * THREADS + threadIdx.x, all = 1ll * B * T * H * D;
+    if (e >= all) return;
+    const long long d = e % D, h = e / D % H, i = e / D / H % T, b = e / D / H / T;
+    float sum = 0.0f;
+    for (int split = 0; split < splits; split++) sum += partial[split * all + ((b * H + h) * T + i) * D + d];
+    put_or_add(dq + e, sum, add_q);
 }
 
 template <int P, int N>
@@ -198,29 +465,28 @@ DEVICE void backward_keys(
     real* shared, real* dk, real* dv, const float* delta, const real* d_o, const real* q, const real* k, const real* v,
     const float* lse, const int* key_state, int H, int D, int T, int S, int rows, int causal, int offset,
     const Dropout& dropout, int add_k, int add_v, float scale) {
-    const Place at = place_of(H, CEIL_DIV(rows, ROWS<1>), ROWS<1>, 0);
-    const long long head = static_cast<long long>(at.b) * H + at.h;
+    const Place at = place_of(H, CEIL_DIV(rows, ROWS<1>), ROWS<1>, 0, S, 1);
     const RowTile tile = {at.first, min(rows - at.first, ROWS<1>), nullptr};
     const Counted visible = visible_keys(key_state, at.b, rows);
     const bool any = any_counts<ROWS<1>>(visible, at.first, min(S - at.first, ROWS<1>));
-    const int reach = causal ? min(offset, S) : FAR;
+    const int reach = causal ? min(offset, FAR) : FAR;
     const Head k_head = head_of(k, at.b, at.h, rows, H, D, S);
-    Band<N> queries = band<N>(where_finite(lse + head * T), max(0, at.first - reach), any ? T : 0, -reach, FAR);
+    Band<N> queries = band<N>(where_finite(lse + at.head * T), max(0, at.first - reach), any ? T : 0, -reach, FAR);
     float x[1][P / 8][4], y[1][P / 8][4];
     keys_backward<P, N>(
         x, y, head_of(q, at.b, at.h, T, H, D, T), k_head, head_of(v, at.b, at.h, rows, H, D, S),
-        head_of(d_o, at.b, at.h, T, H, D, T), lse + head * T, delta + head * T, tile, queries,
-        Kept{dropout, head * T, S}, scale, shared);
+        head_of(d_o, at.b, at.h, T, H, D, T), lse + at.head * T, delta + at.head * T, tile, queries,
+        Kept{dropout, at.head * T, S}, scale, shared);
     if (dk) put_gradient<P, 1>(dk + (k_head.x - k), k_head, tile, all_count(), visible, S, x, scale, add_k);
     if (dv) put_gradient<P, 1>(dv + (k_head.x - k), k_head, tile, all_count(), visible, S, y, 1.0f, add_v);
 }
 
 // launch: grid [B * H * ceil(rows / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 16
 KERNEL_ENTRY void dense_attention_bwd_kv_d16(
-    real* dq, real* dk, real* dv, float* delta, const real* d_o, const real* q, const real* k, const real* v,
-    const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows, int causal,
-    int offset, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k, int add_v, float scale,
-    float p) {
+    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
+    const real* v, const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows,
+    int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k,
+    int add_v, float scale, float p) {
     contract(blockDim.x == THREADS && D <= 16);
     SHARED_DYN(real, shared);
     const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
@@ -231,10 +497,10 @@ KERNEL_ENTRY void dense_attention_bwd_kv_d16(
 
 // launch: grid [B * H * ceil(rows / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 32
 KERNEL_ENTRY void dense_attention_bwd_kv_d32(
-    real* dq, real* dk, real* dv, float* delta, const real* d_o, const real* q, const real* k, const real* v,
-    const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows, int causal,
-    int offset, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k, int add_v, float scale,
-    float p) {
+    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
+    const real* v, const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows,
+    int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k,
+    int add_v, float scale, float p) {
     contract(blockDim.x == THREADS && D <= 32);
     SHARED_DYN(real, shared);
     const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
@@ -245,10 +511,10 @@ KERNEL_ENTRY void dense_attention_bwd_kv_d32(
 
 // launch: grid [B * H * ceil(rows / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 64
 KERNEL_ENTRY void dense_attention_bwd_kv_d64(
-    real* dq, real* dk, real* dv, float* delta, const real* d_o, const real* q, const real* k, const real* v,
-    const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows, int causal,
-    int offset, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k, int add_v, float scale,
-    float p) {
+    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
+    const real* v, const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows,
+    int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k,
+    int add_v, float scale, float p) {
     contract(blockDim.x == THREADS && D <= 64);
     SHARED_DYN(real, shared);
     const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
@@ -259,10 +525,10 @@ KERNEL_ENTRY void dense_attention_bwd_kv_d64(
 
 // launch: grid [B * H * ceil(rows / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 128
 KERNEL_ENTRY void dense_attention_bwd_kv_d128(
-    real* dq, real* dk, real* dv, float* delta, const real* d_o, const real* q, const real* k, const real* v,
-    const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows, int causal,
-    int offset, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k, int add_v, float scale,
-    float p) {
+    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
+    const real* v, const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows,
+    int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k,
+    int add_v, float scale, float p) {
     contract(blockDim.x == THREADS && D <= 128);
     SHARED_DYN(real, shared);
     const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);

@@ -2,7 +2,8 @@
 // Shapes: ids [B, T], table [V, C], positions [P, C], y [B, T, C]; for the table's gradient N = B T, order [N],
 // edge [2, chunks, C]. Saved: ids. Lookups of the pad token give its row no gradient.
 // The table's gradient sums the rows of dy that share a token, in order of position: a counting sort of the positions
-// by token, a sum over each run of equal tokens in chunks of 16 positions, and the runs that cross chunks joined.
+// by token (its atomics count, in integers), a sum over each run of equal tokens in chunks of 16 positions, and the
+// runs that cross chunks joined.
 #include "common.cuh"
 
 constexpr int WARPS = 4;

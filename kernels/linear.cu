@@ -1,5 +1,6 @@
 // linear: the bias of y = x W^T + b; the products are the library's. db = sum of dy over its rows.
-// Shapes: dy [N, O], db [O], partial [parts, O]: block j sums rows j warps + i, then every (parts warps)-th after those.
+// Shapes: dy [N, O], db [O], partial [parts, O]: the blocks of part j sum rows j warps + i, warp by warp, and every
+// (parts warps)-th row after those.
 #include "common.cuh"
 
 constexpr int COLUMNS = WARP * VECTOR;

@@ -47,7 +47,7 @@ DEVICE void forward(
     put_attended<P, M>(o + (q_head.x - q), lse + at.head * S, q_head, tile, local, sums, most, sum);
 }
 
-// launch: grid [B * H * ceil(S / ROWS)], block 128, shared (ROWS + 4 * KEYS) rows of 16
+// launch: grid [B * H * ceil(S / 64)], block 128, shared (64 + 4 * KEYS) rows of 16
 KERNEL_ENTRY void window_attention_fwd_d16(
     real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, const int* global_index,
     int B, int H, int D, int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, float scale,
@@ -55,11 +55,11 @@ KERNEL_ENTRY void window_attention_fwd_d16(
     contract(blockDim.x == THREADS && D <= 16);
     SHARED_DYN(real, shared);
     const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
-    forward<16, GROUPS<16>, KEYS<16>>(
+    forward<16, 1, KEYS<16>>(
         shared, o, lse, q, k, v, key_state, global_index, H, D, S, W, G, dropout, scale);
 }
 
-// launch: grid [B * H * ceil(S / ROWS)], block 128, shared (ROWS + 4 * KEYS) rows of 32
+// launch: grid [B * H * ceil(S / 64)], block 128, shared (64 + 4 * KEYS) rows of 32
 KERNEL_ENTRY void window_attention_fwd_d32(
     real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, const int* global_index,
     int B, int H, int D, int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, float scale,
@@ -67,11 +67,11 @@ KERNEL_ENTRY void window_attention_fwd_d32(
     contract(blockDim.x == THREADS && D <= 32);
     SHARED_DYN(real, shared);
     const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
-    forward<32, GROUPS<32>, KEYS<32>>(
+    forward<32, 1, KEYS<32>>(
         shared, o, lse, q, k, v, key_state, global_index, H, D, S, W, G, dropout, scale);
 }
 
-// launch: grid [B * H * ceil(S / ROWS)], block 128, shared (ROWS + 4 * KEYS) rows of 64
+// launch: grid [B * H * ceil(S / 64)], block 128, shared (64 + 4 * KEYS) rows of 64
 KERNEL_ENTRY void window_attention_fwd_d64(
     real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, const int* global_index,
     int B, int H, int D, int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, float scale,
@@ -79,11 +79,11 @@ KERNEL_ENTRY void window_attention_fwd_d64(
     contract(blockDim.x == THREADS && D <= 64);
     SHARED_DYN(real, shared);
     const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
-    forward<64, GROUPS<64>, KEYS<64>>(
+    forward<64, 1, KEYS<64>>(
         shared, o, lse, q, k, v, key_state, global_index, H, D, S, W, G, dropout, scale);
 }
 
-// launch: grid [B * H * ceil(S / ROWS)], block 128, shared (ROWS + 4 * KEYS) rows of 128
+// launch: grid [B * H * ceil(S / 64)], block 128, shared (64 + 4 * KEYS) rows of 128
 KERNEL_ENTRY void window_attention_fwd_d128(
     real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, const int* global_index,
     int B, int H, int D, int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, float scale,
@@ -91,7 +91,43 @@ KERNEL_ENTRY void window_attention_fwd_d128(
     contract(blockDim.x == THREADS && D <= 128);
     SHARED_DYN(real, shared);
     const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
-    forward<128, GROUPS<128>, KEYS<128>>(
+    forward<128, 1, KEYS<128>>(
+        shared, o, lse, q, k, v, key_state, global_index, H, D, S, W, G, dropout, scale);
+}
+
+// launch: grid [B * H * ceil(S / 128)], block 128, shared (128 + 4 * KEYS) rows of 16
+KERNEL_ENTRY void window_attention_fwd_wide_d16(
+    real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, const int* global_index,
+    int B, int H, int D, int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, float scale,
+    float p) {
+    contract(blockDim.x == THREADS && D <= 16);
+    SHARED_DYN(real, shared);
+    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    forward<16, 2, KEYS<16>>(
+        shared, o, lse, q, k, v, key_state, global_index, H, D, S, W, G, dropout, scale);
+}
+
+// launch: grid [B * H * ceil(S / 128)], block 128, shared (128 + 4 * KEYS) rows of 32
+KERNEL_ENTRY void window_attention_fwd_wide_d32(
+    real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, const int* global_index,
+    int B, int H, int D, int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, float scale,
+    float p) {
+    contract(blockDim.x == THREADS && D <= 32);
+    SHARED_DYN(real, shared);
+    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    forward<32, 2, KEYS<32>>(
+        shared, o, lse, q, k, v, key_state, global_index, H, D, S, W, G, dropout, scale);
+}
+
+// launch: grid [B * H * ceil(S / 128)], block 128, shared (128 + 4 * KEYS) rows of 64
+KERNEL_ENTRY void window_attention_fwd_wide_d64(
+    real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, const int* global_index,
+    int B, int H, int D, int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, float scale,
+    float p) {
+    contract(blockDim.x == THREADS && D <= 64);
+    SHARED_DYN(real, shared);
+    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    forward<64, 2, KEYS<64>>(
         shared, o, lse, q, k, v, key_state, global_index, H, D, S, W, G, dropout, scale);
 }
 

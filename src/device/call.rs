@@ -40,10 +40,15 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// A grid of `grid` blocks in a row, at least one, without shared memory.
+    /// A grid of `grid` blocks in a row, without shared memory; with none, the pass is left out.
     pub fn new(entry: &'static str, grid: usize, block: u32) -> Self {
         // A grid beyond 2^31 - 1 is refused by the executor, as one of that many blocks.
-        Pass { entry, grid: [u32::try_from(grid.max(1)).unwrap_or(u32::MAX), 1, 1], block, shared: 0 }
+        Pass { entry, grid: [u32::try_from(grid).unwrap_or(u32::MAX), 1, 1], block, shared: 0 }
+    }
+
+    /// Whether there is nothing to launch.
+    pub fn is_empty(&self) -> bool {
+        self.grid.contains(&0)
     }
 
     pub fn y(mut self, blocks: usize) -> Self {

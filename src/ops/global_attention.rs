@@ -4,13 +4,14 @@
 //! a score is u·x (the key bias shifts a row's scores equally, so it cancels), and with
 //! z = sum of p x, the output is Wv z + bv. That replaces 4 B S C² FLOPs by 8 B G H S C.
 //! Shapes: x `[B, S, C]`, q `[B, G, C]`, Wk Wv `[C, C]`, bv `[C]`, key_state `[B, S]` i32 (0 masked),
-//! o `[B, G, C]`; inside, u and z `[B, G*H, C]`, p `[G*H, S]` for one sample at a time.
-//! Saved: x, q, u, z, lse. HF LEDEncoderSelfAttention, `_compute_global_attn_output_from_hidden`.
+//! o `[B, G, C]`; inside, with R = G*H rows (g, h), u and z `[B, R, C]`, scores `[B, R, S]`; on a GPU sums
+//! over the tokens of one of P splits, part_z and part_du `[B, P, R, C]`, part_max and part_sum `[B, P, R]`.
+//! Saved: x, q, u, z, lse, scores. HF LEDEncoderSelfAttention, `_compute_global_attn_output_from_hidden`.
 
 use super::{Gradient, OpSpec};
 use crate::device::cpu::gemm::{Matrix, Size, Store, gemm};
 use crate::device::cpu::{softmax, vector};
-use crate::device::{CpuCall, Gpu, Kernel};
+use crate::device::{Call, CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::tape::{Slot, Tape};
@@ -22,23 +23,95 @@ pub static OP: OpSpec =
 
 static FORWARD: Kernel = Kernel {
     name: "global_attention_fwd",
-    outputs: &["o", "u", "z", "lse", "p"],
+    outputs: &["o", "u", "z", "lse", "scores", "part_z", "part_max", "part_sum"],
     inputs: &["q", "x", "wk", "wv", "bv", "key_state"],
-    sizes: &["B", "G", "S", "H", "D"],
+    sizes: &["B", "G", "S", "H", "D", "P"],
     scalars: &["scale"],
     cpu: forward_cpu,
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| {
+        let on = Grids::of(call);
+        vec![
+            on.projection("global_attention_fwd"),
+            on.scores("global_attention_fwd_scores"),
+            on.values("global_attention_fwd_values"),
+            Pass::new("global_attention_fwd_z", on.c.div_ceil(32), 512)
+                .y(on.rows)
+                .z(on.b)
+                .shared(4 * (512 + on.splits)),
+            Pass::new("global_attention_fwd_o", on.c.div_ceil(4), 128).y(on.queries),
+        ]
+    }),
 };
 
 static BACKWARD: Kernel = Kernel {
     name: "global_attention_bwd",
-    outputs: &["dq", "dx", "dwk", "dwv", "dbv", "du", "dz", "p", "dp"],
-    inputs: &["do", "q", "x", "u", "z", "lse", "wk", "wv", "key_state"],
-    sizes: &["B", "G", "S", "H", "D", "add_q", "add_x", "add_wk", "add_wv", "add_bv"],
+    outputs: &["dq", "dx", "dwk", "dwv", "dbv", "du", "dz", "dp", "mean", "part_du"],
+    inputs: &["d_o", "q", "x", "u", "z", "lse", "scores", "wk", "wv", "key_state"],
+    sizes: &["B", "G", "S", "H", "D", "P", "add_q", "add_x", "add_wk", "add_wv", "add_bv"],
     scalars: &["scale"],
     cpu: backward_cpu,
-    gpu: Gpu::Passes(|_| Vec::new()),
+    gpu: Gpu::Passes(|call| {
+        let on = Grids::of(call);
+        let mut passes = vec![
+            on.projection("global_attention_bwd"),
+            on.scores("global_attention_bwd_scores"),
+            on.values("global_attention_bwd_values"),
+            Pass::new("global_attention_bwd_du", (on.rows * on.c).div_ceil(32), 512).y(on.b).shared(4 * 512),
+            Pass::new("global_attention_bwd_weights", on.c.div_ceil(4), 128),
+        ];
+        // Nobody may want the gradient of x.
+        if call.outputs[1].len > 0 {
+            let dx = Pass::new("global_attention_bwd_dx", on.c.div_ceil(128), 128);
+            passes.push(dx.y(on.s.div_ceil(16)).z(on.b).shared(4 * 2 * 16 * 16));
+        }
+        passes
+    }),
 };
+
+/// Grids that the forward and the backward share.
+struct Grids {
+    b: usize,
+    queries: usize,
+    rows: usize,
+    s: usize,
+    h: usize,
+    d: usize,
+    c: usize,
+    splits: usize,
+}
+
+impl Grids {
+    fn of(call: &Call) -> Self {
+        let [b, g, s, h, d, splits] = call.sizes();
+        Grids { b, queries: b * g, rows: g * h, s, h, d, c: h * d, splits }
+    }
+
+    /// u and dz: head by head, eight queries at a time.
+    fn projection(&self, entry: &'static str) -> Pass {
+        let queries = self.queries.div_ceil(8);
+        Pass::new(entry, self.c.div_ceil(128), 128).y(self.h).z(queries).shared(4 * 8 * self.d)
+    }
+
+    /// Products with x: tiles of at most 16 rows that any GPU's shared memory holds.
+    fn scores(&self, entry: &'static str) -> Pass {
+        let row_bytes = 4 * self.c.next_multiple_of(4);
+        let tiles = self.rows.div_ceil(((99 << 10) / row_bytes).clamp(1, 16));
+        let shared = self.rows.div_ceil(tiles) * row_bytes;
+        Pass::new(entry, self.s.div_ceil(32).min(264), 256).y(tiles).z(self.b).shared(shared)
+    }
+
+    /// Weighted sums of x: 20 floats of shared memory for each token of a split.
+    fn values(&self, entry: &'static str) -> Pass {
+        let shared = 4 * 20 * self.s.div_ceil(self.splits);
+        let tiles = self.rows.div_ceil(16);
+        Pass::new(entry, self.c.div_ceil(128), 128).y(self.splits).z(self.b * tiles).shared(shared)
+    }
+}
+
+/// Parts of the tokens that are summed apart; fixed by S, so that the bits do not depend on the GPU.
+fn splits(s: usize) -> usize {
+    s.div_ceil(32).clamp(1, 128)
+}
 
 /// The global projections of one layer.
 #[derive(Clone)]
@@ -69,19 +142,23 @@ pub fn global_attention(
     if !square(&w.key) || !square(&w.value) || w.value_bias.len() != c {
         return Err(Error::shape("global_attention", format!("projections [{c}, {c}]"), w.key.shape()));
     }
-    let sizes = [b, g, s, heads, c / heads];
+    let splits = splits(s);
+    let sizes = [b, g, s, heads, c / heads, splits];
     let scale = 1.0 / ((c / heads) as f32).sqrt();
     let rows = g * heads;
     let o = q.like([b, g, c])?;
-    let (u, z) = (x.like([b, rows, c])?, x.like([b, rows, c])?);
-    let lse = x.like_f32([b, rows])?;
+    let (u, z) = (x.like_f32([b, rows, c])?, x.like_f32([b, rows, c])?);
+    let (lse, scores) = (x.like_f32([b, rows])?, x.like_f32([b, rows, s])?);
     let pass = 2 * (b * rows * s * c) as u64;
     let launch = Launch::of(&FORWARD)
         .output(&o)
         .output(&u)
         .output(&z)
         .output(&lse)
-        .output(&x.like([rows, s])?)
+        .output(&scores)
+        .output(&x.like_f32([b, splits, rows, c])?)
+        .output(&x.like_f32([b, splits, rows])?)
+        .output(&x.like_f32([b, splits, rows])?)
         .input(q)
         .input(x)
         .input(&w.key)
@@ -104,21 +181,29 @@ pub fn global_attention(
             gradients.slot(&w_in.value)?,
             gradients.slot(&w_in.value_bias)?,
         ];
-        let work = [[rows, c], [rows, c], [rows, s], [rows, s]];
+        let x = &x_in;
+        let work = [
+            x.like_f32([b, rows, c])?,
+            x.like_f32([b, rows, c])?,
+            x.like_f32([b, rows, s])?,
+            x.like_f32([b, rows])?,
+            x.like_f32([b, splits, rows, c])?,
+        ];
         let mut launch = Launch::of(&BACKWARD);
         for slot in &slots {
             launch = launch.output_or_absent(slot.as_ref().map(|s| &s.tensor), DType::F32);
         }
-        for shape in work {
-            launch = launch.output(&x_in.like(shape)?);
+        for tensor in &work {
+            launch = launch.output(tensor);
         }
         launch = launch
             .input(&d_o)
             .input(&q_in)
-            .input(&x_in)
+            .input(x)
             .input(&u)
             .input(&z)
             .input(&lse)
+            .input(&scores)
             .input(&w_in.key)
             .input(&w_in.value)
             .input(&key_state);
@@ -127,18 +212,18 @@ pub fn global_attention(
             .iter()
             .fold(launch, |launch, slot| launch.size(slot.as_ref().map_or(0, Slot::flag)))
             .scalar(scale)
-            .flops(5 * pass + 8 * (b * g * c * c) as u64)
+            .flops(4 * pass + 8 * (b * g * c * c) as u64)
             .exponentials((b * rows * s) as u64)
             .run(d_o.device())
     }))
 }
 
-/// p = softmax of u·x over the unmasked keys of sample `b`, given or finding the rows' lse.
-fn probabilities(p: &mut [f32], u: &[f32], x: &[f32], keys: &[i32], c: usize) {
+/// scores = u·x of one sample, -inf where a key is masked.
+fn masked_scores(scores: &mut [f32], u: &[f32], x: &[f32], keys: &[i32], c: usize) {
     let s = keys.len();
     let size = Size { m: u.len() / c, n: s, k: c };
-    gemm(p, s, Matrix::rows(u, c), Matrix::transposed(x, c), size, 1.0, Store::Assign);
-    p.par_chunks_mut(s).for_each(|row| {
+    gemm(scores, s, Matrix::rows(u, c), Matrix::transposed(x, c), size, 1.0, Store::Assign);
+    scores.par_chunks_mut(s).for_each(|row| {
         for (score, &key) in row.iter_mut().zip(keys) {
             if key == 0 {
                 *score = f32::NEG_INFINITY;
@@ -151,10 +236,11 @@ fn forward_cpu(call: &mut CpuCall) {
     let [b, g, s, h, d] = call.sizes();
     let (c, rows, scale) = (h * d, g * h, call.scalar(0));
     let (o, u, z) = (call.out::<f32>(0), call.out::<f32>(1), call.out::<f32>(2));
-    let (lse, p) = (call.out::<f32>(3), call.out::<f32>(4));
+    let (lse, scores) = (call.out::<f32>(3), call.out::<f32>(4));
     let (q, x) = (call.input::<f32>(0), call.input::<f32>(1));
     let (wk, wv, bv) = (call.input::<f32>(2), call.input::<f32>(3), call.input::<f32>(4));
     let keys = call.input::<i32>(5);
+    let mut p = vec![0.0f32; rows * s];
     for b in 0..b {
         let (q, o) = (&q[b * g * c..][..g * c], &mut o[b * g * c..][..g * c]);
         let x = &x[b * s * c..][..s * c];
@@ -165,13 +251,15 @@ fn forward_cpu(call: &mut CpuCall) {
             let size = Size { m: g, n: c, k: d };
             gemm(&mut u[head * c..], h * c, strided(q, c), Matrix::rows(wk, c), size, scale, Store::Assign);
         }
-        probabilities(p, u, x, &keys[b * s..][..s], c);
-        p.par_chunks_mut(s).zip(&mut lse[b * rows..][..rows]).for_each(|(row, lse)| {
-            *lse = softmax::log_sum_exp(row);
-            softmax::softmax_row_in_place(row, *lse, 1.0, 0.0);
+        let scores = &mut scores[b * rows * s..][..rows * s];
+        masked_scores(scores, u, x, &keys[b * s..][..s], c);
+        let lse = &mut lse[b * rows..][..rows];
+        (p.par_chunks_mut(s), scores.par_chunks(s), lse).into_par_iter().for_each(|(p, scores, lse)| {
+            *lse = softmax::log_sum_exp(scores);
+            softmax::softmax_row(p, scores, *lse);
         });
         let size = Size { m: rows, n: c, k: s };
-        gemm(z, c, Matrix::rows(p, s), Matrix::rows(x, c), size, 1.0, Store::Assign);
+        gemm(z, c, Matrix::rows(&p, s), Matrix::rows(x, c), size, 1.0, Store::Assign);
         for row in o.chunks_mut(c) {
             row.copy_from_slice(bv);
         }
@@ -184,18 +272,20 @@ fn forward_cpu(call: &mut CpuCall) {
 }
 
 fn backward_cpu(call: &mut CpuCall) {
-    let [b, g, s, h, d, adds @ ..] = call.sizes::<10>();
+    let [b, g, s, h, d, _, adds @ ..] = call.sizes::<11>();
     let (c, rows, scale) = (h * d, g * h, call.scalar(0));
-    let mut outs: [&mut [f32]; 9] = std::array::from_fn(|i| call.out::<f32>(i));
+    let mut outs: [&mut [f32]; 8] = std::array::from_fn(|i| call.out::<f32>(i));
     for (out, add) in outs.iter_mut().zip(adds) {
         if add == 0 {
             out.par_chunks_mut(1 << 15).for_each(|part| part.fill(0.0));
         }
     }
-    let [dq, dx, dwk, dwv, dbv, du, dz, p, dp] = outs;
+    let [dq, dx, dwk, dwv, dbv, du, dz, dp] = outs;
+    let (du, dz, dp) = (&mut du[..rows * c], &mut dz[..rows * c], &mut dp[..rows * s]);
     let (d_o, q, x) = (call.input::<f32>(0), call.input::<f32>(1), call.input::<f32>(2));
     let (u, z, lse) = (call.input::<f32>(3), call.input::<f32>(4), call.input::<f32>(5));
-    let (wk, wv, keys) = (call.input::<f32>(6), call.input::<f32>(7), call.input::<i32>(8));
+    let (scores, wk, wv) = (call.input::<f32>(6), call.input::<f32>(7), call.input::<f32>(8));
+    let mut p = vec![0.0f32; rows * s];
     for b in 0..b {
         let (d_o, q) = (&d_o[b * g * c..][..g * c], &q[b * g * c..][..g * c]);
         let x = &x[b * s * c..][..s * c];
@@ -214,7 +304,7 @@ fn backward_cpu(call: &mut CpuCall) {
         if !dbv.is_empty() {
             d_o.chunks(c).for_each(|row| vector::add_assign(dbv, row));
         }
-        probabilities(p, u, x, &keys[b * s..][..s], c);
+        p.copy_from_slice(&scores[b * rows * s..][..rows * s]);
         let size = Size { m: rows, n: s, k: c };
         gemm(dp, s, Matrix::rows(dz, c), Matrix::transposed(x, c), size, 1.0, Store::Assign);
         let lse = &lse[b * rows..][..rows];
@@ -231,7 +321,7 @@ fn backward_cpu(call: &mut CpuCall) {
         if !dx.is_empty() {
             let dx = &mut dx[b * s * c..][..s * c];
             let size = Size { m: s, n: c, k: rows };
-            gemm(dx, c, Matrix::transposed(p, s), Matrix::rows(dz, c), size, 1.0, Store::Add);
+            gemm(dx, c, Matrix::transposed(&p, s), Matrix::rows(dz, c), size, 1.0, Store::Add);
             gemm(dx, c, Matrix::transposed(dp, s), Matrix::rows(u, c), size, 1.0, Store::Add);
         }
         for head in 0..h {

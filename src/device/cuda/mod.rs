@@ -105,7 +105,10 @@ impl Cuda {
             )));
         }
         let mut arguments = launch::arguments(call);
-        passes.iter().try_for_each(|pass| self.run_pass(pass, self.variant(call), &mut arguments))
+        passes
+            .iter()
+            .filter(|pass| !pass.is_empty())
+            .try_for_each(|pass| self.run_pass(pass, self.variant(call), &mut arguments))
     }
 
     fn run_pass(&self, pass: &Pass, variant: Variant, arguments: &mut [u64]) -> Result<()> {

@@ -105,17 +105,17 @@ impl Sim {
     }
 
     fn run_launch(&self, kernel: &'static Kernel, call: &Call) -> Result<()> {
-        let passes = match kernel.gpu {
-            Gpu::Library => Vec::new(),
-            Gpu::Passes(passes) => passes(call),
-        };
-        trace::timed(kernel.name, || {
-            if passes.is_empty() {
+        trace::timed(kernel.name, || match kernel.gpu {
+            Gpu::Library => {
                 // SAFETY: blocks are host memory that lives until released; `Device::launch` checked
                 // that outputs overlap nothing; addresses are multiples of their elements' size.
                 unsafe { narrow::run(kernel, call, self.precision) };
+                Ok(())
             }
-            passes.iter().try_for_each(|pass| self.run_pass(kernel, pass, call))
+            Gpu::Passes(passes) => {
+                let passes = passes(call).into_iter().filter(|pass| !pass.is_empty());
+                passes.into_iter().try_for_each(|pass| self.run_pass(kernel, &pass, call))
+            }
         })
     }
 

@@ -7,7 +7,7 @@
 //! HF `BigBirdPegasusBlockSparseAttention`, which has no attention dropout.
 
 use super::tile::{self, Entries, Tile};
-use super::{Attention, dimensions, gradients, scale};
+use super::{Attention, Side, dimensions, gradients, scale};
 use crate::device::cpu::attention::{self as cpu, Pattern, Sizes};
 use crate::device::{Call, CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
@@ -35,7 +35,7 @@ static BACKWARD: Kernel = Kernel {
     name: "block_sparse_attention_bwd",
     outputs: &["dq", "dk", "dv", "delta"],
     inputs: &[
-        "do",
+        "d_o",
         "q",
         "k",
         "v",
@@ -68,7 +68,7 @@ fn forward_passes(call: &Call) -> Vec<Pass> {
     ];
     let d = call.size(2);
     let tile = Tile::forward_in_blocks(call.real(), d);
-    tile::passes([tile.pass(ENTRIES, call, d, blocks(call, tile))])
+    tile.pass(ENTRIES, call, d, blocks(call, tile)).into_iter().collect()
 }
 
 fn backward_passes(call: &Call) -> Vec<Pass> {
@@ -161,17 +161,15 @@ pub fn block_sparse_attention(
         [key_state, &blocks.row_ptr, &blocks.col, &blocks.count].map(|t| Some(t.clone())).into();
     let inverse =
         [&blocks.inverse_row_ptr, &blocks.inverse_col, &blocks.inverse_count].map(|t| Some(t.clone()));
+    let backward_inputs = forward_inputs.iter().cloned().chain(inverse).collect();
+    let sizes = vec![b, h, d, s, block_size];
     let attention = Attention {
-        forward: &FORWARD,
-        backward: &BACKWARD,
         heads,
-        backward_inputs: forward_inputs.iter().cloned().chain(inverse).collect(),
-        forward_inputs,
-        sizes: vec![b, h, d, s, block_size],
+        forward: Side { kernel: &FORWARD, inputs: forward_inputs, sizes: sizes.clone(), partial: None },
+        backward: Side { kernel: &BACKWARD, inputs: backward_inputs, sizes, partial: None },
         randomness: None,
         scalars: vec![scale(d)],
         pairs: (b * blocks.col.len() * block_size * block_size) as u64,
-        partial: None,
     };
     attention.run(tape, q, k, v)
 }

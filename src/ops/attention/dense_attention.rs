@@ -1,10 +1,12 @@
 //! Dense attention: causal, cross, and with masked keys.
 //!
 //! Shapes: q `[B, T, C]`, k v `[B, rows, C]` of which the first `key_len` = S count, key_state
-//! `[B, rows]` i32 (0 masked). HF `LEDDecoderAttention`, `BigBirdPegasusSelfAttention`.
+//! `[B, rows]` i32 (0 masked). HF `LEDDecoderAttention`, `BigBirdPegasusSelfAttention`. On a GPU keys are
+//! split where queries are few; partial holds what a split finds for each row of q: forward
+//! `[splits, B, H, T, D + 2]`, backward `[splits, B, H, T, D]`.
 
 use super::tile::{self, Entries, Tile};
-use super::{Attention, dimensions, gradients, scale};
+use super::{Attention, Side, dimensions, gradients, scale};
 use crate::device::cpu::attention::{self as cpu, Pattern, Sizes};
 use crate::device::cpu::philox::Mask;
 use crate::device::{Call, CpuCall, Gpu, Kernel, Pass};
@@ -16,9 +18,12 @@ use crate::tensor::Tensor;
 pub static OP: OpSpec =
     OpSpec { name: "dense_attention", gradient: Gradient::Recorded, kernels: &[&FORWARD, &BACKWARD] };
 
+/// Most queries that are no tile: with more of them, reading keys again for each costs more than it saves.
+const FEW: usize = 8;
+
 static FORWARD: Kernel = Kernel {
     name: "dense_attention_fwd",
-    outputs: &["o", "lse"],
+    outputs: &["o", "lse", "partial"],
     inputs: &["q", "k", "v", "key_state"],
     sizes: &[
         "B",
@@ -29,6 +34,7 @@ static FORWARD: Kernel = Kernel {
         "rows",
         "causal",
         "offset",
+        "splits",
         "seed_lo",
         "seed_hi",
         "stream_lo",
@@ -44,8 +50,8 @@ static FORWARD: Kernel = Kernel {
 
 static BACKWARD: Kernel = Kernel {
     name: "dense_attention_bwd",
-    outputs: &["dq", "dk", "dv", "delta"],
-    inputs: &["do", "q", "k", "v", "o", "lse", "key_state"],
+    outputs: &["dq", "dk", "dv", "delta", "partial"],
+    inputs: &["d_o", "q", "k", "v", "o", "lse", "key_state"],
     sizes: &[
         "B",
         "H",
@@ -55,6 +61,7 @@ static BACKWARD: Kernel = Kernel {
         "rows",
         "causal",
         "offset",
+        "splits",
         "seed_lo",
         "seed_hi",
         "stream_lo",
@@ -65,7 +72,7 @@ static BACKWARD: Kernel = Kernel {
     ],
     scalars: &["scale", "p"],
     cpu: |call: &mut CpuCall| {
-        let gradients = gradients(call, 12);
+        let gradients = gradients(call, 13);
         let (d_o, o, lse) = (call.input(0), call.input(4), call.input(5));
         cpu::attention_backward(gradients, d_o, o, lse, &operands(call, 1));
     },
@@ -73,15 +80,35 @@ static BACKWARD: Kernel = Kernel {
 };
 
 fn forward_passes(call: &Call) -> Vec<Pass> {
-    const ENTRIES: Entries = [
+    const FEW_QUERIES: Entries = [
+        "dense_attention_fwd_few_d16",
+        "dense_attention_fwd_few_d32",
+        "dense_attention_fwd_few_d64",
+        "dense_attention_fwd_few_d128",
+    ];
+    const NARROW: Entries = [
         "dense_attention_fwd_d16",
         "dense_attention_fwd_d32",
         "dense_attention_fwd_d64",
         "dense_attention_fwd_d128",
     ];
-    let [b, h, d, t] = call.sizes();
-    let tile = Tile::forward(call.real(), d);
-    tile::passes([tile.pass(ENTRIES, call, d, b * h * t.div_ceil(tile.rows))])
+    const WIDE: Entries = [
+        "dense_attention_fwd_wide_d16",
+        "dense_attention_fwd_wide_d32",
+        "dense_attention_fwd_wide_d64",
+        "dense_attention_fwd_d128",
+    ];
+    let [b, h, d, t, _, _, _, _, splits] = call.sizes();
+    let first = match t <= FEW {
+        true => tile::few_pass(FEW_QUERIES, call, d, b * h * t),
+        false => {
+            let tile = Tile::forward(call.real(), d, b * h, t);
+            tile.pass(tile.choose(NARROW, WIDE), call, d, b * h * t.div_ceil(tile.rows))
+        }
+    };
+    let rows = if splits > 1 { b * h * t } else { 0 };
+    let join = tile::pass("dense_attention_fwd_join", rows * 32);
+    first.map(|pass| pass.y(splits)).into_iter().chain(join).collect()
 }
 
 fn backward_passes(call: &Call) -> Vec<Pass> {
@@ -97,10 +124,18 @@ fn backward_passes(call: &Call) -> Vec<Pass> {
         "dense_attention_bwd_kv_d64",
         "dense_attention_bwd_kv_d128",
     ];
-    let [b, h, d, t, _, rows] = call.sizes();
+    let [b, h, d, t, _, rows, _, _, splits] = call.sizes();
     let tile = Tile::backward(call.real(), d);
-    let grid = |rows: usize| b * h * rows.div_ceil(tile.rows);
-    tile::backward_passes("dense_attention_bwd", [QUERIES, KEYS], call, tile, [grid(t), grid(rows)])
+    let blocks = [t, rows].map(|rows| b * h * rows.div_ceil(tile.rows));
+    let mut passes = tile::backward_passes("dense_attention_bwd", [QUERIES, KEYS], call, tile, blocks);
+    if let Some(at) = passes.iter().position(|pass| QUERIES.contains(&pass.entry)) {
+        passes[at] = passes[at].y(splits);
+        if splits > 1 {
+            let join = tile::pass("dense_attention_bwd_q_join", call.outputs[0].len);
+            passes.splice(at + 1..at + 1, join);
+        }
+    }
+    passes
 }
 
 /// The operands that start at input `q`; the pattern follows k and v, in the backward o and lse too.
@@ -117,7 +152,7 @@ fn operands<'a>(call: &CpuCall<'a>, q: usize) -> cpu::Attention<'a> {
             causal: (causal == 1).then_some(offset),
             key_state: Some(call.input(extra)).filter(|state: &&[i32]| !state.is_empty()),
         },
-        dropout: Some(Mask::new(call.wide(8), call.wide(10), call.scalar(1))).filter(|mask| !mask.is_off()),
+        dropout: Some(Mask::new(call.wide(9), call.wide(11), call.scalar(1))).filter(|mask| !mask.is_off()),
     }
 }
 
@@ -151,18 +186,24 @@ pub fn dense_attention(tape: &Tape, q: &Tensor, k: &Tensor, v: &Tensor, pattern:
         Some(offset) => (0..t).map(|i| key_len.min(i + offset + 1)).sum(),
     };
     let causal = [pattern.causal.is_some() as usize, pattern.causal.unwrap_or(0)];
-    let inputs = vec![pattern.key_state.cloned()];
+    let tiles = b * h * t.div_ceil(Tile::backward(q.dtype(), d).rows);
+    let splits = tile::tile_splits(tiles, key_len);
+    // The sums of a row, their maximum and their total; in the backward, the sums of a row.
+    let partial = |splits: usize, row: usize| if splits > 1 { splits * b * h * t * row } else { 0 };
+    let side = |kernel, splits: usize, row: usize| Side {
+        kernel,
+        inputs: vec![pattern.key_state.cloned()],
+        sizes: vec![b, h, d, t, key_len, rows, causal[0], causal[1], splits],
+        partial: Some(partial(splits, row)),
+    };
+    let forward_splits = if t <= FEW { tile::query_splits(b * h * t, key_len) } else { splits };
     let attention = Attention {
-        forward: &FORWARD,
-        backward: &BACKWARD,
         heads,
-        forward_inputs: inputs.clone(),
-        backward_inputs: inputs,
-        sizes: vec![b, h, d, t, key_len, rows, causal[0], causal[1]],
+        forward: side(&FORWARD, forward_splits, d + 2),
+        backward: side(&BACKWARD, splits, d),
         randomness: Some((pattern.dropout.seed, pattern.dropout.stream)),
         scalars: vec![scale(d), pattern.dropout.p],
         pairs: (b * h * seen) as u64,
-        partial: None,
     };
     attention.run(tape, q, k, v)
 }

@@ -19,35 +19,42 @@ use crate::shape::DType;
 use crate::tape::{Slot, Tape};
 use crate::tensor::{Launch, Tensor};
 
-/// One attention op's launch: kernels, pattern tensors, sizes, scalars and cost.
-struct Attention {
-    forward: &'static Kernel,
-    backward: &'static Kernel,
-    heads: usize,
-    /// Inputs after q, k, v (forward) or after lse (backward); `None` for an absent one.
-    forward_inputs: Vec<Option<Tensor>>,
-    backward_inputs: Vec<Option<Tensor>>,
+/// A kernel and what it takes beside q, k, v and the tensors saved for the backward.
+struct Side {
+    kernel: &'static Kernel,
+    /// The pattern's tensors; `None` for an absent one.
+    inputs: Vec<Option<Tensor>>,
     sizes: Vec<usize>,
+    /// Elements of the output that holds what parts of a sum give, where the kernel has one.
+    partial: Option<usize>,
+}
+
+/// One attention op: kernels, pattern tensors, sizes, scalars and cost.
+struct Attention {
+    heads: usize,
+    forward: Side,
+    backward: Side,
     /// Dropout key and stream, for patterns that have dropout.
     randomness: Option<(u64, u64)>,
     scalars: Vec<f32>,
     /// Query-key pairs, all heads and samples together.
     pairs: u64,
-    /// Elements of the backward's sums of parts of dk and dv; `None` where the kernel has no such output.
-    partial: Option<usize>,
 }
 
 impl Attention {
-    fn arguments(
-        &self,
-        launch: Launch,
-        inputs: &[Option<Tensor>],
-        flops_per_pair: usize,
-        d: usize,
-    ) -> Launch {
+    fn partial(side: &Side, like: &Tensor, launch: Launch) -> Result<Launch> {
+        let Some(len) = side.partial else {
+            return Ok(launch);
+        };
+        let partial = (len > 0).then(|| like.like_f32([len])).transpose()?;
+        Ok(launch.output_or_absent(partial.as_ref(), DType::F32))
+    }
+
+    fn arguments(&self, side: &Side, launch: Launch, flops_per_pair: usize, d: usize) -> Launch {
+        let inputs = side.inputs.iter();
         let mut launch =
-            inputs.iter().fold(launch, |launch, input| launch.input_or_absent(input.as_ref(), DType::I32));
-        launch = self.sizes.iter().fold(launch, |launch, &size| launch.size(size));
+            inputs.fold(launch, |launch, input| launch.input_or_absent(input.as_ref(), DType::I32));
+        launch = side.sizes.iter().fold(launch, |launch, &size| launch.size(size));
         if let Some((seed, stream)) = self.randomness {
             launch = launch.wide(seed).wide(stream);
         }
@@ -63,8 +70,9 @@ impl Attention {
         let [b, t, c] = q.shape().dims3("attention")?;
         let d = c / self.heads;
         let (o, lse) = (q.like([b, t, c])?, q.like_f32([b, self.heads, t])?);
-        let launch = Launch::of(self.forward).output(&o).output(&lse).input(q).input(k).input(v);
-        self.arguments(launch, &self.forward_inputs, 4, d).run(q.device())?;
+        let launch = Launch::of(self.forward.kernel).output(&o).output(&lse);
+        let launch = Self::partial(&self.forward, q, launch)?.input(q).input(k).input(v);
+        self.arguments(&self.forward, launch, 4, d).run(q.device())?;
         let saved = [q, k, v].map(Tensor::clone);
         let saved_o = o.clone();
         Ok(tape.record(&[q, k, v], o, move |d_o, gradients| {
@@ -72,22 +80,17 @@ impl Attention {
             for x in &saved {
                 slots.push(gradients.slot(x)?);
             }
-            let launch = slots.iter().fold(Launch::of(self.backward), |launch, slot| {
+            let launch = slots.iter().fold(Launch::of(self.backward.kernel), |launch, slot| {
                 launch.output_or_absent(slot.as_ref().map(|s| &s.tensor), d_o.dtype())
             });
             let delta = d_o.like_f32(lse.shape())?;
-            let mut launch = launch.output(&delta);
-            if let Some(len) = self.partial {
-                let wanted = len > 0 && slots[1..].iter().any(Option::is_some);
-                let partial = wanted.then(|| d_o.like_f32([len])).transpose()?;
-                launch = launch.output_or_absent(partial.as_ref(), DType::F32);
-            }
+            let launch = Self::partial(&self.backward, &d_o, launch.output(&delta))?;
             let launch = saved
                 .iter()
                 .fold(launch.input(&d_o), |launch, x| launch.input(x))
                 .input(&saved_o)
                 .input(&lse);
-            let launch = self.arguments(launch, &self.backward_inputs, 10, d);
+            let launch = self.arguments(&self.backward, launch, 10, d);
             slots
                 .iter()
                 .fold(launch, |launch, slot| launch.size(slot.as_ref().map_or(0, Slot::flag)))

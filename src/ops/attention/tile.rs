@@ -1,9 +1,10 @@
 //! Tiles of the attention kernels: a choice by head size and storage type, as kernels/attention.cuh makes it.
 //!
 //! A block of 4 warps keeps a tile of rows in shared memory and walks over columns in two stages.
-//! * Forward: a warp owns 32 rows, so that a fragment of k or v that it loads is used twice: tensor
-//!   cores would otherwise wait for shared memory. Above a head size of 64 the sums of 32 rows leave
-//!   too few registers, and it owns 16.
+//! * Forward of long inputs: a warp owns 32 rows, so that a fragment of k or v that it loads is used
+//!   twice: tensor cores would otherwise wait for shared memory. With fewer rows than fill the
+//!   processors that way it owns 16, as it does above a head size of 64, where the sums of 32 rows
+//!   leave too few registers.
 //! * Backward: two tiles of scores and, for keys, two of sums are alive at a time: 16 rows a warp.
 //! * Columns: as many as keep a block under 99 KiB of shared memory, which every GPU since 8.0 has.
 
@@ -12,6 +13,9 @@ use crate::shape::DType;
 
 /// Threads of a block.
 pub const THREADS: u32 = 128;
+/// Multiprocessors of the largest GPU that is planned for (H100, H200). The choices depend on sizes
+/// only: the same bits come out on every device.
+const PROCESSORS: usize = 132;
 /// The head sizes that the kernels are compiled for; others are padded with zeros.
 const HEADS: [usize; 4] = [16, 32, 64, 128];
 
@@ -33,28 +37,35 @@ pub struct Tile {
 }
 
 impl Tile {
-    /// Queries stay, keys and values stream.
-    pub fn forward(real: DType, d: usize) -> Self {
-        let rows = if HEADS[head(d)] <= 64 { 128 } else { 64 };
+    /// Queries stay, keys and values stream; `heads` of all samples with t queries each.
+    pub fn forward(real: DType, d: usize, heads: usize, t: usize) -> Self {
+        let wide = d <= 64 && heads * t.div_ceil(128) >= 2 * PROCESSORS;
+        let rows = if wide { 128 } else { 64 };
         let columns = if real == DType::BF16 { 64 } else { 32 };
         Tile { rows, columns, resident: 1 }
     }
 
     /// The same in blocks of a table: a tile of 128 rows would be half empty in the usual ones of 64.
     pub fn forward_in_blocks(real: DType, d: usize) -> Self {
-        Tile { rows: 64, ..Tile::forward(real, d) }
+        Tile::forward(real, d, 0, 0)
     }
 
     /// Two of q, do, k and v stay, the other two stream.
     pub fn backward(real: DType, d: usize) -> Self {
-        let narrower = if HEADS[head(d)] <= 64 { 1 } else { 2 };
+        let narrower = if d <= 64 { 1 } else { 2 };
         let columns = if real == DType::BF16 { 64 } else { 32 } / narrower;
         Tile { rows: 64, columns, resident: 2 }
     }
 
+    /// Which of two kernels has this tile: the second one for 128 rows.
+    pub fn choose(&self, narrow: Entries, wide: Entries) -> Entries {
+        if self.rows == 128 { wide } else { narrow }
+    }
+
     /// A launch of `blocks` blocks, each with this tile.
-    pub fn pass(&self, entries: Entries, call: &Call, d: usize, blocks: usize) -> Pass {
-        Pass::new(entries[head(d)], blocks, THREADS).shared(self.shared(call.real(), d))
+    pub fn pass(&self, entries: Entries, call: &Call, d: usize, blocks: usize) -> Option<Pass> {
+        let pass = pass(entries[head(d)], blocks * THREADS as usize)?;
+        Some(pass.shared(self.shared(call.real(), d)))
     }
 
     /// Bytes of shared memory: the rows that stay, and two stages of columns of two tensors.
@@ -65,9 +76,35 @@ impl Tile {
     }
 }
 
-/// The passes that have something to do.
-pub fn passes<const N: usize>(all: [Pass; N]) -> Vec<Pass> {
-    all.into_iter().filter(|pass| pass.grid.iter().all(|&blocks| blocks > 0)).collect()
+/// A launch of one block for each query: its groups of lanes leave what they found in shared memory.
+pub fn few_pass(entries: Entries, call: &Call, d: usize, queries: usize) -> Option<Pass> {
+    let size = HEADS[head(d)];
+    let groups = THREADS as usize * 16 / (size * call.real().size());
+    Some(pass(entries[head(d)], queries * THREADS as usize)?.shared(groups * (size + 2) * 4))
+}
+
+/// Among how many blocks the `keys` of a tile are split, so that `blocks` tiles become `wanted`
+/// blocks of at least `least` keys; one where half of `wanted` are there already.
+pub fn splits(blocks: usize, wanted: usize, keys: usize, least: usize) -> usize {
+    match 2 * blocks >= wanted {
+        true => 1,
+        false => wanted.div_ceil(blocks.max(1)).min(keys / least).max(1),
+    }
+}
+
+/// Splits for `blocks` tiles of queries, two of which a processor has room for.
+pub fn tile_splits(blocks: usize, keys: usize) -> usize {
+    splits(blocks, 2 * PROCESSORS, keys, 512)
+}
+
+/// Splits for `queries` blocks that only read: eight to a processor keep the memory busy.
+pub fn query_splits(queries: usize, keys: usize) -> usize {
+    splits(queries, 8 * PROCESSORS, keys, 256)
+}
+
+/// A launch of `threads` threads; none for none.
+pub fn pass(entry: &'static str, threads: usize) -> Option<Pass> {
+    (threads > 0).then(|| Pass::new(entry, threads.div_ceil(THREADS as usize), THREADS))
 }
 
 /// The passes of a backward call: delta, then dq, then dk and dv, as far as they are wanted.
@@ -80,14 +117,12 @@ pub fn backward_passes(
 ) -> Vec<Pass> {
     let d = call.size(2);
     // Eight threads sum one row of do and o.
-    let delta = Pass::new(first, (call.inputs[0].len / d.max(1)).div_ceil(THREADS as usize / 8), THREADS);
+    let delta = pass(first, call.inputs[0].len / d.max(1) * 8);
     let wanted = |outputs: std::ops::Range<usize>| call.outputs[outputs].iter().any(|out| out.len > 0);
     let or_none = |wanted: bool, blocks: usize| if wanted { blocks } else { 0 };
-    passes([
-        delta,
-        tile.pass(queries, call, d, or_none(wanted(0..1), blocks[0])),
-        tile.pass(keys, call, d, or_none(wanted(1..3), blocks[1])),
-    ])
+    let queries = tile.pass(queries, call, d, or_none(wanted(0..1), blocks[0]));
+    let keys = tile.pass(keys, call, d, or_none(wanted(1..3), blocks[1]));
+    [delta, queries, keys].into_iter().flatten().collect()
 }
 
 #[cfg(test)]
@@ -98,10 +133,23 @@ mod tests {
     fn every_tile_fits_the_shared_memory_of_every_gpu() {
         for real in [DType::F32, DType::BF16] {
             for d in HEADS {
-                for tile in [Tile::forward(real, d), Tile::backward(real, d)] {
+                let forward = [0, 1 << 20].map(|t| Tile::forward(real, d, 12, t));
+                assert_eq!(forward.map(|tile| tile.rows), [64, if d <= 64 { 128 } else { 64 }]);
+                for tile in forward.into_iter().chain([Tile::backward(real, d)]) {
                     assert!(tile.shared(real, d) <= 99 << 10, "{tile:?} of {d}, {real:?}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn keys_are_split_where_tiles_are_few() {
+        // LED-base decoding, one sample and sixteen; cross-attention of 128 and of 1024 targets.
+        assert_eq!(query_splits(12, 16384), 64);
+        assert_eq!(query_splits(12 * 16, 16384), 6);
+        assert_eq!(tile_splits(2 * 12, 16384), 11);
+        assert_eq!(tile_splits(16 * 12, 16384), 1);
+        assert_eq!(tile_splits(1, 100), 1);
+        assert_eq!(tile_splits(0, 0), 1);
     }
 }

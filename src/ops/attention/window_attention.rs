@@ -7,8 +7,8 @@
 //! i32 ascending, -1 for none. HF `LEDEncoderSelfAttention`. On a GPU the gradients of a global key
 //! are summed over spans of queries, into partial `[B, H, spans, G, 2, D]`, and then over the spans.
 
-use super::tile::{self, Entries, THREADS, Tile};
-use super::{Attention, dimensions, gradients, scale};
+use super::tile::{self, Entries, Tile};
+use super::{Attention, Side, dimensions, gradients, scale};
 use crate::device::cpu::attention::{self as cpu, Pattern, Sizes};
 use crate::device::cpu::philox::Mask;
 use crate::device::{Call, CpuCall, Gpu, Kernel, Pass};
@@ -40,7 +40,7 @@ static FORWARD: Kernel = Kernel {
 static BACKWARD: Kernel = Kernel {
     name: "window_attention_bwd",
     outputs: &["dq", "dk", "dv", "delta", "partial"],
-    inputs: &["do", "q", "k", "v", "o", "lse", "key_state", "global_index"],
+    inputs: &["d_o", "q", "k", "v", "o", "lse", "key_state", "global_index"],
     sizes: &[
         "B",
         "H",
@@ -66,15 +66,21 @@ static BACKWARD: Kernel = Kernel {
 };
 
 fn forward_passes(call: &Call) -> Vec<Pass> {
-    const ENTRIES: Entries = [
+    const NARROW: Entries = [
         "window_attention_fwd_d16",
         "window_attention_fwd_d32",
         "window_attention_fwd_d64",
         "window_attention_fwd_d128",
     ];
+    const WIDE: Entries = [
+        "window_attention_fwd_wide_d16",
+        "window_attention_fwd_wide_d32",
+        "window_attention_fwd_wide_d64",
+        "window_attention_fwd_d128",
+    ];
     let [b, h, d, s] = call.sizes();
-    let tile = Tile::forward(call.real(), d);
-    tile::passes([tile.pass(ENTRIES, call, d, b * h * s.div_ceil(tile.rows))])
+    let tile = Tile::forward(call.real(), d, b * h, s);
+    tile.pass(tile.choose(NARROW, WIDE), call, d, b * h * s.div_ceil(tile.rows)).into_iter().collect()
 }
 
 fn backward_passes(call: &Call) -> Vec<Pass> {
@@ -96,12 +102,8 @@ fn backward_passes(call: &Call) -> Vec<Pass> {
     let global = s.div_ceil(SPAN) * g.div_ceil(tile.rows);
     let blocks = [b * h * tiles, b * h * (tiles + global)];
     let mut passes = tile::backward_passes("window_attention_bwd", [QUERIES, KEYS], call, tile, blocks);
-    if call.outputs[4].len > 0 {
-        passes.push(Pass::new(
-            "window_attention_bwd_global",
-            (b * g * h * d).div_ceil(THREADS as usize),
-            THREADS,
-        ));
+    if call.outputs[4].len > 0 && call.outputs[1..3].iter().any(|out| out.len > 0) {
+        passes.extend(tile::pass("window_attention_bwd_global", b * g * h * d));
     }
     passes
 }
@@ -151,17 +153,15 @@ pub fn window_attention(tape: &Tape, q: &Tensor, k: &Tensor, v: &Tensor, pattern
         return Err(Error::shape("window_attention", want, pattern.key_state.shape()));
     }
     let inputs = vec![Some(pattern.key_state.clone()), Some(pattern.global_index.clone())];
+    let sizes = vec![b, h, d, s, window, g];
+    let partial = Some(b * h * s.div_ceil(SPAN) * g * 2 * d);
     let attention = Attention {
-        forward: &FORWARD,
-        backward: &BACKWARD,
         heads,
-        forward_inputs: inputs.clone(),
-        backward_inputs: inputs,
-        sizes: vec![b, h, d, s, window, g],
+        forward: Side { kernel: &FORWARD, inputs: inputs.clone(), sizes: sizes.clone(), partial: None },
+        backward: Side { kernel: &BACKWARD, inputs, sizes, partial },
         randomness: Some((pattern.dropout.seed, pattern.dropout.stream)),
         scalars: vec![scale(d), pattern.dropout.p],
         pairs: (b * h) as u64 * (band(s, window) + (g * s) as u64),
-        partial: Some(b * h * s.div_ceil(SPAN) * g * 2 * d),
     };
     attention.run(tape, q, k, v)
 }
