@@ -10,6 +10,11 @@ use crate::ops::global_attention::{Projections, global_attention};
 use crate::tape::Dropout;
 use crate::tensor::Tensor;
 
+/// With one visible key the probability is 1 and the gradients of q and k vanish but for rounding.
+fn of_one(keys: usize) -> f64 {
+    if keys == 1 { 1.0 } else { 0.0 }
+}
+
 /// Queries q `[B, T, C]` over the first S of `rows` keys.
 #[derive(Debug, Clone, Copy)]
 pub struct Dense {
@@ -85,7 +90,7 @@ impl Dense {
                 Ok(vec![dense_attention(tape, &x[0], &x[1], &x[2], pattern)?])
             }),
             terms: s + t + d,
-            cancelling: 0.0,
+            cancelling: of_one(s),
         }
     }
 }
@@ -168,7 +173,7 @@ impl Window {
                 Ok(vec![window_attention(tape, &x[0], &x[1], &x[2], pattern)?])
             }),
             terms: 2 * s + d,
-            cancelling: 0.0,
+            cancelling: of_one(s),
         }
     }
 }
@@ -284,7 +289,7 @@ impl BlockSparse {
                 Ok(vec![block_sparse_attention(tape, &x[0], &x[1], &x[2], pattern)?])
             }),
             terms: 3 * s + d,
-            cancelling: 0.0,
+            cancelling: of_one(s),
         }
     }
 }
@@ -339,7 +344,6 @@ impl Global {
                 Ok(vec![global_attention(tape, &x[0], &x[1], &w, &key_state, h)?])
             }),
             terms: 2 * s + 2 * h * d + g,
-            // With one visible key the gradients of q and Wk vanish but for rounding.
             cancelling: if real.contains(&1) { 1.0 } else { 0.0 },
         }
     }
