@@ -29,15 +29,19 @@ fn start() -> (Slabs<f32>, Vec<f32>) {
     ([random(1, N), random(2, N), v], random(4, N))
 }
 
-fn update(rule: AdamW) -> Slabs<f32> {
+/// The slabs are views `skip` elements into their blocks.
+fn update(rule: AdamW, skip: usize) -> Slabs<f32> {
     let (slabs, g) = start();
     let device = poisoned();
-    let up = |values: &[f32]| Tensor::upload(&device, [values.len()], values).unwrap();
-    let [p, m, v] = slabs.each_ref().map(|slab| up(slab));
+    let up = |values: &[f32], skip: usize| {
+        let block = [vec![f32::NAN; skip], values.to_vec()].concat();
+        Tensor::upload(&device, [block.len()], &block).unwrap().slice(skip, [values.len()]).unwrap()
+    };
+    let [p, m, v] = slabs.each_ref().map(|slab| up(slab, skip));
     let segments = Tensor::upload(&device, [9], SEGMENTS.as_flattened()).unwrap();
-    let g = up(&g);
+    let g = up(&g, 0);
     let norm = gradient_norm(&g).unwrap();
-    let state = State { p: &p, m: &m, v: &v, g: &g, segments: &segments, norm: &norm };
+    let state = State { p: &p, m: &m, v: &v, copy: None, g: &g, segments: &segments, norm: &norm };
     adamw(state, rule).unwrap();
     [p, m, v].map(|slab| slab.read().unwrap())
 }
@@ -72,7 +76,7 @@ pub fn values() {
         [(0.0, 1, 0.1), (10.0, 1, 0.0), (10.0, 7, 0.1), (500.0, 100_000, 0.1)]
     {
         let rule = AdamW { max_grad_norm, step, weight_decay, ..RULE };
-        let (got, want) = (update(rule), truth(rule));
+        let (got, want) = (update(rule, 0), truth(rule));
         for ((got, want), name) in got.iter().zip(&want).zip(["p", "m", "v"]) {
             assert_close(&format!("adamw {name}, {rule:?}"), got, want, 4);
         }
@@ -80,8 +84,10 @@ pub fn values() {
         for (got, before) in got.iter().zip(&before) {
             assert_eq!(bits(&got[N - 5..]), bits(&before[N - 5..]), "beyond the segments");
         }
-        let [one, two] = [1, 2].map(|threads| on_threads(threads, || update(rule)));
-        assert_eq!(one.map(|s| bits(&s)), two.map(|s| bits(&s)), "threads change the bits");
+        let [one, two] = [1, 2].map(|threads| on_threads(threads, || update(rule, 0)));
+        let (one, two) = (one.map(|s| bits(&s)), two.map(|s| bits(&s)));
+        assert_eq!(one, two, "threads change the bits");
+        assert_eq!(one, update(rule, 1).map(|s| bits(&s)), "where the slabs start changes the bits");
     }
 }
 
@@ -92,7 +98,7 @@ fn slabs_of_other_lengths_are_errors() {
     let segments = &Tensor::upload(&device, [3], &[0i32, 4, 1]).unwrap();
     let run = |[p, m, v, g]: [usize; 4]| {
         let (p, m, v, g, norm) = (&new(p), &new(m), &new(v), &new(g), &new(1));
-        adamw(State { p, m, v, g, segments, norm }, RULE)
+        adamw(State { p, m, v, copy: None, g, segments, norm }, RULE)
     };
     assert!(run([4, 4, 4, 4]).is_ok());
     for lengths in [[4, 3, 4, 4], [4, 4, 3, 4], [4, 4, 4, 3]] {

@@ -23,6 +23,10 @@ pub fn values() {
     assert_eq!(indices(&x, v), want);
     assert_eq!(on_threads(1, || indices(&x, v)), on_threads(2, || indices(&x, v)));
     assert_eq!(indices(&[-3.0], 1), [0]);
+    let mut long = random(7, 2 * 5003);
+    [700, 4999, 5003 + 1, 5003 + 5002].into_iter().for_each(|i| long[i] = 2.0);
+    [3, 5003 + 4000].into_iter().for_each(|i| long[i] = f32::NAN);
+    assert_eq!(indices(&long, 5003), [700, 1], "in rows of many threads");
     assert_eq!(indices(&[1.0, 5.0, 5.0, 2.0], 4), [1], "the first of equals");
     assert_eq!(indices(&[f32::NAN, -2.0, f32::NAN, -1.0], 4), [3], "NaN is never chosen");
     assert_eq!(indices(&[f32::NEG_INFINITY; 3], 3), [0]);

@@ -37,6 +37,8 @@ pub struct Outcome {
 enum Route {
     /// Inputs are parameters; this many backward passes add to registered buffers.
     Parameters { passes: usize },
+    /// The same in one pass, with inputs and buffers whose first element is the second of a block.
+    Unaligned,
     /// Inputs are activations and the op is used twice, so that its kernels assign, then add.
     UsedTwice,
     /// The same, but both uses share this input only: one gradient adds while the others assign.
@@ -72,6 +74,9 @@ impl Case<'_> {
             let tolerance = bound(self.terms) * size + NUMERIC * numeric;
             assert_within(&what, &alone.gradients[only], &want, tolerance);
         }
+        let unaligned = self.run(Route::Unaligned, &all);
+        self.check_outputs(&unaligned);
+        self.check_multiple("unaligned", &unaligned, &once, 1.0);
         let untracked = self.run(Route::Parameters { passes: 1 }, &vec![false; self.inputs.len()]);
         for (a, b) in untracked.outputs.iter().zip(&once.outputs) {
             assert_eq!(bits(a), bits(b), "{}: values depend on the tape", self.name);
@@ -180,12 +185,15 @@ impl Case<'_> {
             .zip(wanted)
             .map(|((shape, values), &wanted)| {
                 let node = wanted.then(Node::fresh);
-                let leaf = Tensor::upload(&device, *shape, values).unwrap().with_node(node);
+                let skip = matches!(route, Route::Unaligned) as usize;
+                let block = [vec![f32::NAN; skip], values.clone()].concat();
+                let block = Tensor::upload(&device, [block.len()], &block).unwrap();
+                let leaf = block.slice(skip, *shape).unwrap().with_node(node);
                 if wanted {
                     // The first write must assign all of it.
-                    let buffer = Tensor::persistent(&device, *shape, DType::F32).unwrap();
-                    buffer.write(&vec![f32::NAN; values.len()]).unwrap();
-                    gradients.register(&leaf, buffer).unwrap();
+                    let buffer = Tensor::persistent(&device, [block.len()], DType::F32).unwrap();
+                    buffer.write(&vec![f32::NAN; block.len()]).unwrap();
+                    gradients.register(&leaf, buffer.slice(skip, *shape).unwrap()).unwrap();
                 }
                 leaf
             })
@@ -193,7 +201,7 @@ impl Case<'_> {
         let mut outputs = Vec::new();
         let passes = match route {
             Route::Parameters { passes } => passes,
-            Route::UsedTwice | Route::Shared(_) => 1,
+            Route::Unaligned | Route::UsedTwice | Route::Shared(_) => 1,
         };
         for _ in 0..passes {
             let tape = match wanted.contains(&true) {
@@ -201,7 +209,7 @@ impl Case<'_> {
                 false => Tape::off(),
             };
             let (values, loss) = match route {
-                Route::Parameters { .. } => {
+                Route::Parameters { .. } | Route::Unaligned => {
                     let values = (self.forward)(&tape, &leaves).unwrap();
                     let loss = weighted_sum(&tape, &values);
                     (values, loss)

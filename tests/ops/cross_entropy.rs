@@ -42,6 +42,12 @@ fn check([m, v, c]: [usize; 3], smoothing: f32, normaliser: f32) {
     .check();
 }
 
+/// A row that is more than one block of gradients, and that starts anywhere in a vector.
+#[test]
+fn a_large_vocabulary() {
+    check([3, 8201, 2], 0.1, 3.0);
+}
+
 /// exp(logit) alone would overflow f32.
 #[test]
 fn large_logits_do_not_overflow() {

@@ -84,6 +84,8 @@ pub fn gradients() {
         Setting { real: &[37, 20], g: 3, s: 37, h: 2, d: 4 },
         Setting { real: &[150], g: 1, s: 150, h: 2, d: 8 },
         Setting { real: &[70, 1], g: 5, s: 70, h: 3, d: 5 },
+        // More rows than a tile, channels of two blocks.
+        Setting { real: &[70, 33], g: 6, s: 70, h: 3, d: 45 },
     ];
     for setting in settings {
         let (few, dense) = (setting.outcome("few globals"), setting.outcome("dense"));

@@ -5,8 +5,10 @@ use wattention::ops::gradient_norm::gradient_norm;
 use wattention::tensor::Tensor;
 
 fn norm(g: &[f32]) -> f32 {
-    let g = Tensor::upload(&poisoned(), [g.len()], g).unwrap();
-    gradient_norm(&g).unwrap().read::<f32>().unwrap()[0]
+    // A view, and not at the start of its block.
+    let block = [&[f32::NAN], g].concat();
+    let block = Tensor::upload(&poisoned(), [block.len()], &block).unwrap();
+    gradient_norm(&block.slice(1, [g.len()]).unwrap()).unwrap().read::<f32>().unwrap()[0]
 }
 
 #[test]

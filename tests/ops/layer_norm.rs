@@ -11,6 +11,8 @@ const EPS: f32 = 1e-5;
 const DROPOUT: Dropout = Dropout { p: 0.3, seed: 0x0123_4567_89ab_cdef, stream: 0xfedc_ba98_7654_3210 };
 /// (N, C): a single element, a short row, several tasks of rows.
 const SIZES: [[usize; 2]; 4] = [[1, 1], [1, 5], [3, 16], [70, 33]];
+/// Rows of several steps of a warp, in whole vectors or not, and so long that a block holds fewer of them.
+const LONG: [[usize; 2]; 3] = [[6, 260], [9, 1030], [3, 6400]];
 
 fn affine(w: &Tensor, b: &Tensor) -> Affine {
     let (w, b) = (w.clone(), b.clone());
@@ -38,6 +40,13 @@ pub fn gradients() {
         }
         .check();
         residual(n, c, Dropout::OFF);
+        residual(n, c, DROPOUT);
+    }
+}
+
+#[test]
+fn long_rows() {
+    for [n, c] in LONG {
         residual(n, c, DROPOUT);
     }
 }

@@ -4,6 +4,7 @@ mod activation;
 mod adamw;
 mod argmax;
 mod attention_precision;
+mod bf16;
 mod block_sparse_attention;
 mod case;
 mod compare;

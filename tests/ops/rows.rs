@@ -7,10 +7,17 @@ use wattention::shape::DType;
 use wattention::tape::Tape;
 use wattention::tensor::{Node, Tensor};
 
-/// (N, C, index) with an empty slot, a single row, and enough rows for several tasks.
+/// (N, C, index) with an empty slot, a single row, enough rows for several tasks, and rows named again.
 fn sizes() -> Vec<(usize, usize, Vec<i32>)> {
     let odd = (0..90).map(|i| if i % 9 == 4 { -1 } else { (i * 37) % 101 });
-    vec![(1, 1, vec![0]), (2, 3, vec![-1]), (5, 4, vec![3, -1, 0, 4]), (101, 7, odd.collect())]
+    let again = (0..80).map(|i| [3, 0, 3, -1, 6, 3, 1][i % 7]);
+    vec![
+        (1, 1, vec![0]),
+        (2, 3, vec![-1]),
+        (5, 4, vec![3, -1, 0, 4]),
+        (101, 7, odd.collect()),
+        (7, 130, again.collect()),
+    ]
 }
 
 #[test]
@@ -28,7 +35,7 @@ pub fn gradients() {
                 };
                 vec![index.iter().flat_map(from).collect()]
             },
-            terms: 1,
+            terms: m,
             cancelling: 0.0,
         }
         .check();
@@ -47,7 +54,7 @@ pub fn gradients() {
                 }
                 vec![out]
             },
-            terms: 2,
+            terms: m + 1,
             cancelling: 0.0,
         }
         .check();
@@ -70,6 +77,9 @@ pub fn store_overwrites_the_named_rows_only() {
     let index = upload(&cache, &[2, 0]);
     rows::store(&Tape::off(), &cache, &new, Some(&index)).unwrap();
     assert_eq!(cache.read::<f32>().unwrap(), [-3.0, -4.0, 3.0, 4.0, -1.0, -2.0]);
+    let last = matrix(&device, [3, 2], &[7.0, 7.0, 5.0, 5.0, 8.0, 8.0]);
+    rows::store(&Tape::off(), &cache, &last, Some(&upload(&cache, &[1, 2, 1]))).unwrap();
+    assert_eq!(cache.read::<f32>().unwrap(), [-3.0, -4.0, 8.0, 8.0, 5.0, 5.0], "the last of equals");
     let all = matrix(&device, [3, 2], &[9.0; 6]);
     rows::store(&Tape::off(), &cache, &all, None).unwrap();
     assert_eq!(cache.read::<f32>().unwrap(), [9.0; 6]);

@@ -1,0 +1,63 @@
+//! Training on the `cuda` executor with stand-ins for the GPU, against the simulator.
+
+use super::synthetic::{Mode, Stepper, synthetic_batch};
+use crate::device::cuda::stand_in;
+use crate::device::{Device, GraphCounts, Precision};
+use crate::models::{self, Options};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+const STEPS: usize = 4;
+
+fn config(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name).join("config.json")
+}
+
+/// Losses of steps on one batch.
+fn losses(device: &Device, config: &Path) -> Vec<f32> {
+    let options = Options::default();
+    let loaded = models::random(config, device, options, 1).unwrap();
+    let limits = loaded.model.limits();
+    let (source, target) = synthetic_batch(&limits, 2, 40, 7, 1).unwrap();
+    let mut stepper = Stepper::new(loaded, options, Mode::Train).unwrap();
+    (0..STEPS).map(|_| stepper.run(&source, &target).unwrap()).collect()
+}
+
+fn bits(losses: &[f32]) -> Vec<u32> {
+    losses.iter().map(|loss| loss.to_bits()).collect()
+}
+
+#[test]
+fn training_through_the_driver_is_training() {
+    for (name, precision, bound) in [
+        ("bigbird_bias_relu", Precision::Fp32, 1e-5),
+        ("bigbird_bias_relu", Precision::Tf32, 1e-2),
+        ("bigbird_bias_relu", Precision::Bf16, 1e-2),
+    ] {
+        let [launched, replayed] = [false, true].map(|graphs| stand_in::open(precision, graphs));
+        let (launched, replayed) = match (launched, replayed) {
+            (Ok(launched), Ok(replayed)) => (Rc::new(launched), Rc::new(replayed)),
+            (Err(why), _) | (_, Err(why)) => return println!("skipped: {why}"),
+        };
+        let config = config(name);
+        let by_launch = losses(&Device::new(launched.clone()), &config);
+        let by_graph = losses(&Device::new(replayed.clone()), &config);
+        assert_eq!(bits(&by_launch), bits(&by_graph), "{name} {precision}");
+
+        let steps = STEPS as u64;
+        // A step of the optimizer, and one of forward and backward.
+        assert_eq!(launched.graph_counts(), GraphCounts { direct: 2 * steps, ..GraphCounts::default() });
+        let counts = replayed.graph_counts();
+        let want = GraphCounts { direct: 2, recorded: 2, replayed: 2 * (steps - 2), diverged: 0 };
+        assert_eq!(counts, want, "{name} {precision}");
+
+        let simulated = losses(&Device::open("sim", precision).unwrap(), &config);
+        for (got, want) in by_graph.iter().zip(&simulated) {
+            assert!(
+                (got - want).abs() <= bound * want,
+                "{name} {precision}: {by_graph:?}, not {simulated:?}"
+            );
+        }
+        assert!(by_graph[STEPS - 1] < by_graph[0], "{name} {precision}: nothing was learnt: {by_graph:?}");
+    }
+}
