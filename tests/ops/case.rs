@@ -51,6 +51,20 @@ const STEP: f64 = 1e-5;
 /// Rounding and truncation of a central difference in f64 with [`STEP`].
 const NUMERIC: f64 = 1e-8;
 
+/// Checks a listed case against its truth in every way.
+pub fn check(case: &wattention::cases::Case, truth: Truth) {
+    let values = |(i, input): (usize, &wattention::cases::Input)| (input.shape, input.values(i));
+    Case {
+        name: format!("{}, {}", case.op, case.name),
+        inputs: case.inputs.iter().enumerate().map(values).collect(),
+        forward: &case.forward,
+        truth,
+        terms: case.terms,
+        cancelling: case.cancelling,
+    }
+    .check();
+}
+
 impl Case<'_> {
     /// Everything: values, gradients, accumulation, absent gradients, threads.
     pub fn check(&self) {
