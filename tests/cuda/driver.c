@@ -3,8 +3,8 @@
 // FAKE_CUDA holds settings such as "capability=75,free=1000": gpus, version, capability, free (bytes), init, load and
 // fault (the codes of cuInit, of cuModuleLoadData and of the first kernel), fill (what memory holds), log (1: totals on
 // stderr at exit).
-// Kernels do nothing, unless fake_kernels was told what does them. Work is done when it is put on a stream, or when
-// the graph that recorded it is launched.
+// Kernels do nothing, unless fake_kernels was told what does them. Work is done when it is put on a stream, of which
+// every thread has one, or when the graph that recorded it is launched.
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +22,7 @@ static long setting(const char* name, long otherwise) {
 }
 
 static struct {
-    long live, kernels, products, graphs, replays, changes;
+    _Atomic long live, kernels, products, graphs, replays, changes;
 } total;
 
 static void report(void) {
@@ -60,8 +60,8 @@ struct Graph {
     struct Node** nodes;
     size_t count;
 };
-static struct Graph* recording = NULL;
-static struct Node* newest = NULL;
+static _Thread_local struct Graph* recording = NULL;
+static _Thread_local struct Node* newest = NULL;
 
 static int run(const struct Node* node) {
     if (node->product != NULL) {

@@ -27,23 +27,27 @@ fn kernels() -> MutexGuard<'static, Vec<Kernel>> {
     KERNELS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Opens the executor on the stand-ins, or says what is missing for that.
-pub(crate) fn open(precision: Precision, graphs: bool) -> Result<Cuda, String> {
+/// What is missing here for the stand-ins, if anything is. Loads them under the names that cudarc looks for first.
+pub(crate) fn missing() -> Result<Option<&'static str>, String> {
     static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
-    LOADED.get_or_init(load).clone()?;
-    let mut cuda = Cuda::open(0, precision).map_err(|e| e.to_string())?;
+    let has_compiler = || Command::new("cc").arg("--version").output().is_ok();
+    if NVCC.is_none() {
+        return Ok(Some("no nvcc"));
+    }
+    if !cfg!(wattention_sim) || !cfg!(target_os = "linux") || !has_compiler() {
+        return Ok(Some("no simulator, or no C compiler for a driver in front of it"));
+    }
+    LOADED.get_or_init(load).clone().map(|()| None)
+}
+
+/// Opens the executor on the stand-ins.
+pub(crate) fn open(precision: Precision, graphs: bool) -> crate::error::Result<Cuda> {
+    let mut cuda = Cuda::open(0, precision)?;
     cuda.launch_by_launch = !graphs;
     Ok(cuda)
 }
 
-/// Builds the libraries and loads them under the names that cudarc looks for first.
 fn load() -> Result<(), String> {
-    if NVCC.is_none() {
-        return Err("no nvcc".into());
-    }
-    if !cfg!(wattention_sim) || !cfg!(target_os = "linux") {
-        return Err("no simulator behind a driver here".into());
-    }
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
     let driver = compile("driver.c", "libcuda.so", folder.path())?;
     let cublaslt = compile("cublaslt.c", "libcublasLt.so", folder.path())?;
@@ -69,7 +73,7 @@ fn compile(source: &str, name: &str, folder: &Path) -> Result<PathBuf, String> {
     if name != "libcuda.so" {
         command.arg("-L").arg(folder).arg("-lcuda");
     }
-    let output = command.output().map_err(|_| "no C compiler")?;
+    let output = command.output().map_err(|e| e.to_string())?;
     match output.status.success() {
         true => Ok(library),
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
@@ -107,7 +111,8 @@ extern "C" fn run(
     // SAFETY: the driver gives three numbers.
     let grid = unsafe { *grid.cast::<[u32; 3]>() };
     let pass = Pass { entry: "", grid, block, shared };
-    match kernels().get(kernel - 1).map(|kernel| kernel.run(pass, arguments)) {
+    let kernel = kernels().get(kernel - 1).copied();
+    match kernel.map(|kernel| kernel.run(pass, arguments)) {
         Some(Ok(())) => 0,
         Some(Err(fault)) => {
             eprintln!("{fault}");

@@ -7,6 +7,7 @@ use crate::device::{Pass, Precision};
 use crate::shape::DType;
 use std::ffi::c_void;
 
+#[derive(Clone, Copy)]
 pub(in crate::device) struct Kernel(Entry);
 
 impl Kernel {
