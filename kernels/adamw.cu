@@ -20,9 +20,9 @@ DEVICE void update(float& p, float& m, float& v, float g, const Rule& rule, floa
 
 // launch: grid [n / 4096], block 256, shared 4 floats
 KERNEL_ENTRY void adamw_update(
-    float* p, float* m, float* v, const float* g, const int* segments, const float* norm, int n, int parts,
-    float lr, float beta1, float beta2, float eps, float weight_decay, float correction1, float correction2,
-    float max_norm) {
+    float* p, float* m, float* v, real* copy, const float* g, const int* segments, const float* norm, int n,
+    int parts, float lr, float beta1, float beta2, float eps, float weight_decay, float correction1,
+    float correction2, float max_norm) {
     contract(blockDim.x == 256);
     SHARED_DYN(float, constants);
     // NaN is not less either.
@@ -37,7 +37,7 @@ KERNEL_ENTRY void adamw_update(
     }
     __syncthreads();
     const Rule rule = {1.0f - beta1, 1.0f - beta2, beta2, eps, constants[0], constants[1], constants[2], constants[3]};
-    const bool aligned = aligned4(p) && aligned4(m) && aligned4(v) && aligned4(g);
+    const bool aligned = aligned4(p) && aligned4(m) && aligned4(v) && aligned4(g) && aligned4(copy);
     const long long from = blockIdx.x * static_cast<long long>(SPAN), to = min(from + SPAN, static_cast<long long>(n));
     // The first segment that ends beyond `from`.
     int low = 0, high = parts;
@@ -56,11 +56,15 @@ KERNEL_ENTRY void adamw_update(
                 load4(p4, p + e), load4(m4, m + e), load4(v4, v + e), load4(g4, g + e);
                 for (int j = 0; j < 4; j++) update(p4[j], m4[j], v4[j], g4[j], rule, keep);
                 store4(p + e, p4), store4(m + e, m4), store4(v + e, v4);
+                if (copy) store4(copy + e, p4);
                 continue;
             }
             // Segments may begin and end anywhere.
-            for (int j = 0; j < VECTOR; j++)
-                if (e + j >= first && e + j < end) update(p[e + j], m[e + j], v[e + j], g[e + j], rule, keep);
+            for (int j = 0; j < VECTOR; j++) {
+                if (e + j < first || e + j >= end) continue;
+                update(p[e + j], m[e + j], v[e + j], g[e + j], rule, keep);
+                if (copy) put(copy + e + j, p[e + j]);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 // rows: gather y[i] = x[index[i]], zeros where the index is -1; scatter x[index[i]] += y[i]; store x[index[i]] = y[i].
 // Shapes: x [N, C], index [M], y [M, C]. A warp has a row of y.
-// Equal indices: the warp of the first of them adds all their rows, in order; the last one is what is stored.
+// Equal indices: the warp of the first of them adds all their rows, in order, and rounds once; the last one is what
+// is stored.
 #include "common.cuh"
 
 constexpr int WARPS = 4;
@@ -49,17 +50,22 @@ KERNEL_ENTRY void rows_scatter(real* x, const real* y, const int* index, int M, 
     if (row < 0 || holds(index, 0, first, row)) return;
     const bool whole = C % VECTOR == 0 && aligned4(x) && aligned4(y);
     const int end = holds(index, first + 1, M, row) ? M : first + 1;
-    for (int start = first; start < end; start += WARP) {
-        const int mine = start + lane_index();
-        unsigned equal = __ballot_sync(ALL_LANES, mine < end && index[mine] == row);
-        for (; equal != 0; equal &= equal - 1) {
-            const long long from = static_cast<long long>(start + __ffs(equal) - 1) * C;
-            for (int c = lane_index() * VECTOR; c < C; c += STEP) {
+    // All lanes vote, also those whose channels are beyond C.
+    for (int step = 0; step < C; step += STEP) {
+        const int c = step + lane_index() * VECTOR;
+        real* to = x + static_cast<long long>(row) * C + c;
+        float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        if (c < C) load4(sum, to, C - c, whole);
+        for (int start = first; start < end; start += WARP) {
+            const int mine = start + lane_index();
+            unsigned equal = __ballot_sync(ALL_LANES, mine < end && index[mine] == row);
+            for (; equal != 0 && c < C; equal &= equal - 1) {
                 float value[4];
-                fetch4(value, y + from + c, C - c, whole);
-                put_or_add4(x + static_cast<long long>(row) * C + c, value, C - c, whole, 1);
+                fetch4(value, y + static_cast<long long>(start + __ffs(equal) - 1) * C + c, C - c, whole);
+                for (int j = 0; j < VECTOR; j++) sum[j] += value[j];
             }
         }
+        if (c < C) store4(to, sum, C - c, whole);
     }
 }
 

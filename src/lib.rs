@@ -1,6 +1,7 @@
 //! wattention: fine-tunes and runs LED and BigBird-Pegasus, and knows what every phase of it costs.
 
 pub mod bench;
+pub mod cases;
 pub mod data;
 pub mod device;
 pub mod energy;

@@ -4,6 +4,7 @@ mod executor;
 mod golden;
 
 use golden::{Array, relative_l2};
+use half::bf16;
 use wattention::device::Precision;
 use wattention::evaluate::{Work, work};
 use wattention::generate::{GenerateOptions, generate};
@@ -21,8 +22,12 @@ struct Case {
 }
 
 fn open(name: &str) -> Case {
+    open_in(Precision::Fp32, name)
+}
+
+fn open_in(precision: Precision, name: &str) -> Case {
     let dir = golden::root().join(name);
-    let loaded = models::load(&dir, &executor::named(Precision::Fp32), Options::default()).unwrap();
+    let loaded = models::load(&dir, &executor::named(precision), Options::default()).unwrap();
     let inputs = golden::read(&dir.join("inputs.safetensors"));
     let ids = inputs["input_ids"].integers();
     let (mask, global) = (inputs.get("attention_mask"), inputs.get("global_attention_mask"));
@@ -117,4 +122,21 @@ fn the_same_seed_gives_the_same_bits() {
         (0..3).map(|step| case.train_step(&options, step).to_bits()).collect()
     };
     assert_eq!(losses(), losses());
+}
+
+#[test]
+fn bf16_trains_f32_weights_and_computes_with_them_rounded() {
+    for name in ["led_plain", "bigbird_block_sparse"] {
+        let mut case = open_in(Precision::Bf16, name);
+        let options = golden_options();
+        let losses: Vec<f32> = (0..4).map(|step| case.train_step(&options, step)).collect();
+        assert!(losses[3] < losses[0], "{name}: {losses:?}");
+        let parameters = &case.session.real().loaded.parameters;
+        let exact = parameters.slab.read::<f32>().unwrap();
+        let rounded = parameters.working.as_ref().unwrap().read::<bf16>().unwrap();
+        let differing = exact.iter().zip(&rounded).filter(|(e, r)| bf16::from_f32(**e) != **r).count();
+        assert_eq!(differing, 0, "{name}: the model computes with other weights than it trains");
+        let kept = exact.iter().filter(|e| bf16::from_f32(**e).to_f32() != **e).count();
+        assert!(kept > exact.len() / 2, "{name}: the trained weights were rounded");
+    }
 }

@@ -11,11 +11,16 @@ use wattention::device::{Device, Precision};
 use wattention::energy;
 use wattention::units::Bytes;
 
+mod selftest;
 mod text;
 
 /// Say what is here: processor, GPUs, driver, libraries, compiled kernels, sensors; with -v every kernel
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+pub struct Args {
+    /// Run every kernel on small cases and compare with the CPU (with --device cuda or sim)
+    #[arg(long)]
+    selftest: bool,
+}
 
 #[derive(Serialize)]
 struct Report {
@@ -96,7 +101,10 @@ struct Resources {
     spill_loads: u32,
 }
 
-pub fn run(_: Args, global: &Global) -> anyhow::Result<()> {
+pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
+    if args.selftest {
+        return selftest::run(global);
+    }
     // First, so that what it loads can be found.
     let driver = driver();
     let report = Report {

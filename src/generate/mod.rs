@@ -3,3 +3,6 @@
 mod greedy;
 
 pub use greedy::{GenerateOptions, State, generate, state};
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use super::{Gradient, OpSpec};
 use crate::device::cpu::optimizer;
 use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::Result;
+use crate::shape::DType;
 use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
 
@@ -17,7 +18,7 @@ pub static OP: OpSpec =
 
 static UPDATE: Kernel = Kernel {
     name: "adamw_update",
-    outputs: &["p", "m", "v"],
+    outputs: &["p", "m", "v", "copy"],
     inputs: &["g", "segments", "norm"],
     sizes: &["n", "parts"],
     scalars: &["lr", "beta1", "beta2", "eps", "weight_decay", "correction1", "correction2", "max_norm"],
@@ -44,6 +45,8 @@ pub struct State<'a> {
     pub p: &'a Tensor,
     pub m: &'a Tensor,
     pub v: &'a Tensor,
+    /// The parameters in another storage type, brought up to date.
+    pub copy: Option<&'a Tensor>,
     pub g: &'a Tensor,
     pub segments: &'a Tensor,
     pub norm: &'a Tensor,
@@ -60,6 +63,7 @@ pub fn adamw(state: State, rule: AdamW) -> Result<()> {
         .output(state.p)
         .output(state.m)
         .output(state.v)
+        .output_or_absent(state.copy, DType::F32)
         .input(state.g)
         .input(state.segments)
         .input(state.norm)
@@ -115,5 +119,9 @@ fn update_cpu(call: &mut CpuCall) {
         )
             .into_par_iter()
             .for_each(|(p, m, v, g)| optimizer::adamw_update(p, m, v, g, rule));
+    }
+    let copy = call.out::<f32>(3);
+    if !copy.is_empty() {
+        copy.par_chunks_mut(CHUNK).zip(p.par_chunks(CHUNK)).for_each(|(copy, p)| copy.copy_from_slice(p));
     }
 }

@@ -15,3 +15,6 @@ pub use run::{Event, Observer, Summary, evaluate_loss, fine_tune};
 pub use step::{
     StepReport, TrainState, forget_gradients, loss_step, micro_step, optimizer_step, train_state,
 };
+
+#[cfg(test)]
+mod tests;

@@ -134,6 +134,7 @@ pub fn optimizer_step<X: AsRef<TrainState>>(
             p: &side.loaded.parameters.slab,
             m: &state.m,
             v: &state.v,
+            copy: side.loaded.parameters.working.as_ref(),
             g: &state.g,
             segments: &state.segments,
             norm: &norm,
@@ -148,7 +149,6 @@ pub fn optimizer_step<X: AsRef<TrainState>>(
             step: step + 1,
         };
         adamw(slabs, rule)?;
-        side.loaded.parameters.refresh()?;
         state.gradients.borrow_mut().reset();
         Ok(norm)
     })?[0];

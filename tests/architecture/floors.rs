@@ -4,7 +4,7 @@ use crate::source::{Source, code, sources};
 use std::collections::BTreeSet;
 
 /// From the ground up.
-const FLOORS: [&[&str]; 15] = [
+const FLOORS: [&[&str]; 16] = [
     &["error", "files", "units"],
     &["shape"],
     &["trace"],
@@ -12,6 +12,7 @@ const FLOORS: [&[&str]; 15] = [
     &["tensor"],
     &["tape", "weights"],
     &["ops"],
+    &["cases"],
     &["nn"],
     &["models", "text", "metrics"],
     &["data", "collective", "energy"],

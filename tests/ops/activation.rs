@@ -1,7 +1,8 @@
-use crate::case::Case;
-use crate::compare::{assert_close, random, widened};
+use crate::case::check;
+use crate::compare::{assert_close, widened};
 use crate::device::poisoned;
 use crate::truth;
+use wattention::cases::elementwise as cases;
 use wattention::ops::activation::{Activation, activation};
 use wattention::tape::Tape;
 use wattention::tensor::Tensor;
@@ -16,20 +17,9 @@ const KINDS: [(Activation, Function); 3] = [
 
 #[test]
 pub fn gradients() {
-    for (kind, function) in KINDS {
-        // 5000 elements are more than one task.
-        for n in [1, 7, 5000] {
-            let values = random(3, n).iter().map(|x| 4.0 * x).collect();
-            Case {
-                name: format!("{kind:?} {n}"),
-                inputs: vec![([n].into(), values)],
-                forward: &|tape, x| Ok(vec![activation(tape, &x[0], kind)?]),
-                truth: &|x| vec![x[0].iter().map(|&x| function(x)).collect()],
-                terms: 1,
-                cancelling: 0.0,
-            }
-            .check();
-        }
+    for case in cases::Activation::all() {
+        let (_, function) = KINDS.into_iter().find(|(kind, _)| *kind == case.kind).unwrap();
+        check(&case.case(), &|x| vec![x[0].iter().map(|&x| function(x)).collect()]);
     }
 }
 

@@ -41,7 +41,7 @@ fn update(rule: AdamW, skip: usize) -> Slabs<f32> {
     let segments = Tensor::upload(&device, [9], SEGMENTS.as_flattened()).unwrap();
     let g = up(&g, 0);
     let norm = gradient_norm(&g).unwrap();
-    let state = State { p: &p, m: &m, v: &v, g: &g, segments: &segments, norm: &norm };
+    let state = State { p: &p, m: &m, v: &v, copy: None, g: &g, segments: &segments, norm: &norm };
     adamw(state, rule).unwrap();
     [p, m, v].map(|slab| slab.read().unwrap())
 }
@@ -98,7 +98,7 @@ fn slabs_of_other_lengths_are_errors() {
     let segments = &Tensor::upload(&device, [3], &[0i32, 4, 1]).unwrap();
     let run = |[p, m, v, g]: [usize; 4]| {
         let (p, m, v, g, norm) = (&new(p), &new(m), &new(v), &new(g), &new(1));
-        adamw(State { p, m, v, g, segments, norm }, RULE)
+        adamw(State { p, m, v, copy: None, g, segments, norm }, RULE)
     };
     assert!(run([4, 4, 4, 4]).is_ok());
     for lengths in [[4, 3, 4, 4], [4, 4, 3, 4], [4, 4, 4, 3]] {

@@ -1,13 +1,12 @@
 //! Attention in every format and head size: bf16 and tf32 make at most twice the error of the same
 //! formula computed plainly in that format.
 
-use crate::block_sparse_attention::Counts;
 use crate::compare::{assert_within, bound, largest, mixed, random, widened};
 use crate::device::poisoned_in;
 use crate::truth;
 use crate::truth_attention::{Pair, Rounding, Sizes, all_kept, backward};
-use crate::window_attention::tokens;
 use half::bf16;
+use wattention::cases::attention as cases;
 use wattention::device::{Device, Precision};
 use wattention::error::Result;
 use wattention::ops::attention::block_sparse_attention::{BlockSparse, block_sparse_attention};
@@ -132,7 +131,7 @@ fn dense() {
 #[test]
 fn many_heads() {
     let (b, h, s, window) = (12, 22, 40, 9);
-    let (state, index, g) = tokens(&vec![(s, &[7][..]); b], s);
+    let (state, index, g) = cases::Window::tokens_of(&vec![(s, &[7][..]); b], s);
     for (precision, d) in [(Precision::Fp32, 16), (Precision::Tf32, 64), (Precision::Bf16, 64)] {
         let sizes = Sizes::square(b, s, h, d);
         let forward = |tape: &Tape, [q, k, v]: &[Tensor; 3]| {
@@ -186,7 +185,7 @@ fn many_keys() {
 #[test]
 fn window() {
     let (s, window) = (150, 20);
-    let (state, index, g) = tokens(&[(150, &[0, 77]), (83, &[3])], s);
+    let (state, index, g) = cases::Window::tokens_of(&[(150, &[0, 77]), (83, &[3])], s);
     for precision in Precision::ALL {
         for d in HEADS {
             let dropout = Dropout { p: if d == 64 { 0.1 } else { 0.0 }, seed: 3, stream: 9 };
@@ -210,24 +209,26 @@ fn window() {
 
 #[test]
 fn block_sparse() {
-    let (n, block) = (3, 64);
-    let s = n * block;
-    let counts = Counts::random(1, n);
-    let state: Vec<i32> = (0..s).map(|j| !mixed(j as u64).is_multiple_of(5) as i32).collect();
-    for precision in Precision::ALL {
-        for d in HEADS {
-            let forward = |tape: &Tape, [q, k, v]: &[Tensor; 3]| {
-                let blocks = &counts.upload(q.device())?;
-                let key_state = &Tensor::upload(q.device(), [1, s], &state)?;
-                let pattern = BlockSparse { heads: 1, block_size: block, blocks, key_state };
-                block_sparse_attention(tape, q, k, v, pattern)
-            };
-            let times = |at: Pair| {
-                let count = counts.at(0, at.i / block, at.j / block);
-                (state[at.i] * state[at.j] * count) as f64
-            };
-            let sizes = Sizes::square(1, s, 1, d);
-            check(&format!("block-sparse, head size {d}"), precision, sizes, &forward, &times, &all_kept);
+    // Blocks of a tile, and lists that are walked in parts.
+    for (n, block) in [(3, 64), (24, 8)] {
+        let s = n * block;
+        let counts = cases::Counts::random(1, n);
+        let state: Vec<i32> = (0..s).map(|j| !mixed(j as u64).is_multiple_of(5) as i32).collect();
+        let forward = |tape: &Tape, [q, k, v]: &[Tensor; 3]| {
+            let blocks = &counts.upload(q.device())?;
+            let key_state = &Tensor::upload(q.device(), [1, s], &state)?;
+            let pattern = BlockSparse { heads: 1, block_size: block, blocks, key_state };
+            block_sparse_attention(tape, q, k, v, pattern)
+        };
+        let times = |at: Pair| {
+            let count = counts.at(0, at.i / block, at.j / block);
+            (state[at.i] * state[at.j] * count) as f64
+        };
+        for precision in Precision::ALL {
+            for d in HEADS {
+                let name = format!("block-sparse, head size {d}, blocks of {block}");
+                check(&name, precision, Sizes::square(1, s, 1, d), &forward, &times, &all_kept);
+            }
         }
     }
 }

@@ -1,109 +1,27 @@
-use crate::case::{Case, inputs};
-use crate::compare::mixed;
+use crate::case::check;
 use crate::device::poisoned;
 use crate::truth_attention::{Sizes, all_kept, attention};
-use wattention::device::Device;
-use wattention::error::{Error, Result};
-use wattention::ops::attention::block_sparse_attention::{BlockSparse, Blocks, block_sparse_attention};
+use wattention::cases::attention::{self as cases, Counts};
+use wattention::error::Error;
+use wattention::ops::attention::block_sparse_attention::{BlockSparse, block_sparse_attention};
 use wattention::shape::DType;
 use wattention::tape::Tape;
 use wattention::tensor::Tensor;
 
-/// How often each query block sees each key block, `[H, n, n]`.
-pub struct Counts {
-    h: usize,
-    n: usize,
-    count: Vec<i32>,
-}
-
-impl Counts {
-    /// Rows of zeros to threes; the last query block sees nothing.
-    pub fn random(h: usize, n: usize) -> Self {
-        let count = (0..h * n * n).map(|e| match n > 1 && e / n % n == n - 1 {
-            true => 0,
-            false => (mixed(e as u64 + 5) % 7 % 4) as i32,
-        });
-        let count = count.collect();
-        Counts { h, n, count }
-    }
-
-    pub fn at(&self, h: usize, query: usize, key: usize) -> i32 {
-        self.count[(h * self.n + query) * self.n + key]
-    }
-
-    /// row_ptr, col and count of the table, or of its transpose.
-    fn table(&self, transposed: bool) -> [Vec<i32>; 3] {
-        let [mut row_ptr, mut col, mut count] = [const { Vec::new() }; 3];
-        for h in 0..self.h {
-            row_ptr.push(col.len() as i32);
-            for row in 0..self.n {
-                for other in 0..self.n {
-                    let times = match transposed {
-                        true => self.at(h, other, row),
-                        false => self.at(h, row, other),
-                    };
-                    if times > 0 {
-                        col.push(other as i32);
-                        count.push(times);
-                    }
-                }
-                row_ptr.push(col.len() as i32);
-            }
-        }
-        [row_ptr, col, count]
-    }
-
-    pub fn upload(&self, device: &Device) -> Result<Blocks> {
-        let up = |v: &Vec<i32>| Tensor::upload(device, [v.len()], v);
-        let ([row_ptr, col, count], inverse) = (self.table(false), self.table(true));
-        Ok(Blocks {
-            row_ptr: up(&row_ptr)?,
-            col: up(&col)?,
-            count: up(&count)?,
-            inverse_row_ptr: up(&inverse[0])?,
-            inverse_col: up(&inverse[1])?,
-            inverse_count: up(&inverse[2])?,
-        })
-    }
-}
-
-/// `real` is the number of unmasked tokens of each sample.
-fn check(name: &str, real: &[usize], [n, block, h, d]: [usize; 4]) {
-    let (b, s, c) = (real.len(), n * block, h * d);
-    let counts = Counts::random(h, n);
-    let state: Vec<i32> = (0..b * s).map(|e| (e % s < real[e / s]) as i32).collect();
-    Case {
-        name: format!("block_sparse_attention, {name}"),
-        inputs: inputs(&[[b, s, c].into(); 3]),
-        forward: &|tape, x| {
-            let blocks = &counts.upload(x[0].device())?;
-            let key_state = &Tensor::upload(x[0].device(), [b, s], &state)?;
-            let pattern = BlockSparse { heads: h, block_size: block, blocks, key_state };
-            Ok(vec![block_sparse_attention(tape, &x[0], &x[1], &x[2], pattern)?])
-        },
-        truth: &|x| {
-            let times = |at: crate::truth_attention::Pair| {
-                let visible = state[at.b * s + at.i] != 0 && state[at.b * s + at.j] != 0;
-                let count = counts.at(at.h, at.i / block, at.j / block);
-                visible as u8 as f64 * count as f64
-            };
-            let sizes = Sizes::square(b, s, h, d);
-            vec![attention([&x[0], &x[1], &x[2]], sizes, &times, &all_kept)]
-        },
-        terms: 3 * s + d,
-        cancelling: 0.0,
-    }
-    .check();
-}
-
 #[test]
 pub fn gradients() {
-    check("one block of one", &[1], [1, 1, 1, 1]);
-    check("small blocks, padding", &[24, 15], [6, 4, 2, 5]);
-    check("blocks of a tile", &[192], [3, 64, 1, 8]);
-    // 80 is no multiple of a tile's 64 rows.
-    check("blocks of 80", &[240, 100], [3, 80, 2, 4]);
-    check("a fully masked sample", &[0, 20], [5, 4, 1, 3]);
+    for case in cases::BlockSparse::all() {
+        let cases::BlockSparse { n, k, h, d, .. } = case;
+        let (counts, state, s) = (case.counts(), case.key_state(), n * k);
+        let sizes = Sizes::square(case.real.len(), s, h, d);
+        check(&case.case(), &|x| {
+            let times = |at: crate::truth_attention::Pair| {
+                let visible = state[at.b * s + at.i] != 0 && state[at.b * s + at.j] != 0;
+                visible as u8 as f64 * counts.at(at.h, at.i / k, at.j / k) as f64
+            };
+            vec![attention([&x[0], &x[1], &x[2]], sizes, &times, &all_kept)]
+        });
+    }
 }
 
 #[test]

@@ -26,14 +26,6 @@ pub struct Case<'a> {
     pub cancelling: f64,
 }
 
-/// How much of [`Case::check`] is done.
-#[derive(Clone, Copy)]
-pub enum Checks {
-    All,
-    /// Values and gradients alone: for sizes that the rest would take long over.
-    Once,
-}
-
 pub struct Outcome {
     pub outputs: Vec<Vec<f32>>,
     /// Empty for an input that needed none.
@@ -58,6 +50,27 @@ const FEW: usize = 32;
 const STEP: f64 = 1e-5;
 /// Rounding and truncation of a central difference in f64 with [`STEP`].
 const NUMERIC: f64 = 1e-8;
+
+/// Elements of a case that the simulator would take long over in every way.
+const LARGE: usize = 12_000;
+
+/// Checks a listed case against its truth in every way.
+pub fn check(case: &wattention::cases::Case, truth: Truth) {
+    let values = |(i, input): (usize, &wattention::cases::Input)| (input.shape, input.values(i));
+    let elements: usize = case.inputs.iter().map(|input| input.shape.len()).sum();
+    let case = Case {
+        name: format!("{}, {}", case.op, case.name),
+        inputs: case.inputs.iter().enumerate().map(values).collect(),
+        forward: &case.forward,
+        truth,
+        terms: case.terms,
+        cancelling: case.cancelling,
+    };
+    match simulated() && elements > LARGE {
+        true => case.check_once(),
+        false => case.check(),
+    }
+}
 
 impl Case<'_> {
     /// Everything: values, gradients, accumulation, absent gradients, threads.
@@ -91,15 +104,11 @@ impl Case<'_> {
         }
     }
 
-    pub fn check_as(&self, checks: Checks) {
-        match checks {
-            Checks::All => self.check(),
-            Checks::Once => {
-                let once = self.outcome();
-                self.check_outputs(&once);
-                self.check_gradients(&once);
-            }
-        }
+    /// Values and gradients alone.
+    pub fn check_once(&self) {
+        let once = self.outcome();
+        self.check_outputs(&once);
+        self.check_gradients(&once);
     }
 
     /// Values and gradients of one pass over registered parameters.

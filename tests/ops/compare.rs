@@ -1,5 +1,7 @@
 //! Comparisons that NaN fails, bounds from reduction lengths, and fixed pseudo-random values.
 
+pub use wattention::cases::{mixed, random};
+
 /// Relative error that a reduction of `terms` f32 products may have.
 ///
 /// n u / (1 - n u) bounds the sum (Higham 2002, section 3.1); 16 more for the functions around it.
@@ -50,17 +52,4 @@ pub fn bits(values: &[f32]) -> Vec<u32> {
 
 pub fn widened(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&v| v as f64).collect()
-}
-
-/// A 64-bit mix of `x` (Steele et al. 2014, splitmix64).
-pub fn mixed(x: u64) -> u64 {
-    let mut z = x.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-/// `n` values in [-1, 1), the same on every machine.
-pub fn random(seed: u64, n: usize) -> Vec<f32> {
-    (0..n as u64).map(|i| (mixed(seed << 32 | (i + 1)) >> 40) as f32 / (1 << 23) as f32 - 1.0).collect()
 }

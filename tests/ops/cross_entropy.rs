@@ -1,51 +1,24 @@
-use crate::case::{Case, Checks, inputs};
-use crate::compare::{mixed, random, widened};
+use crate::case::check;
+use crate::compare::widened;
 use crate::device::poisoned;
 use crate::truth;
+use wattention::cases::products::CrossEntropy;
 use wattention::error::Error;
-use wattention::ops::cross_entropy::{Head, SLICE, cross_entropy};
+use wattention::ops::cross_entropy::{Head, cross_entropy};
 use wattention::shape::DType;
 use wattention::tape::Tape;
 use wattention::tensor::Tensor;
 
 #[test]
 pub fn gradients() {
-    // Up to SLICE rows the logits are kept; beyond, each slice is computed again.
-    for [m, v, c] in [[1, 1, 1], [1, 9, 3], [5, 7, 3], [SLICE, 13, 4], [2 * SLICE + 9, 13, 4]] {
-        for (smoothing, normaliser) in [(0.0, m as f32), (0.1, 3.75)] {
-            case([m, v, c], smoothing, normaliser, Checks::All);
-        }
+    for sizes in CrossEntropy::all() {
+        let (bias, labels) = (widened(&sizes.bias()), sizes.labels());
+        check(&sizes.case(), &|x| {
+            let logits = truth::linear(&x[0], &x[1], Some(&bias), sizes.c);
+            let loss = truth::cross_entropy(&logits, &labels, sizes.v, sizes.smoothing as f64);
+            vec![vec![loss / sizes.normaliser as f64]]
+        });
     }
-}
-
-fn case([m, v, c]: [usize; 3], smoothing: f32, normaliser: f32, checks: Checks) {
-    let labels: Vec<i32> = (0..m).map(|i| (mixed(i as u64) % v as u64) as i32).collect();
-    let bias = random(9, v);
-    Case {
-        name: format!("cross_entropy {m} {v} {c}, smoothing {smoothing}"),
-        inputs: inputs(&[[m, c].into(), [v, c].into()]),
-        forward: &|tape, x| {
-            let device = x[0].device();
-            let bias = &Tensor::upload(device, [v], &bias)?;
-            let labels = &Tensor::upload(device, [m], &labels)?;
-            let head = Head { table: &x[1], bias, labels, normaliser, smoothing };
-            Ok(vec![cross_entropy(tape, &x[0], head)?])
-        },
-        truth: &|x| {
-            let logits = truth::linear(&x[0], &x[1], Some(&widened(&bias)), c);
-            let loss = truth::cross_entropy(&logits, &labels, v, smoothing as f64);
-            vec![vec![loss / normaliser as f64]]
-        },
-        terms: m + v + c,
-        cancelling: 0.0,
-    }
-    .check_as(checks);
-}
-
-/// A row that is more than one block of gradients, and that starts anywhere in a vector.
-#[test]
-fn a_large_vocabulary() {
-    case([3, 8201, 2], 0.1, 3.0, Checks::Once);
 }
 
 /// exp(logit) alone would overflow f32.

@@ -1,28 +1,19 @@
-use crate::case::{Case, inputs};
+use crate::case::check;
 use crate::compare::bits;
 use crate::device::poisoned;
 use crate::truth;
+use wattention::cases::elementwise as cases;
 use wattention::ops::dropout::dropout;
 use wattention::tape::{Dropout, Randomness, Tape};
 use wattention::tensor::{Node, Tensor};
 
 #[test]
 pub fn gradients() {
-    // 20000 elements are more than one task.
-    for (n, p) in [(1, 0.5), (7, 0.25), (20000, 0.1)] {
-        let at = Dropout { p, seed: 1 << 40 | 5, stream: 3 << 33 | 9 };
-        Case {
-            name: format!("dropout {n}"),
-            inputs: inputs(&[[n].into()]),
-            forward: &|tape, x| Ok(vec![dropout(tape, &x[0], at)?]),
-            truth: &|x| {
-                let kept = |(e, x): (usize, &f64)| x * truth::dropout(at, e as u64);
-                vec![x[0].iter().enumerate().map(kept).collect()]
-            },
-            terms: 1,
-            cancelling: 0.0,
-        }
-        .check();
+    for case in cases::Dropout::all() {
+        check(&case.case(), &|x| {
+            let kept = |(e, x): (usize, &f64)| x * truth::dropout(case.at, e as u64);
+            vec![x[0].iter().enumerate().map(kept).collect()]
+        });
     }
 }
 

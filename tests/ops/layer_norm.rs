@@ -1,94 +1,37 @@
-use crate::case::{Case, Checks, inputs};
+use crate::case::check;
 use crate::device::poisoned;
 use crate::truth;
+use wattention::cases::elementwise::{Form, LayerNorm};
 use wattention::error::Error;
 use wattention::ops::layer_norm::{Affine, layer_norm, residual_layer_norm};
 use wattention::shape::DType;
 use wattention::tape::{Dropout, Tape};
 use wattention::tensor::Tensor;
 
-const EPS: f32 = 1e-5;
-const DROPOUT: Dropout = Dropout { p: 0.3, seed: 0x0123_4567_89ab_cdef, stream: 0xfedc_ba98_7654_3210 };
-/// (N, C): a single element, a short row, several tasks of rows.
-const SIZES: [[usize; 2]; 4] = [[1, 1], [1, 5], [3, 16], [70, 33]];
-/// Rows of several steps of a warp, in whole vectors or not, and so long that a block holds fewer of them.
-const LONG: [[usize; 2]; 3] = [[6, 260], [9, 1030], [3, 6400]];
+const EPS: f32 = LayerNorm::EPS;
 
 fn affine(w: &Tensor, b: &Tensor) -> Affine {
     let (w, b) = (w.clone(), b.clone());
     Affine { w, b, eps: EPS }
 }
 
-/// A row of one element is constant: dx is dy w / sqrt(eps) minus itself.
-fn cancelling(c: usize) -> f64 {
-    match c {
-        1 => 1.0 / (EPS as f64).sqrt(),
-        _ => 0.0,
-    }
-}
-
 #[test]
 pub fn gradients() {
-    for [n, c] in SIZES {
-        Case {
-            name: format!("layer_norm {n} {c}"),
-            inputs: inputs(&[[n, c].into(), [c].into(), [c].into()]),
-            forward: &|tape, x| Ok(vec![layer_norm(tape, &x[0], &affine(&x[1], &x[2]))?]),
-            truth: &|x| vec![truth::layer_norm(&x[0], &x[1], &x[2], EPS as f64)],
-            terms: 4 * n.max(c),
-            cancelling: cancelling(c),
-        }
-        .check();
-        residual(n, c, Dropout::OFF, Checks::All);
-        residual(n, c, DROPOUT, Checks::All);
+    for case in LayerNorm::all() {
+        check(&case.case(), &|x| {
+            let normed = |s: &[f64], w, b| truth::layer_norm(s, w, b, EPS as f64);
+            let kept = |e: usize| match case.at.is_off() {
+                true => 1.0,
+                false => truth::dropout(case.at, e as u64),
+            };
+            if case.form == Form::Plain {
+                return vec![normed(&x[0], &x[1], &x[2])];
+            }
+            let s: Vec<f64> = (0..x[0].len()).map(|e| x[0][e] + x[1][e] * kept(e)).collect();
+            let y = normed(&s, &x[2], &x[3]);
+            if case.form == Form::Both { vec![s, y] } else { vec![y] }
+        });
     }
-}
-
-#[test]
-fn long_rows() {
-    for [n, c] in LONG {
-        residual(n, c, DROPOUT, Checks::Once);
-    }
-}
-
-/// Pre-norm use, both outputs, and post-norm use, y only.
-fn residual(n: usize, c: usize, dropout: Dropout, checks: Checks) {
-    let add = |x: &[f64], a: &[f64]| -> Vec<f64> {
-        let kept = |e: usize| match dropout.is_off() {
-            true => 1.0,
-            false => truth::dropout(dropout, e as u64),
-        };
-        (0..x.len()).map(|e| x[e] + a[e] * kept(e)).collect()
-    };
-    let shapes = [[n, c].into(), [n, c].into(), [c].into(), [c].into()];
-    Case {
-        name: format!("residual_layer_norm {n} {c}, both, p {}", dropout.p),
-        inputs: inputs(&shapes),
-        forward: &|tape, x| {
-            let (s, y) = residual_layer_norm(tape, &x[0], &x[1], dropout, &affine(&x[2], &x[3]))?;
-            Ok(vec![s, y])
-        },
-        truth: &|x| {
-            let s = add(&x[0], &x[1]);
-            let y = truth::layer_norm(&s, &x[2], &x[3], EPS as f64);
-            vec![s, y]
-        },
-        terms: 4 * n.max(c),
-        cancelling: cancelling(c),
-    }
-    .check_as(checks);
-    Case {
-        name: format!("residual_layer_norm {n} {c}, y only, p {}", dropout.p),
-        inputs: inputs(&shapes),
-        forward: &|tape, x| {
-            let affine = affine(&x[2], &x[3]);
-            Ok(vec![residual_layer_norm(tape, &x[0], &x[1], dropout, &affine)?.1])
-        },
-        truth: &|x| vec![truth::layer_norm(&add(&x[0], &x[1]), &x[2], &x[3], EPS as f64)],
-        terms: 4 * n.max(c),
-        cancelling: cancelling(c),
-    }
-    .check_as(checks);
 }
 
 #[test]

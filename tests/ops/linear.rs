@@ -1,6 +1,7 @@
-use crate::case::{Case, inputs};
+use crate::case::check;
 use crate::device::poisoned;
 use crate::truth;
+use wattention::cases::products as cases;
 use wattention::error::Error;
 use wattention::ops::linear::linear;
 use wattention::shape::DType;
@@ -9,36 +10,18 @@ use wattention::tensor::Tensor;
 
 #[test]
 pub fn gradients() {
-    // One row takes the skinny product; 150 rows are several tiles and several bias tasks.
-    for [n, i, o] in [[1, 1, 1], [1, 37, 20], [3, 5, 7], [150, 70, 33], [67, 300, 129]] {
-        Case {
-            name: format!("linear {n} {i} {o}"),
-            inputs: inputs(&[[n, i].into(), [o, i].into(), [o].into()]),
-            forward: &|tape, x| Ok(vec![linear(tape, &x[0], &x[1], Some(&x[2]))?]),
-            truth: &|x| vec![truth::linear(&x[0], &x[1], Some(&x[2]), i)],
-            terms: n.max(i).max(o),
-            cancelling: 0.0,
-        }
-        .check();
+    for case in cases::Linear::all() {
+        check(&case.case(), &|x| vec![truth::linear(&x[0], &x[1], x.get(2).map(Vec::as_slice), case.i)]);
     }
 }
 
 #[test]
-fn without_bias_on_a_batch() {
-    let (b, t, i, o) = (2, 9, 12, 5);
-    Case {
-        name: "linear without bias".into(),
-        inputs: inputs(&[[b, t, i].into(), [o, i].into()]),
-        forward: &|tape, x| {
-            let y = linear(tape, &x[0], &x[1], None)?;
-            assert_eq!(y.shape(), [b, t, o].into());
-            Ok(vec![y])
-        },
-        truth: &|x| vec![truth::linear(&x[0], &x[1], None, i)],
-        terms: b * t,
-        cancelling: 0.0,
-    }
-    .check();
+fn a_batch_keeps_its_dimensions() {
+    let device = poisoned();
+    let new = |shape: &[usize; 3]| Tensor::persistent(&device, *shape, DType::F32).unwrap();
+    let w = new(&[1, 5, 12]).reshape([5, 12]).unwrap();
+    let y = linear(&Tape::off(), &new(&[2, 9, 12]), &w, None).unwrap();
+    assert_eq!(y.shape(), [2, 9, 5].into());
 }
 
 #[test]

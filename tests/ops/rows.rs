@@ -1,5 +1,6 @@
-use crate::case::{Case, copied, inputs};
+use crate::case::check;
 use crate::device::poisoned;
+use wattention::cases::tables::Rows;
 use wattention::device::Device;
 use wattention::error::Error;
 use wattention::ops::rows;
@@ -7,57 +8,24 @@ use wattention::shape::DType;
 use wattention::tape::Tape;
 use wattention::tensor::{Node, Tensor};
 
-/// (N, C, index) with an empty slot, a single row, enough rows for several tasks, and rows named again.
-fn sizes() -> Vec<(usize, usize, Vec<i32>)> {
-    let odd = (0..90).map(|i| if i % 9 == 4 { -1 } else { (i * 37) % 101 });
-    let again = (0..80).map(|i| [3, 0, 3, -1, 6, 3, 1][i % 7]);
-    vec![
-        (1, 1, vec![0]),
-        (2, 3, vec![-1]),
-        (5, 4, vec![3, -1, 0, 4]),
-        (101, 7, odd.collect()),
-        (7, 130, again.collect()),
-    ]
-}
-
 #[test]
 pub fn gradients() {
-    for (n, c, index) in sizes() {
-        let m = index.len();
-        Case {
-            name: format!("gather {n} {c}"),
-            inputs: inputs(&[[n, c].into()]),
-            forward: &|tape, x| Ok(vec![rows::gather(tape, &x[0], &upload(&x[0], &index))?]),
-            truth: &|x| {
-                let from = |&i: &i32| match i {
-                    -1 => vec![0.0; c],
-                    i => x[0][i as usize * c..][..c].to_vec(),
-                };
-                vec![index.iter().flat_map(from).collect()]
-            },
-            terms: m,
-            cancelling: 0.0,
-        }
-        .check();
-        Case {
-            name: format!("scatter_add {n} {c}"),
-            inputs: inputs(&[[n, c].into(), [m, c].into()]),
-            forward: &|tape, x| {
-                // It works in place, and the input is used again.
-                let (base, index) = (copied(tape, &x[0]), upload(&x[0], &index));
-                Ok(vec![rows::scatter_add(tape, base, &x[1], &index)?])
-            },
-            truth: &|x| {
-                let mut out = x[0].clone();
-                for (row, &i) in x[1].chunks(c).zip(&index).filter(|(_, i)| **i >= 0) {
-                    (0..c).for_each(|channel| out[i as usize * c + channel] += row[channel]);
-                }
-                vec![out]
-            },
-            terms: m + 1,
-            cancelling: 0.0,
-        }
-        .check();
+    for sizes in Rows::all() {
+        let (c, index) = (sizes.c, sizes.index.clone());
+        check(&sizes.clone().gather(), &|x| {
+            let from = |&i: &i32| match i {
+                -1 => vec![0.0; c],
+                i => x[0][i as usize * c..][..c].to_vec(),
+            };
+            vec![index.iter().flat_map(from).collect()]
+        });
+        check(&sizes.scatter_add(), &|x| {
+            let mut out = x[0].clone();
+            for (row, &i) in x[1].chunks(c).zip(&index).filter(|(_, i)| **i >= 0) {
+                (0..c).for_each(|channel| out[i as usize * c + channel] += row[channel]);
+            }
+            vec![out]
+        });
     }
 }
 

@@ -1,4 +1,4 @@
-//! The `cuda` executor: one GPU, one stream, kernels that the build script compiled, precision from cuBLASLt.
+//! The `cuda` executor: one GPU, one stream, kernels that the build script compiled, products from cuBLASLt.
 //!
 //! Work is put on the stream and goes on behind the program's back; only a download waits for it.
 
@@ -11,6 +11,8 @@ mod launch;
 mod libraries;
 mod memory;
 mod modules;
+#[cfg(test)]
+pub(crate) mod stand_in;
 
 pub use driver::{Properties, Version, gpus, start};
 pub use libraries::Library;
@@ -96,6 +98,12 @@ impl Cuda {
             Gpu::Library => return self.multiply(call),
             Gpu::Passes(passes) => passes(call),
         };
+        if passes.is_empty() {
+            let name = kernel.name;
+            return Err(Error::Device(format!(
+                "{name} has no kernel for GPUs in this program: use --device cpu"
+            )));
+        }
         let mut arguments = launch::arguments(call);
         passes
             .iter()

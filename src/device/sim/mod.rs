@@ -5,6 +5,8 @@
 //! for each other, or breaks a kernel's contract, is an error that names kernel, block and thread.
 
 mod block;
+#[cfg(test)]
+pub(super) mod direct;
 mod entries;
 mod fault;
 mod guarded;

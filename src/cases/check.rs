@@ -1,0 +1,152 @@
+//! A case on an executor, against the CPU in f32: values, gradients, and the same bits twice.
+
+use super::{Case, random, upload};
+use crate::device::{Device, Precision};
+use crate::error::{Error, Result};
+use crate::ops::{self, Gradient};
+use crate::shape::DType;
+use crate::tape::{Gradients, Tape};
+use crate::tensor::{Node, Tensor};
+use crate::units::Seconds;
+use half::bf16;
+use serde::Serialize;
+use std::time::Instant;
+
+/// What a case gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Outputs, then the gradients of the inputs.
+    results: Vec<Vec<f32>>,
+}
+
+/// How a case compares with the CPU.
+#[derive(Debug, Clone, Serialize)]
+pub struct Comparison {
+    pub op: &'static str,
+    pub case: String,
+    /// Largest difference from the CPU in f32, relative to the largest value of each result.
+    pub error: f64,
+    /// What the precision allows.
+    pub bound: f64,
+    /// Whether a second run gave the same bits.
+    pub repeats: bool,
+    /// Of the second run, forward and backward with its copies.
+    #[serde(rename = "time_s")]
+    pub time: Seconds,
+}
+
+impl Comparison {
+    /// NaN passes nothing.
+    pub fn passes(&self) -> bool {
+        self.error <= self.bound && self.repeats
+    }
+}
+
+/// Relative error of a sum of `terms` products of f32 (Higham 2002, section 3.1), and the functions around it.
+fn rounding(terms: usize) -> f64 {
+    (terms + 16) as f64 * f64::from(f32::EPSILON)
+}
+
+/// One unit in the last place of a format with this many bits of fraction.
+const BF16_UNIT: f64 = 1.0 / 256.0;
+const TF32_UNIT: f64 = 1.0 / 1024.0;
+
+/// Runs `case` on `device` and on the CPU.
+pub fn compare(case: &Case, device: &Device) -> Result<Comparison> {
+    let want = run(case, &Device::cpu(), device.precision())?;
+    let first = run(case, device, device.precision())?;
+    device.synchronize()?;
+    let start = Instant::now();
+    let second = run(case, device, device.precision())?;
+    let time = start.elapsed().into();
+    let bound = match device.precision() {
+        // Both sides round.
+        Precision::Fp32 => 2.0 * rounding(case.terms),
+        Precision::Tf32 => 4.0 * TF32_UNIT,
+        Precision::Bf16 => {
+            let plain = run(case, &Device::open("cpu", Precision::Bf16)?, Precision::Bf16)?;
+            2.0 * difference(&plain, &want, case.cancelling)? + BF16_UNIT
+        }
+    };
+    Ok(Comparison {
+        op: case.op,
+        case: case.name.clone(),
+        error: difference(&first, &want, case.cancelling)?,
+        bound,
+        repeats: first == second,
+        time,
+    })
+}
+
+/// The largest relative difference between two outcomes, NaN where either has one.
+fn difference(got: &Outcome, want: &Outcome, cancelling: f64) -> Result<f64> {
+    let mut worst = 0.0;
+    if got.results.len() != want.results.len() {
+        return Err(Error::internal("two executors gave different numbers of results"));
+    }
+    for (got, want) in got.results.iter().zip(&want.results) {
+        let size = want.iter().fold(cancelling, |size, w| size.max(f64::from(w.abs())));
+        for (got, want) in got.iter().zip(want) {
+            // Infinities are equal or wrong.
+            let off = if got == want { 0.0 } else { (f64::from(*got) - f64::from(*want)).abs() };
+            let relative = if off == 0.0 { 0.0 } else { off / size };
+            if relative.is_nan() {
+                return Ok(f64::NAN);
+            }
+            worst = relative.max(worst);
+        }
+    }
+    Ok(worst)
+}
+
+/// Values and gradients on `device`, from inputs that are rounded as `format` stores them.
+fn run(case: &Case, device: &Device, format: Precision) -> Result<Outcome> {
+    let differentiable =
+        ops::ALL.iter().any(|op| op.name == case.op && matches!(op.gradient, Gradient::Recorded));
+    let rounded = |values: Vec<f32>| match format.storage() {
+        DType::BF16 => values.iter().map(|&x| bf16::from_f32(x).to_f32()).collect(),
+        _ => values,
+    };
+    let mut gradients = Gradients::new();
+    let mut leaves = Vec::with_capacity(case.inputs.len());
+    for (i, input) in case.inputs.iter().enumerate() {
+        let node = differentiable.then(Node::fresh);
+        let leaf = upload(device, input.shape, &rounded(input.values(i)))?.with_node(node);
+        if differentiable && input.parameter {
+            gradients.register(&leaf, Tensor::persistent(device, input.shape, DType::F32)?)?;
+        }
+        leaves.push(leaf);
+    }
+    let tape = if differentiable { Tape::gradients() } else { Tape::off() };
+    let outputs = (case.forward)(&tape, &leaves)?;
+    let mut results = Vec::new();
+    for output in &outputs {
+        results.push(match output.dtype() {
+            DType::I32 => output.read::<i32>()?.iter().map(|&i| i as f32).collect(),
+            _ => output.read_floats()?,
+        });
+    }
+    if outputs.iter().any(|output| output.node().is_some()) {
+        let mut upstream = Vec::with_capacity(outputs.len());
+        for (i, y) in outputs.iter().enumerate() {
+            let values = rounded(random(1000 + i as u64, y.len()));
+            upstream.push(match y.dtype() {
+                DType::BF16 => upload(device, y.shape(), &values)?,
+                _ => Tensor::upload(device, y.shape(), &values)?,
+            });
+        }
+        let loss = Tensor::upload(device, [1], &[0.0f32])?;
+        let every: Vec<&Tensor> = outputs.iter().collect();
+        let given: Vec<(Tensor, Tensor)> = outputs.iter().cloned().zip(upstream).collect();
+        let loss = tape.record(&every, loss, move |_, gradients| {
+            given.into_iter().try_for_each(|(y, dy)| gradients.add(&y, dy))
+        });
+        drop(outputs);
+        tape.backward(&loss, 1.0, &mut gradients)?;
+        for leaf in &leaves {
+            let gradient = gradients.of(leaf).ok_or_else(|| Error::internal("an input has no gradient"))?;
+            results.push(gradient.read_floats()?);
+        }
+    }
+    Ok(Outcome { results })
+}

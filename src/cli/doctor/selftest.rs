@@ -1,0 +1,72 @@
+//! `doctor --selftest`: every kernel on every case, against the CPU.
+
+use super::super::global::Global;
+use serde::Serialize;
+use std::fmt;
+use wattention::cases::{self, check};
+use wattention::device::Precision;
+use wattention::error::Error;
+use wattention::ops;
+
+#[derive(Serialize)]
+struct Report {
+    device: String,
+    precision: Precision,
+    cases: Vec<check::Comparison>,
+    failed: usize,
+}
+
+/// Runs all cases on the device asked for; an error when one of them differs.
+pub fn run(global: &Global) -> anyhow::Result<()> {
+    let device = global.open_device()?;
+    if device.name() == "cpu" {
+        let text = "--selftest compares an executor with the CPU: give --device cuda or --device sim";
+        return Err(Error::usage(text).into());
+    }
+    let mut compared = Vec::new();
+    for case in cases::all() {
+        global.detail(format_args!("{}: {}", case.op, case.name));
+        compared.push(check::compare(&case, &device)?);
+    }
+    let failed = compared.iter().filter(|c| !c.passes()).count();
+    let report = Report { device: device.name(), precision: device.precision(), cases: compared, failed };
+    global.print(&report, &report)?;
+    match failed {
+        0 => Ok(()),
+        n => {
+            let all = report.cases.len();
+            Err(Error::internal(format!("{n} of {all} cases differ from the CPU on {}", report.device))
+                .into())
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} in {}, against the CPU in fp32", self.device, self.precision)?;
+        writeln!(f, "{:<24} {:>5} {:>12} {:>10} {:>9}", "op", "cases", "worst error", "of bound", "time")?;
+        for op in ops::ALL {
+            let own: Vec<_> = self.cases.iter().filter(|c| c.op == op.name).collect();
+            let share = |c: &check::Comparison| c.error / c.bound;
+            // NaN first: it is the worst.
+            let worst = own
+                .iter()
+                .max_by(|a, b| share(a).is_nan().cmp(&share(b).is_nan()).then(share(a).total_cmp(&share(b))));
+            let Some(worst) = worst else { continue };
+            let time: f64 = own.iter().map(|c| c.time.0).sum();
+            let (error, percent) = (worst.error, 100.0 * share(worst));
+            writeln!(
+                f,
+                "{:<24} {:>5} {error:>12.1e} {percent:>9.1}% {:>7.1} ms",
+                op.name,
+                own.len(),
+                time * 1e3
+            )?;
+        }
+        for c in self.cases.iter().filter(|c| !c.passes()) {
+            let why = if c.repeats { "off by" } else { "differs between two runs, off by" };
+            writeln!(f, "FAILED {}, {}: {why} {:.1e}, allowed {:.1e}", c.op, c.case, c.error, c.bound)?;
+        }
+        write!(f, "{} cases, {} failed", self.cases.len(), self.failed)
+    }
+}

@@ -1,0 +1,123 @@
+//! The executor without a GPU, for tests: the stand-ins of tests/cuda for NVIDIA's libraries, with the simulator to
+//! run what is launched.
+
+use super::Cuda;
+use super::kernels::{MODULES, NVCC, Variant};
+use crate::device::sim::direct::Kernel;
+use crate::device::{Pass, Precision};
+use crate::shape::DType;
+use libloading::Library;
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// `struct Kernels` of tests/cuda/driver.c.
+#[repr(C)]
+struct Table {
+    find: extern "C" fn(*const c_void, *const c_char) -> usize,
+    arguments: extern "C" fn(usize) -> c_int,
+    run: extern "C" fn(usize, *const c_uint, c_uint, c_uint, *mut *mut c_void) -> c_int,
+}
+
+/// By handle, from 1.
+static KERNELS: Mutex<Vec<Kernel>> = Mutex::new(Vec::new());
+
+fn kernels() -> MutexGuard<'static, Vec<Kernel>> {
+    KERNELS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is missing here for the stand-ins, if anything is. Loads them under the names that cudarc looks for first.
+pub(crate) fn missing() -> Result<Option<&'static str>, String> {
+    static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
+    let has_compiler = || Command::new("cc").arg("--version").output().is_ok();
+    if NVCC.is_none() {
+        return Ok(Some("no nvcc"));
+    }
+    if !cfg!(wattention_sim) || !cfg!(target_os = "linux") || !has_compiler() {
+        return Ok(Some("no simulator, or no C compiler for a driver in front of it"));
+    }
+    LOADED.get_or_init(load).clone().map(|()| None)
+}
+
+/// Opens the executor on the stand-ins.
+pub(crate) fn open(precision: Precision, graphs: bool) -> crate::error::Result<Cuda> {
+    let mut cuda = Cuda::open(0, precision)?;
+    cuda.launch_by_launch = !graphs;
+    Ok(cuda)
+}
+
+fn load() -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let driver = compile("driver.c", "libcuda.so", folder.path())?;
+    let cublaslt = compile("cublaslt.c", "libcublasLt.so", folder.path())?;
+    let table = Table { find, arguments, run };
+    // SAFETY: these are our own libraries, which stay loaded; `fake_kernels` copies the table.
+    unsafe {
+        let driver = Library::new(driver).map_err(|e| e.to_string())?;
+        let set =
+            driver.get::<unsafe extern "C" fn(*const Table)>(b"fake_kernels").map_err(|e| e.to_string())?;
+        set(&table);
+        std::mem::forget(driver);
+        std::mem::forget(Library::new(cublaslt).map_err(|e| e.to_string())?);
+    }
+    Ok(())
+}
+
+fn compile(source: &str, name: &str, folder: &Path) -> Result<PathBuf, String> {
+    let library = folder.join(name);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda").join(source);
+    let mut command = Command::new("cc");
+    command.args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(source);
+    command.arg(format!("-Wl,-soname,{name}"));
+    if name != "libcuda.so" {
+        command.arg("-L").arg(folder).arg("-lcuda");
+    }
+    let output = command.output().map_err(|e| e.to_string())?;
+    match output.status.success() {
+        true => Ok(library),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
+extern "C" fn find(image: *const c_void, entry: *const c_char) -> usize {
+    // SAFETY: the executor gives a string that ends.
+    let entry = unsafe { CStr::from_ptr(entry) }.to_str().unwrap_or_default();
+    let Some(module) = MODULES.iter().find(|module| module.image.0.as_ptr().cast() == image) else {
+        return 0;
+    };
+    let (real, precision) = match module.variant {
+        Variant::F32 => (DType::F32, Precision::Fp32),
+        Variant::Bf16 => (DType::BF16, Precision::Bf16),
+        Variant::Tf32 => (DType::F32, Precision::Tf32),
+    };
+    let mut kernels = kernels();
+    kernels.extend(Kernel::find(entry, real, precision));
+    kernels.len()
+}
+
+extern "C" fn arguments(kernel: usize) -> c_int {
+    kernels().get(kernel - 1).map_or(0, |kernel| kernel.arguments() as c_int)
+}
+
+extern "C" fn run(
+    kernel: usize,
+    grid: *const c_uint,
+    block: c_uint,
+    shared: c_uint,
+    arguments: *mut *mut c_void,
+) -> c_int {
+    const FAILED: c_int = 719;
+    // SAFETY: the driver gives three numbers.
+    let grid = unsafe { *grid.cast::<[u32; 3]>() };
+    let pass = Pass { entry: "", grid, block, shared };
+    let kernel = kernels().get(kernel - 1).copied();
+    match kernel.map(|kernel| kernel.run(pass, arguments)) {
+        Some(Ok(())) => 0,
+        Some(Err(fault)) => {
+            eprintln!("{fault}");
+            FAILED
+        }
+        None => FAILED,
+    }
+}

@@ -1,0 +1,33 @@
+//! Launches without the executor, on any memory: what stands behind the driver in tests of the `cuda` executor.
+
+use super::entries::{self, Entry};
+use super::schedule::{self, Launch};
+use super::{Order, fault};
+use crate::device::{Pass, Precision};
+use crate::shape::DType;
+use std::ffi::c_void;
+
+#[derive(Clone, Copy)]
+pub(in crate::device) struct Kernel(Entry);
+
+impl Kernel {
+    /// The entry `name`, where kernels can be simulated.
+    pub fn find(name: &str, real: DType, precision: Precision) -> Option<Self> {
+        entries::available().ok()?;
+        fault::install();
+        entries::find(name, real, precision).ok().map(Kernel)
+    }
+
+    /// How many arguments it takes.
+    pub fn arguments(&self) -> usize {
+        self.0.signature.len()
+    }
+
+    /// Runs it; `arguments` are as cuLaunchKernel takes them.
+    pub fn run(&self, pass: Pass, arguments: *mut *mut c_void) -> Result<(), String> {
+        let launch = Launch { entry: self.0, pass, arguments, order: Order::Forward };
+        schedule::run(&launch).map_err(|failure| {
+            format!("block {:?}, thread {}: {}", failure.block, failure.thread, failure.what)
+        })
+    }
+}

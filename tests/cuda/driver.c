@@ -1,0 +1,305 @@
+// A stand-in for libcuda: host memory, one GPU or several, and everything that can go wrong, for tests without a GPU.
+//
+// FAKE_CUDA holds settings such as "capability=75,free=1000": gpus, version, capability, free (bytes), init, load and
+// fault (the codes of cuInit, of cuModuleLoadData and of the first kernel), fill (what memory holds), log (1: totals on
+// stderr at exit).
+// Kernels do nothing, unless fake_kernels was told what does them. Work is done when it is put on a stream, of which
+// every thread has one, or when the graph that recorded it is launched.
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef unsigned long long Address;
+
+static long setting(const char* name, long otherwise) {
+    const char* at = getenv("FAKE_CUDA");
+    const size_t length = strlen(name);
+    for (; at != NULL && *at != '\0'; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
+        if (strncmp(at, name, length) == 0 && at[length] == '=') return atol(at + length + 1);
+    }
+    return otherwise;
+}
+
+static struct {
+    _Atomic long live, kernels, products, graphs, replays, changes;
+} total;
+
+static void report(void) {
+    fprintf(stderr, "fake cuda: %ld live, %ld kernels, %ld products, %ld graphs, %ld replays, %ld changes\n",
+            total.live, total.kernels, total.products, total.graphs, total.replays, total.changes);
+}
+
+// A kernel that faults leaves every later call failing.
+static int fault = 0;
+
+// ---- kernels -------------------------------------------------------------------------------------------------------
+
+struct Kernels {
+    // Handle of an entry of an image, 0 for none; how many arguments it has; what runs it.
+    uintptr_t (*find)(const void* image, const char* entry);
+    int (*arguments)(uintptr_t kernel);
+    int (*run)(uintptr_t kernel, const unsigned* grid, unsigned block, unsigned shared, void** arguments);
+};
+static struct Kernels kernels;
+
+void fake_kernels(const struct Kernels* table) { kernels = *table; }
+
+// ---- streams and graphs --------------------------------------------------------------------------------------------
+
+#define MOST 40
+// A kernel, or a product of libcublasLt with its own data.
+struct Node {
+    uintptr_t kernel;
+    unsigned grid[3], block, shared;
+    uint64_t values[MOST];
+    void (*product)(const void* data);
+    void* data;
+};
+struct Graph {
+    struct Node** nodes;
+    size_t count;
+};
+static _Thread_local struct Graph* recording = NULL;
+static _Thread_local struct Node* newest = NULL;
+
+static int run(const struct Node* node) {
+    if (node->product != NULL) {
+        total.products++;
+        node->product(node->data);
+        return 0;
+    }
+    total.kernels++;
+    const long code = setting("fault", 0);
+    if (code != 0) {
+        fault = (int)code;
+        return getenv("CUDA_LAUNCH_BLOCKING") ? fault : 0;
+    }
+    if (kernels.run == NULL) return 0;
+    void* arguments[MOST];
+    for (int i = 0; i < MOST; i++) arguments[i] = (void*)&node->values[i];
+    return kernels.run(node->kernel, node->grid, node->block, node->shared, arguments);
+}
+
+// Runs a node now, or keeps it for its graph.
+static int put(struct Node* node) {
+    if (recording == NULL) {
+        const int code = run(node);
+        free(node->data);
+        free(node);
+        return code;
+    }
+    recording->nodes = realloc(recording->nodes, (recording->count + 1) * sizeof(*recording->nodes));
+    recording->nodes[recording->count++] = newest = node;
+    return 0;
+}
+
+// For libcublasLt: takes over `data`.
+void fake_put_product(void (*product)(const void*), void* data) {
+    struct Node* node = calloc(1, sizeof(*node));
+    node->product = product, node->data = data;
+    put(node);
+}
+
+static void set_arguments(struct Node* node, void** arguments) {
+    const int count = kernels.arguments ? kernels.arguments(node->kernel) : 0;
+    for (int i = 0; i < count; i++) memcpy(&node->values[i], arguments[i], 8);
+}
+
+int cuStreamCreate(void** stream, unsigned flags) { return *stream = (void*)1, (void)flags, 0; }
+int cuStreamDestroy_v2(void* stream) { return (void)stream, fault; }
+int cuStreamSynchronize(void* stream) { return (void)stream, recording ? 900 : fault; }
+
+int cuStreamBeginCapture_v2(void* stream, int mode) {
+    (void)stream, (void)mode;
+    recording = calloc(1, sizeof(*recording));
+    return fault;
+}
+
+int cuStreamEndCapture(void* stream, struct Graph** graph) {
+    (void)stream;
+    *graph = recording, recording = NULL;
+    return fault;
+}
+
+#ifndef WITHOUT_CAPTURE_INFO
+int cuStreamGetCaptureInfo_v3(void* stream, int* status, void* id, void* graph, struct Node*** nodes, void* edges,
+                              size_t* count) {
+    (void)stream, (void)id, (void)graph, (void)edges;
+    *status = recording != NULL, *nodes = &newest, *count = 1;
+    return fault;
+}
+#endif
+
+int cuGraphInstantiateWithFlags(struct Graph** ready, struct Graph* graph, unsigned long long flags) {
+    (void)flags;
+    total.graphs++;
+    *ready = graph;
+    return fault;
+}
+
+int cuGraphLaunch(struct Graph* graph, void* stream) {
+    (void)stream;
+    total.replays++;
+    for (size_t i = 0; i < graph->count && fault == 0; i++) {
+        const int code = run(graph->nodes[i]);
+        if (code != 0) return code;
+    }
+    return 0;
+}
+
+int cuGraphExecDestroy(struct Graph* graph) { return (void)graph, 0; }
+
+int cuGraphDestroy(struct Graph* graph) {
+    for (size_t i = 0; i < graph->count; i++) free(graph->nodes[i]->data), free(graph->nodes[i]);
+    free(graph->nodes), free(graph);
+    return 0;
+}
+
+// CUDA_KERNEL_NODE_PARAMS_v2.
+struct Parameters {
+    uintptr_t kernel;
+    unsigned grid[3], block[3], shared;
+    void** arguments;
+    void **extra, *kern, *context;
+};
+
+int cuGraphExecKernelNodeSetParams_v2(struct Graph* graph, struct Node* node, const struct Parameters* to) {
+    size_t at = 0;
+    while (at < graph->count && graph->nodes[at] != node) at++;
+    if (at == graph->count || node->product != NULL) return 1;
+    total.changes++;
+    node->kernel = to->kernel, node->block = to->block[0], node->shared = to->shared;
+    memcpy(node->grid, to->grid, sizeof(node->grid));
+    set_arguments(node, to->arguments);
+    return fault;
+}
+
+// ---- driver, devices, context --------------------------------------------------------------------------------------
+
+int cuDriverGetVersion(int* version) { return *version = (int)setting("version", 13000), 0; }
+
+int cuInit(unsigned flags) {
+    (void)flags;
+    if (setting("log", 0)) atexit(report);
+    const char* visible = getenv("CUDA_VISIBLE_DEVICES");
+    if (setting("gpus", 1) == 0 || (visible != NULL && atoi(visible) >= setting("gpus", 1))) return 100;
+    return (int)setting("init", 0);
+}
+
+int cuDeviceGetCount(int* count) { return *count = (int)setting("gpus", 1), 0; }
+int cuDeviceGet(int* device, int ordinal) { return *device = ordinal, 0; }
+
+int cuDeviceGetName(char* name, int length, int device) {
+    snprintf(name, (size_t)length, "Fake GPU %d", device);
+    return 0;
+}
+
+int cuDeviceTotalMem_v2(size_t* bytes, int device) { return *bytes = 4ull << 30, (void)device, 0; }
+
+int cuDeviceGetAttribute(int* value, int attribute, int device) {
+    (void)device;
+    const long capability = setting("capability", 90);
+    switch (attribute) {
+        case 75: *value = (int)(capability / 10); break;   // compute capability, major
+        case 76: *value = (int)(capability % 10); break;   // and minor
+        case 16: *value = 4; break;                        // multiprocessors
+        case 97: *value = 227 << 10; break;                // shared memory of a block
+        default: return 1;
+    }
+    return 0;
+}
+
+int cuDevicePrimaryCtxRetain(void** context, int device) { return *context = (void*)1, (void)device, 0; }
+int cuDevicePrimaryCtxRelease_v2(int device) { return (void)device, 0; }
+int cuCtxSetCurrent(void* context) { return (void)context, 0; }
+
+int cuGetErrorString(int code, const char** text) { return (void)code, *text = "an error", 0; }
+
+// ---- memory --------------------------------------------------------------------------------------------------------
+
+// Every piece begins with its size.
+#define HEADER 256
+
+static size_t available(void) { return (size_t)setting("free", 4l << 30); }
+
+int cuMemAlloc_v2(Address* address, size_t bytes) {
+    if (recording != NULL) return 900;
+    if (total.live + bytes > available()) return 2;
+    char* piece = aligned_alloc(HEADER, HEADER + (bytes + HEADER - 1) / HEADER * HEADER);
+    memset(piece, (int)setting("fill", 0xff), HEADER + bytes);
+    memcpy(piece, &bytes, sizeof(bytes));
+    *address = (Address)(uintptr_t)(piece + HEADER);
+    total.live += (long)bytes;
+    return fault;
+}
+
+int cuMemFree_v2(Address address) {
+    char* piece = (char*)(uintptr_t)address - HEADER;
+    size_t bytes;
+    memcpy(&bytes, piece, sizeof(bytes));
+    total.live -= (long)bytes;
+    free(piece);
+    return fault;
+}
+
+int cuMemGetInfo_v2(size_t* unused, size_t* all) {
+    *unused = available() - (size_t)total.live, *all = 4ull << 30;
+    return fault;
+}
+
+int cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void* stream) {
+    (void)stream;
+    if (recording != NULL) return 900;
+    memcpy((void*)(uintptr_t)to, from, bytes);
+    return fault;
+}
+
+int cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void* stream) {
+    (void)stream;
+    if (recording != NULL) return 900;
+    memcpy(to, (const void*)(uintptr_t)from, bytes);
+    return fault;
+}
+
+int cuMemsetD8Async(Address to, unsigned char value, size_t bytes, void* stream) {
+    (void)stream;
+    if (recording != NULL) return 900;
+    memset((void*)(uintptr_t)to, value, bytes);
+    return fault;
+}
+
+// ---- modules, launches, events -------------------------------------------------------------------------------------
+
+int cuModuleLoadData(const void** module, const void* image) {
+    *module = image;
+    return (uintptr_t)image % 8 == 0 ? (int)setting("load", 0) : 200;
+}
+
+int cuModuleUnload(void* module) { return (void)module, 0; }
+
+int cuModuleGetFunction(uintptr_t* function, const void* module, const char* entry) {
+    *function = kernels.find ? kernels.find(module, entry) : 1;
+    return *function == 0 ? 500 : 0;
+}
+
+int cuFuncSetAttribute(uintptr_t function, int attribute, int value) {
+    return (void)function, attribute == 8 && value <= 227 << 10 ? 0 : 1;
+}
+
+int cuLaunchKernel(uintptr_t kernel, unsigned x, unsigned y, unsigned z, unsigned block, unsigned block_y,
+                   unsigned block_z, unsigned shared, void* stream, void** arguments, void** extra) {
+    (void)stream, (void)extra;
+    if (fault != 0) return fault;
+    if (x == 0 || y == 0 || z == 0 || y > 65535 || z > 65535 || block_y != 1 || block_z != 1 || block > 1024) return 1;
+    struct Node* node = calloc(1, sizeof(*node));
+    node->kernel = kernel, node->block = block, node->shared = shared;
+    node->grid[0] = x, node->grid[1] = y, node->grid[2] = z;
+    set_arguments(node, arguments);
+    return put(node);
+}
+
+int cuEventCreate(void** event, unsigned flags) { return *event = (void*)1, (void)flags, 0; }
+int cuEventRecord(void* event, void* stream) { return (void)event, (void)stream, fault; }
+int cuEventElapsedTime_v2(float* ms, void* start, void* end) { return *ms = 1.0f, (void)start, (void)end, fault; }
+int cuEventDestroy_v2(void* event) { return (void)event, 0; }

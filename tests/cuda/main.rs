@@ -1,0 +1,185 @@
+//! What the program says and does where a driver is here, well or not: with stand-ins for NVIDIA's libraries.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use wattention::device::cuda::kernels::NVCC;
+
+/// Folders with the stand-ins: both libraries, and the driver alone.
+struct StandIns {
+    both: PathBuf,
+    driver: PathBuf,
+}
+
+/// Builds them once; nothing where there is no compiler for them or for the kernels.
+fn stand_ins() -> Option<&'static StandIns> {
+    static BUILT: OnceLock<Option<StandIns>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cuda-{}", std::process::id()));
+        let stand_ins = StandIns { both: folder.join("both"), driver: folder.join("driver") };
+        for folder in [&stand_ins.both, &stand_ins.driver] {
+            std::fs::create_dir_all(folder).unwrap();
+            compile("driver.c", "libcuda.so", folder)?;
+        }
+        compile("cublaslt.c", "libcublasLt.so", &stand_ins.both)?;
+        Some(stand_ins)
+    });
+    let why = match (built, NVCC) {
+        (Some(built), Some(_)) if cfg!(target_os = "linux") => return Some(built),
+        (None, _) => "no C compiler",
+        _ => "no nvcc",
+    };
+    println!("skipped: {why}");
+    None
+}
+
+fn compile(source: &str, name: &str, folder: &Path) -> Option<()> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda").join(source);
+    let mut command = Command::new("cc");
+    command
+        .args(["-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"])
+        .arg(folder.join(name))
+        .arg(source);
+    command.arg(format!("-Wl,-soname,{name}")).arg("-L").arg(folder);
+    if name != "libcuda.so" {
+        command.arg("-lcuda");
+    }
+    let output = command.output().ok()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(())
+}
+
+/// A command line on a machine whose libraries are those in `folder`, with these settings of the driver.
+fn on(folder: &Path, settings: &str, line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wattention"));
+    // Without PATH no other place is searched.
+    command.stdin(Stdio::null()).env_clear().env("LD_LIBRARY_PATH", folder).env("FAKE_CUDA", settings);
+    command.args(line.split_whitespace());
+    command
+}
+
+fn training(device: &str) -> String {
+    let root = env!("CARGO_MANIFEST_DIR");
+    format!(
+        "bench step --config {root}/weights/tiny-led/config.json --mode train --max-source-length 40 \
+         --max-target-length 7 --warmup 0 --repeat 5 --json --device {device}"
+    )
+}
+
+/// The one line of a refusal.
+#[track_caller]
+fn refused(output: &Output, code: i32, parts: &[&str]) {
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{err}");
+    assert!(err.starts_with("error: ") && err.lines().count() == 1, "{err}");
+    for part in parts {
+        assert!(err.contains(part), "{err} does not say {part:?}");
+    }
+    assert!(!err.contains("panicked") && !err.contains("internal error"), "{err}");
+}
+
+#[test]
+fn whatever_is_wrong_with_a_gpu_is_said_in_one_line() {
+    let Some(StandIns { both, .. }) = stand_ins() else { return };
+    for (settings, device, code, parts) in [
+        ("gpus=0", "cuda", 69, ["device 'cuda'", "sees no GPU"]),
+        ("gpus=2", "cuda:2", 69, ["device 'cuda:2'", "from cuda:0 to cuda:1"]),
+        ("init=803", "cuda", 69, ["differ in version", "install it again"]),
+        ("init=46", "cuda", 69, ["another program has the GPU", "nvidia-smi"]),
+        ("capability=75", "cuda", 69, ["compute capability 7.5", "sm_80"]),
+        ("load=222,version=12040", "cuda", 69, ["for CUDA 12.4", "update the driver"]),
+        ("load=209", "cuda", 69, ["does not take kernels compiled by nvcc", "update the driver"]),
+        ("free=1000000", "cuda", 75, ["976.6 KiB of 4.00 GiB free", "smaller batch"]),
+        ("free=33600000", "cuda", 75, ["of 4.00 GiB free", "smaller batch"]),
+        ("fault=700,fill=0", "cuda", 69, ["memory that is not its own", "CUDA_LAUNCH_BLOCKING=1"]),
+    ] {
+        let output = on(both, settings, &training(device)).output().unwrap();
+        refused(&output, code, &parts);
+    }
+}
+
+#[test]
+fn a_kernel_that_fails_is_named() {
+    let Some(StandIns { both, .. }) = stand_ins() else { return };
+    let mut command = on(both, "fault=719,fill=0", &training("cuda"));
+    let output = command.env("WATTENTION_GRAPHS", "off").env("CUDA_LAUNCH_BLOCKING", "1").output().unwrap();
+    refused(&output, 69, &["_fwd (grid [", "stopped itself", "CUDA_ERROR_LAUNCH_FAILED", "report"]);
+}
+
+#[test]
+fn hidden_gpus_are_blamed_on_the_variable() {
+    let Some(StandIns { both, .. }) = stand_ins() else { return };
+    let output = on(both, "", &training("cuda")).env("CUDA_VISIBLE_DEVICES", "3").output().unwrap();
+    refused(&output, 69, &["CUDA_VISIBLE_DEVICES='3'", "nvidia-smi -L"]);
+}
+
+#[test]
+fn a_missing_library_is_named() {
+    let Some(StandIns { driver, .. }) = stand_ins() else { return };
+    let output = on(driver, "", &training("cuda")).output().unwrap();
+    refused(&output, 69, &["cuBLASLt is not here", "LD_LIBRARY_PATH"]);
+    // Unasked for, the CPU serves, and why is said.
+    let output = on(driver, "", &training("auto")).output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{err}");
+    assert!(err.starts_with("device: cpu\ncuda is not used: cuBLASLt is not here"), "{err}");
+}
+
+#[test]
+fn no_driver_is_the_usual_case() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let output = on(nowhere.path(), "", &training("cuda")).output().unwrap();
+    match wattention::device::cuda::start() {
+        Err(_) => refused(&output, 69, &["device 'cuda': no NVIDIA driver is here", "--device cpu"]),
+        Ok(_) => println!("skipped: a driver is here"),
+    }
+}
+
+#[test]
+fn steps_become_graphs_and_memory_goes_back() {
+    let Some(StandIns { both, .. }) = stand_ins() else { return };
+    let totals = |graphs: &str| {
+        let mut command = on(both, "log=1,fill=0", &training("auto"));
+        let output = command.env("WATTENTION_GRAPHS", graphs).output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{err}");
+        assert!(err.starts_with("device: cuda:0 (Fake GPU 0)\n"), "{err}");
+        let totals = err.lines().find_map(|line| line.strip_prefix("fake cuda: ")).unwrap();
+        totals.split(", ").map(|part| part.split(' ').next().unwrap().parse().unwrap()).collect::<Vec<u64>>()
+    };
+    let ([live, kernels, products, graphs, replays, changes], plain) =
+        (totals("on").try_into().unwrap(), totals("off"));
+    assert_eq!(live, 0, "bytes were not given back");
+    assert!(kernels > 0 && products > 0 && graphs > 0 && changes > 0);
+    assert_eq!(plain, [0, kernels, products, 0, 0, 0], "graphs do other work");
+    // Two kinds of steps, each recorded at the second of its five runs.
+    assert_eq!(replays, graphs * 4);
+}
+
+#[test]
+fn doctor_says_what_is_here() {
+    let Some(StandIns { both, driver }) = stand_ins() else { return };
+    let report = |folder: &Path, settings: &str, line: &str| {
+        let output = on(folder, settings, line).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = report(both, "gpus=2", "doctor");
+    for part in
+        ["serves CUDA 13.0", "cuda:1 Fake GPU 1, compute capability 9.0, 4.00 GiB", "usable, runs sm_90a"]
+    {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(!text.contains("layer_norm_fwd"), "{text}");
+    assert!(report(both, "", "doctor -v").contains("layer_norm_fwd"));
+    assert!(
+        report(both, "capability=75", "doctor").contains("not usable: Fake GPU 0 has compute capability 7.5")
+    );
+    assert!(report(driver, "", "doctor").contains("not usable: cuBLASLt is not here"));
+
+    let json: serde_json::Value = serde_json::from_str(&report(both, "", "doctor --json")).unwrap();
+    assert_eq!(json["cuda"]["gpus"][0]["capability"], "9.0");
+    assert_eq!(json["cuda"]["gpus"][0]["problem"], serde_json::Value::Null);
+    assert_eq!(json["libraries"][1]["path"].as_str(), both.join("libcublasLt.so").to_str());
+    assert_eq!(json["kernels"]["nvcc"].as_str(), NVCC);
+}
