@@ -53,7 +53,7 @@ KERNEL_ENTRY void rows_scatter(real* x, const real* y, const int* index, int M, 
         const int c = step + lane_index() * VECTOR;
         real* to = x + static_cast<long long>(row) * C + c;
         float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        if (c < C) fetch4(sum, to, C - c, whole);
+        if (c < C) load4(sum, to, C - c, whole);
         for (int start = first; start < M; start += WARP) {
             const int mine = start + lane_index();
             unsigned equal = __ballot_sync(ALL_LANES, mine < M && index[mine] == row);
