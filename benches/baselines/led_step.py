@@ -110,6 +110,8 @@ def measure(args):
     transformers.utils.logging.set_verbosity_error()
     if on_gpu:
         torch.set_float32_matmul_precision("high" if args.precision == "tf32" else "highest")
+        # The statistics are there only once CUDA is.
+        torch.cuda.init()
         torch.cuda.reset_peak_memory_stats()
 
     config = AutoConfig.from_pretrained(args.model)
