@@ -64,8 +64,9 @@ now() {
 
 # record NAME OUTCOME SECONDS WHY: results are written after every part, so that a script that is killed leaves them.
 record() {
-    printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "${4//[$'\t\n']/ }" >>"$work/parts"
-    note "$(printf '%-18s %-9s %7.1f s  %s' "$1" "$2" "$3" "$4")"
+    local why=${4//[$'\t\n']/ }
+    printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$why" >>"$work/parts"
+    note "$(printf '%-18s %-9s %7.1f s  %s' "$1" "$2" "$3" "$why")"
     [[ -z $out ]] || "$python" scripts/gpu_report.py "$work" "$out" || note "the results could not be written to $out"
 }
 
@@ -88,13 +89,13 @@ part() {
     0) why="" ;;
     124 | 137)
         outcome="timed out"
-        why=$(tail -n 1 -- "$work/$name.err")
+        why=$(tail -n 1 -- "$work/$name.err" | cut -c -200)
         ;;
     *)
         outcome=failed
         # A sanitizer's findings are on stdout, most important first.
-        why="exit $status: $({ grep -h -m 8 -E '^(FAILED|=========|error)' -- "$work/$name.err" "$work/$name.out" ||
-            tail -n 4 -- "$work/$name.err"; } | cut -c -400)"
+        why="exit $status: $({ grep -h -m 6 -E '^(FAILED|=========|error)' -- "$work/$name.err" "$work/$name.out" ||
+            tail -n 4 -- "$work/$name.err"; } | cut -c -200)"
         ;;
     esac
     record "$name" "$outcome" "$(awk -v a="$began" -v b="$(now)" 'BEGIN { printf "%.2f", b - a }')" "$why"

@@ -84,7 +84,7 @@ class Binary:
         extra = {"why": why} if why else {}
         self.checks.append({"check": what, "error": known, "bound": float(bound), "passed": passed, **extra})
         if not passed:
-            print(f"FAILED {what}: off by {error}, allowed {bound} {why or ''}".rstrip(), file=sys.stderr)
+            print(f"FAILED {what}: {why or f'off by {error:.2e}, allowed {bound:.2e}'}", file=sys.stderr)
 
 
 def relative(got, want):
