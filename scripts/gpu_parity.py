@@ -161,8 +161,8 @@ def check_repeat(binary):
     weights = []
     for number in range(2):
         run = binary.folder / f"run-{number}"
-        options = "--no-predict --max-steps 4 --max-train-samples 4 --max-eval-samples 1 --max-source-length 256"
-        sizes = "--max-target-length 16 --per-device-train-batch-size 2"
+        options = "--no-predict --max-steps 3 --max-train-samples 3 --max-eval-samples 1 --max-source-length 256"
+        sizes = "--max-target-length 16 --per-device-train-batch-size 1"
         model = ["--model", ROOT / "weights" / "tiny-led", "--dataset", "qmsum-slice", "--output-dir", run]
         if not binary.run("finetune", *model, *options.split(), *sizes.split()):
             return
