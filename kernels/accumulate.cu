@@ -7,16 +7,16 @@ KERNEL_ENTRY void zero(real* y, int n) {
     contract(blockDim.x == 256);
     const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
     const float nothing[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    if (e < n) store4(y + e, nothing, n - e, aligned4(y));
+    if (e < n) store4(y + e, nothing, n - e, aligned4(y) && e + VECTOR <= n);
 }
 
 // launch: grid [n / 1024], block 256, shared 0
 KERNEL_ENTRY void accumulate(real* y, const real* x, int n, int accumulate) {
     contract(blockDim.x == 256);
-    const bool aligned = aligned4(y) && aligned4(x);
     const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
     if (e >= n) return;
+    const bool whole = aligned4(y) && aligned4(x) && e + VECTOR <= n;
     float value[4];
-    load4(value, x + e, n - e, aligned);
-    put_or_add4(y + e, value, n - e, aligned, accumulate);
+    fetch4(value, x + e, n - e, whole);
+    put_or_add4(y + e, value, n - e, whole, accumulate);
 }

@@ -26,24 +26,24 @@ DEVICE float slope(float x, int kind) {
 // launch: grid [n / 1024], block 256, shared 0
 KERNEL_ENTRY void activation_fwd(real* y, const real* x, int n, int kind) {
     contract(blockDim.x == 256);
-    const bool aligned = aligned4(y) && aligned4(x);
     const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
     if (e >= n) return;
+    const bool whole = aligned4(y) && aligned4(x) && e + VECTOR <= n;
     float value[4];
-    load4(value, x + e, n - e, aligned);
+    fetch4(value, x + e, n - e, whole);
     for (int j = 0; j < 4; j++) value[j] = activated(value[j], kind);
-    store4(y + e, value, n - e, aligned);
+    store4(y + e, value, n - e, whole);
 }
 
 // launch: grid [n / 1024], block 256, shared 0
 KERNEL_ENTRY void activation_bwd(real* dx, const real* dy, const real* x, int n, int kind, int accumulate) {
     contract(blockDim.x == 256);
-    const bool aligned = aligned4(dx) && aligned4(dy) && aligned4(x);
     const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
     if (e >= n) return;
+    const bool whole = aligned4(dx) && aligned4(dy) && aligned4(x) && e + VECTOR <= n;
     float value[4], gradient[4];
-    load4(value, x + e, n - e, aligned);
-    load4(gradient, dy + e, n - e, aligned);
+    fetch4(value, x + e, n - e, whole);
+    fetch4(gradient, dy + e, n - e, whole);
     for (int j = 0; j < 4; j++) gradient[j] *= slope(value[j], kind);
-    put_or_add4(dx + e, gradient, n - e, aligned, accumulate);
+    put_or_add4(dx + e, gradient, n - e, whole, accumulate);
 }

@@ -319,6 +319,43 @@ DEVICE void put_attended(
     }
 }
 
+// Joins what `parts` blocks found for one row: the maximum, the sum of p and the sums of p v, `next` floats from one
+// part to the next. A warp's work; zeros where `on` is false.
+DEVICE void join_parts(real* o_row, float* lse, const float* part, long long next, int parts, int D, bool on) {
+    float most = -INFINITY, total = 0.0f, sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    for (int i = 0; i < parts; i++) most = fmaxf(most, part[i * next]);
+    const float shift = most == -INFINITY ? 0.0f : most;
+    for (int i = 0; i < parts; i++) {
+        const float* row = part + i * next;
+        const float decay = exp2_of(row[0] - shift);
+        total = fmaf(row[1], decay, total);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int d = j * WARP + threadIdx.x % WARP;
+            if (d < D) sums[j] = fmaf(row[2 + d], decay, sums[j]);
+        }
+    }
+    const bool seen = on && total != 0.0f;
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        const int d = j * WARP + threadIdx.x % WARP;
+        if (d < D) put(o_row + d, seen ? sums[j] / total : 0.0f);
+    }
+    if (threadIdx.x % WARP == 0) *lse = seen ? (most + log2f(total)) * LN_2 : -INFINITY;
+}
+
+// Zeroes the rows of a tile that do not count.
+template <int M, int N>
+DEVICE void clear_rows(float (&x)[M][N][4], const RowTile& rows, const Counted& counted) {
+#pragma unroll
+    for (int i = 0; i < 2 * M; i++) {
+        const int r = threadIdx.x / WARP * 16 * M + 8 * i + lane_row();
+        if (r < rows.count && counts(counted, rows.first + r)) continue;
+#pragma unroll
+        for (int n = 0; n < N; n++) x[i / 2][n][i % 2 * 2] = 0.0f, x[i / 2][n][i % 2 * 2 + 1] = 0.0f;
+    }
+}
+
 // The rows of a gradient that `written` counts: x times factor, zero for rows that take no part.
 template <int D, int M>
 DEVICE void put_gradient(

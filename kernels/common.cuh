@@ -54,39 +54,91 @@ DEVICE bool aligned16(const void* p) { return (reinterpret_cast<size_t>(p) & 15)
 // Four neighbours at a time: how kernels whose time is memory traffic read and write.
 constexpr int VECTOR = 4;
 
+template <int BYTES>
+struct NumberOf;
+template <>
+struct NumberOf<8> {
+    typedef unsigned long long type;
+};
+template <>
+struct NumberOf<16> {
+    typedef unsigned __int128 type;
+};
+
 struct alignas(8) FourBf16 {
     __nv_bfloat162 low, high;
 };
+
+// Moves a value of 8 or 16 bytes at once. As a number on a GPU: nvcc takes structures apart, and does not always find
+// that their parts are neighbours.
+template <class V>
+DEVICE V load_at_once(const void* p) {
+#ifdef WATTENTION_SIM
+    return *static_cast<const V*>(p);
+#else
+    typedef typename NumberOf<sizeof(V)>::type Number;
+    const Number bits = *static_cast<const Number*>(p);
+    V value;
+    memcpy(&value, &bits, sizeof(V));
+    return value;
+#endif
+}
+
+template <class V>
+DEVICE void store_at_once(void* p, V value) {
+#ifdef WATTENTION_SIM
+    *static_cast<V*>(p) = value;
+#else
+    typedef typename NumberOf<sizeof(V)>::type Number;
+    Number bits;
+    memcpy(&bits, &value, sizeof(V));
+    *static_cast<Number*>(p) = bits;
+#endif
+}
 
 // Whether four neighbours at p may be read at once.
 DEVICE bool aligned4(const float* p) { return (reinterpret_cast<size_t>(p) & 15) == 0; }
 DEVICE bool aligned4(const __nv_bfloat16* p) { return (reinterpret_cast<size_t>(p) & 7) == 0; }
 
 DEVICE void load4(float (&x)[4], const float* p) {
-    const float4 v = *reinterpret_cast<const float4*>(p);
+    const float4 v = load_at_once<float4>(p);
     x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
 }
 
 DEVICE void load4(float (&x)[4], const __nv_bfloat16* p) {
-    const FourBf16 v = *reinterpret_cast<const FourBf16*>(p);
+    const FourBf16 v = load_at_once<FourBf16>(p);
     const float2 low = __bfloat1622float2(v.low), high = __bfloat1622float2(v.high);
     x[0] = low.x, x[1] = low.y, x[2] = high.x, x[3] = high.y;
 }
 
+// As load4, from memory that nobody writes while the kernel runs: it need not wait for stores before it.
+DEVICE void fetch4(float (&x)[4], const float* p) {
+    const float4 v = __ldg(reinterpret_cast<const float4*>(p));
+    x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
+}
+
+DEVICE void fetch4(float (&x)[4], const __nv_bfloat16* p) {
+    const uint2 v = __ldg(reinterpret_cast<const uint2*>(p));
+    // A bf16 is the upper half of a float.
+    x[0] = __uint_as_float(v.x << 16), x[1] = __uint_as_float(v.x & 0xffff0000u);
+    x[2] = __uint_as_float(v.y << 16), x[3] = __uint_as_float(v.y & 0xffff0000u);
+}
+
 DEVICE void store4(float* p, const float (&x)[4]) {
-    *reinterpret_cast<float4*>(p) = make_float4(x[0], x[1], x[2], x[3]);
+    store_at_once(p, make_float4(x[0], x[1], x[2], x[3]));
 }
 
 DEVICE void store4(__nv_bfloat16* p, const float (&x)[4]) {
     FourBf16 v;
     v.low = __floats2bfloat162_rn(x[0], x[1]), v.high = __floats2bfloat162_rn(x[2], x[3]);
-    *reinterpret_cast<FourBf16*>(p) = v;
+    store_at_once(p, v);
 }
 
-// The same where only n elements are left, which may be fewer than four, or where p may not be aligned; zeros beyond.
+// The same where the four may not be aligned or not all be there: `whole` says that they are, n how many there are.
+// Beyond them are zeros.
 template <class T>
-DEVICE void load4(float (&x)[4], const T* p, long long n, bool aligned) {
-    if (aligned && n >= 4) {
+DEVICE void load4(float (&x)[4], const T* p, long long n, bool whole) {
+    if (whole) {
         load4(x, p);
         return;
     }
@@ -94,8 +146,17 @@ DEVICE void load4(float (&x)[4], const T* p, long long n, bool aligned) {
 }
 
 template <class T>
-DEVICE void store4(T* p, const float (&x)[4], long long n, bool aligned) {
-    if (aligned && n >= 4) {
+DEVICE void fetch4(float (&x)[4], const T* p, long long n, bool whole) {
+    if (whole) {
+        fetch4(x, p);
+        return;
+    }
+    for (int j = 0; j < 4; j++) x[j] = j < n ? to_float(p[j]) : 0.0f;
+}
+
+template <class T>
+DEVICE void store4(T* p, const float (&x)[4], long long n, bool whole) {
+    if (whole) {
         store4(p, x);
         return;
     }
@@ -105,13 +166,25 @@ DEVICE void store4(T* p, const float (&x)[4], long long n, bool aligned) {
 
 // p = x, or p += x.
 template <class T>
-DEVICE void put_or_add4(T* p, const float (&x)[4], long long n, bool aligned, int accumulate) {
+DEVICE void put_or_add4(T* p, const float (&x)[4], long long n, bool whole, int accumulate) {
     float y[4] = {x[0], x[1], x[2], x[3]};
     if (accumulate) {
-        load4(y, p, n, aligned);
+        load4(y, p, n, whole);
         for (int j = 0; j < 4; j++) y[j] += x[j];
     }
-    store4(p, y, n, aligned);
+    store4(p, y, n, whole);
+}
+
+// f(Constant<flag>()): what f does is compiled for both, without a branch inside its loops.
+template <bool FLAG>
+struct Constant {
+    static constexpr bool value = FLAG;
+};
+
+template <class F>
+DEVICE void with_constant(bool flag, F f) {
+    if (flag) f(Constant<true>());
+    else f(Constant<false>());
 }
 
 DEVICE int lane_index() { return static_cast<int>(threadIdx.x) % WARP; }

@@ -329,27 +329,9 @@ KERNEL_ENTRY void dense_attention_fwd_join(
     contract(blockDim.x == THREADS && D <= 4 * WARP);
     const long long row = static_cast<long long>(blockIdx.x) * WARPS + threadIdx.x / WARP, all = 1ll * B * H * T;
     if (row >= all) return;
-    float most = -INFINITY, total = 0.0f, sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    for (int split = 0; split < splits; split++) most = fmaxf(most, part_of(partial, split, all, row, D)[0]);
-    const float shift = most == -INFINITY ? 0.0f : most;
-    for (int split = 0; split < splits; split++) {
-        const float* part = part_of(partial, split, all, row, D);
-        const float decay = exp2_of(part[0] - shift);
-        total = fmaf(part[1], decay, total);
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int d = i * WARP + threadIdx.x % WARP;
-            if (d < D) sums[i] = fmaf(part[2 + d], decay, sums[i]);
-        }
-    }
     const long long b = row / T / H, h = row / T % H;
-    real* o_row = o + ((b * T + row % T) * H + h) * D;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const int d = i * WARP + threadIdx.x % WARP;
-        if (d < D) put(o_row + d, total == 0.0f ? 0.0f : sums[i] / total);
-    }
-    if (threadIdx.x % WARP == 0) lse[row] = total == 0.0f ? -INFINITY : (most + log2f(total)) * LN_2;
+    const float* part = part_of(partial, 0, all, row, D);
+    join_parts(o + ((b * T + row % T) * H + h) * D, lse + row, part, all * (D + 2), splits, D, true);
 }
 
 // launch: grid [B * T * H / 16], block 128, shared 0

@@ -7,12 +7,12 @@ KERNEL_ENTRY void dropout_fwd(
     real* y, const real* x, int n, int seed_lo, int seed_hi, int stream_lo, int stream_hi, float p) {
     contract(blockDim.x == 256);
     const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
-    const bool aligned = aligned4(y) && aligned4(x);
     const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
     if (e >= n) return;
+    const bool whole = aligned4(y) && aligned4(x) && e + VECTOR <= n;
     float value[4], factor[4];
-    load4(value, x + e, n - e, aligned);
+    fetch4(value, x + e, n - e, whole);
     dropout_factors(factor, dropout, e);
     for (int j = 0; j < 4; j++) value[j] *= factor[j];
-    store4(y + e, value, n - e, aligned);
+    store4(y + e, value, n - e, whole);
 }

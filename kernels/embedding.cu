@@ -22,15 +22,15 @@ KERNEL_ENTRY void embedding_fwd(
     contract(blockDim.x == WARPS * WARP);
     const int token = blockIdx.x * WARPS + warp_index();
     if (token >= B * T) return;
-    const bool aligned = C % VECTOR == 0 && aligned4(y) && aligned4(table) && aligned4(positions);
+    const bool whole = C % VECTOR == 0 && aligned4(y) && aligned4(table) && aligned4(positions);
     const int t = token % T;
     const long long row = static_cast<long long>(ids[token]) * C, position = (static_cast<long long>(past) + t) * C;
     for (int c = lane_index() * VECTOR; c < C; c += STEP) {
         float value[4], place[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        load4(value, table + row + c, C - c, aligned);
-        if (t < placed) load4(place, positions + position + c, C - c, aligned);
+        fetch4(value, table + row + c, C - c, whole);
+        if (t < placed) fetch4(place, positions + position + c, C - c, whole);
         for (int j = 0; j < 4; j++) value[j] = fmaf(scale, value[j], place[j]);
-        store4(y + static_cast<long long>(token) * C + c, value, C - c, aligned);
+        store4(y + static_cast<long long>(token) * C + c, value, C - c, whole);
     }
 }
 
@@ -41,7 +41,7 @@ KERNEL_ENTRY void embedding_bwd_table_zero(
     contract(blockDim.x == 256);
     const long long n = static_cast<long long>(V) * C, e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
     const float nothing[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    if (e < n) store4(dtable + e, nothing, n - e, aligned4(dtable));
+    if (e < n) store4(dtable + e, nothing, n - e, aligned4(dtable) && e + VECTOR <= n);
 }
 
 // order: the positions of all tokens but pad, by token and then by position; -1 beyond the last of them.
@@ -129,34 +129,34 @@ KERNEL_ENTRY void embedding_bwd_table(
     __syncthreads();
     const int c = (blockIdx.y * WARPS * WARP + threadIdx.x) * VECTOR;
     if (c >= C) return;
-    const bool aligned = C % VECTOR == 0 && aligned4(dtable) && aligned4(dy);
-    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    bool began_here = tokens[0] != tokens[1];
-    for (int group = 0; group < CHUNK; group += AT_ONCE) {
-        // All loads before the first sum.
-        float rows[AT_ONCE][4];
+    with_constant(C % VECTOR == 0 && aligned4(dtable) && aligned4(dy) && aligned4(edge), [&](auto flag) {
+        constexpr bool WHOLE = decltype(flag)::value;
+        float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        bool began_here = tokens[0] != tokens[1];
+        for (int group = 0; group < CHUNK; group += AT_ONCE) {
+            // All loads before the first sum; where there is no position, those of another one, which do no harm.
+            float rows[AT_ONCE][4];
 #pragma unroll
-        for (int k = 0; k < AT_ONCE; k++) {
-            const long long row = positions[group + k];
-            load4(rows[k], dy + max(row, 0ll) * C + c, row < 0 ? 0 : C - c, aligned);
-        }
+            for (int k = 0; k < AT_ONCE; k++)
+                fetch4(rows[k], dy + static_cast<long long>(max(positions[group + k], 0)) * C + c, C - c, WHOLE);
 #pragma unroll
-        for (int k = 0; k < AT_ONCE; k++) {
-            const int token = tokens[group + k + 1];
-            if (token < 0) continue;
-            for (int j = 0; j < 4; j++) sum[j] += scale * rows[k][j];
-            const bool ends = tokens[group + k + 2] != token, last = group + k == CHUNK - 1;
-            if (!ends && !last) continue;
-            if (ends && began_here) {
-                put_or_add4(dtable + static_cast<long long>(token) * C + c, sum, C - c, aligned, accumulate);
-            } else {
-                const long long chunk = blockIdx.x + (began_here ? gridDim.x : 0u);
-                store4(edge + chunk * C + c, sum, C - c, C % VECTOR == 0 && aligned4(edge));
+            for (int k = 0; k < AT_ONCE; k++) {
+                const int token = tokens[group + k + 1];
+                if (token < 0) continue;
+                for (int j = 0; j < 4; j++) sum[j] += scale * rows[k][j];
+                const bool ends = tokens[group + k + 2] != token, last = group + k == CHUNK - 1;
+                if (!ends && !last) continue;
+                if (ends && began_here) {
+                    put_or_add4(dtable + static_cast<long long>(token) * C + c, sum, C - c, WHOLE, accumulate);
+                } else {
+                    const long long chunk = blockIdx.x + (began_here ? gridDim.x : 0u);
+                    store4(edge + chunk * C + c, sum, C - c, WHOLE);
+                }
+                began_here = true;
+                for (int j = 0; j < 4; j++) sum[j] = 0.0f;
             }
-            began_here = true;
-            for (int j = 0; j < 4; j++) sum[j] = 0.0f;
         }
-    }
+    });
 }
 
 // The runs that cross chunks: the block of the chunk where a run begins adds up its edges.
@@ -179,17 +179,17 @@ KERNEL_ENTRY void embedding_bwd_table_join(
     } while (found == WARPS * WARP);
     const int c = (blockIdx.y * WARPS * WARP + threadIdx.x) * VECTOR;
     if (c >= C) return;
-    const bool aligned_edge = C % VECTOR == 0 && aligned4(edge);
+    const bool whole_edge = C % VECTOR == 0 && aligned4(edge);
     float sum[4];
-    load4(sum, edge + (static_cast<long long>(gridDim.x) + chunk) * C + c, C - c, aligned_edge);
+    fetch4(sum, edge + (static_cast<long long>(gridDim.x) + chunk) * C + c, C - c, whole_edge);
 #pragma unroll 8
     for (int k = 1; k <= more; k++) {
         float part[4];
-        load4(part, edge + (static_cast<long long>(chunk) + k) * C + c, C - c, aligned_edge);
+        fetch4(part, edge + (static_cast<long long>(chunk) + k) * C + c, C - c, whole_edge);
         for (int j = 0; j < 4; j++) sum[j] += part[j];
     }
-    const bool aligned = C % VECTOR == 0 && aligned4(dtable);
-    put_or_add4(dtable + static_cast<long long>(token) * C + c, sum, C - c, aligned, accumulate);
+    const bool whole = C % VECTOR == 0 && aligned4(dtable);
+    put_or_add4(dtable + static_cast<long long>(token) * C + c, sum, C - c, whole, accumulate);
 }
 
 // launch: grid [P / 4], block 128, shared 0
@@ -200,14 +200,14 @@ KERNEL_ENTRY void embedding_bwd_positions(
     if (row >= P) return;
     const bool used = t >= 0 && t < min(placed, T);
     if (!used && accumulate) return;
-    const bool aligned = C % VECTOR == 0 && aligned4(dpositions) && aligned4(dy);
+    const bool whole = C % VECTOR == 0 && aligned4(dpositions) && aligned4(dy);
     for (int c = lane_index() * VECTOR; c < C; c += STEP) {
         float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
         for (int b = 0; used && b < B; b++) {
             float value[4];
-            load4(value, dy + (static_cast<long long>(b) * T + t) * C + c, C - c, aligned);
+            fetch4(value, dy + (static_cast<long long>(b) * T + t) * C + c, C - c, whole);
             for (int j = 0; j < 4; j++) sum[j] += value[j];
         }
-        put_or_add4(dpositions + static_cast<long long>(row) * C + c, sum, C - c, aligned, accumulate);
+        put_or_add4(dpositions + static_cast<long long>(row) * C + c, sum, C - c, whole, accumulate);
     }
 }

@@ -29,7 +29,7 @@ DEVICE void project_back(
     __syncthreads();
     if (c >= C) return;
     float sum[QUERIES] = {};
-#pragma unroll 8
+#pragma unroll 16
     for (int d = 0; d < D; d++) {
         const float weight = to_float(w[(static_cast<long long>(h) * D + d) * C + c]);
 #pragma unroll
@@ -47,15 +47,17 @@ DEVICE void project_back(
 DEVICE float project(const float* a, const real* w, int query, int o, int H, int C, int D) {
     const float* a_row = a + (static_cast<long long>(query) * H + o / D) * C;
     const real* w_row = w + static_cast<long long>(o) * C;
-    const bool aligned = C % VECTOR == 0 && aligned4(a) && aligned4(w);
     float sum = 0.0f;
-#pragma unroll 2
-    for (int c = lane_index() * VECTOR; c < C; c += WARP * VECTOR) {
-        float left[4], right[4];
-        load4(left, a_row + c, C - c, aligned);
-        load4(right, w_row + c, C - c, aligned);
-        for (int j = 0; j < 4; j++) sum += left[j] * right[j];
-    }
+    with_constant(C % VECTOR == 0 && aligned4(a) && aligned4(w), [&](auto flag) {
+        constexpr bool WHOLE = decltype(flag)::value;
+#pragma unroll 4
+        for (int c = lane_index() * VECTOR; c < C; c += WARP * VECTOR) {
+            float left[4], right[4];
+            fetch4(left, a_row + c, C - c, WHOLE);
+            fetch4(right, w_row + c, C - c, WHOLE);
+            for (int j = 0; j < 4; j++) sum += left[j] * right[j];
+        }
+    });
     return warp_sum(sum);
 }
 
@@ -75,9 +77,14 @@ DEVICE void warp_sums(float (&value)[2 * WARP]) {
 // Copies rows of [R, C] to shared memory, each padded to whole vectors.
 DEVICE void stage_rows(float* shared, const float* rows, int count, int C) {
     const int width = CEIL_DIV(C, VECTOR) * VECTOR;
-    for (int i = threadIdx.x; i < count * width; i += blockDim.x) {
-        const int r = i / width, c = i % width;
-        shared[i] = c < C ? rows[static_cast<long long>(r) * C + c] : 0.0f;
+    const bool whole = C % VECTOR == 0 && aligned4(rows);
+    for (int r = warp_index(); r < count; r += warps_of_block()) {
+#pragma unroll 4
+        for (int c = lane_index() * VECTOR; c < C; c += WARP * VECTOR) {
+            float value[4];
+            fetch4(value, rows + static_cast<long long>(r) * C + c, C - c, whole);
+            store4(shared + r * width + c, value);
+        }
     }
     __syncthreads();
 }
@@ -89,35 +96,52 @@ DEVICE void dot_products(
     const int b = blockIdx.z, width = CEIL_DIV(C, VECTOR) * VECTOR, group = warps_of_block() * KEYS;
     const real* x_b = x + static_cast<long long>(b) * S * C;
     const int* states = key_state + static_cast<long long>(b) * S;
-    const bool aligned = C % VECTOR == 0 && aligned4(x);
-    for (long long first = blockIdx.x * group + warp_index() * KEYS; first < S; first += gridDim.x * group) {
-        bool visible[KEYS];
-        for (int k = 0; k < KEYS; k++) visible[k] = first + k < S && states[first + k] != 0;
-        float sum[ROWS * KEYS] = {};
-        // Padding costs nothing.
-        const int end = visible[0] || visible[1] || visible[2] || visible[3] ? C : 0;
-        for (int c = lane_index() * VECTOR; c < end; c += WARP * VECTOR) {
-            float token[KEYS][4];
+    with_constant(C % VECTOR == 0 && aligned4(x), [&](auto flag) {
+        constexpr bool WHOLE = decltype(flag)::value;
+        for (long long first = blockIdx.x * group + warp_index() * KEYS; first < S; first += gridDim.x * group) {
+            bool visible[KEYS];
+            const real* token[KEYS];
+            for (int k = 0; k < KEYS; k++) {
+                visible[k] = first + k < S && states[first + k] != 0;
+                // What is read in place of a token beyond the last is not used.
+                token[k] = x_b + min(first + k, S - 1ll) * C;
+            }
+            float sum[ROWS * KEYS] = {}, next[KEYS][4];
+            // Padding costs nothing.
+            const int end = visible[0] || visible[1] || visible[2] || visible[3] ? C : 0;
+            int c = lane_index() * VECTOR;
 #pragma unroll
-            for (int k = 0; k < KEYS; k++) load4(token[k], x_b + (first + k) * C + c, visible[k] ? C - c : 0, aligned);
+            for (int k = 0; k < KEYS; k++)
+                if (c < end) fetch4(next[k], token[k] + c, C - c, WHOLE);
+            while (c < end) {
+                float now[KEYS][4];
+                const int here = c;
+                c += WARP * VECTOR;
 #pragma unroll
-            for (int r = 0; r < ROWS; r++) {
-                if (r < count) {
-                    float row[4];
-                    load4(row, staged + r * width + c);
+                for (int k = 0; k < KEYS; k++) {
+                    for (int j = 0; j < 4; j++) now[k][j] = next[k][j];
+                    // On its way while the products below are computed.
+                    if (c < end) fetch4(next[k], token[k] + c, C - c, WHOLE);
+                }
 #pragma unroll
-                    for (int k = 0; k < KEYS; k++)
-                        for (int j = 0; j < 4; j++) sum[r * KEYS + k] += row[j] * token[k][j];
+                for (int r = 0; r < ROWS; r++) {
+                    if (r < count) {
+                        float row[4];
+                        load4(row, staged + r * width + here);
+#pragma unroll
+                        for (int k = 0; k < KEYS; k++)
+                            for (int j = 0; j < 4; j++) sum[r * KEYS + k] += row[j] * now[k][j];
+                    }
                 }
             }
+            warp_sums<WARP / 2>(sum);
+            const int r = lane_index() / 2, k = lane_index() % 2 * 2;
+            float* out_row = out + (static_cast<long long>(b) * R + first_row + r) * S + first;
+            const bool sees0 = k == 0 ? visible[0] : visible[2], sees1 = k == 0 ? visible[1] : visible[3];
+            if (r < count && first + k < S) out_row[k] = sees0 ? sum[0] : masked;
+            if (r < count && first + k + 1 < S) out_row[k + 1] = sees1 ? sum[1] : masked;
         }
-        warp_sums<WARP / 2>(sum);
-        const int r = lane_index() / 2, k = lane_index() % 2 * 2;
-        float* out_row = out + (static_cast<long long>(b) * R + first_row + r) * S + first;
-        const bool sees0 = k == 0 ? visible[0] : visible[2], sees1 = k == 0 ? visible[1] : visible[3];
-        if (r < count && first + k < S) out_row[k] = sees0 ? sum[0] : masked;
-        if (r < count && first + k + 1 < S) out_row[k + 1] = sees1 ? sum[1] : masked;
-    }
+    });
 }
 
 // part[b, split, r] = sum of weight x over the split's tokens, for rows of a tile whose weights [token, WEIGHTS] are
@@ -165,12 +189,12 @@ KERNEL_ENTRY void global_attention_fwd(
     project_back(u, q, wk, B * G, H, D, scale, shared);
 }
 
-// launch: grid [up to S / 32, tiles, B], block 256, shared (R / tiles) padded(C) floats
+// launch: grid [up to S / (4 warps), tiles, B], block 32 warps up to 256, shared (R / tiles) padded(C) floats
 KERNEL_ENTRY void __launch_bounds__(256, 2) global_attention_fwd_scores(
     real* o, float* u, float* z, float* lse, float* scores, float* part_z, float* part_max, float* part_sum,
     const real* q, const real* x, const real* wk, const real* wv, const real* bv, const int* key_state,
     int B, int G, int S, int H, int D, int P, float scale) {
-    contract(blockDim.x == 256 && CEIL_DIV(G * H, static_cast<int>(gridDim.y)) <= ROWS);
+    contract(blockDim.x <= 256 && CEIL_DIV(G * H, static_cast<int>(gridDim.y)) <= ROWS);
     SHARED_DYN(float, staged);
     const int R = G * H, C = H * D;
     const Tile tile = tile_of(blockIdx.y, gridDim.y, R);
@@ -272,13 +296,13 @@ KERNEL_ENTRY void global_attention_bwd(
     project_back(dz, d_o, wv, B * G, H, D, 1.0f, shared);
 }
 
-// launch: grid [up to S / 32, tiles, B], block 256, shared (R / tiles) padded(C) floats
+// launch: grid [up to S / (4 warps), tiles, B], block 32 warps up to 256, shared (R / tiles) padded(C) floats
 KERNEL_ENTRY void __launch_bounds__(256, 2) global_attention_bwd_scores(
     real* dq, real* dx, float* dwk, float* dwv, float* dbv, float* du, float* dz, float* dp, float* mean,
     float* part_du, const real* d_o, const real* q, const real* x, const float* u, const float* z, const float* lse,
     const float* scores, const real* wk, const real* wv, const int* key_state,
     int B, int G, int S, int H, int D, int P, int add_q, int add_x, int add_wk, int add_wv, int add_bv, float scale) {
-    contract(blockDim.x == 256 && CEIL_DIV(G * H, static_cast<int>(gridDim.y)) <= ROWS);
+    contract(blockDim.x <= 256 && CEIL_DIV(G * H, static_cast<int>(gridDim.y)) <= ROWS);
     SHARED_DYN(float, staged);
     const int R = G * H, C = H * D, width = CEIL_DIV(C, VECTOR) * VECTOR;
     const Tile tile = tile_of(blockIdx.y, gridDim.y, R);
@@ -376,28 +400,32 @@ KERNEL_ENTRY void global_attention_bwd_dx(
     }
     if (c >= C) return;
     real* dx_column = dx + (b * S + first) * C + c;
+    // All loads before the first store, which they would wait for.
+    if (add_x) {
+#pragma unroll
+        for (int t = 0; t < TOKENS; t++)
+            if (first + t < S) sum[t] += to_float(dx_column[static_cast<long long>(t) * C]);
+    }
 #pragma unroll
     for (int t = 0; t < TOKENS; t++)
-        if (first + t < S) put_or_add(dx_column + static_cast<long long>(t) * C, sum[t], add_x);
+        if (first + t < S) put(dx_column + static_cast<long long>(t) * C, sum[t]);
 }
 
-// A warp has an output channel of the projections: its row of dWk and of dWv, and its element of dbv and of each dq.
-// launch: grid [C / 4], block 128, shared 0
+// A block has an output channel of the projections: its row of dWk and of dWv, and its element of dbv and of each dq.
+// launch: grid [C], block 128, shared 0
 KERNEL_ENTRY void global_attention_bwd_weights(
     real* dq, real* dx, float* dwk, float* dwv, float* dbv, float* du, float* dz, float* dp, float* mean,
     float* part_du, const real* d_o, const real* q, const real* x, const float* u, const float* z, const float* lse,
     const float* scores, const real* wk, const real* wv, const int* key_state,
     int B, int G, int S, int H, int D, int P, int add_q, int add_x, int add_wk, int add_wv, int add_bv, float scale) {
-    contract(blockDim.x == 128);
-    const int C = H * D, queries = B * G, channel = blockIdx.x * warps_of_block() + warp_index();
-    if (channel >= C) return;
+    contract(blockDim.x == 128 && static_cast<int>(gridDim.x) == H * D);
+    const int C = H * D, queries = B * G, channel = blockIdx.x, thread = static_cast<int>(threadIdx.x);
     const long long h = channel / D, weight_row = static_cast<long long>(channel) * C;
-    const bool aligned = C % VECTOR == 0 && aligned4(z) && aligned4(du) && aligned4(dwk) && aligned4(dwv);
-    for (int query = 0; dq != nullptr && query < queries; query++) {
+    for (int query = warp_index(); dq != nullptr && query < queries; query += warps_of_block()) {
         const float sum = scale * project(du, wk, query, channel, H, C, D);
         if (lane_index() == 0) put_or_add(dq + static_cast<long long>(query) * C + channel, sum, add_q);
     }
-    if (dbv != nullptr) {
+    if (dbv != nullptr && warp_index() == warps_of_block() - 1) {
         float sum = 0.0f;
         for (int query = lane_index(); query < queries; query += WARP)
             sum += to_float(d_o[static_cast<long long>(query) * C + channel]);
@@ -405,16 +433,18 @@ KERNEL_ENTRY void global_attention_bwd_weights(
         if (lane_index() == 0) put_or_add(dbv + channel, sum, add_bv);
     }
     if (dwk == nullptr && dwv == nullptr) return;
-    for (int c = lane_index() * VECTOR; c < C; c += WARP * VECTOR) {
+    const bool whole = C % VECTOR == 0 && aligned4(z) && aligned4(du) && aligned4(dwk) && aligned4(dwv);
+    for (int c = thread * VECTOR; c < C; c += 128 * VECTOR) {
         float dk[4] = {}, dv[4] = {};
+#pragma unroll 2
         for (long long query = 0; query < queries; query++) {
             const float left_k = scale * to_float(q[query * C + channel]), left_v = to_float(d_o[query * C + channel]);
             float du_c[4], z_c[4];
-            load4(du_c, du + (query * H + h) * C + c, C - c, aligned);
-            load4(z_c, z + (query * H + h) * C + c, C - c, aligned);
+            fetch4(du_c, du + (query * H + h) * C + c, C - c, whole);
+            fetch4(z_c, z + (query * H + h) * C + c, C - c, whole);
             for (int j = 0; j < 4; j++) dk[j] += left_k * du_c[j], dv[j] += left_v * z_c[j];
         }
-        if (dwk != nullptr) put_or_add4(dwk + weight_row + c, dk, C - c, aligned, add_wk);
-        if (dwv != nullptr) put_or_add4(dwv + weight_row + c, dv, C - c, aligned, add_wv);
+        if (dwk != nullptr) put_or_add4(dwk + weight_row + c, dk, C - c, whole, add_wk);
+        if (dwv != nullptr) put_or_add4(dwv + weight_row + c, dv, C - c, whole, add_wv);
     }
 }

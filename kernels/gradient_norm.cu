@@ -6,13 +6,24 @@
 KERNEL_ENTRY void gradient_norm_fwd(float* norm, float* partial, const float* g, int n, int parts) {
     contract(blockDim.x == 256 && static_cast<int>(gridDim.x) == parts && reinterpret_cast<size_t>(partial) % 8 == 0);
     SHARED_DYN(double, scratch);
-    const bool aligned = aligned4(g);
+    const long long step = parts * 256ll * VECTOR, first = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
     double sum = 0.0;
-#pragma unroll 4
-    for (long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR; e < n; e += parts * 256ll * VECTOR) {
-        float value[4];
-        load4(value, g + e, n - e, aligned);
+    const auto add = [&](const float (&value)[4]) {
         for (int j = 0; j < 4; j++) sum += static_cast<double>(value[j]) * static_cast<double>(value[j]);
+    };
+    long long e = first;
+    if (aligned4(g)) {
+#pragma unroll 4
+        for (; e + VECTOR <= n; e += step) {
+            float value[4];
+            fetch4(value, g + e);
+            add(value);
+        }
+    }
+    for (; e < n; e += step) {
+        float value[4];
+        fetch4(value, g + e, n - e, false);
+        add(value);
     }
     sum = block_sum(sum, scratch);
     if (threadIdx.x == 0) reinterpret_cast<double*>(partial)[blockIdx.x] = sum;

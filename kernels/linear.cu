@@ -4,22 +4,28 @@
 #include "common.cuh"
 
 constexpr int COLUMNS = WARP * VECTOR;
+// Rows a thread has in flight.
+constexpr int AT_ONCE = 4;
 
 // launch: grid [O / 128, parts], block 256, shared 8 * 128 floats
 KERNEL_ENTRY void linear_bwd_bias(float* db, float* partial, const real* dy, int N, int O, int parts, int accumulate) {
     contract(blockDim.x == 256 && static_cast<int>(gridDim.y) == parts);
     SHARED_DYN(float, sums);
     const int warps = warps_of_block(), column = blockIdx.x * COLUMNS + lane_index() * VECTOR;
-    const bool aligned = O % VECTOR == 0 && aligned4(dy);
     float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    if (column < O) {
-#pragma unroll 4
-        for (long long row = blockIdx.y * warps + warp_index(); row < N; row += parts * warps) {
-            float value[4];
-            load4(value, dy + row * O + column, O - column, aligned);
-            for (int j = 0; j < 4; j++) sum[j] += value[j];
+    with_constant(O % VECTOR == 0 && aligned4(dy), [&](auto flag) {
+        constexpr bool WHOLE = decltype(flag)::value;
+        const long long step = static_cast<long long>(parts) * warps;
+        for (long long row = blockIdx.y * warps + warp_index(); column < O && row < N; row += AT_ONCE * step) {
+            float value[AT_ONCE][4] = {};
+#pragma unroll
+            for (int k = 0; k < AT_ONCE; k++)
+                if (row + k * step < N) fetch4(value[k], dy + (row + k * step) * O + column, O - column, WHOLE);
+#pragma unroll
+            for (int k = 0; k < AT_ONCE; k++)
+                for (int j = 0; j < 4; j++) sum[j] += value[k][j];
         }
-    }
+    });
     store4(sums + threadIdx.x * VECTOR, sum);
     __syncthreads();
     const int own = blockIdx.x * COLUMNS + threadIdx.x;

@@ -21,12 +21,12 @@ KERNEL_ENTRY void rows_gather(real* y, const real* x, const int* index, int M, i
     contract(blockDim.x == WARPS * WARP);
     const int i = row_of_warp();
     if (i >= M) return;
-    const bool aligned = C % VECTOR == 0 && aligned4(y) && aligned4(x);
+    const bool whole = C % VECTOR == 0 && aligned4(y) && aligned4(x);
     const long long to = static_cast<long long>(i) * C, from = static_cast<long long>(index[i]) * C;
     for (int c = lane_index() * VECTOR; c < C; c += STEP) {
         float value[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        if (from >= 0) load4(value, x + from + c, C - c, aligned);
-        store4(y + to + c, value, C - c, aligned);
+        if (from >= 0) fetch4(value, x + from + c, C - c, whole);
+        store4(y + to + c, value, C - c, whole);
     }
 }
 
@@ -36,7 +36,7 @@ KERNEL_ENTRY void rows_scatter_zero(
     contract(blockDim.x == 256);
     const long long n = static_cast<long long>(N) * C, e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
     const float nothing[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    if (e < n) store4(x + e, nothing, n - e, aligned4(x));
+    if (e < n) store4(x + e, nothing, n - e, aligned4(x) && e + VECTOR <= n);
 }
 
 // x holds zeros where it does not accumulate.
@@ -53,13 +53,13 @@ KERNEL_ENTRY void rows_scatter(real* x, const real* y, const int* index, int M, 
         const int c = step + lane_index() * VECTOR;
         real* to = x + static_cast<long long>(row) * C + c;
         float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        if (c < C) load4(sum, to, C - c, whole);
+        if (c < C) fetch4(sum, to, C - c, whole);
         for (int start = first; start < M; start += WARP) {
             const int mine = start + lane_index();
             unsigned equal = __ballot_sync(ALL_LANES, mine < M && index[mine] == row);
             for (; equal != 0 && c < C; equal &= equal - 1) {
                 float value[4];
-                load4(value, y + static_cast<long long>(start + __ffs(equal) - 1) * C + c, C - c, whole);
+                fetch4(value, y + static_cast<long long>(start + __ffs(equal) - 1) * C + c, C - c, whole);
                 for (int j = 0; j < VECTOR; j++) sum[j] += value[j];
             }
         }
@@ -75,11 +75,11 @@ KERNEL_ENTRY void rows_store(real* x, const real* y, const int* index, int M, in
     // Without an index, all rows in order.
     const int row = index == nullptr ? i : index[i];
     if (row < 0 || (index != nullptr && holds(index, i + 1, M, row))) return;
-    const bool aligned = C % VECTOR == 0 && aligned4(x) && aligned4(y);
+    const bool whole = C % VECTOR == 0 && aligned4(x) && aligned4(y);
     const long long from = static_cast<long long>(i) * C, to = static_cast<long long>(row) * C;
     for (int c = lane_index() * VECTOR; c < C; c += STEP) {
         float value[4];
-        load4(value, y + from + c, C - c, aligned);
-        store4(x + to + c, value, C - c, aligned);
+        fetch4(value, y + from + c, C - c, whole);
+        store4(x + to + c, value, C - c, whole);
     }
 }

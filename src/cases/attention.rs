@@ -223,16 +223,8 @@ impl Counts {
     }
 
     pub fn upload(&self, device: &Device) -> Result<Blocks> {
-        let up = |v: &Vec<i32>| Tensor::upload(device, [v.len()], v);
-        let ([row_ptr, col, count], inverse) = (self.table(false), self.table(true));
-        Ok(Blocks {
-            row_ptr: up(&row_ptr)?,
-            col: up(&col)?,
-            count: up(&count)?,
-            inverse_row_ptr: up(&inverse[0])?,
-            inverse_col: up(&inverse[1])?,
-            inverse_count: up(&inverse[2])?,
-        })
+        let (table, inverse) = (self.table(false), self.table(true));
+        Blocks::new(device, self.h, table.each_ref().map(|x| &x[..]), inverse.each_ref().map(|x| &x[..]))
     }
 }
 
@@ -257,6 +249,8 @@ impl BlockSparse {
             // 80 is no multiple of a tile's 64 rows.
             of("blocks of 80", &[240, 100], [3, 80, 2, 4]),
             of("a fully masked sample", &[0, 20], [5, 4, 1, 3]),
+            // Lists of more than 16 blocks.
+            of("long lists", &[192, 90], [24, 8, 1, 4]),
             of("heads of 32", &[80], [5, 16, 1, 32]),
             of("heads of 64", &[128], [2, 64, 1, 64]),
             of("heads of 128", &[64], [4, 16, 1, 128]),

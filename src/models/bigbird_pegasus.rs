@@ -17,7 +17,6 @@ use crate::nn::{
 use crate::ops::attention::block_sparse_attention::{BlockSparse, Blocks, block_sparse_attention};
 use crate::ops::attention::dense_attention::{Dense, dense_attention};
 use crate::ops::embedding::{Lookup, embedding};
-use crate::shape::DType;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
 use crate::trace::phase;
@@ -275,20 +274,9 @@ impl BigBirdPegasus {
 }
 
 fn upload(device: &Device, table: &BlockTable) -> Result<Blocks> {
-    let persistent = |values: &[i32]| -> Result<Tensor> {
-        let tensor = Tensor::persistent(device, [values.len()], DType::I32)?;
-        tensor.write(values)?;
-        Ok(tensor)
-    };
-    let inverse = table.inverse();
-    Ok(Blocks {
-        row_ptr: persistent(&table.row_ptr)?,
-        col: persistent(&table.col)?,
-        count: persistent(&table.count)?,
-        inverse_row_ptr: persistent(&inverse.row_ptr)?,
-        inverse_col: persistent(&inverse.col)?,
-        inverse_count: persistent(&inverse.count)?,
-    })
+    let (heads, inverse) = (table.heads, table.inverse());
+    let [table, inverse] = [table, &inverse].map(|t| [&t.row_ptr[..], &t.col, &t.count]);
+    Blocks::new(device, heads, table, inverse)
 }
 
 impl Model for BigBirdPegasus {

@@ -57,7 +57,7 @@ static BACKWARD: Kernel = Kernel {
             on.scores("global_attention_bwd_scores"),
             on.values("global_attention_bwd_values"),
             Pass::new("global_attention_bwd_du", (on.rows * on.c).div_ceil(32), 512).y(on.b).shared(4 * 512),
-            Pass::new("global_attention_bwd_weights", on.c.div_ceil(4), 128),
+            Pass::new("global_attention_bwd_weights", on.c, 128),
         ];
         // Nobody may want the gradient of x.
         if call.outputs[1].len > 0 {
@@ -97,7 +97,10 @@ impl Grids {
         let row_bytes = 4 * self.c.next_multiple_of(4);
         let tiles = self.rows.div_ceil(((99 << 10) / row_bytes).clamp(1, 16));
         let shared = self.rows.div_ceil(tiles) * row_bytes;
-        Pass::new(entry, self.s.div_ceil(32).min(264), 256).y(tiles).z(self.b).shared(shared)
+        // A warp has four tokens; few tokens are spread over more blocks.
+        let warps = if self.s <= 4096 { 4 } else { 8 };
+        let blocks = self.s.div_ceil(4 * warps).min(264);
+        Pass::new(entry, blocks, 32 * warps as u32).y(tiles).z(self.b).shared(shared)
     }
 
     /// Weighted sums of x: 20 floats of shared memory for each token of a split.

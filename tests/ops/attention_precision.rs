@@ -209,24 +209,26 @@ fn window() {
 
 #[test]
 fn block_sparse() {
-    let (n, block) = (3, 64);
-    let s = n * block;
-    let counts = cases::Counts::random(1, n);
-    let state: Vec<i32> = (0..s).map(|j| !mixed(j as u64).is_multiple_of(5) as i32).collect();
-    for precision in Precision::ALL {
-        for d in HEADS {
-            let forward = |tape: &Tape, [q, k, v]: &[Tensor; 3]| {
-                let blocks = &counts.upload(q.device())?;
-                let key_state = &Tensor::upload(q.device(), [1, s], &state)?;
-                let pattern = BlockSparse { heads: 1, block_size: block, blocks, key_state };
-                block_sparse_attention(tape, q, k, v, pattern)
-            };
-            let times = |at: Pair| {
-                let count = counts.at(0, at.i / block, at.j / block);
-                (state[at.i] * state[at.j] * count) as f64
-            };
-            let sizes = Sizes::square(1, s, 1, d);
-            check(&format!("block-sparse, head size {d}"), precision, sizes, &forward, &times, &all_kept);
+    // Blocks of a tile, and lists that are walked in parts.
+    for (n, block) in [(3, 64), (24, 8)] {
+        let s = n * block;
+        let counts = cases::Counts::random(1, n);
+        let state: Vec<i32> = (0..s).map(|j| !mixed(j as u64).is_multiple_of(5) as i32).collect();
+        let forward = |tape: &Tape, [q, k, v]: &[Tensor; 3]| {
+            let blocks = &counts.upload(q.device())?;
+            let key_state = &Tensor::upload(q.device(), [1, s], &state)?;
+            let pattern = BlockSparse { heads: 1, block_size: block, blocks, key_state };
+            block_sparse_attention(tape, q, k, v, pattern)
+        };
+        let times = |at: Pair| {
+            let count = counts.at(0, at.i / block, at.j / block);
+            (state[at.i] * state[at.j] * count) as f64
+        };
+        for precision in Precision::ALL {
+            for d in HEADS {
+                let name = format!("block-sparse, head size {d}, blocks of {block}");
+                check(&name, precision, Sizes::square(1, s, 1, d), &forward, &times, &all_kept);
+            }
         }
     }
 }

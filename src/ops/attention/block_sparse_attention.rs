@@ -4,8 +4,12 @@
 //! softmax: a block drawn twice weighs twice. Masked queries give zeros. Shapes: q k v o `[B, S, C]`
 //! with S a multiple of K, key_state `[B, S]` i32 (0 masked); row_ptr `[H * (n + 1)]`, col and count
 //! `[pairs of blocks]` i32, n = S/K; the inverse table leads from key blocks to query blocks.
-//! HF `BigBirdPegasusBlockSparseAttention`, which has no attention dropout.
+//! HF `BigBirdPegasusBlockSparseAttention`, which has no attention dropout. On a GPU long lists are walked
+//! in parts: partial holds what each finds for the rows of its block, forward `[slots, B, K, D + 2]`,
+//! backward `[slots, B, K, D]` or, over the inverse table, `[slots, B, K, 2, D]`.
 
+pub use super::block_table::Blocks;
+use super::block_table::Lists;
 use super::tile::{self, Entries, Tile};
 use super::{Attention, Side, dimensions, gradients, scale};
 use crate::device::cpu::attention::{self as cpu, Pattern, Sizes};
@@ -20,8 +24,8 @@ pub static OP: OpSpec =
 
 static FORWARD: Kernel = Kernel {
     name: "block_sparse_attention_fwd",
-    outputs: &["o", "lse"],
-    inputs: &["q", "k", "v", "key_state", "row_ptr", "col", "count"],
+    outputs: &["o", "lse", "partial"],
+    inputs: &["q", "k", "v", "key_state", "row_ptr", "col", "count", "work", "joins"],
     sizes: &["B", "H", "D", "S", "K"],
     scalars: &["scale"],
     cpu: |call: &mut CpuCall| {
@@ -33,7 +37,7 @@ static FORWARD: Kernel = Kernel {
 
 static BACKWARD: Kernel = Kernel {
     name: "block_sparse_attention_bwd",
-    outputs: &["dq", "dk", "dv", "delta"],
+    outputs: &["dq", "dk", "dv", "delta", "partial"],
     inputs: &[
         "d_o",
         "q",
@@ -45,9 +49,13 @@ static BACKWARD: Kernel = Kernel {
         "row_ptr",
         "col",
         "count",
+        "work",
+        "joins",
         "inverse_row_ptr",
         "inverse_col",
         "inverse_count",
+        "inverse_work",
+        "inverse_joins",
     ],
     sizes: &["B", "H", "D", "S", "K", "add_q", "add_k", "add_v"],
     scalars: &["scale"],
@@ -68,7 +76,9 @@ fn forward_passes(call: &Call) -> Vec<Pass> {
     ];
     let d = call.size(2);
     let tile = Tile::forward_in_blocks(call.real(), d);
-    tile.pass(ENTRIES, call, d, blocks(call, tile)).into_iter().collect()
+    let all = tile.pass(ENTRIES, call, d, blocks(call, tile, 7));
+    let join = join("block_sparse_attention_fwd_join", call, 8);
+    all.into_iter().chain(join).collect()
 }
 
 fn backward_passes(call: &Call) -> Vec<Pass> {
@@ -85,14 +95,31 @@ fn backward_passes(call: &Call) -> Vec<Pass> {
         "block_sparse_attention_bwd_kv_d128",
     ];
     let tile = Tile::backward(call.real(), call.size(2));
-    let blocks = [blocks(call, tile); 2];
-    tile::backward_passes("block_sparse_attention_bwd", [QUERIES, KEYS], call, tile, blocks)
+    let blocks = [blocks(call, tile, 10), blocks(call, tile, 15)];
+    let passes = tile::backward_passes("block_sparse_attention_bwd", [QUERIES, KEYS], call, tile, blocks);
+    // The joins of a pass come before the next one writes its parts to the same place.
+    let with_join = |pass: Pass| {
+        let join = match pass.entry {
+            entry if QUERIES.contains(&entry) => join("block_sparse_attention_bwd_q_join", call, 11),
+            entry if KEYS.contains(&entry) => join("block_sparse_attention_bwd_kv_join", call, 16),
+            _ => None,
+        };
+        [Some(pass), join].into_iter().flatten()
+    };
+    passes.into_iter().flat_map(with_join).collect()
 }
 
-/// Tiles of rows, of which each lies in one block of the table.
-fn blocks(call: &Call, tile: Tile) -> usize {
-    let [b, h, _, s, block] = call.sizes();
-    b * h * (s / block) * block.div_ceil(tile.rows)
+/// Tiles of rows of the items in input `work`, of which each lies in one block of the table.
+fn blocks(call: &Call, tile: Tile, work: usize) -> usize {
+    let [b, _, _, _, block] = call.sizes();
+    b * call.inputs[work].len / 4 * block.div_ceil(tile.rows)
+}
+
+/// Joins the lists in input `joins`, 16 rows of a sample to a block; none where no list is cut.
+fn join(entry: &'static str, call: &Call, joins: usize) -> Option<Pass> {
+    let [b, _, _, _, block] = call.sizes();
+    let lists = b * call.inputs[joins].len / 3;
+    (lists > 0).then(|| Pass::new(entry, lists, tile::THREADS).y(block.div_ceil(16)))
 }
 
 /// The operands that start at input `q`; the pattern follows k and v, in the backward o and lse too.
@@ -115,18 +142,6 @@ fn operands<'a>(call: &CpuCall<'a>, q: usize) -> cpu::Attention<'a> {
         },
         dropout: None,
     }
-}
-
-/// A block table and its inverse on a device.
-#[derive(Clone)]
-pub struct Blocks {
-    /// `[H * (n + 1)]`.
-    pub row_ptr: Tensor,
-    pub col: Tensor,
-    pub count: Tensor,
-    pub inverse_row_ptr: Tensor,
-    pub inverse_col: Tensor,
-    pub inverse_count: Tensor,
 }
 
 /// Who sees whom.
@@ -153,23 +168,32 @@ pub fn block_sparse_attention(
     let [b, h, d, s, _] = dimensions("block_sparse_attention", [q, k, v], heads)?;
     // No block size gives no block, which no table describes.
     let n = s.checked_div(block_size).unwrap_or(0);
-    if !s.is_multiple_of(block_size) || blocks.row_ptr.len() != h * (n + 1) || key_state.len() != b * s {
+    if !s.is_multiple_of(block_size) || blocks.keys.row_ptr.len() != h * (n + 1) || key_state.len() != b * s {
         let want = format!("S a multiple of {block_size} and a table for it");
         return Err(Error::shape("block_sparse_attention", want, q.shape()));
     }
-    let forward_inputs: Vec<Option<Tensor>> =
-        [key_state, &blocks.row_ptr, &blocks.col, &blocks.count].map(|t| Some(t.clone())).into();
-    let inverse =
-        [&blocks.inverse_row_ptr, &blocks.inverse_col, &blocks.inverse_count].map(|t| Some(t.clone()));
-    let backward_inputs = forward_inputs.iter().cloned().chain(inverse).collect();
+    let inputs = |lists: &Lists| {
+        [&lists.row_ptr, &lists.col, &lists.count, &lists.work, &lists.joins].map(|t| Some(t.clone()))
+    };
+    let forward_inputs: Vec<_> = [Some(key_state.clone())].into_iter().chain(inputs(&blocks.keys)).collect();
+    let backward_inputs = forward_inputs.iter().cloned().chain(inputs(&blocks.queries)).collect();
+    // A part leaves the sums of its rows, in the forward with their maximum and total: dq, or dk and dv.
+    let of_parts = |lists: &Lists, row: usize| b * lists.slots * block_size * row;
+    let forward_partial = of_parts(&blocks.keys, d + 2);
+    let backward_partial = of_parts(&blocks.keys, d).max(of_parts(&blocks.queries, 2 * d));
     let sizes = vec![b, h, d, s, block_size];
     let attention = Attention {
         heads,
-        forward: Side { kernel: &FORWARD, inputs: forward_inputs, sizes: sizes.clone(), partial: None },
-        backward: Side { kernel: &BACKWARD, inputs: backward_inputs, sizes, partial: None },
+        forward: Side {
+            kernel: &FORWARD,
+            inputs: forward_inputs,
+            sizes: sizes.clone(),
+            partial: Some(forward_partial),
+        },
+        backward: Side { kernel: &BACKWARD, inputs: backward_inputs, sizes, partial: Some(backward_partial) },
         randomness: None,
         scalars: vec![scale(d)],
-        pairs: (b * blocks.col.len() * block_size * block_size) as u64,
+        pairs: (b * blocks.keys.col.len() * block_size * block_size) as u64,
     };
     attention.run(tape, q, k, v)
 }

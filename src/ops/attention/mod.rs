@@ -7,6 +7,7 @@
 //! sums of do o over a row: an output that nobody reads.
 
 pub mod block_sparse_attention;
+mod block_table;
 pub mod dense_attention;
 mod tile;
 pub mod window_attention;
