@@ -289,15 +289,31 @@ DEVICE void keys_backward(
     cp_async_wait<0>();
 }
 
-// Row r of a tile, at `to`: the sums times a factor, columns below d.
+DEVICE float2 pair_at(const float* p) { return *reinterpret_cast<const float2*>(p); }
+DEVICE float2 pair_at(const __nv_bfloat16* p) {
+    return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(p));
+}
+DEVICE void put_pair(float* p, float x, float y) { *reinterpret_cast<float2*>(p) = make_float2(x, y); }
+DEVICE void put_pair(__nv_bfloat16* p, float x, float y) {
+    *reinterpret_cast<__nv_bfloat162*>(p) = __floats2bfloat162_rn(x, y);
+}
+
+// Row 8 half + g of a lane's sums at `to`, times a factor, which 0 makes zeros; columns below d.
 template <class T, int N>
 DEVICE void put_row(T* to, const float (&x)[N][4], int half, float factor, int d, int accumulate) {
+    const bool pairs = d % 2 == 0 && reinterpret_cast<size_t>(to) % (2 * sizeof(T)) == 0;
 #pragma unroll
     for (int n = 0; n < N; n++) {
+        const int column = n * 8 + lane_column();
+        float y[2];
 #pragma unroll
-        for (int e = 0; e < 2; e++) {
-            const int column = n * 8 + lane_column() + e;
-            if (column < d) put_or_add(to + column, factor == 0.0f ? 0.0f : x[n][half * 2 + e] * factor, accumulate);
+        for (int e = 0; e < 2; e++) y[e] = factor == 0.0f ? 0.0f : x[n][half * 2 + e] * factor;
+        if (pairs && column < d) {
+            const float2 old = accumulate ? pair_at(to + column) : make_float2(0.0f, 0.0f);
+            put_pair(to + column, old.x + y[0], old.y + y[1]);
+        } else {
+            if (column < d) put_or_add(to + column, y[0], accumulate);
+            if (column + 1 < d) put_or_add(to + column + 1, y[1], accumulate);
         }
     }
 }

@@ -52,25 +52,34 @@ DEVICE int position_of(const Head& head, int first, const int* gathered, int cou
 // `first` on, or those that the list `gathered` names from its entry `first` on.
 template <int D, int R>
 DEVICE void load_tile(real* tile, const Head& head, int first, const int* gathered, int count) {
-    if (head.aligned) {
-        constexpr int PIECES = D / PER_LOAD;
+    // A thread's 16 bytes lie in the same columns of all its rows.
+    constexpr int PIECES = D / PER_LOAD, STEP = THREADS / PIECES;
+    static_assert(R % STEP == 0, "every thread copies as often");
+    const int row = threadIdx.x / PIECES, column = threadIdx.x % PIECES * PER_LOAD;
+    real* to = tile + row * PITCH<D> + column;
+    if (head.aligned && !gathered) {
+        const real* from = head.x + (first + row) * head.stride + column;
+        const int valid_rows = column < head.d ? min(count, head.end - first) : 0;
 #pragma unroll
-        for (int i = 0; i < CEIL_DIV(R * PIECES, THREADS); i++) {
-            const int at = i * THREADS + threadIdx.x, r = at / PIECES, column = at % PIECES * PER_LOAD;
-            if (R * PIECES % THREADS != 0 && r >= R) break;
-            const int position = position_of(head, first, gathered, count, r);
-            const bool valid = position >= 0 && column < head.d;
-            const real* from = valid ? head.x + position * head.stride + column : head.x;
-            cp_async_16(tile + r * PITCH<D> + column, from, valid);
+        for (int r = 0; r < R; r += STEP) {
+            const bool valid = row + r < valid_rows;
+            cp_async_16(to + r * PITCH<D>, valid ? from + r * head.stride : head.x, valid);
         }
-        return;
-    }
+    } else if (head.aligned) {
 #pragma unroll 1
-    for (int at = threadIdx.x; at < R * D; at += THREADS) {
-        const int r = at / D, column = at % D;
-        const int position = position_of(head, first, gathered, count, r);
-        const bool valid = position >= 0 && column < head.d;
-        put(tile + r * PITCH<D> + column, valid ? to_float(head.x[position * head.stride + column]) : 0.0f);
+        for (int r = 0; r < R; r += STEP) {
+            const int position = position_of(head, first, gathered, count, row + r);
+            const bool valid = position >= 0 && column < head.d;
+            cp_async_16(to + r * PITCH<D>, valid ? head.x + position * head.stride + column : head.x, valid);
+        }
+    } else {
+#pragma unroll 1
+        for (int at = threadIdx.x; at < R * D; at += THREADS) {
+            const int r = at / D, d = at % D;
+            const int position = position_of(head, first, gathered, count, r);
+            const bool valid = position >= 0 && d < head.d;
+            put(tile + r * PITCH<D> + d, valid ? to_float(head.x[position * head.stride + d]) : 0.0f);
+        }
     }
 }
 

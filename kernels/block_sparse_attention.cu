@@ -4,7 +4,7 @@
 // queries give zeros. Saved for backward: q, k, v, o, lse.
 // A tile of rows never mixes two blocks: one list serves it and no pair is masked but for padding. Some lists are far
 // longer than others: `work` [items, 4] (head and block, entries from and to, slot) cuts them into parts. A part writes
-// what it finds to its slot of `partial`; a last pass joins the lists of `joins` [lists, 3] (head and block, first slot,
+// what it finds to its slot of `partial`; a last pass joins them by `joins` [lists, 3] (head and block, first slot,
 // parts).
 // Also compiled with -DWATTENTION_TF32.
 #include "attention.cuh"

@@ -3,14 +3,14 @@
 mod attention;
 mod parameters;
 
-pub use attention::{Attention, LayerCache, StepAt};
+pub use attention::{Attention, CrossAttention, LayerCache, StepAt, keys_values};
 pub use parameters::{Builder, Entry, Init, Parameters};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::activation::{Activation, activation};
 use crate::ops::dropout::dropout;
 use crate::ops::layer_norm::{Affine, layer_norm, residual_layer_norm};
-use crate::ops::linear::linear;
+use crate::ops::linear::{linear, linears};
 use crate::tape::{Dropout, Tape};
 use crate::tensor::Tensor;
 
@@ -47,6 +47,18 @@ impl Linear {
     pub fn forward(&self, tape: &Tape, x: &Tensor) -> Result<Tensor> {
         linear(tape, x, &self.weight, self.bias.as_ref())
     }
+}
+
+/// The outputs of several layers over one input `[.., I]`, in one product where the layers are alike.
+pub fn together<const N: usize>(tape: &Tape, x: &Tensor, layers: [&Linear; N]) -> Result<[Tensor; N]> {
+    let outputs = all_together(tape, x, &layers)?;
+    outputs.try_into().map_err(|_| Error::internal("layers and outputs differ in number"))
+}
+
+/// [`together`] for any number of layers.
+pub fn all_together(tape: &Tape, x: &Tensor, layers: &[&Linear]) -> Result<Vec<Tensor>> {
+    let parts: Vec<_> = layers.iter().map(|layer| (&layer.weight, layer.bias.as_ref())).collect();
+    linears(tape, x, &parts)
 }
 
 /// torch.nn.LayerNorm over the last dimension, eps 1e-5 as both families have it.

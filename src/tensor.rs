@@ -133,6 +133,24 @@ impl Tensor {
         Ok(Tensor { offset: self.offset + from, shape, node: None, ..self.clone() })
     }
 
+    /// From the first element of the first of `parts` to the last of the last, and the distance from
+    /// each to the next, where they lie in one storage at equal distances, in order.
+    pub fn spaced(parts: &[&Tensor]) -> Option<(Tensor, usize)> {
+        let [first, .., last] = parts else {
+            return None;
+        };
+        let alike = |t: &&Tensor| {
+            Rc::ptr_eq(&t.storage, &first.storage) && t.dtype == first.dtype && t.shape == first.shape
+        };
+        let step = parts[1].offset.checked_sub(first.offset)?;
+        let even = parts.windows(2).all(|pair| pair[0].offset + step == pair[1].offset);
+        if !parts.iter().all(alike) || !even || step < first.len() {
+            return None;
+        }
+        let shape = [last.offset + last.len() - first.offset].into();
+        Some((Tensor { shape, node: None, ..(*first).clone() }, step))
+    }
+
     /// Whether another tensor uses the same storage.
     pub fn is_shared(&self) -> bool {
         Rc::strong_count(&self.storage) > 1

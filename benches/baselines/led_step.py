@@ -1,6 +1,7 @@
-"""The PyTorch side of `wattention bench step`: one model step by transformers on the CPU, float32.
+"""The PyTorch side of `wattention bench step`: one model step by transformers, on the CPU or on a GPU.
 
     python benches/baselines/led_step.py --mode forward --max-source-length 1024 --threads 2 --json
+    python benches/baselines/led_step.py --device cuda --precision bf16 --mode train --max-source-length 16384
 
 Modes:
     encoder           encoder only, no gradients
@@ -13,10 +14,22 @@ The model is randomly initialised, which changes no timing. Attention is what tr
 Seconds are wall time per step after the warm-up steps; cpu_s is the median processor time of all threads, for
 machines that do other work meanwhile. peak_bytes is VmHWM, the largest resident set of the process since its
 start, with interpreter, libraries and weights; run one configuration per process.
+
+On a GPU the seconds end when the GPU has finished (torch.cuda.synchronize), and peak_bytes is what PyTorch's
+allocator had given out at most (torch.cuda.max_memory_allocated). Precisions, of which the CPU has fp32 only:
+
+    fp32    float32, products as IEEE says
+    tf32    float32, products on tensor cores (torch.set_float32_matmul_precision("high"))
+    bf16    weights, activations, gradients and the optimizer's state in bfloat16, without autocast
+
+With --serve, every line on stdin is a JSON list of these arguments and every line on stdout the answer, after a first
+one that says what is here: one process for many configurations, since importing takes longer than most steps.
 """
 
 import argparse
+import gc
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -28,20 +41,26 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM
 LED_BASE = Path(__file__).resolve().parent / "led-base"
 
 
-def parse_arguments():
-    parser = argparse.ArgumentParser(description="Times one model step of transformers on the CPU, float32.")
+def parse_arguments(words=None):
+    parser = argparse.ArgumentParser(description="Times one model step of transformers.")
     parser.add_argument("--mode", choices=["encoder", "forward", "forward-backward", "train"], default="forward")
     parser.add_argument("--model", default=str(LED_BASE), help="directory with a config.json (default: LED-base)")
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--max-source-length", type=int, default=1024)
     parser.add_argument("--max-target-length", type=int, default=128)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"], default="fp32", help="cpu: fp32 only")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=5, help="timed steps")
     parser.add_argument("--warmup", type=int, default=1, help="steps before the timed ones")
     parser.add_argument("--dropout", type=float, help="instead of the config's")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a line of text")
-    return parser.parse_args()
+    parser.add_argument("--serve", action="store_true", help="answer lines of arguments until stdin ends")
+    args = parser.parse_args(words)
+    if args.device == "cpu" and args.precision != "fp32":
+        parser.error("on the CPU the precision is fp32")
+    return args
 
 
 def make_batch(config, args):
@@ -54,7 +73,7 @@ def make_batch(config, args):
     if config.model_type == "led":
         batch["global_attention_mask"] = torch.zeros(shape, dtype=torch.long)
         batch["global_attention_mask"][:, 0] = 1
-    return batch
+    return {name: value.to(args.device) for name, value in batch.items()}
 
 
 def make_step(model, batch, mode):
@@ -84,34 +103,47 @@ def peak_resident_bytes():
     return None
 
 
-def main():
-    args = parse_arguments()
+def measure(args):
+    on_gpu = args.device == "cuda"
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     transformers.utils.logging.set_verbosity_error()
+    if on_gpu:
+        torch.set_float32_matmul_precision("high" if args.precision == "tf32" else "highest")
+        # The statistics are there only once CUDA is.
+        torch.cuda.init()
+        torch.cuda.reset_peak_memory_stats()
 
     config = AutoConfig.from_pretrained(args.model)
     if args.dropout is not None:
         config.dropout = args.dropout
-    model = AutoModelForSeq2SeqLM.from_config(config, dtype=torch.float32)
+    with torch.device(args.device):
+        dtype = torch.bfloat16 if args.precision == "bf16" else torch.float32
+        model = AutoModelForSeq2SeqLM.from_config(config, dtype=dtype)
     model.train(args.mode in ("forward-backward", "train"))
     step = make_step(model, make_batch(config, args), args.mode)
 
+    def finished():
+        if on_gpu:
+            torch.cuda.synchronize()
+
     for _ in range(args.warmup):
         step()
+    finished()
     seconds, cpu_seconds = [], []
     for _ in range(args.repeat):
         start, cpu_start = time.perf_counter(), time.process_time()
         step()
+        finished()
         seconds.append(time.perf_counter() - start)
         cpu_seconds.append(time.process_time() - cpu_start)
 
-    result = {
+    return {
         "baseline": "transformers",
         "model": Path(args.model).resolve().name,
         "mode": args.mode,
-        "device": "cpu",
-        "precision": "fp32",
+        "device": args.device,
+        "precision": args.precision,
         "attention": config._attn_implementation,
         "batch_size": args.batch_size,
         "max_source_length": args.max_source_length,
@@ -126,11 +158,40 @@ def main():
         "p80_s": float(np.percentile(seconds, 80)),
         "cpu_s": float(np.median(cpu_seconds)),
         "samples_per_s": args.batch_size / float(np.median(seconds)),
-        "peak_bytes": peak_resident_bytes(),
-        "peak_bytes_is": "VmHWM of the whole process",
+        "peak_bytes": torch.cuda.max_memory_allocated() if on_gpu else peak_resident_bytes(),
+        "peak_bytes_is": "torch.cuda.max_memory_allocated" if on_gpu else "VmHWM of the whole process",
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
+
+
+def answer(words):
+    """What --serve says to a line. A step that does not fit ends nothing; after other errors CUDA may be unusable."""
+    try:
+        return measure(parse_arguments(words))
+    except torch.OutOfMemoryError as why:
+        return {"failed": str(why).splitlines()[0]}
+
+
+def serve():
+    here = {"torch": torch.__version__, "transformers": transformers.__version__}
+    if torch.cuda.is_available():
+        here["gpu"] = torch.cuda.get_device_name()
+    print(json.dumps(here), flush=True)
+    for line in sys.stdin:
+        result = answer(json.loads(line))
+        # Before the other side is told to begin.
+        gc.collect()
+        torch.cuda.empty_cache()
+        print(json.dumps(result), flush=True)
+
+
+def main():
+    args = parse_arguments()
+    if args.serve:
+        serve()
+        return
+    result = measure(args)
     if args.json:
         print(json.dumps(result))
     else:

@@ -200,7 +200,7 @@ fn compute(args: &Args, global: &Global, loaded: &Loaded, batch: &Batch) -> Resu
     };
     let mut answer = Answer {
         tensors: vec![
-            Written::new("logits", logits.shape().dims(), logits.read()?),
+            Written::new("logits", logits.shape().dims(), logits.read_floats()?),
             unpadded(&memory, &batch.source)?,
         ],
         loss: None,
@@ -222,7 +222,7 @@ fn compute(args: &Args, global: &Global, loaded: &Loaded, batch: &Batch) -> Resu
 /// Encoder states `[B, S, C]` without the tokens that fill up the last block.
 fn unpadded(memory: &Tensor, source: &Source) -> Result<Written> {
     let c = memory.shape().last();
-    let mut states: Vec<f32> = memory.read()?;
+    let mut states = memory.read_floats()?;
     let (from, to) = (source.padded * c, source.len * c);
     for b in 1..source.batch {
         states.copy_within(b * from..b * from + to, b * to);

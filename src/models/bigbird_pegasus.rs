@@ -12,7 +12,8 @@ use super::{Limits, Model, Options};
 use crate::device::Device;
 use crate::error::Result;
 use crate::nn::{
-    Attention, Bias, Builder, FeedForward, Init, LayerCache, LayerNorm, Linear, StepAt, dropped,
+    Attention, Bias, Builder, CrossAttention, FeedForward, Init, LayerCache, LayerNorm, Linear, StepAt,
+    dropped, keys_values, together,
 };
 use crate::ops::attention::block_sparse_attention::{BlockSparse, Blocks, block_sparse_attention};
 use crate::ops::attention::dense_attention::{Dense, dense_attention};
@@ -64,9 +65,7 @@ impl EncoderAttention {
         pattern: &Pattern,
         layer: usize,
     ) -> Result<Tensor> {
-        let q = self.query.forward(tape, x)?;
-        let k = self.key.forward(tape, x)?;
-        let v = self.value.forward(tape, x)?;
+        let [q, k, v] = together(tape, x, [&self.query, &self.key, &self.value])?;
         let o = match pattern {
             Pattern::Blocks(tables) => {
                 let sparse = BlockSparse {
@@ -104,7 +103,7 @@ struct EncoderLayer {
 struct DecoderLayer {
     self_attn: Attention,
     self_attn_layer_norm: LayerNorm,
-    encoder_attn: Attention,
+    encoder_attn: CrossAttention,
     encoder_attn_layer_norm: LayerNorm,
     ffn: FeedForward,
     final_layer_norm: LayerNorm,
@@ -124,7 +123,12 @@ impl EncoderLayer {
 }
 
 impl DecoderLayer {
-    fn new(builder: &mut Builder, config: &Config, layer: usize) -> Result<Self> {
+    fn new(
+        builder: &mut Builder,
+        config: &Config,
+        layer: usize,
+        encoder_attn: CrossAttention,
+    ) -> Result<Self> {
         let (name, c) = (format!("model.decoder.layers.{layer}"), config.d_model);
         let (heads, p) = (config.decoder_attention_heads, config.attention_dropout);
         let bias = Bias::from(config.use_bias);
@@ -133,7 +137,7 @@ impl DecoderLayer {
         Ok(DecoderLayer {
             self_attn: Attention::new(builder, &part("self_attn"), c, heads, bias, p)?,
             self_attn_layer_norm: LayerNorm::new(builder, &part("self_attn_layer_norm"), c)?,
-            encoder_attn: Attention::new(builder, &part("encoder_attn"), c, heads, bias, p)?,
+            encoder_attn,
             encoder_attn_layer_norm: LayerNorm::new(builder, &part("encoder_attn_layer_norm"), c)?,
             ffn: FeedForward::new(builder, &name, ffn)?,
             final_layer_norm: LayerNorm::new(builder, &part("final_layer_norm"), c)?,
@@ -172,6 +176,11 @@ impl BigBirdPegasus {
             builder.parameter(&format!("model.{side}.embed_positions.weight"), shape, Init::Normal)
         };
         let (encoder_positions, decoder_positions) = (positions("encoder")?, positions("decoder")?);
+        let cross: Vec<String> = (0..config.decoder_layers)
+            .map(|layer| format!("model.decoder.layers.{layer}.encoder_attn"))
+            .collect();
+        let (heads, bias) = (config.decoder_attention_heads, Bias::from(config.use_bias));
+        let cross = CrossAttention::layers(builder, &cross, c, heads, bias, config.attention_dropout)?;
         Ok(BigBirdPegasus {
             config: config.clone(),
             options,
@@ -183,8 +192,10 @@ impl BigBirdPegasus {
                 .collect::<Result<_>>()?,
             encoder_norm: LayerNorm::new(builder, "model.encoder.layernorm_embedding", c)?,
             decoder_positions,
-            decoder_layers: (0..config.decoder_layers)
-                .map(|layer| DecoderLayer::new(builder, config, layer))
+            decoder_layers: cross
+                .into_iter()
+                .enumerate()
+                .map(|(layer, cross)| DecoderLayer::new(builder, config, layer, cross))
                 .collect::<Result<_>>()?,
             decoder_norm: LayerNorm::new(builder, "model.decoder.layernorm_embedding", c)?,
             tables: RefCell::default(),
@@ -212,6 +223,13 @@ impl BigBirdPegasus {
             placed,
         };
         dropped(tape, &embedding(tape, ids, lookup)?, self.config.dropout)
+    }
+
+    /// Every decoder layer's cross-attention keys and values of `memory` `[B, S, C]`.
+    fn keys_values(&self, tape: &Tape, memory: &Tensor) -> Result<Vec<[Tensor; 2]>> {
+        let _phase = phase("decoder.cross");
+        let layers: Vec<_> = self.decoder_layers.iter().map(|layer| &layer.encoder_attn).collect();
+        keys_values(tape, &layers, memory)
     }
 
     /// Full attention for short inputs, decided for each batch alone.
@@ -246,7 +264,7 @@ impl BigBirdPegasus {
         tape: &Tape,
         mut x: Tensor,
         self_attn: impl Fn(usize, &Attention, &Tensor) -> Result<Tensor>,
-        cross_attn: impl Fn(usize, &Attention, &Tensor) -> Result<Tensor>,
+        cross_attn: impl Fn(usize, &CrossAttention, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let p = self.config.dropout;
         let mut normed = {
@@ -324,11 +342,12 @@ impl Model for BigBirdPegasus {
             let _phase = phase("decoder.embedding");
             self.embed(tape, ids, &self.decoder_positions, 0, ids.shape().last())?
         };
+        let memory = self.keys_values(tape, memory)?;
         self.decoder(
             tape,
             x,
             |_, attn, x| attn.causal(tape, x),
-            |_, attn, x| attn.cross(tape, x, memory, key_state),
+            |i, attn, x| attn.attend(tape, x, memory[i].each_ref(), key_state),
         )
     }
 
@@ -345,17 +364,14 @@ impl Model for BigBirdPegasus {
             &tape,
             x,
             |i, attn, x| attn.causal_step(&tape, x, &caches[i], at),
-            |i, attn, x| attn.cross_step(&tape, x, &caches[i], key_state),
+            |i, attn, x| attn.step(&tape, x, &caches[i], key_state),
         )
     }
 
     fn fill_caches(&self, memory: &Tensor, caches: &[LayerCache]) -> Result<()> {
-        let _phase = phase("decoder.cross");
         let tape = Tape::off();
-        for (layer, cache) in self.decoder_layers.iter().zip(caches) {
-            layer.encoder_attn.fill_cross(&tape, memory, cache)?;
-        }
-        Ok(())
+        let memory = self.keys_values(&tape, memory)?;
+        caches.iter().zip(&memory).try_for_each(|(cache, kv)| cache.fill_cross(&tape, kv))
     }
 
     fn decoder_layers(&self) -> usize {

@@ -10,7 +10,8 @@ use super::batch::DeviceSource;
 use super::{Limits, Model};
 use crate::error::Result;
 use crate::nn::{
-    Attention, Bias, Builder, FeedForward, Init, LayerCache, LayerNorm, Linear, StepAt, dropped,
+    Attention, Bias, Builder, CrossAttention, FeedForward, Init, LayerCache, LayerNorm, Linear, StepAt,
+    dropped, keys_values, together,
 };
 use crate::ops::attention::dense_attention::{Dense, dense_attention};
 use crate::ops::attention::window_attention::{Window, window_attention};
@@ -57,9 +58,7 @@ impl EncoderAttention {
     }
 
     fn forward(&self, tape: &Tape, x: &Tensor, source: &DeviceSource) -> Result<Tensor> {
-        let q = self.query.forward(tape, x)?;
-        let k = self.key.forward(tape, x)?;
-        let v = self.value.forward(tape, x)?;
+        let [q, k, v] = together(tape, x, [&self.query, &self.key, &self.value])?;
         let pattern = Window {
             heads: self.heads,
             window: self.window,
@@ -149,21 +148,26 @@ impl EncoderLayer {
 struct DecoderLayer {
     self_attn: Attention,
     self_attn_layer_norm: LayerNorm,
-    encoder_attn: Attention,
+    encoder_attn: CrossAttention,
     encoder_attn_layer_norm: LayerNorm,
     ffn: FeedForward,
     final_layer_norm: LayerNorm,
 }
 
 impl DecoderLayer {
-    fn new(builder: &mut Builder, config: &Config, layer: usize) -> Result<Self> {
+    fn new(
+        builder: &mut Builder,
+        config: &Config,
+        layer: usize,
+        encoder_attn: CrossAttention,
+    ) -> Result<Self> {
         let (name, c) = (format!("led.decoder.layers.{layer}"), config.d_model);
         let (heads, p) = (config.decoder_attention_heads, config.attention_dropout);
         let part = |part: &str| format!("{name}.{part}");
         Ok(DecoderLayer {
             self_attn: Attention::new(builder, &part("self_attn"), c, heads, Bias::With, p)?,
             self_attn_layer_norm: LayerNorm::new(builder, &part("self_attn_layer_norm"), c)?,
-            encoder_attn: Attention::new(builder, &part("encoder_attn"), c, heads, Bias::With, p)?,
+            encoder_attn,
             encoder_attn_layer_norm: LayerNorm::new(builder, &part("encoder_attn_layer_norm"), c)?,
             ffn: FeedForward::new(builder, &name, config.feed_forward(config.decoder_ffn_dim))?,
             final_layer_norm: LayerNorm::new(builder, &part("final_layer_norm"), c)?,
@@ -177,7 +181,7 @@ impl DecoderLayer {
         x: &Tensor,
         p: f32,
         self_attn: impl Fn(&Attention, &Tensor) -> Result<Tensor>,
-        cross_attn: impl Fn(&Attention, &Tensor) -> Result<Tensor>,
+        cross_attn: impl Fn(&CrossAttention, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let x = {
             let _phase = phase("decoder.attention");
@@ -219,6 +223,11 @@ impl Led {
         };
         let encoder_positions = positions("encoder", config.max_encoder_position_embeddings)?;
         let decoder_positions = positions("decoder", config.max_decoder_position_embeddings)?;
+        let cross: Vec<String> = (0..config.decoder_layers)
+            .map(|layer| format!("led.decoder.layers.{layer}.encoder_attn"))
+            .collect();
+        let (heads, p) = (config.decoder_attention_heads, config.attention_dropout);
+        let cross = CrossAttention::layers(builder, &cross, c, heads, Bias::With, p)?;
         Ok(Led {
             config: config.clone(),
             final_logits_bias: builder.buffer("final_logits_bias", [1, v])?.reshape([v])?,
@@ -230,10 +239,19 @@ impl Led {
                 .collect::<Result<_>>()?,
             decoder_positions,
             decoder_layernorm_embedding: LayerNorm::new(builder, "led.decoder.layernorm_embedding", c)?,
-            decoder_layers: (0..config.decoder_layers)
-                .map(|layer| DecoderLayer::new(builder, config, layer))
+            decoder_layers: cross
+                .into_iter()
+                .enumerate()
+                .map(|(layer, cross)| DecoderLayer::new(builder, config, layer, cross))
                 .collect::<Result<_>>()?,
         })
+    }
+
+    /// Every decoder layer's cross-attention keys and values of `memory` `[B, S, C]`.
+    fn keys_values(&self, tape: &Tape, memory: &Tensor) -> Result<Vec<[Tensor; 2]>> {
+        let _phase = phase("decoder.cross");
+        let layers: Vec<_> = self.decoder_layers.iter().map(|layer| &layer.encoder_attn).collect();
+        keys_values(tape, &layers, memory)
     }
 
     /// LN(tokens + positions), dropped out.
@@ -291,13 +309,14 @@ impl Model for Led {
             let norm = &self.decoder_layernorm_embedding;
             self.embed(tape, ids, &self.decoder_positions, 0, norm)?
         };
-        for layer in &self.decoder_layers {
+        let memory = self.keys_values(tape, memory)?;
+        for (layer, [k, v]) in self.decoder_layers.iter().zip(memory) {
             x = layer.forward(
                 tape,
                 &x,
                 self.config.dropout,
                 |attn, x| attn.causal(tape, x),
-                |attn, x| attn.cross(tape, x, memory, key_state),
+                |attn, x| attn.attend(tape, x, [&k, &v], key_state),
             )?;
         }
         Ok(x)
@@ -319,19 +338,16 @@ impl Model for Led {
                 &x,
                 0.0,
                 |attn, x| attn.causal_step(&tape, x, cache, at),
-                |attn, x| attn.cross_step(&tape, x, cache, key_state),
+                |attn, x| attn.step(&tape, x, cache, key_state),
             )?;
         }
         Ok(x)
     }
 
     fn fill_caches(&self, memory: &Tensor, caches: &[LayerCache]) -> Result<()> {
-        let _phase = phase("decoder.cross");
         let tape = Tape::off();
-        for (layer, cache) in self.decoder_layers.iter().zip(caches) {
-            layer.encoder_attn.fill_cross(&tape, memory, cache)?;
-        }
-        Ok(())
+        let memory = self.keys_values(&tape, memory)?;
+        caches.iter().zip(&memory).try_for_each(|(cache, kv)| cache.fill_cross(&tape, kv))
     }
 
     fn decoder_layers(&self) -> usize {

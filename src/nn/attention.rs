@@ -1,14 +1,14 @@
-//! Multi-head attention of the decoders, with or without a key-value cache.
+//! Multi-head attention of the decoders, to themselves and to the encoder, with or without a key-value cache.
 
-use super::{Bias, Builder, Linear};
+use super::{Bias, Builder, Linear, all_together, together};
 use crate::device::Device;
 use crate::error::Result;
 use crate::ops::attention::dense_attention::{Dense, dense_attention};
 use crate::ops::rows;
-use crate::tape::Tape;
+use crate::tape::{Dropout, Tape};
 use crate::tensor::Tensor;
 
-/// HF `LEDDecoderAttention`, `BigBirdPegasusDecoderAttention`: scale 1/sqrt(D).
+/// `self_attn` of a decoder layer (HF `LEDDecoderAttention`, `BigBirdPegasusDecoderAttention`).
 pub struct Attention {
     q_proj: Linear,
     k_proj: Linear,
@@ -40,65 +40,88 @@ impl Attention {
 
     /// Each of x `[B, T, C]` attends to itself and to what stands before it.
     pub fn causal(&self, tape: &Tape, x: &Tensor) -> Result<Tensor> {
-        let (k, v) = self.keys_values(tape, x)?;
+        let [q, k, v] = together(tape, x, [&self.q_proj, &self.k_proj, &self.v_proj])?;
         let keys = x.shape().dims3("attention")?[1];
-        self.attend(tape, x, (&k, &v), keys, Some(0), None)
-    }
-
-    /// Each of x `[B, T, C]` attends to the unmasked rows of `memory` `[B, S, C]`.
-    pub fn cross(&self, tape: &Tape, x: &Tensor, memory: &Tensor, key_state: &Tensor) -> Result<Tensor> {
-        let (k, v) = self.keys_values(tape, memory)?;
-        let keys = memory.shape().dims3("attention")?[1];
-        self.attend(tape, x, (&k, &v), keys, None, Some(key_state))
+        let dropout = tape.dropout(self.dropout);
+        let pattern = Dense { heads: self.heads, key_len: keys, causal: Some(0), key_state: None, dropout };
+        self.out_proj.forward(tape, &dense_attention(tape, &q, &k, &v, pattern)?)
     }
 
     /// One new row x `[B, 1, C]` at `position` attends to the cached ones and itself.
     pub fn causal_step(&self, tape: &Tape, x: &Tensor, cache: &LayerCache, at: &StepAt) -> Result<Tensor> {
-        let (k, v) = self.keys_values(tape, x)?;
+        let [q, k, v] = together(tape, x, [&self.q_proj, &self.k_proj, &self.v_proj])?;
         rows::store(tape, &cache.self_k, &k, Some(at.rows))?;
         rows::store(tape, &cache.self_v, &v, Some(at.rows))?;
-        let kv = (&cache.self_k, &cache.self_v);
-        self.attend(tape, x, kv, at.position + 1, Some(at.position), None)
+        let (key_len, causal) = (at.position + 1, Some(at.position));
+        let pattern = Dense { heads: self.heads, key_len, causal, key_state: None, dropout: Dropout::OFF };
+        self.out_proj.forward(tape, &dense_attention(tape, &q, &cache.self_k, &cache.self_v, pattern)?)
+    }
+}
+
+/// `encoder_attn` of a decoder layer: its keys and values are those of the encoder's states.
+pub struct CrossAttention {
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    out_proj: Linear,
+    heads: usize,
+    dropout: f32,
+}
+
+impl CrossAttention {
+    /// One for each of `prefixes`. The projections of keys and values come first and lie together, so
+    /// that those of all layers are one product.
+    pub fn layers(
+        builder: &mut Builder,
+        prefixes: &[String],
+        c: usize,
+        heads: usize,
+        bias: Bias,
+        dropout: f32,
+    ) -> Result<Vec<Self>> {
+        let mut proj =
+            |prefix: &str, name: &str| Linear::new(builder, &format!("{prefix}.{name}"), [c, c], bias);
+        let mut keys_values = Vec::with_capacity(prefixes.len());
+        for prefix in prefixes {
+            keys_values.push((proj(prefix, "k_proj")?, proj(prefix, "v_proj")?));
+        }
+        let layer = |(prefix, (k_proj, v_proj)): (&String, (Linear, Linear))| {
+            let (q_proj, out_proj) = (proj(prefix, "q_proj")?, proj(prefix, "out_proj")?);
+            Ok(CrossAttention { q_proj, k_proj, v_proj, out_proj, heads, dropout })
+        };
+        prefixes.iter().zip(keys_values).map(layer).collect()
     }
 
-    /// One new row x `[B, 1, C]` attends to the cached encoder keys and values.
-    pub fn cross_step(
+    /// Each of x `[B, T, C]` attends to the unmasked of the keys and values `[B, S, C]`.
+    pub fn attend(
         &self,
         tape: &Tape,
         x: &Tensor,
-        cache: &LayerCache,
+        [k, v]: [&Tensor; 2],
         key_state: &Tensor,
     ) -> Result<Tensor> {
-        let keys = cache.cross_k.shape().dims3("attention")?[1];
-        self.attend(tape, x, (&cache.cross_k, &cache.cross_v), keys, None, Some(key_state))
-    }
-
-    /// Projects `memory` `[B, S, C]` into the cache, once per input.
-    pub fn fill_cross(&self, tape: &Tape, memory: &Tensor, cache: &LayerCache) -> Result<()> {
-        let (k, v) = self.keys_values(tape, memory)?;
-        rows::store(tape, &cache.cross_k, &k, None)?;
-        rows::store(tape, &cache.cross_v, &v, None)
-    }
-
-    fn keys_values(&self, tape: &Tape, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        Ok((self.k_proj.forward(tape, x)?, self.v_proj.forward(tape, x)?))
-    }
-
-    fn attend(
-        &self,
-        tape: &Tape,
-        x: &Tensor,
-        (k, v): (&Tensor, &Tensor),
-        key_len: usize,
-        causal: Option<usize>,
-        key_state: Option<&Tensor>,
-    ) -> Result<Tensor> {
         let q = self.q_proj.forward(tape, x)?;
-        let pattern =
-            Dense { heads: self.heads, key_len, causal, key_state, dropout: tape.dropout(self.dropout) };
-        let o = dense_attention(tape, &q, k, v, pattern)?;
-        self.out_proj.forward(tape, &o)
+        let key_len = k.shape().dims3("attention")?[1];
+        let dropout = tape.dropout(self.dropout);
+        let pattern = Dense { heads: self.heads, key_len, causal: None, key_state: Some(key_state), dropout };
+        self.out_proj.forward(tape, &dense_attention(tape, &q, k, v, pattern)?)
     }
+
+    /// One new row x `[B, 1, C]` attends to the cached keys and values.
+    pub fn step(&self, tape: &Tape, x: &Tensor, cache: &LayerCache, key_state: &Tensor) -> Result<Tensor> {
+        self.attend(tape, x, [&cache.cross_k, &cache.cross_v], key_state)
+    }
+}
+
+/// Keys and values `[B, S, C]` of every layer from the encoder's states `memory` `[B, S, C]`.
+pub fn keys_values(tape: &Tape, layers: &[&CrossAttention], memory: &Tensor) -> Result<Vec<[Tensor; 2]>> {
+    let projections: Vec<&Linear> = layers.iter().flat_map(|layer| [&layer.k_proj, &layer.v_proj]).collect();
+    let mut planes = all_together(tape, memory, &projections)?.into_iter();
+    let mut pairs = Vec::with_capacity(layers.len());
+    while let (Some(k), Some(v)) = (planes.next(), planes.next()) {
+        pairs.push([k, v]);
+    }
+    Ok(pairs)
 }
 
 /// Where a decoding step stands.
@@ -120,6 +143,12 @@ pub struct LayerCache {
 }
 
 impl LayerCache {
+    /// Keeps the keys and values of an input's encoder states.
+    pub fn fill_cross(&self, tape: &Tape, [k, v]: &[Tensor; 2]) -> Result<()> {
+        rows::store(tape, &self.cross_k, k, None)?;
+        rows::store(tape, &self.cross_v, v, None)
+    }
+
     pub fn new(device: &Device, [b, capacity, s, c]: [usize; 4]) -> Result<Self> {
         let zeros = |rows| Tensor::persistent(device, [b, rows, c], device.precision().storage());
         Ok(LayerCache {

@@ -8,7 +8,7 @@ use crate::device::cpu::vector;
 use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
 use crate::tape::Tape;
-use crate::tensor::matmul::{Form, MATMUL, Product, matmul, matmul_bias};
+use crate::tensor::matmul::{Form, MATMUL, Planes, Product, matmul, matmul_bias, matmul_planes};
 use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
 
@@ -39,9 +39,44 @@ pub fn linear(tape: &Tape, x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result
     let y = x.like(x.shape().with_last(o))?;
     let forward = Product { a: x, b: w, form: Form::RightTransposed, m: n, n: o, k: i };
     matmul_bias(&y, forward, b)?;
+    Ok(record(tape, x, w, b, y))
+}
+
+/// y_p = x W_pᵀ + b_p of several layers over one input, `[.., O]` each.
+///
+/// Weights of one shape at equal distances, as the parameters of alike layers lie, are one product.
+pub fn linears(tape: &Tape, x: &Tensor, layers: &[(&Tensor, Option<&Tensor>)]) -> Result<Vec<Tensor>> {
+    let weights: Vec<&Tensor> = layers.iter().map(|(w, _)| *w).collect();
+    let biases: Option<Vec<&Tensor>> = layers.iter().map(|(_, b)| *b).collect();
+    let none = layers.iter().all(|(_, b)| b.is_none());
+    let spaced_biases = biases.as_deref().and_then(Tensor::spaced);
+    let (Some((w, b_step)), true) = (Tensor::spaced(&weights), none || spaced_biases.is_some()) else {
+        return layers.iter().map(|(w, b)| linear(tape, x, w, *b)).collect();
+    };
+    let [o, i] = weights[0].shape().dims2("linear")?;
+    let (n, count) = (x.shape().rows(), layers.len());
+    if x.shape().last() != i
+        || spaced_biases.as_ref().is_some_and(|_| layers[0].1.is_some_and(|b| b.len() != o))
+    {
+        return Err(Error::shape("linear", format!("[.., {i}] for weights [{o}, {i}]"), x.shape()));
+    }
+    let y = x.like([count, n, o])?;
+    let (bias, bias_step) = spaced_biases.map_or((None, 0), |(bias, step)| (Some(bias), step));
+    let product = Product { a: x, b: &w, form: Form::RightTransposed, m: n, n: o, k: i };
+    matmul_planes(&y, product, bias.as_ref(), Planes { count, b_step, bias_step })?;
+    let planes = layers.iter().enumerate().map(|(p, (w, b))| {
+        let plane = y.slice(p * n * o, x.shape().with_last(o))?;
+        Ok(record(tape, x, w, *b, plane))
+    });
+    planes.collect()
+}
+
+/// y with the gradients of x, W and b recorded.
+fn record(tape: &Tape, x: &Tensor, w: &Tensor, b: Option<&Tensor>, y: Tensor) -> Tensor {
     let inputs: Vec<&Tensor> = [Some(x), Some(w), b].into_iter().flatten().collect();
     let (x, w, b) = (x.clone(), w.clone(), b.cloned());
-    Ok(tape.record(&inputs, y, move |dy, gradients| {
+    tape.record(&inputs, y, move |dy, gradients| {
+        let (n, [o, i]) = (x.shape().rows(), w.shape().dims2("linear")?);
         if let Some(dx) = gradients.slot(&x)? {
             let product = Product { a: &dy, b: &w, form: Form::Plain, m: n, n: i, k: o };
             matmul(&dx.tensor, product, dx.accumulate)?;
@@ -66,7 +101,7 @@ pub fn linear(tape: &Tape, x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result
             .size(db.flag())
             .flops((n * o) as u64)
             .run(dy.device())
-    }))
+    })
 }
 
 /// Rows one task sums; fixed, so that the bits do not depend on the threads.

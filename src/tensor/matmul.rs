@@ -22,7 +22,7 @@ pub static MATMUL: Kernel = Kernel {
     name: "matmul",
     outputs: &["c"],
     inputs: &["a", "b", "bias"],
-    sizes: &["m", "n", "k", "form", "accumulate"],
+    sizes: &["m", "n", "k", "form", "accumulate", "planes", "b_step", "bias_step"],
     scalars: &[],
     cpu: matmul_cpu,
     gpu: Gpu::Library,
@@ -38,20 +38,47 @@ pub struct Product<'a> {
     pub k: usize,
 }
 
+/// One a against several b: c is `[planes, m, n]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Planes {
+    pub count: usize,
+    /// Elements from one b to the next, and from one bias to the next.
+    pub b_step: usize,
+    pub bias_step: usize,
+}
+
+impl Planes {
+    const ONE: Planes = Planes { count: 1, b_step: 0, bias_step: 0 };
+}
+
 /// c = a b, or c += a b when `accumulate`.
 pub fn matmul(c: &Tensor, product: Product, accumulate: bool) -> Result<()> {
-    launch(c, product, None, accumulate)
+    launch(c, product, None, accumulate, Planes::ONE)
 }
 
 /// c = a b + bias, the bias `[n]` added to every row.
 pub fn matmul_bias(c: &Tensor, product: Product, bias: Option<&Tensor>) -> Result<()> {
-    launch(c, product, bias, false)
+    launch(c, product, bias, false, Planes::ONE)
 }
 
-fn launch(c: &Tensor, product: Product, bias: Option<&Tensor>, accumulate: bool) -> Result<()> {
+/// c[p] = a b[p] + bias[p] for every plane; b and bias reach from the first to the end of the last.
+pub fn matmul_planes(c: &Tensor, product: Product, bias: Option<&Tensor>, planes: Planes) -> Result<()> {
+    launch(c, product, bias, false, planes)
+}
+
+fn launch(
+    c: &Tensor,
+    product: Product,
+    bias: Option<&Tensor>,
+    accumulate: bool,
+    planes: Planes,
+) -> Result<()> {
     let Product { a, b, form, m, n, k } = product;
-    let bias_fits = bias.is_none_or(|bias| bias.len() == n);
-    if c.len() != m * n || a.len() != m * k || b.len() != k * n || !bias_fits {
+    let Planes { count, b_step, bias_step } = planes;
+    let more = count.saturating_sub(1);
+    let bias_fits = bias.is_none_or(|bias| bias.len() == more * bias_step + n);
+    let fits = c.len() == count * m * n && a.len() == m * k && b.len() == more * b_step + k * n;
+    if !fits || !bias_fits || count == 0 {
         return Err(Error::shape(
             "matmul",
             format!("[{m}, {n}] from {form:?} with k = {k}"),
@@ -68,30 +95,37 @@ fn launch(c: &Tensor, product: Product, bias: Option<&Tensor>, accumulate: bool)
         .size(k)
         .size(form as usize)
         .size(accumulate as usize)
-        .flops(2 * (m * n) as u64 * k as u64)
+        .size(count)
+        .size(b_step)
+        .size(bias_step)
+        .flops(2 * (count * m * n) as u64 * k as u64)
         .run(c.device())
 }
 
 fn matmul_cpu(call: &mut CpuCall) {
-    let [m, n, k, form, accumulate] = call.sizes();
+    let [m, n, k, form, accumulate, planes, b_step, bias_step] = call.sizes();
     let (c, bias) = (call.out::<f32>(0), call.input::<f32>(2));
     let (a, b) = (call.input::<f32>(0), call.input::<f32>(1));
     let a = match form {
         2 => Matrix::transposed(a, m),
         _ => Matrix::rows(a, k),
     };
-    let b = match form {
-        1 => Matrix::transposed(b, k),
-        _ => Matrix::rows(b, n),
-    };
-    let mut store = match accumulate {
-        0 => Store::Assign,
-        _ => Store::Add,
-    };
-    if !bias.is_empty() {
-        // Starting from the bias saves a pass over the result.
-        c.par_chunks_mut(n).for_each(|row| row.copy_from_slice(bias));
-        store = Store::Add;
+    for plane in 0..planes {
+        let (c, b) = (&mut c[plane * m * n..][..m * n], &b[plane * b_step..][..k * n]);
+        let b = match form {
+            1 => Matrix::transposed(b, k),
+            _ => Matrix::rows(b, n),
+        };
+        let mut store = match accumulate {
+            0 => Store::Assign,
+            _ => Store::Add,
+        };
+        if !bias.is_empty() {
+            // Starting from the bias saves a pass over the result.
+            let bias = &bias[plane * bias_step..][..n];
+            c.par_chunks_mut(n).for_each(|row| row.copy_from_slice(bias));
+            store = Store::Add;
+        }
+        gemm(c, n, a, b, Size { m, n, k }, 1.0, store);
     }
-    gemm(c, n, a, b, Size { m, n, k }, 1.0, store);
 }

@@ -1,6 +1,7 @@
 //! The command line as a new user meets it: what it writes, says and refuses.
 
 mod data;
+mod doctor;
 mod evaluate;
 mod finetune;
 mod forward;

@@ -16,7 +16,8 @@ use cudarc::cublaslt::sys::{
     cublasComputeType_t as Compute, cublasLtEpilogue_t as Epilogue, cublasLtHandle_t, cublasLtMatmulAlgo_t,
     cublasLtMatmulDesc_t, cublasLtMatmulDescAttributes_t as Attribute,
     cublasLtMatmulPreferenceAttributes_t as Preference, cublasLtMatrixLayout_t,
-    cublasLtReductionScheme_t as Reduction, cudaDataType_t as Type,
+    cublasLtMatrixLayoutAttribute_t as LayoutAttribute, cublasLtReductionScheme_t as Reduction,
+    cudaDataType_t as Type,
 };
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -45,6 +46,11 @@ pub(super) struct Shape {
     pub a_transposed: bool,
     pub b_transposed: bool,
     pub accumulate: bool,
+    /// One a against this many b, biases and c.
+    pub planes: usize,
+    /// Elements from one b, and from one bias, to the next.
+    pub b_step: usize,
+    pub bias_step: usize,
     pub a: DType,
     pub b: DType,
     pub c: DType,
@@ -64,9 +70,10 @@ pub(super) struct Operands {
 }
 
 impl Operands {
-    /// Powers of two that divide the addresses of a, b and c.
-    pub fn alignment(&self) -> [u32; 3] {
-        [self.a, self.b, self.c].map(|address| 1 << address.trailing_zeros().min(8))
+    /// Powers of two that divide the addresses of a, b and c and the bytes from plane to plane of b and c.
+    pub fn alignment(&self, [b_step, c_step]: [usize; 2]) -> [u32; 3] {
+        let all = [self.a, self.b | b_step as u64, self.c | c_step as u64];
+        all.map(|bits| 1 << bits.trailing_zeros().min(8))
     }
 }
 
@@ -160,6 +167,10 @@ impl Gemm {
         if let Some(bias) = shape.bias {
             set(&description, Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &Epilogue::CUBLASLT_EPILOGUE_BIAS)?;
             set(&description, Attribute::CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &data_type(bias)?)?;
+            if shape.planes > 1 {
+                let step = shape.bias_step as i64;
+                set(&description, Attribute::CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE, &step)?;
+            }
         }
         let Shape { m, n, k, .. } = *shape;
         // What is stored, by its columns.
@@ -167,9 +178,9 @@ impl Gemm {
         let b = if shape.b_transposed { [k, n] } else { [n, k] };
         let plan = Plan {
             description,
-            left: layout(shape.b, b)?,
-            right: layout(shape.a, a)?,
-            result: layout(shape.c, [n, m])?,
+            left: layout(shape.b, b, shape.planes, shape.b_step)?,
+            right: layout(shape.a, a, shape.planes, 0)?,
+            result: layout(shape.c, [n, m], shape.planes, m * n)?,
             algorithm: cublasLtMatmulAlgo_t { data: [0; 8] },
         };
         Ok(Plan { algorithm: self.choose(shape, &plan)?, ..plan })
@@ -231,11 +242,29 @@ fn set<T>(description: &Owned<cublasLtMatmulDesc_t>, attribute: Attribute, value
     set.map_err(|e| failed("cannot describe a product", e))
 }
 
-/// A matrix stored column by column, without gaps.
-fn layout(dtype: DType, [rows, columns]: [usize; 2]) -> Result<Owned<cublasLtMatrixLayout_t>> {
+/// Matrices stored column by column, without gaps, each `step` elements after the one before.
+fn layout(
+    dtype: DType,
+    [rows, columns]: [usize; 2],
+    count: usize,
+    step: usize,
+) -> Result<Owned<cublasLtMatrixLayout_t>> {
+    let at = |e: CublasError| failed("cannot describe a matrix", e);
     let created = result::create_matrix_layout(data_type(dtype)?, rows as u64, columns as u64, rows as i64);
-    let created = created.map_err(|e| failed("cannot describe a matrix", e))?;
-    Ok(Owned(created, result::destroy_matrix_layout))
+    let layout = Owned(created.map_err(at)?, result::destroy_matrix_layout);
+    if count > 1 {
+        let (count, step) = (count as i32, step as i64);
+        // SAFETY: the attributes are read from values of the types that the library's manual gives them.
+        unsafe {
+            let batch = LayoutAttribute::CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT;
+            result::set_matrix_layout_attribute(layout.0, batch, pointer(&count), size_of::<i32>())
+                .map_err(at)?;
+            let offset = LayoutAttribute::CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET;
+            result::set_matrix_layout_attribute(layout.0, offset, pointer(&step), size_of::<i64>())
+                .map_err(at)?;
+        }
+    }
+    Ok(layout)
 }
 
 fn data_type(dtype: DType) -> Result<Type> {

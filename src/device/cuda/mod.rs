@@ -123,7 +123,7 @@ impl Cuda {
 
     /// The one kernel of `Gpu::Library`: see src/tensor/matmul.rs.
     fn multiply(&self, call: &Call) -> Result<()> {
-        let [m, n, k, form, accumulate] = call.sizes();
+        let [m, n, k, form, accumulate, planes, b_step, bias_step] = call.sizes();
         let ([c], [a, b, bias]) = (&call.outputs[..], &call.inputs[..]) else {
             return Err(Error::internal("a product with other arguments"));
         };
@@ -143,11 +143,17 @@ impl Cuda {
             a_transposed: form == 2,
             b_transposed: form == 1,
             accumulate: accumulate != 0,
+            planes,
+            b_step,
+            bias_step,
             a: a.dtype,
             b: b.dtype,
             c: c.dtype,
             bias: Some(bias).filter(|bias: &&Arg| bias.len > 0).map(|bias| bias.dtype),
-            alignment: operands.alignment(),
+            alignment: operands.alignment(match planes {
+                1 => [0, 0],
+                _ => [b_step * b.dtype.size(), m * n * c.dtype.size()],
+            }),
         };
         self.recent.borrow_mut().add(Launched::Product([m, n, k]));
         // The library does not say that a kernel before it has failed.
