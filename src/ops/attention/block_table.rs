@@ -93,12 +93,12 @@ mod tests {
 
     #[test]
     fn every_entry_is_worked_on_once_and_long_lists_in_parts() {
-        // Two heads of three lists each, one of them empty, one of 16 and one of 40 entries.
+        // Two heads of lists of 3, 40 and no entries, and of none, 16 and 1.
         let row_ptr = [0, 3, 43, 43, 43, 59, 60];
         let Schedule { work, joins } = schedule(&[&row_ptr[..4], &row_ptr[3..]].concat(), 2);
         assert_eq!(joins, [[1, 0, 3]]);
         let lengths: Vec<i32> = work.iter().map(|item| item[2] - item[1]).collect();
-        assert_eq!(lengths, [16, 14, 13, 13, 3, 1, 0]);
+        assert_eq!(lengths, [16, 14, 13, 13, 3, 1, 0, 0]);
         let mut entries: Vec<i32> = work.iter().flat_map(|item| item[1]..item[2]).collect();
         entries.sort_unstable();
         assert_eq!(entries, (0..60).collect::<Vec<_>>());
