@@ -97,7 +97,12 @@ if command -v c++ >/dev/null; then
     export WATTENTION_TEST_DEVICE=sim
     kernels=(--locked --no-fail-fast --test ops --test models --test training)
     step cargo test "${kernels[@]}" -- --show-output 2>&1 | tee -a -- "$log" || status=$?
-    if [[ ${WATTENTION_SANITIZE:-1} != 0 ]]; then
+    if [[ ${WATTENTION_SANITIZE:-1} == 0 ]]; then
+        note "WATTENTION_SANITIZE=0: the kernels are not sanitized"
+    elif ! c++ -x c++ -fsanitize=address,undefined -o /dev/null - <<<'int main() {}' 2>/dev/null; then
+        note "c++ has no sanitizers (install libasan and libubsan): the kernels are not sanitized"
+        printf '\n---- sanitizers stdout ----\nskipped: c++ has none\n' >>"$log"
+    else
         # Fibers move between stacks, which the sanitizer is told not to follow.
         export WATTENTION_SIM_SANITIZE=address,undefined
         export ASAN_OPTIONS=detect_stack_use_after_return=0:detect_leaks=0:verify_asan_link_order=0
