@@ -13,6 +13,8 @@ use wattention::models;
 use wattention::train::synthetic;
 use wattention::units::{Bytes, Flops, Seconds};
 
+mod kernels;
+
 /// Measure throughput on synthetic data, with its spread
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -24,6 +26,8 @@ pub struct Args {
 enum What {
     /// A training step, or a part of it
     Step(StepArgs),
+    /// Every kernel on the small inputs that the tests use: how its time spreads, and what a launch costs
+    Kernels(kernels::Args),
 }
 
 #[derive(clap::Args, Debug)]
@@ -113,7 +117,13 @@ struct KernelRow {
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
-    let What::Step(args) = args.what;
+    match args.what {
+        What::Step(args) => run_step(args, global),
+        What::Kernels(args) => kernels::run(args, global),
+    }
+}
+
+fn run_step(args: StepArgs, global: &Global) -> anyhow::Result<()> {
     let device = global.open_device()?;
     let options = args.recomputation.options();
     let (model, loaded) = match (&args.model, &args.config) {

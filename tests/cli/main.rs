@@ -9,6 +9,7 @@ mod frame;
 mod generate;
 #[path = "../golden/mod.rs"]
 mod golden;
+mod kernels;
 mod plan;
 mod refusals;
 
