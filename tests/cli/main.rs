@@ -10,6 +10,7 @@ mod generate;
 #[path = "../golden/mod.rs"]
 mod golden;
 mod kernels;
+mod overfit;
 mod plan;
 mod refusals;
 
