@@ -1,5 +1,6 @@
 //! `bench`: throughput with its spread.
 
+use super::choices;
 use super::global::Global;
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
@@ -27,8 +28,8 @@ enum What {
 
 #[derive(clap::Args, Debug)]
 struct StepArgs {
-    /// Model directory in HF layout
-    #[arg(long, value_name = "DIR", required_unless_present = "config")]
+    /// Model directory in HF layout, or the name of a repository in the Hugging Face cache: ORG/NAME[@REVISION]
+    #[arg(long, value_name = "DIR_OR_NAME", required_unless_present = "config")]
     model: Option<PathBuf>,
 
     /// A config.json alone: weights are drawn at random
@@ -113,7 +114,9 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let device = global.open_device()?;
     let options = Options::default();
     let (model, loaded) = match (&args.model, &args.config) {
-        (Some(dir), _) => (dir.clone(), models::load(dir, &device, options)?),
+        (Some(name), _) => {
+            (name.clone(), models::load(&choices::model_dir(name, global)?, &device, options)?)
+        }
         (None, Some(config)) => (config.clone(), models::random(config, &device, options, global.seed)?),
         (None, None) => anyhow::bail!("give --model DIR or --config FILE"),
     };

@@ -42,30 +42,35 @@ impl Loaded {
         weights::save(dir, &tensors)?;
         crate::files::write_text(&dir.join("config.json"), &self.config_text)
     }
+
+    /// Replaces the weights by those of a model directory, which may be safetensors or PyTorch files.
+    pub fn read_weights(&self, dir: &Path) -> Result<()> {
+        let Parameters { entries, slab, .. } = &self.parameters;
+        let mut warn = |warning| eprintln!("warning: {warning}");
+        // One tensor at a time: the weights are never in memory twice.
+        weights::load_each(dir, &wanted(&self.parameters), &mut warn, &mut |at, values| {
+            self.parameters.part(slab, &entries[at])?.write(&values)
+        })?;
+        self.parameters.refresh()
+    }
 }
 
 /// Reads `dir/config.json` and `dir/model.safetensors` (or its shards).
 pub fn load(dir: &Path, device: &Device, options: Options) -> Result<Loaded> {
     let loaded = empty(&dir.join("config.json"), device, options)?;
-    let wanted: Vec<Wanted> = loaded
-        .parameters
-        .entries
-        .iter()
-        .map(|entry| Wanted {
-            name: entry.name.clone(),
-            shape: entry.shape.dims().to_vec(),
-            aliases: entry.aliases.clone(),
-            optional: !entry.trainable,
-        })
-        .collect();
-    let values = weights::load(dir, &wanted)?;
-    for (entry, values) in loaded.parameters.entries.iter().zip(values) {
-        if let Some(values) = values {
-            loaded.parameters.part(&loaded.parameters.slab, entry)?.write(&values)?;
-        }
-    }
-    loaded.parameters.refresh()?;
+    loaded.read_weights(dir)?;
     Ok(loaded)
+}
+
+/// What a checkpoint has to hold for these parameters.
+fn wanted(parameters: &Parameters) -> Vec<Wanted> {
+    let wanted = parameters.entries.iter().map(|entry| Wanted {
+        name: entry.name.clone(),
+        shape: entry.shape.dims().to_vec(),
+        aliases: entry.aliases.clone(),
+        optional: !entry.trainable,
+    });
+    wanted.collect()
 }
 
 /// A fresh model for the configuration file `config`, its weights drawn from `seed` as HF does.
