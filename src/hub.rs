@@ -63,7 +63,8 @@ impl<'a> Repository<'a> {
     /// The folder of the revision, whose files are links into the cache's blobs.
     fn snapshot(&self, cache: Option<&Path>) -> Result<PathBuf> {
         let Some(cache) = cache else {
-            let what = "there is no such folder, and no HF_HUB_CACHE, HF_HOME or HOME says where the cache is";
+            let what =
+                "there is no such folder, and no HF_HUB_CACHE, HF_HOME or HOME says where the cache is";
             return Err(Error::missing(self.id, what));
         };
         let folder = cache.join(format!("models--{}", self.id.replace('/', "--")));
@@ -123,7 +124,8 @@ mod tests {
         assert_eq!(parsed(led), Some((led, "main")));
         assert_eq!(parsed("allenai/led-base-16384@refs/pr/2"), Some((led, "refs/pr/2")));
         assert_eq!(parsed("gpt2@v1.0"), Some(("gpt2", "v1.0")));
-        for name in ["", "/led", "./led", "../led", "a/b/c", "a/", "a//b", "a b", "a/..", "led@", "led@../x"] {
+        for name in ["", "/led", "./led", "../led", "a/b/c", "a/", "a//b", "a b", "a/..", "led@", "led@../x"]
+        {
             assert_eq!(parsed(name), None, "{name:?}");
         }
         assert_eq!(parsed("led@/etc"), None);
@@ -162,9 +164,12 @@ mod tests {
         fs::write(folder.join("refs/refs/pr/2"), "2c3d").unwrap();
         fs::write(folder.join("refs/evil"), "../../..").unwrap();
         let found = |name: &str| Repository::parse(name).unwrap().snapshot(Some(cache.path()));
-        for (name, commit) in
-            [("org/name", "0a1b"), ("org/name@main", "0a1b"), ("org/name@refs/pr/2", "2c3d"), ("org/name@2c3d", "2c3d")]
-        {
+        for (name, commit) in [
+            ("org/name", "0a1b"),
+            ("org/name@main", "0a1b"),
+            ("org/name@refs/pr/2", "2c3d"),
+            ("org/name@2c3d", "2c3d"),
+        ] {
             assert_eq!(found(name).unwrap(), folder.join("snapshots").join(commit), "{name}");
         }
         for name in ["org/name@v2", "org/name@evil", "org/other"] {

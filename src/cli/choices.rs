@@ -1,8 +1,8 @@
 //! Flags of several commands, and the defaults that depend on the model.
 
+use super::global::Global;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use super::global::Global;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use wattention::data::{Dataset, Example, Split};

@@ -175,9 +175,9 @@ fn shard_path(index: &Path, dir: &Path, shard: &str) -> Result<PathBuf> {
         return Err(outside());
     }
     let path = dir.join(name);
-    let target = path
-        .canonicalize()
-        .map_err(|e| Error::missing(&path, format!("{e}; {} names this shard, download it", index.display())))?;
+    let target = path.canonicalize().map_err(|e| {
+        Error::missing(&path, format!("{e}; {} names this shard, download it", index.display()))
+    })?;
     let home = dir.canonicalize().map_err(|e| Error::read(dir, &e))?;
     match target.starts_with(&home) || target.parent() == hub_blobs(&home).as_deref() {
         true => Ok(path),

@@ -158,8 +158,7 @@ impl Tensors {
             None => stored.shape.iter().product(),
             Some(_) => (stored.bytes / (stored.dtype.bitsize() as u64 / 8)) as usize,
         };
-        let does_not_fit =
-            |e| Error::DoesNotFit(format!("{}: tensor {name:?}: {e}", self.path.display()));
+        let does_not_fit = |e| Error::DoesNotFit(format!("{}: tensor {name:?}: {e}", self.path.display()));
         let mut values = Vec::new();
         values.try_reserve_exact(length).map_err(does_not_fit)?;
         self.chunks(name, |bytes| decode(bytes, &mut values))?;

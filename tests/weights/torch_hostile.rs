@@ -100,7 +100,11 @@ fn lying() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("cut off", pickled(vec![0x80, 2, b'X', 9]), "ends in the middle"),
         ("empty pickle", pickled(vec![]), "ends in the middle"),
         ("no pickle", archive(&[("data/0", b"")]), "no data.pkl"),
-        ("two pickles", zip_of(&[("a/data.pkl", b""), ("b/data.pkl", b"")], CompressionMethod::Stored), "more than one"),
+        (
+            "two pickles",
+            zip_of(&[("a/data.pkl", b""), ("b/data.pkl", b"")], CompressionMethod::Stored),
+            "more than one",
+        ),
         ("traversal", zip_of(&[("../data.pkl", b"")], CompressionMethod::Stored), "out of the archive"),
         ("absolute", zip_of(&[("/etc/data.pkl", b"")], CompressionMethod::Stored), "out of the archive"),
         ("bomb", zip_of(&[("a/data.pkl", &[0; 1 << 20])], CompressionMethod::Deflated), "compressed"),
@@ -109,7 +113,11 @@ fn lying() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("empty", no_zip(b""), "empty"),
         ("git-lfs", no_zip(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "git lfs pull"),
         ("HTML", no_zip(b"<!DOCTYPE html><html>404</html>"), "HTML"),
-        ("before 1.6", no_zip(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03."), "weights_only=True"),
+        (
+            "before 1.6",
+            no_zip(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03."),
+            "weights_only=True",
+        ),
         ("bare pickle", no_zip(b"\x80\x04N."), "without the archive"),
         ("tar", [&[b'x'; 257][..], b"ustar\x00"].concat(), "tar archive"),
         ("something", no_zip(b"GGUF"), "not a PyTorch file"),
@@ -138,7 +146,8 @@ fn what_is_not_as_it_says_is_refused_by_name() {
 fn records_that_lie_over_each_other_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let first = [7u8; 64];
-    let bytes = archive(&[("data.pkl", &Pickle::new().dict().end()), ("data/0", &first), ("data/1", &[8; 64])]);
+    let bytes =
+        archive(&[("data.pkl", &Pickle::new().dict().end()), ("data/0", &first), ("data/1", &[8; 64])]);
     let find = |name: &[u8]| bytes.windows(name.len()).rposition(|window| window == name).unwrap();
     // In the central directory the place of a local header stands 4 bytes before the name.
     let (zero, one) = (find(b"archive/data/0"), find(b"archive/data/1"));

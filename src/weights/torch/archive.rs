@@ -34,7 +34,9 @@ impl Archive {
                 return Err(format!("record {name:?} points out of the archive; nothing of it is read"));
             }
             if entry.encrypted() || entry.compression() != CompressionMethod::Stored {
-                return Err(format!("record {name:?} is compressed or encrypted, which torch.save never does"));
+                return Err(format!(
+                    "record {name:?} is compressed or encrypted, which torch.save never does"
+                ));
             }
             let (start, bytes) = (entry.data_start().unwrap_or(u64::MAX), entry.size());
             let inside = start.checked_add(bytes).is_some_and(|end| end <= length);
@@ -46,7 +48,9 @@ impl Archive {
             entries.push((name, Record { start, bytes }));
         }
         if let Some(name) = overlap(&entries) {
-            return Err(format!("record {name:?} lies over another one; the archive is damaged or made to harm"));
+            return Err(format!(
+                "record {name:?} lies over another one; the archive is damaged or made to harm"
+            ));
         }
         below_its_folder(entries).map(Archive)
     }

@@ -92,7 +92,8 @@ fn tensors(pickle: &[u8], archive: &Archive) -> std::result::Result<BTreeMap<Str
 fn locate(view: &View, storage: &Storage, archive: &Archive) -> std::result::Result<Stored, String> {
     let Storage { dtype, key, length } = storage;
     let width = dtype.bitsize() as u64 / 8;
-    let record = archive.get(&format!("data/{key}")).ok_or_else(|| format!("the archive has no data/{key}"))?;
+    let record =
+        archive.get(&format!("data/{key}")).ok_or_else(|| format!("the archive has no data/{key}"))?;
     if length.checked_mul(width) != Some(record.bytes) {
         return Err(format!(
             "its storage is said to hold {length} elements of {dtype}, but data/{key} has {} bytes",
@@ -117,7 +118,9 @@ fn locate(view: &View, storage: &Storage, archive: &Archive) -> std::result::Res
 /// The elements from a view's first to its last, which must lie in a storage of `length`.
 fn extent(view: &View, length: u64) -> std::result::Result<u64, String> {
     let View { offset, shape, strides, .. } = view;
-    let outside = || format!("shape {shape:?}, strides {strides:?} from {offset} leave its storage of {length} elements");
+    let outside = || {
+        format!("shape {shape:?}, strides {strides:?} from {offset} leave its storage of {length} elements")
+    };
     if shape.len() != strides.len() {
         return Err(format!("shape {shape:?} with strides {strides:?}"));
     }

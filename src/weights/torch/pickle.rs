@@ -294,9 +294,9 @@ impl<'a> Machine<'a> {
     fn storage(&mut self) -> Result<(), String> {
         let id = self.pop()?;
         match self.content(&id) {
-            Some([Value::Text(tag), Value::Global(Global::Storage(dtype)), Value::Text(key), _, Value::Int(n)])
-                if &**tag == "storage" =>
-            {
+            Some(
+                [Value::Text(tag), Value::Global(Global::Storage(dtype)), Value::Text(key), _, Value::Int(n)],
+            ) if &**tag == "storage" => {
                 let length = u64::try_from(*n).map_err(|_| format!("storage {key:?} has {n} elements"))?;
                 let storage = Storage { dtype: *dtype, key: key.clone(), length };
                 self.storages.push(storage);
@@ -323,14 +323,19 @@ impl<'a> Machine<'a> {
                 let tensor = tensor.clone();
                 self.push(tensor)
             }
-            (Value::Global(Global::RebuildTensor), [Value::Storage(at), Value::Int(offset), shape, strides, ..]) => {
+            (
+                Value::Global(Global::RebuildTensor),
+                [Value::Storage(at), Value::Int(offset), shape, strides, ..],
+            ) => {
                 let offset = u64::try_from(*offset).map_err(|_| format!("a tensor begins at {offset}"))?;
                 let view =
                     View { storage: *at, offset, shape: self.sizes(shape)?, strides: self.sizes(strides)? };
                 self.tensors.push(view);
                 self.push(Value::Tensor(self.tensors.len() - 1))
             }
-            (Value::Global(global), _) => Err(format!("{global:?} is given arguments that torch.save does not write")),
+            (Value::Global(global), _) => {
+                Err(format!("{global:?} is given arguments that torch.save does not write"))
+            }
             (other, _) => Err(format!("the pickle calls {}", other.kind())),
         }
     }
@@ -352,7 +357,9 @@ impl<'a> Machine<'a> {
         let mut entries = Vec::with_capacity(self.dicts[at].len());
         for (key, value) in &self.dicts[at] {
             match (key, value) {
-                (Value::Text(name), Value::Tensor(at)) => entries.push((name.clone(), self.tensors[*at].clone())),
+                (Value::Text(name), Value::Tensor(at)) => {
+                    entries.push((name.clone(), self.tensors[*at].clone()))
+                }
                 (Value::Text(name), other) => {
                     return Err(not_a_state_dict(&format!("{name:?} is {}", other.kind())));
                 }
@@ -364,5 +371,7 @@ impl<'a> Machine<'a> {
 }
 
 fn not_a_state_dict(what: &str) -> String {
-    format!("this is no dictionary of tensors: {what}; save the weights alone, torch.save(model.state_dict(), ..)")
+    format!(
+        "this is no dictionary of tensors: {what}; save the weights alone, torch.save(model.state_dict(), ..)"
+    )
 }
