@@ -1,7 +1,8 @@
 //! A model from a HF directory, or freshly initialised from a configuration.
 
 use super::{Config, Model, Options};
-use crate::device::Device;
+use crate::device::plan::Plan;
+use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
 use crate::nn::{Init, Parameters};
 use crate::weights::{self, Wanted};
@@ -60,6 +61,20 @@ pub fn load(dir: &Path, device: &Device, options: Options) -> Result<Loaded> {
     let loaded = empty(&dir.join("config.json"), device, options)?;
     loaded.read_weights(dir)?;
     Ok(loaded)
+}
+
+/// Writes the weights of the model directory `from` to `to/model.safetensors`, as [`weights::convert`] does; the model
+/// given back holds no values.
+pub fn convert(
+    from: &Path,
+    dtype: Option<weights::Dtype>,
+    to: &Path,
+    warn: &mut dyn FnMut(String),
+) -> Result<(Loaded, weights::Converted)> {
+    let device = Device::new(Plan::new(Precision::Fp32));
+    let loaded = empty(&from.join("config.json"), &device, Options::default())?;
+    let converted = weights::convert(from, &wanted(&loaded.parameters), dtype, to, warn)?;
+    Ok((loaded, converted))
 }
 
 /// What a checkpoint has to hold for these parameters.
