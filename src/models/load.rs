@@ -4,8 +4,10 @@ use super::{Config, Model, Options};
 use crate::device::plan::Plan;
 use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
+use crate::hub;
 use crate::nn::{Init, Parameters};
 use crate::weights::{self, Wanted};
+use std::io::{self, Write};
 use std::path::Path;
 
 /// A model with its parameters and the configuration text it was made from.
@@ -47,7 +49,8 @@ impl Loaded {
     /// Replaces the weights by those of a model directory, which may be safetensors or PyTorch files.
     pub fn read_weights(&self, dir: &Path) -> Result<()> {
         let Parameters { entries, slab, .. } = &self.parameters;
-        let mut warn = |warning| eprintln!("warning: {warning}");
+        // eprintln! would panic on a closed stderr.
+        let mut warn = |warning| drop(writeln!(io::stderr(), "warning: {warning}"));
         // One tensor at a time: the weights are never in memory twice.
         weights::load_each(dir, &wanted(&self.parameters), &mut warn, &mut |at, values| {
             self.parameters.part(slab, &entries[at])?.write(&values)
@@ -117,6 +120,9 @@ pub(super) fn empty(config: &Path, device: &Device, options: Options) -> Result<
         }
         _ => Error::read(config, &e),
     })?;
+    if let Some(what) = hub::recognise(config_text.as_bytes()) {
+        return Err(Error::data(config.display(), what));
+    }
     let parsed = Config::parse(&config.display().to_string(), &config_text)?;
     let (model, parameters) = Parameters::build(device, |b| parsed.build(b, options))?;
     Ok(Loaded { config: parsed, config_text, model, parameters })

@@ -9,8 +9,11 @@ mod frame;
 mod generate;
 #[path = "../golden/mod.rs"]
 mod golden;
+mod hub;
 mod plan;
 mod refusals;
+#[path = "../torch_file/mod.rs"]
+mod torch_file;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -58,7 +58,7 @@ impl<'a> Machine<'a> {
             b'.' => return Ok(Step::Stop),
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
-            b'1' => drop(self.to_mark()?),
+            b'1' => drop(self.since_mark()?),
             b'2' => self.push(self.top()?.clone())?,
             b'N' => self.push(Value::None)?,
             0x88 | 0x89 => self.push(Value::Bool)?,
@@ -96,7 +96,7 @@ impl<'a> Machine<'a> {
             }
             b']' | b')' => self.new_items(Vec::new())?,
             b'l' | b't' => {
-                let values = self.to_mark()?;
+                let values = self.since_mark()?;
                 self.new_items(values)?;
             }
             0x85..=0x87 => {
@@ -108,7 +108,7 @@ impl<'a> Machine<'a> {
                 self.extend(values)?;
             }
             b'e' => {
-                let values = self.to_mark()?;
+                let values = self.since_mark()?;
                 self.extend(values)?;
             }
             b'}' => self.new_dict()?,
@@ -117,7 +117,7 @@ impl<'a> Machine<'a> {
                 self.set_items(values)?;
             }
             b'u' => {
-                let values = self.to_mark()?;
+                let values = self.since_mark()?;
                 self.set_items(values)?;
             }
             b'q' => {
@@ -213,7 +213,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn to_mark(&mut self) -> Result<Vec<Value>, String> {
+    fn since_mark(&mut self) -> Result<Vec<Value>, String> {
         let height = self.marks.pop().ok_or("the pickle takes a mark that is not there")?;
         Ok(self.stack.split_off(height))
     }
