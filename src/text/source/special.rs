@@ -4,6 +4,7 @@ use super::object;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// What a special token can be for, in the order in which transformers adds them.
@@ -110,7 +111,10 @@ impl Settings {
     /// Every added token with its id, by id. Tokens that are no entry of `vocabulary` get the ids after it, in the
     /// order in which transformers adds them.
     pub fn added_tokens(&self, vocabulary: &Vocabulary, defaults: &[(&str, &str)]) -> Result<Vec<Token>> {
-        let mut list = List { tokens: vocabulary.added.clone(), vocabulary };
+        let mut list = List { tokens: HashMap::new(), next: vocabulary.bound, vocabulary };
+        for token in &vocabulary.added {
+            list.put(token.clone());
+        }
         if let Some(Value::Object(decoder)) = self.values.get("added_tokens_decoder") {
             for (id, value) in decoder {
                 let mut token: Token = serde_json::from_value(value.clone())
@@ -145,8 +149,9 @@ impl Settings {
                 list.put(Token { id, special: false, normalized: true, ..Token::new(content) });
             }
         }
-        list.tokens.sort_by_key(|token| token.id);
-        Ok(list.tokens)
+        let mut tokens: Vec<Token> = list.tokens.into_values().collect();
+        tokens.sort_by(|a, b| a.id.cmp(&b.id).then_with(|| a.content.cmp(&b.content)));
+        Ok(tokens)
     }
 }
 
@@ -160,24 +165,26 @@ pub struct Vocabulary<'a> {
 }
 
 struct List<'a> {
-    tokens: Vec<Token>,
+    /// By content.
+    tokens: HashMap<String, Token>,
+    /// The first id that nothing has.
+    next: u32,
     vocabulary: &'a Vocabulary<'a>,
 }
 
 impl List<'_> {
     fn id(&self, content: &str) -> Option<u32> {
-        let known = self.tokens.iter().find(|token| token.content == content).map(|token| token.id);
+        let known = self.tokens.get(content).map(|token| token.id);
         known.or_else(|| (self.vocabulary.id)(content))
     }
 
     fn add(&mut self, mut token: Token) {
-        let last = self.tokens.iter().map(|token| token.id + 1).max().unwrap_or(0);
-        token.id = self.id(&token.content).unwrap_or(last.max(self.vocabulary.bound));
+        token.id = self.id(&token.content).unwrap_or(self.next);
         self.put(token);
     }
 
     fn put(&mut self, token: Token) {
-        self.tokens.retain(|other| other.content != token.content);
-        self.tokens.push(token);
+        self.next = self.next.max(token.id.saturating_add(1));
+        self.tokens.insert(token.content.clone(), token);
     }
 }
