@@ -97,6 +97,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
             Blocks::EvalZero => RandomBlocks::EvalZero,
             Blocks::Drawn => RandomBlocks::Drawn,
         },
+        ..Options::default()
     };
     let loaded = models::load(&choices::model_dir(&args.model, global)?, &device, options)?;
     global.detail(format_args!(

@@ -39,6 +39,7 @@ pub fn run(
             Protocol::Paper => RandomBlocks::Drawn,
             Protocol::Scrolls => RandomBlocks::EvalZero,
         },
+        ..Options::default()
     };
     let loaded = models::load(&dir, device, options)?;
     let limits = loaded.model.limits();

@@ -10,6 +10,8 @@ mod generate;
 #[path = "../golden/mod.rs"]
 mod golden;
 mod hub;
+mod kernels;
+mod overfit;
 mod plan;
 mod refusals;
 #[path = "../torch_file/mod.rs"]

@@ -6,6 +6,7 @@ use wattention::device::Precision;
 use wattention::evaluate::Evaluation;
 use wattention::metrics::Protocol;
 use wattention::models;
+use wattention::tape::Recompute;
 use wattention::train::{self, Summary};
 use wattention::units::Bytes;
 
@@ -31,6 +32,7 @@ pub struct Resolved<'a> {
     pub predict: bool,
     pub global_attention: train::GlobalAttention,
     pub random_blocks: models::RandomBlocks,
+    pub recompute: Recompute,
     pub training: &'a train::Options,
 }
 
