@@ -77,6 +77,12 @@ fn lying() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("stride overflow", viewed("FloatStorage", 4, (0, &[3], &[i64::MAX])), "leave its storage"),
         ("offset overflow", viewed("FloatStorage", 4, (i64::MAX, &[4], &[1])), "leave its storage"),
         ("size overflow", viewed("FloatStorage", 4, (0, &[i64::MAX, 4], &[0, 1])), "leave its storage"),
+        (
+            "size overflow to nothing",
+            viewed("FloatStorage", 4, (0, &[i64::MAX, 4, 0], &[1; 3])),
+            "leave its storage",
+        ),
+        ("dimensions", viewed("FloatStorage", 4, (0, &[1; 65], &[1; 65])), "65 dimensions"),
         ("repeated", viewed("FloatStorage", 4, (0, &[1 << 40], &[0])), "repeats elements"),
         ("fewer strides", viewed("FloatStorage", 4, (0, &[2, 2], &[1])), "with strides"),
         ("unknown class", viewed("QInt8Storage", 4, one), "torch.QInt8Storage"),

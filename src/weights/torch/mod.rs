@@ -124,19 +124,19 @@ fn extent(view: &View, length: u64) -> std::result::Result<u64, String> {
     if shape.len() != strides.len() {
         return Err(format!("shape {shape:?} with strides {strides:?}"));
     }
+    let count = shape.iter().try_fold(1u64, |count, size| count.checked_mul((*size).max(1)));
+    let count = count.ok_or_else(outside)?;
     if shape.contains(&0) {
-        return Ok(0).and_then(|none| if *offset <= length { Ok(none) } else { Err(outside()) });
-    }
-    let mut last = 0u64;
-    let mut count = 1u64;
-    for (size, stride) in shape.iter().zip(strides) {
-        let step = (size - 1).checked_mul(*stride).and_then(|step| last.checked_add(step));
-        last = step.ok_or_else(outside)?;
-        count = count.checked_mul(*size).ok_or_else(outside)?;
+        return if *offset <= length { Ok(0) } else { Err(outside()) };
     }
     // Strides of 0 could make terabytes of one element.
     if count > length {
         return Err(format!("shape {shape:?} repeats elements of its storage; save a contiguous() copy"));
+    }
+    let mut last = 0u64;
+    for (size, stride) in shape.iter().zip(strides) {
+        let step = (size - 1).checked_mul(*stride).and_then(|step| last.checked_add(step));
+        last = step.ok_or_else(outside)?;
     }
     match last.checked_add(1).and_then(|elements| Some((elements, elements.checked_add(*offset)?))) {
         Some((elements, end)) if end <= length => Ok(elements),

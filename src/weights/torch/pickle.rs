@@ -12,6 +12,8 @@ use std::rc::Rc;
 const MOST_VALUES: usize = 1 << 22;
 /// The longest name of a class or of a tensor, in bytes.
 const LONGEST_TEXT: usize = 4096;
+/// As torch has it.
+const MOST_DIMENSIONS: usize = 64;
 /// No dimension or number of elements needs more.
 const LONGEST_INTEGER: usize = 8;
 
@@ -342,6 +344,9 @@ impl<'a> Machine<'a> {
 
     fn sizes(&self, value: &Value) -> Result<Vec<u64>, String> {
         let content = self.content(value).ok_or("a shape or a stride that is no list")?;
+        if content.len() > MOST_DIMENSIONS {
+            return Err(format!("a tensor of {} dimensions", content.len()));
+        }
         let size = |value: &Value| match value {
             Value::Int(n) => u64::try_from(*n).map_err(|_| format!("a size or a stride of {n}")),
             other => Err(format!("a size or a stride that is {}", other.kind())),
