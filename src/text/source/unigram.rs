@@ -36,26 +36,7 @@ pub fn tokenizer(dir: &Path) -> Result<Value> {
     let offset = settings.offset()?;
     let entries = entries(&model, &settings, offset)?;
     let unknown = model.unknown + offset;
-    let ids: HashMap<&str, u32> = entries
-        .iter()
-        .rev()
-        .zip((0..entries.len() as u32).rev())
-        .map(|((text, _), id)| (text.as_str(), id))
-        .collect();
-    let id = |token: &str| ids.get(token).copied();
-    let matched = model.pieces.iter().filter(|piece| piece.kind != Kind::Plain);
-    let matched = matched.filter_map(|piece| {
-        let special = piece.kind == Kind::Control;
-        Some(Token { id: id(&piece.text)?, special, ..Token::new(&piece.text) })
-    });
-    let mut known = Vocabulary { id: &id, bound: entries.len() as u32, added: matched.collect() };
-    // The places that pre-training kept are special tokens, too.
-    let kept = entries[..entries.len().min(2 + offset)]
-        .iter()
-        .filter(|_| offset > 0)
-        .map(|(text, _)| Token::new(text));
-    known.added.extend(kept.filter_map(|token| Some(Token { id: id(&token.content)?, ..token })));
-    let added = settings.added_tokens(&known, &DEFAULTS)?;
+    let added = added_tokens(&model, &settings, offset, &entries)?;
 
     let eos = settings.role("eos_token", Some("</s>"))?.unwrap_or_else(|| Token::new("</s>"));
     let end = added.iter().find(|token| token.content == eos.content);
@@ -88,6 +69,29 @@ pub fn tokenizer(dir: &Path) -> Result<Value> {
         "decoder": metaspace,
         "model": {"type": "Unigram", "unk_id": unknown, "vocab": entries, "byte_fallback": false}
     }))
+}
+
+/// Control and user-defined pieces, the places that pre-training kept, and what the settings add.
+fn added_tokens(
+    model: &Model,
+    settings: &Settings,
+    offset: usize,
+    entries: &[(String, f64)],
+) -> Result<Vec<Token>> {
+    let mut ids = HashMap::new();
+    for (id, (text, _)) in (0..).zip(entries) {
+        ids.entry(text.as_str()).or_insert(id);
+    }
+    let id = |token: &str| ids.get(token).copied();
+    let pieces = model.pieces.iter().filter(|piece| piece.kind != Kind::Plain);
+    let pieces = pieces.map(|piece| (piece.text.as_str(), piece.kind == Kind::Control));
+    let kept = if offset > 0 { &entries[..entries.len().min(2 + offset)] } else { &[] };
+    let kept = kept.iter().map(|(text, _)| (text.as_str(), true));
+    let known = pieces
+        .chain(kept)
+        .filter_map(|(text, special)| Some(Token { id: id(text)?, special, ..Token::new(text) }));
+    let known = Vocabulary { id: &id, bound: entries.len() as u32, added: known.collect() };
+    settings.added_tokens(&known, &DEFAULTS)
 }
 
 /// The vocabulary with its scores: padding and end, the places that pre-training kept, the pieces after the first two.
