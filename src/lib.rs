@@ -9,6 +9,7 @@ pub mod error;
 pub mod evaluate;
 pub mod files;
 pub mod generate;
+pub mod hub;
 pub mod metrics;
 pub mod models;
 pub mod nn;

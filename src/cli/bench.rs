@@ -1,6 +1,6 @@
 //! `bench`: throughput with its spread.
 
-use super::choices::Recomputation;
+use super::choices::{self, Recomputation};
 use super::global::Global;
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
@@ -32,8 +32,8 @@ enum What {
 
 #[derive(clap::Args, Debug)]
 struct StepArgs {
-    /// Model directory in HF layout
-    #[arg(long, value_name = "DIR", required_unless_present = "config")]
+    /// Model directory in HF layout, or the name of a repository in the Hugging Face cache: ORG/NAME[@REVISION]
+    #[arg(long, value_name = "DIR_OR_NAME", required_unless_present = "config")]
     model: Option<PathBuf>,
 
     /// A config.json alone: weights are drawn at random
@@ -127,7 +127,9 @@ fn run_step(args: StepArgs, global: &Global) -> anyhow::Result<()> {
     let device = global.open_device()?;
     let options = args.recomputation.options();
     let (model, loaded) = match (&args.model, &args.config) {
-        (Some(dir), _) => (dir.clone(), models::load(dir, &device, options)?),
+        (Some(name), _) => {
+            (name.clone(), models::load(&choices::model_dir(name, global)?, &device, options)?)
+        }
         (None, Some(config)) => (config.clone(), models::random(config, &device, options, global.seed)?),
         (None, None) => anyhow::bail!("give --model DIR or --config FILE"),
     };

@@ -1,14 +1,19 @@
 //! Flags of several commands, and the defaults that depend on the model.
 
+use super::global::Global;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use wattention::data::{Dataset, Example, Split};
 use wattention::error::{Error, Result};
+use wattention::hub;
 use wattention::metrics::Protocol;
 use wattention::models::{Limits, Options, RandomBlocks};
 use wattention::tape::Recompute;
+use wattention::text::Tokenizer;
 use wattention::train::{GlobalAttention, Lengths};
+use wattention::weights::{self, Format};
 
 /// How a model is run where its config leaves a choice.
 #[derive(clap::Args, Debug)]
@@ -60,6 +65,28 @@ impl Truncation {
             source: at_most(self.max_source_length, 1024, limits.max_source),
             target: at_most(self.max_target_length, 128, limits.max_target),
         }
+    }
+}
+
+/// The directory that `--model` names: a folder, or a repository in the Hugging Face cache.
+pub fn model_dir(name: &Path, global: &Global) -> Result<PathBuf> {
+    let dir = hub::directory(name)?;
+    if dir != name {
+        global.note(format_args!("model: {}", dir.display()));
+    }
+    if let Some((Format::Torch, file)) = weights::entry(&dir) {
+        global.note(format_args!(
+            "{file} is a pickle: its tensors are read and nothing in it is run; `wattention convert` makes safetensors"
+        ));
+    }
+    Ok(dir)
+}
+
+/// The tokenizer of the folder or repository that `--tokenizer` names, or else of the model.
+pub fn tokenizer(asked: Option<&Path>, model_dir: &Path) -> Result<Tokenizer> {
+    match asked {
+        Some(name) => Tokenizer::load(&hub::directory(name)?),
+        None => Tokenizer::load(model_dir),
     }
 }
 

@@ -15,18 +15,17 @@ use wattention::generate;
 use wattention::metrics::{Protocol, Scores};
 use wattention::models;
 use wattention::models::session::Session;
-use wattention::text::Tokenizer;
 use wattention::train::{Corpus, evaluate_loss};
 
 /// Score a model on a dataset: ROUGE, F1 and loss
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Model directory in HF layout: config.json, model.safetensors and tokenizer.json
-    #[arg(long, value_name = "DIR")]
+    /// Model directory in HF layout, or the name of a repository in the Hugging Face cache: ORG/NAME[@REVISION]
+    #[arg(long, value_name = "DIR_OR_NAME")]
     model: PathBuf,
 
-    /// Folder with tokenizer.json [default: the model directory]
-    #[arg(long, value_name = "DIR")]
+    /// Folder or repository of the tokenizer [default: the model's]
+    #[arg(long, value_name = "DIR_OR_NAME")]
     tokenizer: Option<PathBuf>,
 
     /// A SCROLLS zip, a folder of <split>.jsonl, or the name of an embedded dataset (qmsum-slice)
@@ -88,7 +87,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     if let Some(path) = &args.predictions_output {
         output::check_file(path)?;
     }
-    let tokenizer = Tokenizer::load(args.tokenizer.as_deref().unwrap_or(&args.model))?;
+    let model_dir = choices::model_dir(&args.model, global)?;
+    let tokenizer = choices::tokenizer(args.tokenizer.as_deref(), &model_dir)?;
     let dataset = data::open(&args.dataset)?;
     let examples = choices::examples(&dataset, args.split, args.protocol, args.max_samples)?;
     if examples.iter().any(|example| example.references.is_empty()) {
@@ -96,7 +96,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         return Err(Error::data(&args.dataset, what).into());
     }
     let device = global.open_device()?;
-    let loaded = models::load(&args.model, &device, args.choices.options())?;
+    let loaded = models::load(&model_dir, &device, args.choices.options())?;
     let limits = loaded.model.limits();
     let max_new_tokens = at_most(args.max_new_tokens, 128, limits.max_target);
     let lengths = args.truncation.lengths(&limits);

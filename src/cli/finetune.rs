@@ -10,6 +10,7 @@ use wattention::data::{self, Example, Split};
 use wattention::device::Device;
 use wattention::error::{Error, Result};
 use wattention::evaluate::{Task, Work, evaluate, plan_evaluation, work};
+use wattention::hub;
 use wattention::metrics::Protocol;
 use wattention::models::session::Session;
 use wattention::models::{self, Loaded};
@@ -33,8 +34,8 @@ pub struct Args {
     #[command(flatten)]
     start: Start,
 
-    /// Folder with tokenizer.json [default: the model directory, or the folder of the config]
-    #[arg(long, value_name = "DIR")]
+    /// Folder or repository of the tokenizer [default: the model's, or the folder of the config]
+    #[arg(long, value_name = "DIR_OR_NAME")]
     tokenizer: Option<PathBuf>,
 
     /// A SCROLLS zip, a folder of <split>.jsonl, or the name of an embedded dataset (qmsum-slice)
@@ -75,8 +76,8 @@ pub struct Args {
 #[derive(clap::Args, Debug)]
 #[group(required = true, multiple = false)]
 struct Start {
-    /// Model directory in HF layout: config.json, model.safetensors and tokenizer.json
-    #[arg(long, value_name = "DIR")]
+    /// Model directory in HF layout, or the name of a repository in the Hugging Face cache: ORG/NAME[@REVISION]
+    #[arg(long, value_name = "DIR_OR_NAME")]
     model: Option<PathBuf>,
 
     /// Configuration of a model to initialise freshly from --seed
@@ -90,7 +91,9 @@ struct Part {
     corpus: Corpus,
 }
 
-pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
+pub fn run(mut args: Args, global: &Global) -> anyhow::Result<()> {
+    args.start.model = args.start.model.map(|name| choices::model_dir(&name, global)).transpose()?;
+    args.tokenizer = args.tokenizer.map(|name| hub::directory(&name)).transpose()?;
     let start = args.start.folder();
     let tokenizer_dir = args.tokenizer.as_deref().unwrap_or(&start);
     let existing = match args.overwrite_output_dir {

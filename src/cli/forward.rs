@@ -1,5 +1,6 @@
 //! `forward`: one batch through a model, from a safetensors file to a safetensors file.
 
+use super::choices;
 use super::global::Global;
 use super::output;
 use anyhow::Context;
@@ -23,8 +24,8 @@ use inputs::{Batch, Inputs};
 /// Compute logits, loss and gradients of one batch, from a safetensors file to a safetensors file
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Model directory in HF layout: config.json and model.safetensors
-    #[arg(long, value_name = "DIR")]
+    /// Model directory in HF layout, or the name of a repository in the Hugging Face cache: ORG/NAME[@REVISION]
+    #[arg(long, value_name = "DIR_OR_NAME")]
     model: PathBuf,
 
     /// The batch (i64): input_ids, attention_mask and global_attention_mask [B, S], labels or decoder_input_ids [B, T]
@@ -98,7 +99,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         },
         ..Options::default()
     };
-    let loaded = models::load(&args.model, &device, options)?;
+    let loaded = models::load(&choices::model_dir(&args.model, global)?, &device, options)?;
     global.detail(format_args!(
         "{}: {} trainable parameters",
         args.model.display(),

@@ -14,12 +14,12 @@ mod tokens;
 #[derive(clap::Args, Debug)]
 #[command(group = clap::ArgGroup::new("from").required(true).args(["input", "inputs"]))]
 pub struct Args {
-    /// Model directory in HF layout: config.json, model.safetensors and tokenizer.json
-    #[arg(long, value_name = "DIR")]
+    /// Model directory in HF layout, or the name of a repository in the Hugging Face cache: ORG/NAME[@REVISION]
+    #[arg(long, value_name = "DIR_OR_NAME")]
     model: PathBuf,
 
-    /// Folder with tokenizer.json [default: the model directory]
-    #[arg(long, value_name = "DIR")]
+    /// Folder or repository of the tokenizer [default: the model's]
+    #[arg(long, value_name = "DIR_OR_NAME")]
     tokenizer: Option<PathBuf>,
 
     /// A .jsonl of objects with "input" or "text" (id and pid are kept), a .txt that is one document, or - for either

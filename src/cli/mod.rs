@@ -2,6 +2,7 @@
 
 mod bench;
 mod choices;
+mod convert;
 mod data;
 mod doctor;
 mod evaluate;
@@ -52,6 +53,7 @@ macro_rules! subcommands {
 
 subcommands! {
     Bench => bench,
+    Convert => convert,
     Data => data,
     Doctor => doctor,
     Evaluate => evaluate,

@@ -6,6 +6,7 @@ use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use wattention::error::Error;
+use wattention::hub;
 use wattention::train::synthetic::Mode;
 use wattention::units::Bytes;
 
@@ -18,8 +19,8 @@ use estimate::{Estimate, Shapes};
 #[derive(clap::Args, Debug)]
 #[command(group = clap::ArgGroup::new("of").required(true).args(["model", "config"]))]
 pub struct Args {
-    /// Model directory, of which only config.json is read
-    #[arg(long, value_name = "DIR")]
+    /// Model directory or name of a repository in the Hugging Face cache; only its config.json is read
+    #[arg(long, value_name = "DIR_OR_NAME")]
     model: Option<PathBuf>,
 
     /// Configuration of a model
@@ -62,7 +63,7 @@ struct Report {
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let config = match (args.config, args.model) {
         (Some(config), _) => config,
-        (None, Some(model)) => model.join("config.json"),
+        (None, Some(model)) => hub::directory(&model)?.join("config.json"),
         (None, None) => return Err(Error::usage("give --model or --config").into()),
     };
     let options = args.recomputation.options();

@@ -1,10 +1,13 @@
 //! A model from a HF directory, or freshly initialised from a configuration.
 
 use super::{Config, Model, Options};
-use crate::device::Device;
+use crate::device::plan::Plan;
+use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
+use crate::hub;
 use crate::nn::{Init, Parameters};
 use crate::weights::{self, Wanted};
+use std::io::{self, Write};
 use std::path::Path;
 
 /// A model with its parameters and the configuration text it was made from.
@@ -42,30 +45,50 @@ impl Loaded {
         weights::save(dir, &tensors)?;
         crate::files::write_text(&dir.join("config.json"), &self.config_text)
     }
+
+    /// Replaces the weights by those of a model directory, which may be safetensors or PyTorch files.
+    pub fn read_weights(&self, dir: &Path) -> Result<()> {
+        let Parameters { entries, slab, .. } = &self.parameters;
+        // eprintln! would panic on a closed stderr.
+        let mut warn = |warning| drop(writeln!(io::stderr(), "warning: {warning}"));
+        // One tensor at a time: the weights are never in memory twice.
+        weights::load_each(dir, &wanted(&self.parameters), &mut warn, &mut |at, values| {
+            self.parameters.part(slab, &entries[at])?.write(&values)
+        })?;
+        self.parameters.refresh()
+    }
 }
 
 /// Reads `dir/config.json` and `dir/model.safetensors` (or its shards).
 pub fn load(dir: &Path, device: &Device, options: Options) -> Result<Loaded> {
     let loaded = empty(&dir.join("config.json"), device, options)?;
-    let wanted: Vec<Wanted> = loaded
-        .parameters
-        .entries
-        .iter()
-        .map(|entry| Wanted {
-            name: entry.name.clone(),
-            shape: entry.shape.dims().to_vec(),
-            aliases: entry.aliases.clone(),
-            optional: !entry.trainable,
-        })
-        .collect();
-    let values = weights::load(dir, &wanted)?;
-    for (entry, values) in loaded.parameters.entries.iter().zip(values) {
-        if let Some(values) = values {
-            loaded.parameters.part(&loaded.parameters.slab, entry)?.write(&values)?;
-        }
-    }
-    loaded.parameters.refresh()?;
+    loaded.read_weights(dir)?;
     Ok(loaded)
+}
+
+/// Writes the weights of the model directory `from` to `to/model.safetensors`, as [`weights::convert`] does; the model
+/// given back holds no values.
+pub fn convert(
+    from: &Path,
+    dtype: Option<weights::Dtype>,
+    to: &Path,
+    warn: &mut dyn FnMut(String),
+) -> Result<(Loaded, weights::Converted)> {
+    let device = Device::new(Plan::new(Precision::Fp32));
+    let loaded = empty(&from.join("config.json"), &device, Options::default())?;
+    let converted = weights::convert(from, &wanted(&loaded.parameters), dtype, to, warn)?;
+    Ok((loaded, converted))
+}
+
+/// What a checkpoint has to hold for these parameters.
+fn wanted(parameters: &Parameters) -> Vec<Wanted> {
+    let wanted = parameters.entries.iter().map(|entry| Wanted {
+        name: entry.name.clone(),
+        shape: entry.shape.dims().to_vec(),
+        aliases: entry.aliases.clone(),
+        optional: !entry.trainable,
+    });
+    wanted.collect()
 }
 
 /// A fresh model for the configuration file `config`, its weights drawn from `seed` as HF does.
@@ -97,6 +120,9 @@ pub(super) fn empty(config: &Path, device: &Device, options: Options) -> Result<
         }
         _ => Error::read(config, &e),
     })?;
+    if let Some(what) = hub::recognise(config_text.as_bytes()) {
+        return Err(Error::data(config.display(), what));
+    }
     let parsed = Config::parse(&config.display().to_string(), &config_text)?;
     let (model, parameters) = Parameters::build(device, |b| parsed.build(b, options))?;
     Ok(Loaded { config: parsed, config_text, model, parameters })

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::files;
+use crate::hub;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -27,10 +28,11 @@ macro_rules! model {
 /// Every embedded model; `weights/README.md` says how they were made.
 pub static ALL: &[EmbeddedModel] = &[model!("tiny-led"), model!("tiny-bigbird-pegasus")];
 
-/// The directory of the model called `name_or_path`: an embedded one is written under `dir` first.
+/// The directory of the model called `name_or_path`: an embedded one is written under `dir` first; a path or the name
+/// of a repository is looked up.
 pub fn directory(name_or_path: &str, dir: &Path) -> Result<PathBuf> {
     let Some(model) = ALL.iter().find(|model| model.name == name_or_path) else {
-        return Ok(PathBuf::from(name_or_path));
+        return hub::directory(Path::new(name_or_path));
     };
     let to = dir.join(model.name);
     files::create_dir(&to)?;

@@ -1,17 +1,16 @@
-//! Text to token ids and back, by the model's own `tokenizer.json`.
+//! Text to token ids and back, by the model's own `tokenizer.json` or the files it is made of.
 
 mod segments;
+mod source;
+
+pub use source::Source;
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
 use rayon::prelude::*;
 
 use crate::error::{self, Error, Result};
-
-/// A larger tokenizer.json is refused; the largest published ones are under 40 MB.
-const LARGEST_FILE: u64 = 512 << 20;
 
 /// Segments a cache keeps, a few tens of megabytes; words of English text are far fewer.
 const CACHE_SEGMENTS: usize = 1 << 17;
@@ -41,18 +40,9 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` of a model directory.
+    /// Reads `tokenizer.json` of a model directory, or makes one of `vocab.json` and `merges.txt` or `spiece.model`.
     pub fn load(model_dir: &Path) -> Result<Self> {
-        let path = model_dir.join("tokenizer.json");
-        if !path.is_file() {
-            return Err(Error::missing(&path, missing(model_dir)));
-        }
-        let length = fs::metadata(&path).map_err(|error| Error::read(&path, &error))?.len();
-        if length > LARGEST_FILE {
-            let what = format!("has {length} bytes; no tokenizer is that large");
-            return Err(Error::data(path.display(), what));
-        }
-        let json = fs::read(&path).map_err(|error| Error::read(&path, &error))?;
+        let Source { json, path, .. } = Source::read(model_dir)?;
         Self::from_json(&json, &path.display().to_string())
     }
 
@@ -200,21 +190,6 @@ impl Tokenizer {
                 format!("tokenizer.json is invalid: {what}; copy it again from the model's source"),
             )
         })
-    }
-}
-
-/// The remedy depends on which of the older files is there.
-fn missing(model_dir: &Path) -> String {
-    let has = |name: &str| model_dir.join(name).is_file();
-    let dir = model_dir.display();
-    if has("vocab.json") && has("merges.txt") {
-        format!(
-            "is missing, but vocab.json and merges.txt are there; convert them first: wattention convert {dir}"
-        )
-    } else if has("spiece.model") {
-        format!("is missing, but spiece.model is there; convert it first: wattention convert {dir}")
-    } else {
-        "is missing, and so are vocab.json with merges.txt and spiece.model, which could be converted; copy the tokenizer's files here from the model's source".to_string()
     }
 }
 

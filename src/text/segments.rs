@@ -53,6 +53,8 @@ fn is_local(normalizer: &Value) -> bool {
             let regex = normalizer["pattern"]["Regex"].as_str();
             matches!(regex, Some(" {2,}" | "\\n")) || regex == Some("\\s+") && normalizer["content"] == " "
         }
+        // The space that a part starts with must stay.
+        Some("Strip") => normalizer["strip_left"] == false,
         Some("Sequence") => members(normalizer, "normalizers").is_some_and(|all| all.iter().all(is_local)),
         Some(_) => false,
     }
@@ -125,6 +127,7 @@ mod tests {
     #[test]
     fn anything_else_is_encoded_whole() {
         let replace = r#"{"type": "Replace", "pattern": {"String": " "}, "content": ""}"#;
+        let strip = r#"{"type": "Strip", "strip_left": true, "strip_right": true}"#;
         let two_words = r#"{"content": "two words"}"#;
         let greedy = r#"{"content": "<x>", "rstrip": true}"#;
         for (normalizer, pre_tokenizer, added, dropout) in [
@@ -133,6 +136,7 @@ mod tests {
             ("null", r#"{"type": "Metaspace", "split": false}"#, "", "null"),
             ("null", r#"{"type": "Sequence", "pretokenizers": []}"#, "", "null"),
             (replace, BYTES, "", "null"),
+            (strip, BYTES, "", "null"),
             ("null", BYTES, two_words, "null"),
             ("null", BYTES, greedy, "null"),
             ("null", BYTES, "", "0.1"),

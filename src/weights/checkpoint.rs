@@ -1,12 +1,54 @@
 //! A model directory's weights: one file, or shards with an index.
 
-use super::file::{self, Tensors, read_file};
+use super::file::{self, Tensors};
 use super::header::{MAX_HEADER, UniqueMap, recognise};
-use super::{INDEX, WEIGHTS};
+use super::{INDEX, WEIGHTS, torch};
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
+
+/// A kind of file that weights lie in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Safetensors,
+    /// What `torch.save` writes.
+    Torch,
+}
+
+impl Format {
+    /// In order of preference, as transformers has it.
+    const ALL: [Format; 2] = [Format::Safetensors, Format::Torch];
+
+    /// The file of a model in one piece.
+    pub fn whole(self) -> &'static str {
+        match self {
+            Format::Safetensors => WEIGHTS,
+            Format::Torch => "pytorch_model.bin",
+        }
+    }
+
+    /// The file that names the shards of a model.
+    pub fn index(self) -> &'static str {
+        match self {
+            Format::Safetensors => INDEX,
+            Format::Torch => "pytorch_model.bin.index.json",
+        }
+    }
+
+    fn read(self, path: &Path) -> Result<Tensors> {
+        match self {
+            Format::Safetensors => file::read_file(path),
+            Format::Torch => torch::read_file(path),
+        }
+    }
+}
+
+/// The file of a model directory that its weights are read from, or the index of their shards.
+pub fn entry(dir: &Path) -> Option<(Format, &'static str)> {
+    let entries = Format::ALL.iter().flat_map(|&format| [(format, format.whole()), (format, format.index())]);
+    entries.into_iter().find(|(_, name)| is_entry(&dir.join(name)))
+}
 
 /// Every tensor of a model directory and the file that holds it.
 pub(super) struct Checkpoint {
@@ -16,7 +58,7 @@ pub(super) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens `model.safetensors`, or else the shards of `model.safetensors.index.json`.
+    /// Opens `model.safetensors` or its shards, or else `pytorch_model.bin` or its shards.
     pub fn open(dir: &Path) -> Result<Self> {
         let kind = std::fs::metadata(dir)
             .map_err(|e| Error::missing(dir, format!("{e}; name a model directory")))?;
@@ -26,13 +68,16 @@ impl Checkpoint {
                 "not a directory; name the one that holds config.json and model.safetensors",
             ));
         }
-        let weights = dir.join(WEIGHTS);
-        if is_entry(&weights) {
-            Self::of(vec![read_file(&weights)?])
-        } else if is_entry(&dir.join(INDEX)) {
-            Self::of_shards(dir)
-        } else {
-            Err(Error::missing(weights, absent(dir)))
+        match entry(dir) {
+            Some((format, name)) if name == format.whole() => Self::of(vec![format.read(&dir.join(name))?]),
+            Some((format, _)) => Self::of_shards(dir, format),
+            None => {
+                let [safetensors, torch] = Format::ALL.map(Format::whole);
+                let what = format!(
+                    "not there, and neither is {torch} or an index of shards; name a model directory"
+                );
+                Err(Error::missing(dir.join(safetensors), what))
+            }
         }
     }
 
@@ -45,9 +90,17 @@ impl Checkpoint {
     }
 
     /// Sorts tensors as they lie on disk.
-    pub fn position(&self, name: &str) -> Option<(usize, usize)> {
+    pub fn position(&self, name: &str) -> Option<(usize, u64)> {
         let &at = self.holder.get(name)?;
-        Some((at, self.files[at].offset(name)))
+        Some((at, self.files[at].stored(name).ok()?.start))
+    }
+
+    /// Whether two names are for the same elements of the same file.
+    pub fn is_shared(&self, one: &str, other: &str) -> Result<bool> {
+        let (Some(first), Some(second)) = (self.get(one), self.get(other)) else {
+            return Ok(false);
+        };
+        Ok(std::ptr::eq(first, second) && first.stored(one)? == second.stored(other)?)
     }
 
     fn of(files: Vec<Tensors>) -> Result<Self> {
@@ -66,12 +119,12 @@ impl Checkpoint {
         Ok(Checkpoint { files, holder })
     }
 
-    fn of_shards(dir: &Path) -> Result<Self> {
-        let path = dir.join(INDEX);
+    fn of_shards(dir: &Path, format: Format) -> Result<Self> {
+        let path = dir.join(format.index());
         let UniqueMap(weight_map) = read_index(&path)?;
         let shards: BTreeSet<&str> = weight_map.iter().map(|(_, shard)| shard.as_str()).collect();
-        let files =
-            shards.into_iter().map(|shard| read_file(&shard_path(dir, shard)?)).collect::<Result<_>>()?;
+        let open = |shard| format.read(&shard_path(&path, dir, shard)?);
+        let files = shards.into_iter().map(open).collect::<Result<_>>()?;
         let checkpoint = Self::of(files)?;
         for (name, shard) in &weight_map {
             let holder = checkpoint.get(name).map(Tensors::path);
@@ -106,11 +159,11 @@ fn read_index(path: &Path) -> Result<UniqueMap<String>> {
     Ok(index.weight_map)
 }
 
-/// The path of a shard that an index names: a file of `dir` itself, also once links are followed.
-fn shard_path(dir: &Path, shard: &str) -> Result<PathBuf> {
+/// The path of a shard that `index` names: a file of `dir` itself, also once links are followed.
+fn shard_path(index: &Path, dir: &Path, shard: &str) -> Result<PathBuf> {
     let outside = || {
         Error::data(
-            dir.join(INDEX).display(),
+            index.display(),
             format!("shard {shard:?} is outside the model directory; it is not read"),
         )
     };
@@ -122,9 +175,9 @@ fn shard_path(dir: &Path, shard: &str) -> Result<PathBuf> {
         return Err(outside());
     }
     let path = dir.join(name);
-    let target = path
-        .canonicalize()
-        .map_err(|e| Error::missing(&path, format!("{e}; {INDEX} names this shard, download it")))?;
+    let target = path.canonicalize().map_err(|e| {
+        Error::missing(&path, format!("{e}; {} names this shard, download it", index.display()))
+    })?;
     let home = dir.canonicalize().map_err(|e| Error::read(dir, &e))?;
     match target.starts_with(&home) || target.parent() == hub_blobs(&home).as_deref() {
         true => Ok(path),
@@ -141,15 +194,4 @@ fn hub_blobs(dir: &Path) -> Option<PathBuf> {
 /// Whether the name is taken, be it by a link to nothing.
 fn is_entry(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
-}
-
-fn absent(dir: &Path) -> String {
-    let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
-    match pickled.iter().find(|name| is_entry(&dir.join(name))) {
-        Some(name) => format!(
-            "not there, only {name}; convert it to safetensors first, \
-             for example with transformers' from_pretrained and save_pretrained"
-        ),
-        None => format!("not there, and neither is {INDEX}; name a model directory"),
-    }
 }

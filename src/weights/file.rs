@@ -1,11 +1,11 @@
-//! One safetensors file: its header in memory, its values read on demand.
+//! One file of tensors: what it holds in memory, its values read on demand.
 
 use super::elements::{self, Decode};
 use super::header::{self, MAX_HEADER};
 use crate::error::{Error, Result};
 use bytemuck::cast_slice;
 use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -13,14 +13,25 @@ use std::path::{Path, PathBuf};
 /// Bytes read at a time: whole elements of any type, small enough to be decoded from cache.
 const CHUNK: usize = 256 * 1024;
 
-/// The tensors of an open safetensors file.
+/// The tensors of an open file.
 #[derive(Debug)]
 pub struct Tensors {
     path: PathBuf,
     file: File,
-    metadata: Metadata,
-    /// Where the values begin, in bytes from the start of the file.
-    start: u64,
+    stored: BTreeMap<String, Stored>,
+}
+
+/// Where and how a tensor lies in its file.
+#[derive(Debug, PartialEq)]
+pub(super) struct Stored {
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+    /// Of the first element, in bytes from the start of the file.
+    pub start: u64,
+    /// From the first element to the end of the last.
+    pub bytes: u64,
+    /// Steps of each dimension in elements; none where the elements lie in row-major order.
+    pub strides: Option<Vec<usize>>,
 }
 
 /// Opens any safetensors file and checks that its header describes it to the last byte.
@@ -53,7 +64,12 @@ pub fn read_file(path: &Path) -> Result<Tensors> {
             ),
         ));
     }
-    Ok(Tensors { path: path.to_path_buf(), file, metadata, start })
+    let stored = metadata.tensors().into_iter().map(|(name, info)| {
+        let (from, to) = info.data_offsets;
+        let (shape, start, bytes) = (info.shape.clone(), start + from as u64, (to - from) as u64);
+        (name, Stored { dtype: info.dtype, shape, start, bytes, strides: None })
+    });
+    Ok(Tensors::new(path, file, stored.collect()))
 }
 
 /// Opens a regular file and gives its length in bytes.
@@ -73,21 +89,27 @@ impl Tensors {
         &self.path
     }
 
+    pub(super) fn new(path: &Path, file: File, stored: BTreeMap<String, Stored>) -> Self {
+        Tensors { path: path.to_path_buf(), file, stored }
+    }
+
     /// The names of all tensors, in the order of their values in the file.
     pub fn names(&self) -> Vec<String> {
-        self.metadata.offset_keys()
+        let mut order: Vec<_> = self.stored.iter().collect();
+        order.sort_by_key(|(_, stored)| (stored.start, stored.bytes));
+        order.into_iter().map(|(name, _)| name.clone()).collect()
     }
 
     pub fn contains(&self, name: &str) -> bool {
-        self.metadata.info(name).is_some()
+        self.stored.contains_key(name)
     }
 
     pub fn dtype(&self, name: &str) -> Result<Dtype> {
-        Ok(self.info(name)?.dtype)
+        Ok(self.stored(name)?.dtype)
     }
 
     pub fn shape(&self, name: &str) -> Result<&[usize]> {
-        Ok(&self.info(name)?.shape)
+        Ok(&self.stored(name)?.shape)
     }
 
     /// Reads a tensor of floating-point numbers; `F64` is rounded to nearest.
@@ -105,6 +127,9 @@ impl Tensors {
     /// Whether a tensor, converted to `f32`, is `values` bit for bit.
     pub(super) fn has_bits(&self, name: &str, values: &[f32]) -> Result<bool> {
         let decode = self.decoder(name, elements::floats, elements::FLOATS)?;
+        if self.stored(name)?.strides.is_some() {
+            return Ok(cast_slice::<f32, u8>(&self.read(name, decode)?) == cast_slice::<f32, u8>(values));
+        }
         let mut decoded = Vec::new();
         let mut rest = values;
         let mut same = true;
@@ -118,13 +143,8 @@ impl Tensors {
         Ok(same && rest.is_empty())
     }
 
-    /// Where a tensor's values begin, in bytes after the header.
-    pub(super) fn offset(&self, name: &str) -> usize {
-        self.metadata.info(name).map_or(0, |info| info.data_offsets.0)
-    }
-
-    fn info(&self, name: &str) -> Result<&TensorInfo> {
-        self.metadata.info(name).ok_or_else(|| self.broken(name, "there is no such tensor"))
+    pub(super) fn stored(&self, name: &str) -> Result<&Stored> {
+        self.stored.get(name).ok_or_else(|| self.broken(name, "there is no such tensor"))
     }
 
     fn decoder<T>(&self, name: &str, find: fn(Dtype) -> Option<Decode<T>>, known: &str) -> Result<Decode<T>> {
@@ -132,22 +152,28 @@ impl Tensors {
         find(dtype).ok_or_else(|| self.broken(name, format!("dtype {dtype}, expected one of {known}")))
     }
 
-    fn read<T>(&self, name: &str, decode: Decode<T>) -> Result<Vec<T>> {
-        let length = self.shape(name)?.iter().product();
+    fn read<T: Copy>(&self, name: &str, decode: Decode<T>) -> Result<Vec<T>> {
+        let stored = self.stored(name)?;
+        let length = match stored.strides {
+            None => stored.shape.iter().product(),
+            Some(_) => (stored.bytes / (stored.dtype.bitsize() as u64 / 8)) as usize,
+        };
+        let does_not_fit = |e| Error::DoesNotFit(format!("{}: tensor {name:?}: {e}", self.path.display()));
         let mut values = Vec::new();
-        values
-            .try_reserve_exact(length)
-            .map_err(|e| Error::DoesNotFit(format!("{}: tensor {name:?}: {e}", self.path.display())))?;
+        values.try_reserve_exact(length).map_err(does_not_fit)?;
         self.chunks(name, |bytes| decode(bytes, &mut values))?;
-        Ok(values)
+        Ok(match &stored.strides {
+            None => values,
+            Some(strides) => row_major(&values, &stored.shape, strides),
+        })
     }
 
     fn chunks(&self, name: &str, mut each: impl FnMut(&[u8])) -> Result<()> {
-        let (from, to) = self.info(name)?.data_offsets;
+        let stored = self.stored(name)?;
         let failed = |e| unreadable(&self.path, &format!("tensor {name:?}"), &e);
         let mut file = &self.file;
-        file.seek(SeekFrom::Start(self.start + from as u64)).map_err(failed)?;
-        let mut left = to - from;
+        file.seek(SeekFrom::Start(stored.start)).map_err(failed)?;
+        let mut left = stored.bytes as usize;
         let mut buffer = vec![0u64; left.min(CHUNK).div_ceil(8)];
         while left > 0 {
             let chunk = &mut bytemuck::cast_slice_mut(&mut buffer)[..left.min(CHUNK)];
@@ -161,6 +187,18 @@ impl Tensors {
     fn broken(&self, name: &str, what: impl std::fmt::Display) -> Error {
         Error::data(self.path.display(), format!("tensor {name:?}: {what}"))
     }
+}
+
+/// The elements of a view in row-major order; every one of them is among `values`.
+fn row_major<T: Copy>(values: &[T], shape: &[usize], strides: &[usize]) -> Vec<T> {
+    let mut rows = vec![0];
+    let (Some((&length, outer)), Some(&step)) = (shape.split_last(), strides.last()) else {
+        return values.to_vec();
+    };
+    for (&size, &stride) in outer.iter().zip(strides) {
+        rows = rows.iter().flat_map(|row| (0..size).map(move |i| row + i * stride)).collect();
+    }
+    rows.into_iter().flat_map(|row| (0..length).map(move |i| values[row + i * step])).collect()
 }
 
 fn not_safetensors(path: &Path, head: &[u8], length: u64) -> Error {

@@ -1,6 +1,7 @@
 //! What the header of a safetensors file may say, and what a file is that has none.
 
 use crate::error::Error;
+use crate::hub;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use std::collections::HashSet;
@@ -60,16 +61,7 @@ pub(super) fn parse(path: &Path, json: &[u8]) -> crate::error::Result<Metadata> 
 
 /// Says what a file that is not safetensors looks like, from its first bytes.
 pub(super) fn recognise(head: &[u8]) -> Option<&'static str> {
-    let text = head.trim_ascii_start();
-    if head.is_empty() {
-        Some("the file is empty; download it again")
-    } else if head.starts_with(b"version https://git-lfs") {
-        Some("this is a git-lfs pointer, not the weights; run git lfs pull")
-    } else if text.starts_with(b"<") {
-        Some("this is an HTML or XML page, not weights; download the file itself")
-    } else if head.starts_with(b"PK\x03\x04") || head.starts_with(b"\x80\x02") {
-        Some("this is a PyTorch file; convert it with transformers' save_pretrained")
-    } else {
-        None
-    }
+    let torch = head.starts_with(b"PK\x03\x04") || head.starts_with(b"\x80\x02");
+    let renamed = "this is a PyTorch file under the name of another; name it pytorch_model.bin";
+    hub::recognise(head).or(torch.then_some(renamed))
 }

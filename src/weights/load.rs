@@ -5,6 +5,7 @@ use super::checkpoint::Checkpoint;
 use super::elements::{FLOATS, first_nonfinite, floats};
 use super::mismatch::Mismatch;
 use crate::error::{Error, Result};
+use safetensors::Dtype;
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -27,25 +28,58 @@ pub fn load_each(
     warn: &mut dyn FnMut(String),
     place: &mut dyn FnMut(usize, Vec<f32>) -> Result<()>,
 ) -> Result<()> {
-    let checkpoint = Checkpoint::open(dir)?;
-    let found = find(dir, &checkpoint, wanted)?;
+    let found = Found::open(dir, wanted)?;
     let mut order: Vec<usize> = (0..wanted.len()).collect();
-    order.sort_by_key(|&at| found[at].first().map(|name| checkpoint.position(name)));
+    order.sort_by_key(|&at| found.names[at].first().map(|name| found.checkpoint.position(name)));
     for at in order {
-        if let Some((name, ties)) = found[at].split_first() {
-            let values = read(&checkpoint, name)?;
-            for tie in ties {
-                if !tensors(&checkpoint, tie)?.has_bits(tie, &values)? {
-                    warn(format!(
-                        "{}: {name:?} and {tie:?} are one tensor to this model but differ; {name:?} is used",
-                        dir.display()
-                    ));
-                }
-            }
+        if let Some(values) = found.read(at, warn)? {
             place(at, values)?;
         }
     }
     Ok(())
+}
+
+/// The tensors of a model, found in its directory and not yet read.
+pub(super) struct Found<'a> {
+    dir: &'a Path,
+    checkpoint: Checkpoint,
+    /// Under which each wanted tensor is present, its own name first.
+    names: Vec<Vec<&'a str>>,
+}
+
+impl<'a> Found<'a> {
+    pub fn open(dir: &'a Path, wanted: &'a [Wanted]) -> Result<Self> {
+        let checkpoint = Checkpoint::open(dir)?;
+        let names = find(dir, &checkpoint, wanted)?;
+        Ok(Found { dir, checkpoint, names })
+    }
+
+    /// The stored type of a wanted tensor, by its position; none of one that is absent.
+    pub fn dtype(&self, at: usize) -> Result<Option<Dtype>> {
+        let Some(name) = self.names[at].first() else {
+            return Ok(None);
+        };
+        Ok(Some(tensors(&self.checkpoint, name)?.dtype(name)?))
+    }
+
+    /// The values of a wanted tensor, by its position.
+    pub fn read(&self, at: usize, warn: &mut dyn FnMut(String)) -> Result<Option<Vec<f32>>> {
+        let Some((name, ties)) = self.names[at].split_first() else {
+            return Ok(None);
+        };
+        let values = read(&self.checkpoint, name)?;
+        for tie in ties {
+            let same = self.checkpoint.is_shared(name, tie)?
+                || tensors(&self.checkpoint, tie)?.has_bits(tie, &values)?;
+            if !same {
+                warn(format!(
+                    "{}: {name:?} and {tie:?} are one tensor to this model but differ; {name:?} is used",
+                    self.dir.display()
+                ));
+            }
+        }
+        Ok(Some(values))
+    }
 }
 
 /// The names under which each wanted tensor is present, its own name first.

@@ -70,26 +70,27 @@ pub fn write_file(path: &Path, tensors: &[Named]) -> Result<()> {
     let mut tensors: Vec<&Named> = tensors.iter().collect();
     // Wider elements first keeps every tensor aligned; names make the bytes independent of the caller's order.
     tensors.sort_by(|a, b| b.dtype().cmp(&a.dtype()).then(a.name.cmp(b.name)));
-    let header = header(&tensors)?;
+    let header = header(tensors.iter().map(|t| (t.name, t.dtype(), t.shape, t.bytes().len())))?;
     files::replace(path, |file| {
-        file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
         tensors.iter().try_for_each(|t| file.write_all(t.bytes()))
     })
 }
 
-fn header(tensors: &[&Named]) -> Result<Vec<u8>> {
+/// The length of a header and the header, of a file whose tensors follow in this order: names, types, shapes, bytes.
+pub(super) fn header<'a>(
+    tensors: impl Iterator<Item = (&'a str, Dtype, &'a [usize], usize)>,
+) -> Result<Vec<u8>> {
     let mut names = HashSet::new();
     let mut offset = 0;
-    let mut entries = Vec::with_capacity(tensors.len());
-    for tensor in tensors {
-        if !names.insert(tensor.name) {
-            return Err(Error::internal(format!("tensor {:?} is saved twice", tensor.name)));
+    let mut entries = Vec::new();
+    for (name, dtype, shape, bytes) in tensors {
+        if !names.insert(name) {
+            return Err(Error::internal(format!("tensor {name:?} is saved twice")));
         }
-        let end = offset + tensor.bytes().len();
-        let info =
-            TensorInfo { dtype: tensor.dtype(), shape: tensor.shape.to_vec(), data_offsets: (offset, end) };
-        entries.push((tensor.name.to_string(), info));
+        let end = offset + bytes;
+        let info = TensorInfo { dtype, shape: shape.to_vec(), data_offsets: (offset, end) };
+        entries.push((name.to_string(), info));
         offset = end;
     }
     // transformers refuses files that do not say which framework's layout they have.
@@ -98,7 +99,7 @@ fn header(tensors: &[&Named]) -> Result<Vec<u8>> {
         Metadata::new(Some(format), entries).map_err(|e| Error::internal(format!("tensors to save: {e}")))?;
     let mut header = serde_json::to_vec(&metadata).map_err(|e| Error::internal(format!("header: {e}")))?;
     header.resize(header.len().next_multiple_of(8), b' ');
-    Ok(header)
+    Ok([&(header.len() as u64).to_le_bytes()[..], &header].concat())
 }
 
 fn remove_shards(dir: &Path) -> io::Result<()> {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 /// From the ground up.
 const FLOORS: [&[&str]; 16] = [
     &["error", "files", "units"],
-    &["shape"],
+    &["shape", "hub"],
     &["trace"],
     &["device"],
     &["tensor"],

@@ -167,7 +167,8 @@ fn datasets_and_tokenizers_that_are_not_there() {
     let dir = tempfile::tempdir().unwrap();
     stats(Path::new("no-such-dataset"), &[]).fails(66, &["no-such-dataset", "qmsum-slice"]);
     stats(dir.path(), &[]).fails(66, &["train.jsonl"]);
-    stats(slice, &["--tokenizer", "no-such-model"]).fails(66, &["no-such-model", "tokenizer.json"]);
+    stats(slice, &["--tokenizer", "no-such-model"])
+        .fails(66, &["no-such-model", "hf download no-such-model"]);
     write_split(dir.path(), "train", &[("a", "one", None)]);
     stats(dir.path(), &[]).fails(65, &["train.jsonl:1"]);
     std::fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();

@@ -9,10 +9,13 @@ mod frame;
 mod generate;
 #[path = "../golden/mod.rs"]
 mod golden;
+mod hub;
 mod kernels;
 mod overfit;
 mod plan;
 mod refusals;
+#[path = "../torch_file/mod.rs"]
+mod torch_file;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

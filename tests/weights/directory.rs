@@ -206,16 +206,14 @@ fn links_of_the_hub_cache_are_followed() {
 }
 
 #[test]
-fn a_directory_without_safetensors_says_what_to_do() {
+fn a_directory_without_weights_says_what_to_do() {
     let outer = tempfile::tempdir().unwrap();
     let dir = outer.path().join("model");
     assert_says(&failure(load(&dir, &[]), 66), &["No such file"]);
     std::fs::create_dir(&dir).unwrap();
     let message = failure(load(&dir, &[]), 66);
     assert_says(&message, &["model.safetensors", "name a model directory"]);
-    let weights = write(&dir, "pytorch_model.bin", "PK");
-    let message = failure(load(&dir, &[]), 66);
-    assert_says(&message, &["only pytorch_model.bin", "save_pretrained"]);
+    let weights = write(&dir, "weights.safetensors", "");
     assert_says(&failure(load(&weights, &[]), 66), &["not a directory"]);
     symlink("nowhere", dir.join("model.safetensors")).unwrap();
     let message = failure(load(&dir, &[]), 66);

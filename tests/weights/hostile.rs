@@ -56,7 +56,7 @@ fn broken() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             "git lfs pull",
         ),
         ("HTML", b"\n<!DOCTYPE html><html><body>404</body></html>".to_vec(), "HTML"),
-        ("PyTorch", b"PK\x03\x04archive/data.pkl and so on".to_vec(), "save_pretrained"),
+        ("PyTorch", b"PK\x03\x04archive/data.pkl and so on".to_vec(), "name it pytorch_model.bin"),
     ]
 }
 

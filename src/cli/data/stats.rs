@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use wattention::data::{self, Dataset, Kind, Record, Split};
 use wattention::error::{Error, Result};
+use wattention::hub;
 use wattention::text::Tokenizer;
 
 /// Texts tokenised at a time, in parallel.
@@ -20,8 +21,8 @@ pub struct Args {
     #[arg(long, value_name = "PATH_OR_NAME")]
     dataset: String,
 
-    /// Model directory whose tokenizer.json counts tokens, special ones included
-    #[arg(long, value_name = "DIR")]
+    /// Folder or repository of the tokenizer that counts tokens, special ones included
+    #[arg(long, value_name = "DIR_OR_NAME")]
     tokenizer: Option<PathBuf>,
 }
 
@@ -69,7 +70,7 @@ impl Lengths {
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
-    let tokenizer = args.tokenizer.as_deref().map(Tokenizer::load).transpose()?;
+    let tokenizer = args.tokenizer.map(|name| Tokenizer::load(&hub::directory(&name)?)).transpose()?;
     let dataset = data::open(&args.dataset)?;
     let mut splits = Vec::new();
     let mut absent = None;

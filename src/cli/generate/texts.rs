@@ -1,6 +1,6 @@
 //! Documents in, predictions out.
 
-use super::super::choices::at_most;
+use super::super::choices::{self, at_most};
 use super::super::global::Global;
 use super::super::{output as outputs, progress::Progress};
 use super::Args;
@@ -59,10 +59,11 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
         outputs::check_apart(input, path)?;
         outputs::check_file(path)?;
     }
-    let tokenizer = Tokenizer::load(args.tokenizer.as_deref().unwrap_or(&args.model))?;
+    let model_dir = choices::model_dir(&args.model, global)?;
+    let tokenizer = choices::tokenizer(args.tokenizer.as_deref(), &model_dir)?;
     let (documents, form) = documents::read(input)?;
     let device = global.open_device()?;
-    let loaded = models::load(&args.model, &device, args.choices.options())?;
+    let loaded = models::load(&model_dir, &device, args.choices.options())?;
     let limits = loaded.model.limits();
     let options = GenerateOptions { max_new_tokens: at_most(args.max_new_tokens, 128, limits.max_target) };
     options.check(&limits)?;

@@ -1,6 +1,6 @@
 //! Tokens in, tokens out, as HF `generate` takes and gives them.
 
-use super::super::choices::at_most;
+use super::super::choices::{self, at_most};
 use super::super::forward::inputs::Inputs;
 use super::super::global::Global;
 use super::super::output;
@@ -34,7 +34,7 @@ pub fn run(args: &Args, inputs: &Path, global: &Global) -> anyhow::Result<()> {
     output::check_apart(inputs, output)?;
     output::check_file(output)?;
     let device = global.open_device()?;
-    let loaded = models::load(&args.model, &device, args.choices.options())?;
+    let loaded = models::load(&choices::model_dir(&args.model, global)?, &device, args.choices.options())?;
     let limits = loaded.model.limits();
     let source = batch.source(&limits).with_context(|| inputs.display().to_string())?;
     let options = GenerateOptions { max_new_tokens: at_most(args.max_new_tokens, 128, limits.max_target) };

@@ -1,0 +1,224 @@
+//! `convert`: a model as it lies on the hub, as one folder of safetensors and tokenizer.json.
+
+use super::global::Global;
+use clap::ValueEnum;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use wattention::error::{Error, Result};
+use wattention::models::{self, Limits};
+use wattention::text::{Source, Tokenizer};
+use wattention::units::Bytes;
+use wattention::weights::{self, Dtype};
+use wattention::{files, hub};
+
+mod folder;
+
+use folder::{Existing, Folder};
+
+/// Write a model as safetensors with a tokenizer.json, from PyTorch files, shards or older tokenizer files
+///
+/// Reads pytorch_model.bin or model.safetensors, in one piece or in shards; of a PyTorch file only the tensors are
+/// read, and nothing in it is run. Writes model.safetensors (tied weights once), tokenizer.json (made of vocab.json
+/// and merges.txt or of spiece.model if there is none), generation_config.json and, last, config.json. The folder
+/// appears when all of it is written. Other commands take such models as they are; converting makes them start
+/// faster and lets other programs read them.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Model directory in HF layout, or the name of a repository in the Hugging Face cache: ORG/NAME[@REVISION]
+    #[arg(long, value_name = "DIR_OR_NAME")]
+    model: PathBuf,
+
+    /// Folder to write, which must be empty or not there yet
+    #[arg(long, value_name = "DIR")]
+    output_dir: PathBuf,
+
+    /// Number format of the weights [default: each tensor keeps its own, float64 becomes fp32]
+    #[arg(long, value_name = "fp32|bf16|fp16", hide_possible_values = true)]
+    dtype: Option<Format>,
+
+    /// Replace the model in a folder that is not empty; its other files stay
+    #[arg(long)]
+    overwrite_output_dir: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Fp32,
+    Bf16,
+    Fp16,
+}
+
+impl Format {
+    fn dtype(self) -> Dtype {
+        match self {
+            Format::Fp32 => Dtype::F32,
+            Format::Bf16 => Dtype::BF16,
+            Format::Fp16 => Dtype::F16,
+        }
+    }
+
+    /// As a HF config names it.
+    fn name(self) -> &'static str {
+        match self {
+            Format::Fp32 => "float32",
+            Format::Bf16 => "bfloat16",
+            Format::Fp16 => "float16",
+        }
+    }
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    model: PathBuf,
+    output_dir: PathBuf,
+    /// The file that the weights were read from, or the index of their shards.
+    weights: String,
+    tensors: usize,
+    /// Elements of all tensors.
+    elements: usize,
+    /// Length of model.safetensors.
+    bytes: Bytes,
+    /// The file that tokenizer.json is, or was made of; none if the model has no tokenizer.
+    tokenizer: Option<String>,
+    files: Vec<String>,
+}
+
+/// Settings of the tokenizer that other programs read, copied as they are.
+const COMPANIONS: [&str; 4] =
+    ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"];
+
+pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
+    let from = hub::directory(&args.model)?;
+    let existing = match args.overwrite_output_dir {
+        true => Existing::Replace,
+        false => Existing::Refuse,
+    };
+    let folder = Folder::start(&args.output_dir, existing, &from)?;
+    let (to, mut written) = (folder.path(), vec!["model.safetensors".to_string()]);
+
+    let mut warn = |text| global.warn(text);
+    let dtype = args.dtype.map(Format::dtype);
+    let (loaded, converted) = models::convert(&from, dtype, to, &mut warn)?;
+    let tokenizer = tokenizer(&from, &loaded.model.limits())?;
+    match &tokenizer {
+        Some(source) => {
+            files::replace(&to.join("tokenizer.json"), |file| file.write_all(&source.json))?;
+            written.push("tokenizer.json".into());
+        }
+        None => global.warn(format_args!("{} has no tokenizer: none is written", from.display())),
+    }
+    for name in COMPANIONS {
+        match std::fs::read(from.join(name)) {
+            Ok(content) => files::replace(&to.join(name), |file| file.write_all(&content))?,
+            Err(e) if e.kind() == ErrorKind::NotFound => continue,
+            Err(e) => return Err(Error::read(from.join(name), &e).into()),
+        }
+        written.push(name.into());
+    }
+    let config = parsed(&from.join("config.json"), &loaded.config_text)?;
+    files::write_text(&to.join("generation_config.json"), &generation(&from, &config)?)?;
+    files::write_text(&to.join("config.json"), &config_text(&loaded.config_text, config, args.dtype)?)?;
+    written.extend(["generation_config.json".into(), "config.json".into()]);
+    folder.finish(&written)?;
+
+    let (_, entry) =
+        weights::entry(&from).ok_or_else(|| Error::internal("the weights were read and are gone"))?;
+    let report = Report {
+        model: args.model,
+        output_dir: args.output_dir,
+        weights: entry.into(),
+        tensors: converted.tensors,
+        elements: converted.elements,
+        bytes: Bytes(converted.bytes),
+        tokenizer: tokenizer.map(|source| name_of(&source.path)),
+        files: written,
+    };
+    let text = report.text();
+    global.print(&report, text)
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let Report { tensors, elements, bytes, weights, .. } = self;
+        let made = match self.tokenizer.as_deref() {
+            None => "no tokenizer".to_string(),
+            Some("tokenizer.json") => "tokenizer.json as it was".to_string(),
+            Some("vocab.json") => "tokenizer.json made of vocab.json and merges.txt".to_string(),
+            Some(file) => format!("tokenizer.json made of {file}"),
+        };
+        let to = self.output_dir.display();
+        format!("{tensors} tensors, {elements} elements, {bytes}, from {weights}; {made}: {to}")
+    }
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The model's tokenizer, which must work and fit its vocabulary; none if it has none.
+fn tokenizer(from: &Path, limits: &Limits) -> Result<Option<Source>> {
+    let source = match Source::read(from) {
+        Ok(source) => source,
+        Err(Error::Missing { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let tokenizer = Tokenizer::from_json(&source.json, &source.path.display().to_string())?;
+    tokenizer.check_vocabulary(limits.vocab)?;
+    Ok(Some(source))
+}
+
+fn parsed(path: &Path, text: &str) -> Result<Map<String, Value>> {
+    serde_json::from_str(text).map_err(|e| Error::data(path.display(), e.to_string()))
+}
+
+/// The configuration, as it was but for the number format that was asked for.
+fn config_text(text: &str, mut config: Map<String, Value>, dtype: Option<Format>) -> Result<String> {
+    let Some(dtype) = dtype else {
+        return Ok(text.to_string());
+    };
+    // The key of transformers 5, and the one that every version reads.
+    let key = if config.contains_key("dtype") { "dtype" } else { "torch_dtype" };
+    config.insert(key.into(), dtype.name().into());
+    pretty(&config)
+}
+
+/// `generation_config.json` of the model, or else what an older config.json says of it.
+fn generation(from: &Path, config: &Map<String, Value>) -> Result<String> {
+    const KEYS: [&str; 13] = [
+        "bos_token_id",
+        "decoder_start_token_id",
+        "early_stopping",
+        "eos_token_id",
+        "forced_bos_token_id",
+        "forced_eos_token_id",
+        "length_penalty",
+        "max_length",
+        "min_length",
+        "no_repeat_ngram_size",
+        "num_beams",
+        "pad_token_id",
+        "repetition_penalty",
+    ];
+    let path = from.join("generation_config.json");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => return parsed(&path, &text).map(|_| text),
+        Err(e) if e.kind() == ErrorKind::NotFound => {}
+        Err(e) => return Err(Error::read(path, &e)),
+    }
+    let mut generation = Map::from_iter([("_from_model_config".to_string(), Value::from(true))]);
+    for key in KEYS {
+        if let Some(value) = config.get(key).filter(|value| !value.is_null()) {
+            generation.insert(key.into(), value.clone());
+        }
+    }
+    pretty(&generation)
+}
+
+fn pretty(object: &Map<String, Value>) -> Result<String> {
+    let text = serde_json::to_string_pretty(object)
+        .map_err(|e| Error::internal(format!("a configuration is not JSON: {e}")))?;
+    Ok(text + "\n")
+}
