@@ -17,10 +17,14 @@ use wattention::text::Tokenizer;
 use wattention::train::{Corpus, Lengths, Options, Summary, fine_tune, plan_run};
 use wattention::units::Bytes;
 
+mod batch;
+mod recipes;
 mod report;
 mod run_dir;
 mod settings;
 mod watch;
+
+pub use recipes::{NAMES as RECIPES, recipe};
 
 use report::{Evaluated, Report, Resolved, Trained};
 use run_dir::{Existing, Metrics, RunDir};
@@ -34,11 +38,11 @@ pub struct Args {
     start: Start,
 
     /// Folder with tokenizer.json [default: the model directory, or the folder of the config]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", alias = "tokenizer-name")]
     tokenizer: Option<PathBuf>,
 
     /// A SCROLLS zip, a folder of <split>.jsonl, or the name of an embedded dataset (qmsum-slice)
-    #[arg(long, value_name = "PATH_OR_NAME")]
+    #[arg(long, value_name = "PATH_OR_NAME", alias = "dataset-name")]
     dataset: String,
 
     /// Run directory: config.json, metrics.jsonl, predictions.jsonl and model/ in HF layout
@@ -73,7 +77,7 @@ pub struct Args {
 #[group(required = true, multiple = false)]
 struct Start {
     /// Model directory in HF layout: config.json, model.safetensors and tokenizer.json
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", alias = "model-name-or-path")]
     model: Option<PathBuf>,
 
     /// Configuration of a model to initialise freshly from --seed
@@ -99,8 +103,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let device = global.open_device()?;
     let loaded = args.start.load(&device, &args.choices, global.seed)?;
     let limits = loaded.model.limits();
-    let options = args.settings.options(&limits, global.seed);
-    options.check()?;
+    let options = args.settings.options(&limits, global.seed, args.settings.batch.asked().unwrap_or(1))?;
     let max_new_tokens = at_most(args.max_new_tokens, 128, limits.max_target);
     let (train, validation) = args.read(global, &tokenizer, &loaded, &options)?;
     let parameters = loaded.parameters.trainable();
@@ -253,7 +256,7 @@ impl Args {
         let found = choices::examples(&dataset, Split::Validation, self.protocol, eval_most);
         let validation = match found {
             Ok(examples) => Some(part(examples)?),
-            Err(Error::Missing { .. }) if self.settings.eval_steps == 0 => {
+            Err(Error::Missing { .. }) if options.eval_steps == 0 => {
                 global.warn(format_args!(
                     "{} has no validation split: nothing will be evaluated",
                     self.dataset

@@ -9,7 +9,7 @@ mod step;
 pub mod synthetic;
 
 pub use batches::{Corpus, Encoded, GlobalAttention, Lengths};
-pub use options::{Options, Schedule};
+pub use options::{Optimizer, Options, Schedule};
 pub use peak::plan_run;
 pub use run::{Event, Observer, Summary, evaluate_loss, fine_tune};
 pub use step::{

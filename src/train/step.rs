@@ -1,6 +1,6 @@
 //! One training step: micro-batches that add gradients, then the optimizer.
 
-use super::options::Options;
+use super::options::{Optimizer, Options};
 use super::schedule::learning_rate;
 use crate::error::{Error, Result};
 use crate::models::batch::{Source, Target};
@@ -146,6 +146,7 @@ pub fn optimizer_step<X: AsRef<TrainState>>(
             eps: options.adam_epsilon as f32,
             weight_decay: options.weight_decay as f32,
             max_grad_norm: options.max_grad_norm as f32,
+            hf: options.optim == Optimizer::AdamwHf,
             step: step + 1,
         };
         adamw(slabs, rule)?;

@@ -11,6 +11,7 @@ mod generate;
 mod golden;
 mod plan;
 mod refusals;
+mod settings;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
