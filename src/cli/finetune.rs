@@ -12,12 +12,13 @@ use wattention::error::{Error, Result};
 use wattention::evaluate::{Task, Work, evaluate, plan_evaluation, work};
 use wattention::metrics::Protocol;
 use wattention::models::session::Session;
-use wattention::models::{self, Loaded};
+use wattention::models::{self, Limits, Loaded};
 use wattention::text::Tokenizer;
 use wattention::train::{Corpus, Lengths, Options, Summary, fine_tune, plan_run};
 use wattention::units::Bytes;
 
 mod batch;
+mod memory;
 mod recipes;
 mod report;
 mod run_dir;
@@ -101,11 +102,22 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let run_dir = RunDir::check(&args.output_dir, existing, &[&start, tokenizer_dir])?;
     let tokenizer = Tokenizer::load(tokenizer_dir)?;
     let device = global.open_device()?;
-    let loaded = args.start.load(&device, &args.choices, global.seed)?;
-    let limits = loaded.model.limits();
-    let options = args.settings.options(&limits, global.seed, args.settings.batch.asked().unwrap_or(1))?;
+    let config = args.start.config();
+    let limits = models::limits(&config)?;
+    let options = args.settings.options(&limits, global.seed)?;
     let max_new_tokens = at_most(args.max_new_tokens, 128, limits.max_target);
-    let (train, validation) = args.read(global, &tokenizer, &loaded, &options)?;
+    let (train, validation) = args.read(global, &tokenizer, limits, &options)?;
+    let run = memory::Run {
+        config: &config,
+        choices: args.choices.options(),
+        device: &device,
+        train: &train.corpus,
+        validation: validation.as_ref().map(|part| &part.corpus),
+        predict: (!args.no_predict).then_some((args.protocol, max_new_tokens)),
+    };
+    // Before the weights take their part of what is free.
+    let (options, needs) = run.choose(&args.settings.batch, options)?;
+    let loaded = args.start.load(&device, &args.choices, global.seed)?;
     let parameters = loaded.parameters.trainable();
     let mut session = Session::new(loaded, args.choices.options(), work)?;
 
@@ -119,8 +131,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     }
     let total_steps = options.total_steps(train.examples.len());
     global.note(format_args!(
-        "{parameters} parameters, {} planned; {total_steps} steps of {} x {} examples on {}",
-        Bytes(planned.total() as u64),
+        "{parameters} parameters, {needs} planned; {total_steps} steps of {} x {} examples on {}",
         options.gradient_accumulation_steps,
         options.per_device_train_batch_size,
         device.name()
@@ -218,17 +229,18 @@ impl Start {
         }
     }
 
+    /// The model's configuration file.
+    fn config(&self) -> PathBuf {
+        match (&self.model, &self.config_name) {
+            (None, Some(config)) if !config.is_dir() => config.clone(),
+            _ => self.folder().join("config.json"),
+        }
+    }
+
     fn load(&self, device: &Device, choices: &ModelChoices, seed: u64) -> Result<Loaded> {
         match (&self.model, &self.config_name) {
             (Some(model), _) => models::load(model, device, choices.options()),
-            (None, Some(config)) => {
-                let config = match config.is_dir() {
-                    true => &config.join("config.json"),
-                    false => config,
-                };
-                models::random(config, device, choices.options(), seed)
-            }
-            (None, None) => Err(Error::usage("give --model or --config-name")),
+            (None, _) => models::random(&self.config(), device, choices.options(), seed),
         }
     }
 }
@@ -239,12 +251,11 @@ impl Args {
         &self,
         global: &Global,
         tokenizer: &Tokenizer,
-        loaded: &Loaded,
+        limits: Limits,
         options: &Options,
     ) -> Result<(Part, Option<Part>)> {
         let lengths = Lengths { source: options.max_source_length, target: options.max_target_length };
         let part = |examples: Vec<Example>| {
-            let limits = loaded.model.limits();
             let global_attention = self.choices.global_attention;
             let corpus = Corpus::encode(tokenizer, &examples, lengths, limits, global_attention)?;
             Ok(Part { examples, corpus })

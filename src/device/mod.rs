@@ -60,6 +60,10 @@ pub trait Executor {
     /// Closes a step that failed half-way.
     fn abandon_step(&self);
     fn used(&self) -> Used;
+    /// Bytes that could still be allocated, where somebody knows.
+    fn free(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Memory an executor holds, in bytes.
@@ -179,6 +183,11 @@ impl Device {
 
     pub fn used(&self) -> Used {
         self.0.used()
+    }
+
+    /// Bytes that could still be allocated, where somebody knows.
+    pub fn free(&self) -> Option<usize> {
+        self.0.free()
     }
 
     /// Whether two handles name the same executor.

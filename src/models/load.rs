@@ -1,7 +1,8 @@
 //! A model from a HF directory, or freshly initialised from a configuration.
 
-use super::{Config, Model, Options};
-use crate::device::Device;
+use super::{Config, Limits, Model, Options};
+use crate::device::plan::Plan;
+use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
 use crate::nn::{Init, Parameters};
 use crate::weights::{self, Wanted};
@@ -87,6 +88,12 @@ pub fn random(config: &Path, device: &Device, options: Options, seed: u64) -> Re
     }
     loaded.parameters.refresh()?;
     Ok(loaded)
+}
+
+/// The limits of the model of configuration file `config`, which is not made.
+pub fn limits(config: &Path) -> Result<Limits> {
+    let plan = Device::new(Plan::new(Precision::Fp32));
+    Ok(empty(config, &plan, Options::default())?.model.limits())
 }
 
 /// A model of zeros for the configuration file `config`.

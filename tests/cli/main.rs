@@ -1,5 +1,6 @@
 //! The command line as a new user meets it: what it writes, says and refuses.
 
+mod batch;
 mod data;
 mod doctor;
 mod evaluate;

@@ -32,12 +32,17 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The batch where it is asked for as a number.
-    pub fn asked(&self) -> Option<usize> {
+    /// The batch that is asked for, or the smallest where it is looked for.
+    pub fn size(&self) -> usize {
         match self.per_device_train_batch_size {
-            Size::Of(size) => Some(size),
-            Size::Auto => None,
+            Size::Of(size) => size,
+            Size::Auto => 1,
         }
+    }
+
+    /// The largest batch up to `most` that keeps the global batch.
+    pub fn divisor(&self, most: usize) -> usize {
+        self.global_batch_size.map_or(most, |all| largest_divisor(all.get(), most))
     }
 
     /// Batches of `size` examples that are added up for one step.

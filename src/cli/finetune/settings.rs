@@ -31,8 +31,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What was asked for, with a training batch of `size` examples.
-    pub fn options(&self, limits: &Limits, seed: u64, size: usize) -> Result<Options> {
+    /// What was asked for, a batch that is looked for being 1.
+    pub fn options(&self, limits: &Limits, seed: u64) -> Result<Options> {
+        let size = self.batch.size();
         let lengths = self.truncation.lengths(limits);
         let options = Options {
             per_device_train_batch_size: size,

@@ -2,6 +2,7 @@
 
 pub mod activation;
 pub mod attention;
+mod free;
 pub mod gemm;
 pub mod math;
 mod memory;
@@ -16,6 +17,8 @@ pub mod simd;
 mod skinny;
 pub mod softmax;
 pub mod vector;
+
+pub use free::free;
 
 use super::blocks::Blocks;
 use super::{Block, Call, Executor, Kernel, Layout, Lifetime, Precision, Used};
@@ -94,5 +97,9 @@ impl Executor for Cpu {
 
     fn used(&self) -> Used {
         self.blocks.used()
+    }
+
+    fn free(&self) -> Option<usize> {
+        free::free()
     }
 }
