@@ -8,7 +8,7 @@ pub mod led;
 mod load;
 pub mod session;
 
-pub use load::{Loaded, load, random};
+pub use load::{Loaded, Weights, load, random};
 
 use crate::device::Device;
 use crate::error::{Error, Result};

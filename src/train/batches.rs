@@ -28,6 +28,8 @@ pub struct Encoded {
 /// Examples in tokens, with what batching them needs.
 pub struct Corpus {
     pub examples: Vec<Encoded>,
+    /// The examples' ids in the dataset, in the same order.
+    pub ids: Vec<String>,
     pub limits: Limits,
     pub global_attention: GlobalAttention,
 }
@@ -72,6 +74,7 @@ impl Corpus {
                     labels: if example.references.is_empty() { Vec::new() } else { labels },
                 })
                 .collect(),
+            ids: examples.iter().map(|example| example.id.clone()).collect(),
             limits,
             global_attention,
         })
