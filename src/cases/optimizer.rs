@@ -64,16 +64,14 @@ fn store(tape: &Tape, x: &[Tensor]) -> Result<Vec<Tensor>> {
 
 pub(super) fn all() -> Vec<Case> {
     let few = || vec![Input::activation([1])];
-    let mut all = vec![
-        Case {
-            op: "rows",
-            name: "store".into(),
-            inputs: few(),
-            forward: Box::new(store),
-            terms: 1,
-            cancelling: 0.0,
-        },
-    ];
+    let mut all = vec![Case {
+        op: "rows",
+        name: "store".into(),
+        inputs: few(),
+        forward: Box::new(store),
+        terms: 1,
+        cancelling: 0.0,
+    }];
     all.extend([(false, "torch"), (true, "hf")].map(|(hf, form)| Case {
         op: "adamw",
         name: format!("{SLAB} in 3 parts, {form}"),

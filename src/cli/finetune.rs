@@ -9,27 +9,39 @@ use std::path::{Path, PathBuf};
 use wattention::data::{self, Example, Split};
 use wattention::device::Device;
 use wattention::error::{Error, Result};
-use wattention::evaluate::{Task, Work, evaluate, plan_evaluation, work};
+use wattention::evaluate::{Work, evaluate, plan_evaluation, work};
 use wattention::metrics::Protocol;
 use wattention::models::session::Session;
 use wattention::models::{self, Limits, Loaded};
 use wattention::text::Tokenizer;
-use wattention::train::{Corpus, Lengths, Options, Summary, fine_tune, plan_run};
+use wattention::train::checkpoint::{self, Saver};
+use wattention::train::{Control, Corpus, Lengths, Options, Summary, Trainer, plan_run};
 use wattention::units::Bytes;
 
 mod batch;
+mod cache;
 mod memory;
+mod metrics;
 mod recipes;
 mod report;
+mod resume;
 mod run_dir;
+mod saving;
+mod scorer;
 mod settings;
+mod signals;
 mod watch;
 
 pub use recipes::{NAMES as RECIPES, recipe};
 
+use cache::Cache;
+use metrics::Metrics;
 use report::{Evaluated, Report, Resolved, Trained};
-use run_dir::{Existing, Metrics, RunDir};
+use run_dir::{Existing, RunDir};
+use saving::Saving;
+use scorer::Predicting;
 use settings::Settings;
+use signals::Signals;
 use watch::Watch;
 
 /// Fine-tune a model on a dataset, into a run directory with metrics, predictions and the model
@@ -71,6 +83,12 @@ pub struct Args {
 
     #[command(flatten)]
     settings: Settings,
+
+    #[command(flatten)]
+    cache: Cache,
+
+    #[command(flatten)]
+    saving: Saving,
 }
 
 /// Where the weights come from.
@@ -95,9 +113,10 @@ struct Part {
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let start = args.start.folder();
     let tokenizer_dir = args.tokenizer.as_deref().unwrap_or(&start);
-    let existing = match args.overwrite_output_dir {
-        true => Existing::Replace,
-        false => Existing::Refuse,
+    let existing = match (args.overwrite_output_dir, &args.saving.resume) {
+        (true, _) => Existing::Replace,
+        (false, Some(_)) => Existing::Resume,
+        (false, None) => Existing::Refuse,
     };
     let run_dir = RunDir::check(&args.output_dir, existing, &[&start, tokenizer_dir])?;
     let tokenizer = Tokenizer::load(tokenizer_dir)?;
@@ -105,15 +124,18 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let config = args.start.config();
     let limits = models::limits(&config)?;
     let options = args.settings.options(&limits, global.seed)?;
+    let control = args.saving.over(Control::default());
+    control.check(options.eval_steps)?;
     let max_new_tokens = at_most(args.max_new_tokens, 128, limits.max_target);
     let (train, validation) = args.read(global, &tokenizer, limits, &options)?;
+    let decides = control.metric() != "loss";
     let run = memory::Run {
         config: &config,
         choices: args.choices.options(),
         device: &device,
         train: &train.corpus,
         validation: validation.as_ref().map(|part| &part.corpus),
-        predict: (!args.no_predict).then_some((args.protocol, max_new_tokens)),
+        predict: (decides || !args.no_predict).then_some((args.protocol, max_new_tokens)),
     };
     // Before the weights take their part of what is free.
     let (options, needs) = run.choose(&args.settings.batch, options)?;
@@ -123,8 +145,16 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
 
     let scored = validation.as_ref().filter(|_| !args.no_predict);
     let measured = validation.as_ref().map(|part| &part.corpus);
+    let mut predicting = validation.as_ref().map(|part| Predicting {
+        tokenizer: &tokenizer,
+        corpus: &part.corpus,
+        examples: &part.examples,
+        protocol: args.protocol,
+        max_new_tokens,
+        batch_size: options.per_device_eval_batch_size,
+    });
     let mut planned = plan_run(&mut session, &train.corpus, measured, &options)?;
-    if let Some(part) = scored {
+    if let Some(part) = validation.as_ref().filter(|_| decides || scored.is_some()) {
         let batch = options.per_device_eval_batch_size;
         let (corpus, protocol) = (&part.corpus, args.protocol);
         planned = plan_evaluation(&mut session, corpus, protocol, max_new_tokens, batch)?;
@@ -136,7 +166,14 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         options.per_device_train_batch_size,
         device.name()
     ));
-    let mut metrics = run_dir.start(&Resolved {
+    let _lock = run_dir.lock()?;
+    let settings =
+        args.decided(&session.real().loaded, &train, measured, &options, &control, max_new_tokens)?;
+    let resumed = match &args.saving.resume {
+        Some(wanted) => resume::find(&run_dir, wanted, &settings, &device.name(), global)?,
+        None => None,
+    };
+    let config = Resolved {
         command: std::env::args().collect(),
         version: env!("CARGO_PKG_VERSION"),
         device: device.name(),
@@ -157,14 +194,38 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         global_attention: args.choices.global_attention,
         random_blocks: args.choices.random_blocks,
         training: &options,
-    })?;
+        control: &control,
+        resumed_from: resumed.as_ref().map(|checkpoint| checkpoint.dir.clone()),
+        settings: &settings,
+    };
+    let mut metrics = run_dir.start(&config, resumed.as_ref().map(|from| from.state.global_step))?;
+    let companions = run_dir::companions(&[&start, tokenizer_dir])?;
+    let root = run_dir.root();
+    let saver =
+        Saver::new(root, settings.clone(), device.name(), companions.clone(), control.save_total_limit);
+    let signals = Signals::catch().map_err(|e| Error::internal(format!("signals cannot be caught: {e}")))?;
 
-    let summary = train_all(&mut session, global, &train, measured, &options, &mut metrics)?;
+    let mut trainer = Trainer::new(&mut session, &train.corpus, &options, &control)?.save_with(saver);
+    if let Some(measured) = measured {
+        trainer = trainer.validate_on(measured);
+    }
+    if let Some(predicting) = predicting.as_mut().filter(|_| decides) {
+        trainer = trainer.score_with(predicting);
+    }
+    if let Some(checkpoint) = &resumed {
+        trainer = trainer.restore(checkpoint)?;
+    }
+    let summary =
+        train_all(trainer, global, &signals, options.steps_per_epoch(train.examples.len()), &mut metrics)?;
     // Before predicting, so that nothing later can lose it.
-    run_dir.save(&session.real().loaded, &[&start, tokenizer_dir])?;
+    run_dir.save(&session.real().loaded, &companions)?;
     let epoch = summary.steps as f64 / options.steps_per_epoch(train.examples.len()) as f64;
     let trained = Trained::new(&summary, epoch);
     metrics.write(&trained)?;
+    signals.let_go();
+    if let Some(signal) = signals.caught() {
+        return Err(Error::Interrupted(signal).into());
+    }
     let mut report = Report {
         output_dir: args.output_dir,
         train: trained,
@@ -173,16 +234,9 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         planned_bytes: Bytes(planned.total() as u64),
         used_bytes: Bytes(0),
     };
-    if let Some(part) = scored {
+    if let (Some(part), Some(predicting)) = (scored, &predicting) {
         let mut progress = Scoring::new(global, part.examples.len());
-        let task = Task {
-            tokenizer: &tokenizer,
-            corpus: &part.corpus,
-            examples: &part.examples,
-            protocol: args.protocol,
-            max_new_tokens,
-            batch_size: options.per_device_eval_batch_size,
-        };
+        let task = predicting.task();
         let evaluation = evaluate(&mut session, task, &mut |done| progress.done(done))?;
         progress.finish();
         predictions::write(&run_dir.predictions(), &part.examples, &evaluation.predictions)?;
@@ -196,21 +250,21 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
 }
 
 fn train_all(
-    session: &mut Session<Work>,
+    trainer: Trainer<Work>,
     global: &Global,
-    train: &Part,
-    validation: Option<&Corpus>,
-    options: &Options,
+    signals: &Signals,
+    steps_per_epoch: u64,
     metrics: &mut Metrics,
 ) -> Result<Summary> {
-    let examples = train.examples.len();
-    let mut watch = Watch {
-        metrics,
-        progress: Progress::new(global, options.total_steps(examples), "training"),
-        steps_per_epoch: options.steps_per_epoch(examples),
-        eval_loss: None,
-    };
-    let summary = fine_tune(session, &train.corpus, validation, options, &mut watch)?;
+    let (from, total) = (trainer.state().global_step, trainer.total_steps());
+    let eval_loss = trainer.state().eval_loss;
+    let progress = Progress::new(global, total - from, "training");
+    let mut watch = Watch { metrics, progress, global, signals, steps_per_epoch, eval_loss };
+    let summary = trainer.run(&mut watch);
+    if let Err(Error::Interrupted(_)) = &summary {
+        global.note("training is stopped and saved; the same command with --resume auto goes on with it");
+    }
+    let summary = summary?;
     watch.progress.finish(format_args!("training: {} steps in {}", summary.steps, summary.train_time));
     Ok(summary)
 }
@@ -246,6 +300,25 @@ impl Start {
 }
 
 impl Args {
+    /// What decides the run's results, to be compared with a checkpoint's.
+    fn decided(
+        &self,
+        loaded: &Loaded,
+        train: &Part,
+        validation: Option<&Corpus>,
+        options: &Options,
+        control: &Control,
+        max_new_tokens: usize,
+    ) -> Result<checkpoint::Settings> {
+        let mut settings = checkpoint::Settings::of(loaded, &train.corpus, validation, options, control)?;
+        settings.add("random_blocks", &self.choices.random_blocks)?;
+        if control.metric() != "loss" {
+            settings.add("protocol", &self.protocol)?;
+            settings.add("max_new_tokens", &max_new_tokens)?;
+        }
+        Ok(settings)
+    }
+
     /// The training split line by line, and the validation split where there is one.
     fn read(
         &self,
@@ -255,18 +328,33 @@ impl Args {
         options: &Options,
     ) -> Result<(Part, Option<Part>)> {
         let lengths = Lengths { source: options.max_source_length, target: options.max_target_length };
-        let part = |examples: Vec<Example>| {
+        let cache = self.cache.open();
+        let part = |examples: Vec<Example>, split: Split| -> Result<Part> {
             let global_attention = self.choices.global_attention;
-            let corpus = Corpus::encode(tokenizer, &examples, lengths, limits, global_attention)?;
+            let corpus = match &cache {
+                None => Corpus::encode(tokenizer, &examples, lengths, limits, global_attention)?,
+                Some(cache) => {
+                    let (corpus, outcome) = Corpus::encode_cached(
+                        tokenizer,
+                        &examples,
+                        lengths,
+                        limits,
+                        global_attention,
+                        cache,
+                    )?;
+                    cache::tell(global, split.name(), &outcome);
+                    corpus
+                }
+            };
             Ok(Part { examples, corpus })
         };
         let dataset = data::open(&self.dataset)?;
         let (most, eval_most) = (self.settings.max_train_samples, self.settings.max_eval_samples);
         // Every reference is an example to learn from, whatever the protocol groups for scoring.
-        let train = part(choices::examples(&dataset, Split::Train, Protocol::Paper, most)?)?;
+        let train = part(choices::examples(&dataset, Split::Train, Protocol::Paper, most)?, Split::Train)?;
         let found = choices::examples(&dataset, Split::Validation, self.protocol, eval_most);
         let validation = match found {
-            Ok(examples) => Some(part(examples)?),
+            Ok(examples) => Some(part(examples, Split::Validation)?),
             Err(Error::Missing { .. }) if options.eval_steps == 0 => {
                 global.warn(format_args!(
                     "{} has no validation split: nothing will be evaluated",

@@ -17,11 +17,12 @@ use wattention::error::{Error, Result};
 const SUBCOMMAND: &str = "finetune";
 
 /// What a layer that sets one of a row says about all of the row: lower layers no longer count.
-const ALTERNATIVES: [&[&str]; 4] = [
+const ALTERNATIVES: [&[&str]; 5] = [
     &["model", "config_name"],
     &["warmup_steps", "warmup_ratio"],
     &["max_steps", "num_train_epochs"],
     &["gradient_accumulation_steps", "global_batch_size"],
+    &["resume", "overwrite_output_dir"],
 ];
 
 /// A recipe's settings, flag and value, for the dataset and lengths that the other layers ask for.
@@ -210,7 +211,9 @@ fn unknown(key: &str, refusal: &clap::Error) -> String {
     match meant {
         Some(meant) => format!("there is no setting `{key}`; did you mean `{meant}`?"),
         None => {
-            format!("there is no setting `{key}`; `wattention {SUBCOMMAND} --print-config` lists those there are")
+            format!(
+                "there is no setting `{key}`; `wattention {SUBCOMMAND} --print-config` lists those there are"
+            )
         }
     }
 }

@@ -1,11 +1,32 @@
 //! The order of training examples, a pure function of seed and epoch, so that a run resumes where it stopped.
 
+use std::cmp::Reverse;
+
 /// A permutation of `0..len`, the same on every machine (Fisher-Yates over SplitMix64).
 pub fn order(seed: u64, epoch: u64, len: usize) -> Vec<usize> {
     let mut draws = Draws { key: mix(mix(seed) ^ epoch), counter: 0 };
     let mut order: Vec<usize> = (0..len).collect();
     for last in (1..len).rev() {
         order.swap(last, draws.below(last as u64 + 1) as usize);
+    }
+    order
+}
+
+/// As [`order`], but steps of `batch` examples hold similar lengths, and the longest example comes first.
+///
+/// HF's rule for `group_by_length`: the shuffled examples are sorted, longest first, within runs of up to
+/// 50 steps, of which there are at least four if the examples suffice.
+pub fn order_by_length(seed: u64, epoch: u64, lengths: &[usize], batch: usize) -> Vec<usize> {
+    let batch = batch.max(1);
+    let mut order = order(seed, epoch, lengths.len());
+    let run = (lengths.len() / (batch * 4)).clamp(1, 50) * batch;
+    for examples in order.chunks_mut(run) {
+        examples.sort_by_key(|&example| Reverse(lengths[example]));
+    }
+    // Of equals, the earliest run.
+    let longest = (0..order.len()).step_by(run).min_by_key(|&at| Reverse(lengths[order[at]]));
+    if let Some(at) = longest {
+        order.swap(0, at);
     }
     order
 }

@@ -4,7 +4,7 @@ use super::{Config, Limits, Model, Options};
 use crate::device::plan::Plan;
 use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
-use crate::nn::{Init, Parameters};
+use crate::nn::{Entry, Init, Parameters};
 use crate::weights::{self, Wanted};
 use std::path::Path;
 
@@ -26,18 +26,57 @@ impl Loaded {
 
     /// Saves in HF layout: `config.json` and `model.safetensors`, tied weights once.
     pub fn save(&self, dir: &Path) -> Result<()> {
-        let entries = &self.parameters.entries;
-        let values = entries
+        self.weights()?.save(dir)
+    }
+
+    /// The weights as they are now, copied to the host.
+    pub fn weights(&self) -> Result<Weights> {
+        Ok(Weights {
+            entries: self.parameters.entries.clone(),
+            slab: self.parameters.slab.read()?,
+            config_text: self.config_text.clone(),
+        })
+    }
+
+    /// Replaces the weights by those of `dir/model.safetensors` (or its shards).
+    pub fn read_weights(&self, dir: &Path) -> Result<()> {
+        let Parameters { entries, slab, .. } = &self.parameters;
+        let wanted: Vec<Wanted> = entries
             .iter()
-            .map(|entry| self.parameters.read(&self.parameters.slab, entry))
-            .collect::<Result<Vec<_>>>()?;
-        let tensors: Vec<weights::Named> = entries
+            .map(|entry| Wanted {
+                name: entry.name.clone(),
+                shape: entry.shape.dims().to_vec(),
+                aliases: entry.aliases.clone(),
+                optional: !entry.trainable,
+            })
+            .collect();
+        for (entry, values) in entries.iter().zip(weights::load(dir, &wanted)?) {
+            if let Some(values) = values {
+                self.parameters.part(slab, entry)?.write(&values)?;
+            }
+        }
+        self.parameters.refresh()
+    }
+}
+
+/// A model's weights on the host, to be saved while the model changes.
+pub struct Weights {
+    pub entries: Vec<Entry>,
+    /// Every entry at its place, as in [`Parameters::slab`].
+    pub slab: Vec<f32>,
+    config_text: String,
+}
+
+impl Weights {
+    /// Saves in HF layout; `config.json` comes last.
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        let tensors: Vec<weights::Named> = self
+            .entries
             .iter()
-            .zip(&values)
-            .map(|(entry, values)| weights::Named {
+            .map(|entry| weights::Named {
                 name: &entry.name,
                 shape: entry.shape.dims(),
-                values: weights::Values::F32(values),
+                values: weights::Values::F32(entry.of(&self.slab)),
             })
             .collect();
         weights::save(dir, &tensors)?;
@@ -48,24 +87,7 @@ impl Loaded {
 /// Reads `dir/config.json` and `dir/model.safetensors` (or its shards).
 pub fn load(dir: &Path, device: &Device, options: Options) -> Result<Loaded> {
     let loaded = empty(&dir.join("config.json"), device, options)?;
-    let wanted: Vec<Wanted> = loaded
-        .parameters
-        .entries
-        .iter()
-        .map(|entry| Wanted {
-            name: entry.name.clone(),
-            shape: entry.shape.dims().to_vec(),
-            aliases: entry.aliases.clone(),
-            optional: !entry.trainable,
-        })
-        .collect();
-    let values = weights::load(dir, &wanted)?;
-    for (entry, values) in loaded.parameters.entries.iter().zip(values) {
-        if let Some(values) = values {
-            loaded.parameters.part(&loaded.parameters.slab, entry)?.write(&values)?;
-        }
-    }
-    loaded.parameters.refresh()?;
+    loaded.read_weights(dir)?;
     Ok(loaded)
 }
 

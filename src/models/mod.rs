@@ -8,7 +8,7 @@ pub mod led;
 mod load;
 pub mod session;
 
-pub use load::{Loaded, limits, load, random};
+pub use load::{Loaded, Weights, limits, load, random};
 
 use crate::device::Device;
 use crate::error::{Error, Result};

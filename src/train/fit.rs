@@ -21,7 +21,8 @@ impl Parts {
     pub fn new(loaded: &Loaded, persistent: usize) -> Self {
         let elements = loaded.parameters.slab.len();
         let slab = elements * DType::F32.size();
-        let working = loaded.parameters.working.as_ref().map_or(0, |working| elements * working.dtype().size());
+        let working =
+            loaded.parameters.working.as_ref().map_or(0, |working| elements * working.dtype().size());
         let weights = slab + working;
         let gradients = slab.min(persistent - weights);
         let [weights, gradients, optimizer] =

@@ -5,8 +5,7 @@ use super::finetune::finetune;
 
 /// All inputs and references are longer than this, so every batch of a size needs the same.
 const SAME: &str = "--dataset qmsum-slice --max-train-samples 12 --max-eval-samples 4 --max-source-length 64 \
-    --max-target-length 16 --max-new-tokens 8 --max-steps 1 --per-device-eval-batch-size 2 --overwrite-output-dir \
-    --learning-rate 1e-4 --json";
+    --max-target-length 16 --max-new-tokens 8 --max-steps 1 --learning-rate 1e-4 --overwrite-output-dir --json";
 
 fn run(flags: &str) -> (Ran, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
@@ -27,7 +26,9 @@ fn outcome(flags: &str) -> ([u64; 2], [u64; 2]) {
 
 #[test]
 fn the_plan_is_what_the_run_then_holds_to_the_byte() {
-    for flags in ["--batch-size 3", "--batch-size 5 --no-predict", "--batch-size 1", "--batch-size 2 --protocol paper"] {
+    for flags in
+        ["--batch-size 3", "--batch-size 5 --no-predict", "--batch-size 1", "--batch-size 2 --protocol paper"]
+    {
         let ([planned, used], _) = outcome(flags);
         assert_eq!(planned, used, "{flags}");
     }
@@ -39,7 +40,8 @@ fn auto_takes_what_fits_and_one_more_does_not() {
     let ([six, _], _) = outcome("--batch-size 6");
     assert!(five < six);
     for memory in [five, six - 1] {
-        let ([planned, used], [batch, accumulation]) = outcome(&format!("--batch-size auto --memory {memory}"));
+        let ([planned, used], [batch, accumulation]) =
+            outcome(&format!("--batch-size auto --memory {memory}"));
         assert_eq!([batch, accumulation], [5, 1]);
         assert_eq!([planned, used], [five, five]);
         let (refused, dir) = run(&format!("--batch-size 6 --memory {memory}"));
@@ -65,7 +67,9 @@ fn the_global_batch_is_kept_whatever_fits() {
 #[test]
 fn what_cannot_fit_is_refused_with_what_would_help() {
     let source = "--max-source-length";
-    run("--batch-size 2 --memory 100KiB").0.fails(75, &["even a batch of 1 needs", "weights", "100.0 KiB", source]);
+    run("--batch-size 2 --memory 100KiB")
+        .0
+        .fails(75, &["even a batch of 1 needs", "weights", "100.0 KiB", source]);
     run("--batch-size auto --memory 100KiB").0.fails(75, &["even a batch of 1 needs", source]);
     let ([one, _], _) = outcome("--batch-size 1 --per-device-eval-batch-size 1");
     let flags = format!("--batch-size auto --memory {one} --per-device-eval-batch-size 4");

@@ -107,7 +107,10 @@ fn json_of_hf_scripts_is_read() {
 #[test]
 fn what_is_wrong_in_a_file_is_told_with_its_line() {
     for (text, parts) in [
-        ("seed = 1\nlerning_rate = 1e-3\n", &["run.toml:2", "`lerning_rate`", "did you mean `learning_rate`?"][..]),
+        (
+            "seed = 1\nlerning_rate = 1e-3\n",
+            &["run.toml:2", "`lerning_rate`", "did you mean `learning_rate`?"][..],
+        ),
         ("zzz = 1\n", &["run.toml:1", "`zzz`", "--print-config"]),
         ("\n\nlearning_rate = 'fast'\n", &["run.toml:3", "fast"]),
         ("optim = 'sgd'\n", &["run.toml:1", "sgd", "adamw_hf"]),
@@ -151,7 +154,8 @@ fn a_run_by_file_is_the_run_by_flags() {
         --optim adamw_hf --lr-scheduler-type cosine --warmup-steps 1 --global-batch-size 4 --max-grad-norm 0.5";
     finetune(dir.path(), flags).succeeds();
     let losses = |run: &str| fs::read_to_string(dir.path().join(run).join("metrics.jsonl")).unwrap();
-    let step = |text: String| text.lines().find(|line| line.contains("\"loss\"")).map(str::to_string).unwrap();
+    let step =
+        |text: String| text.lines().find(|line| line.contains("\"loss\"")).map(str::to_string).unwrap();
     let by_flags = step(losses("run"));
     let text = format!(
         "config_name = {:?}\ntokenizer = {:?}\noutput_dir = {:?}\ndevice = 'cpu'\ndataset = 'qmsum-slice'\n\
@@ -167,6 +171,9 @@ fn a_run_by_file_is_the_run_by_flags() {
     ran(command().args(["finetune", "--config"]).arg(&path)).succeeds();
     assert_eq!(step(losses("by-file")), by_flags);
     // A batch that does not divide the whole is refused with those that do.
-    finetune(dir.path(), "--dataset qmsum-slice --global-batch-size 12 --batch-size 5 --overwrite-output-dir")
-        .fails(2, &["12", "5", "4 and 6"]);
+    finetune(
+        dir.path(),
+        "--dataset qmsum-slice --global-batch-size 12 --batch-size 5 --overwrite-output-dir",
+    )
+    .fails(2, &["12", "5", "4 and 6"]);
 }

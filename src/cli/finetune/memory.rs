@@ -75,16 +75,16 @@ impl Run<'_> {
         let asked = batch.memory.map(|bytes| (bytes, "--memory allows"));
         let free = || self.device.free().map(|bytes| (Bytes(bytes as u64), "are free on the device"));
         let limit = asked.or_else(free);
-        let with = |size: usize| -> Options {
-            Options { per_device_train_batch_size: size, ..options.clone() }
-        };
+        let with =
+            |size: usize| -> Options { Options { per_device_train_batch_size: size, ..options.clone() } };
         match (batch.per_device_train_batch_size, limit) {
             (Size::Auto, Some((budget, why))) => {
-                let (size, _) = self.largest(batch, &with, budget)?.ok_or_else(|| {
-                    self.too_much(&with(1), budget, why)
-                })?;
+                let (size, _) = self
+                    .largest(batch, &with, budget)?
+                    .ok_or_else(|| self.too_much(&with(1), budget, why))?;
                 let size = batch.divisor(size);
-                let options = Options { gradient_accumulation_steps: batch.accumulation(size)?, ..with(size) };
+                let options =
+                    Options { gradient_accumulation_steps: batch.accumulation(size)?, ..with(size) };
                 let needs = self.needs(&options)?;
                 Ok((options, needs))
             }
@@ -135,7 +135,10 @@ impl Run<'_> {
         let alone = Run { validation: None, predict: None, ..*self }.needs(smallest);
         let remedy = match alone {
             Ok(training) if training.total <= budget => {
-                format!("lower --per-device-eval-batch-size, which is {}", smallest.per_device_eval_batch_size)
+                format!(
+                    "lower --per-device-eval-batch-size, which is {}",
+                    smallest.per_device_eval_batch_size
+                )
             }
             _ => "shorten --max-source-length or choose a smaller model".into(),
         };

@@ -17,7 +17,9 @@ pub(super) fn text(arguments: &[Arg], found: &ArgMatches, origins: &HashMap<Stri
         let id = arg.get_id().as_str();
         // A default beside the alternative that was chosen says nothing, and together they may be refused.
         let outdone = !origins.contains_key(id)
-            && ALTERNATIVES.iter().any(|row| row.contains(&id) && row.iter().any(|id| origins.contains_key(*id)));
+            && ALTERNATIVES
+                .iter()
+                .any(|row| row.contains(&id) && row.iter().any(|id| origins.contains_key(*id)));
         if LEFT_OUT.contains(&id) || found.value_source(id).is_none() || outdone {
             continue;
         }

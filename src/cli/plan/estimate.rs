@@ -8,8 +8,8 @@ use wattention::device::{Cost, Precision};
 use wattention::error::{Error, Result};
 use wattention::models::{Limits, Options};
 use wattention::trace::Phase;
-use wattention::train::{Lengths, Parts};
 use wattention::train::synthetic::{Mode, Stepper, synthetic_batch};
+use wattention::train::{Lengths, Parts};
 use wattention::units::{Bytes, Flops};
 
 /// A model, a mode and lengths: all that a batch size turns into a step.
@@ -148,7 +148,8 @@ fn memory(stepper: &Stepper, arena: usize, live: usize) -> Memory {
 
 impl Estimate {
     pub fn text(&self) -> String {
-        let Memory { parts: Parts { weights, gradients, optimizer }, arena, arena_live, total } = &self.memory;
+        let Memory { parts: Parts { weights, gradients, optimizer }, arena, arena_live, total } =
+            &self.memory;
         let mut text = format!(
             "{} of {} x {} tokens in, {} out; {} parameters\n\
              memory {total}: weights {weights}, gradients {gradients}, optimizer {optimizer}, \

@@ -4,6 +4,7 @@ pub mod activation;
 pub mod attention;
 mod free;
 pub mod gemm;
+mod mapped;
 pub mod math;
 mod memory;
 mod microkernel;
@@ -19,6 +20,7 @@ pub mod softmax;
 pub mod vector;
 
 pub use free::free;
+pub use mapped::Mapped;
 
 use super::blocks::Blocks;
 use super::{Block, Call, Executor, Kernel, Layout, Lifetime, Precision, Used};

@@ -1,0 +1,374 @@
+//! A fine-tuning run: steps, evaluations in between, checkpoints, and going on from one.
+
+use super::batches::Corpus;
+use super::checkpoint::{Checkpoint, Saver, Snapshot, open};
+use super::control::Control;
+use super::diagnosis::diagnose;
+use super::feed::{Feed, Order, Prepared};
+use super::options::Options;
+use super::run::{Event, Observer, Scorer, Summary, loss_unless};
+use super::state::{Cursor, TrainerState};
+use super::step::{Moment, StepReport, TrainState, forget_gradients, micro_step, norm_step, update_step};
+use crate::error::{Error, Result};
+use crate::models::LossRule;
+use crate::models::session::Session;
+use crate::tape::Randomness;
+use std::time::Instant;
+
+/// One run over one model; between two steps, its weights, its moments and `state` are all of it.
+pub struct Trainer<'a, X> {
+    session: &'a mut Session<X>,
+    train: &'a Corpus,
+    validation: Option<&'a Corpus>,
+    options: &'a Options,
+    control: &'a Control,
+    scorer: Option<&'a mut dyn Scorer<X>>,
+    saver: Option<Saver>,
+    state: TrainerState,
+    total: u64,
+}
+
+/// What became of one step.
+enum Outcome {
+    Updated(StepReport),
+    Skipped { why: String, loss: f32, grad_norm: Option<f32>, bad: bool },
+}
+
+impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
+    /// A run from the session's weights, over `train`.
+    pub fn new(
+        session: &'a mut Session<X>,
+        train: &'a Corpus,
+        options: &'a Options,
+        control: &'a Control,
+    ) -> Result<Self> {
+        options.check()?;
+        control.check(options.eval_steps)?;
+        if train.examples.is_empty() {
+            return Err(Error::data("training set", "it has no examples"));
+        }
+        let total = options.total_steps(train.examples.len());
+        let state = TrainerState::default();
+        let (validation, scorer, saver) = (None, None, None);
+        Ok(Trainer { session, train, validation, options, control, scorer, saver, state, total })
+    }
+
+    /// Evaluates the loss on `validation`, every `eval_steps` and at the end.
+    pub fn validate_on(mut self, validation: &'a Corpus) -> Self {
+        self.validation = Some(validation);
+        self
+    }
+
+    /// Also makes and scores predictions at every evaluation.
+    pub fn score_with(mut self, scorer: &'a mut dyn Scorer<X>) -> Self {
+        self.scorer = Some(scorer);
+        self
+    }
+
+    /// Saves checkpoints as the control says, and one when the run is interrupted.
+    pub fn save_with(mut self, saver: Saver) -> Self {
+        self.saver = Some(saver);
+        self
+    }
+
+    /// Goes on from `checkpoint`, which must be of a run with this one's settings.
+    pub fn restore(mut self, checkpoint: &Checkpoint) -> Result<Self> {
+        let expected = Cursor::at(checkpoint.state.global_step, self.train.examples.len(), self.options);
+        if checkpoint.state.cursor != expected {
+            return Err(Error::data(
+                checkpoint.dir.display(),
+                format!("stands at {:?}, where this run would at {expected:?}", checkpoint.state.cursor),
+            ));
+        }
+        let side = self.session.real();
+        side.loaded.read_weights(&checkpoint.dir)?;
+        let (m, v) = side.state.as_ref().moments();
+        let [first, second] = checkpoint.moments(&side.loaded)?;
+        m.write(&first)?;
+        v.write(&second)?;
+        self.state = checkpoint.state.clone();
+        if let Some(saver) = &mut self.saver {
+            saver.newest = Some(self.state.global_step);
+        }
+        Ok(self)
+    }
+
+    /// Where the run is.
+    pub fn state(&self) -> &TrainerState {
+        &self.state
+    }
+
+    pub fn total_steps(&self) -> u64 {
+        self.total
+    }
+
+    /// Trains to the end, or until patience, a signal or a step that cannot be made ends the run.
+    ///
+    /// The model keeps the weights of the last step, or of the best evaluation if the control says so.
+    pub fn run(mut self, observer: &mut dyn Observer) -> Result<Summary> {
+        if self.control.load_best_model_at_end && (self.saver.is_none() || self.validation.is_none()) {
+            let what = "--load-best-model-at-end needs a validation split, and somewhere to save the best";
+            return Err(Error::usage(what));
+        }
+        let steps = self.state.global_step..self.total;
+        let order = Order::new(self.train, self.options, self.control);
+        let outcome = std::thread::scope(|scope| {
+            let feed = Feed::start(scope, order, steps);
+            self.steps(&feed, observer)
+        });
+        // What is being written is finished, however the run ended.
+        let written = self.saver.as_mut().map_or(Ok(()), Saver::finish);
+        outcome.and(written)?;
+        let weights_of = self.take_best()?;
+        Ok(self.summary(weights_of))
+    }
+
+    fn steps(&mut self, feed: &Feed, observer: &mut dyn Observer) -> Result<()> {
+        loop {
+            let mut due = self.control.save_steps > 0
+                && self.state.global_step > 0
+                && self.state.global_step.is_multiple_of(self.control.save_steps);
+            if self.state.evaluation_due {
+                match self.evaluation(observer) {
+                    Ok(best) => due |= best && self.control.load_best_model_at_end,
+                    Err(Error::Interrupted(signal)) => return self.interrupt(signal, observer),
+                    Err(error) => return Err(error),
+                }
+            }
+            if due {
+                self.save(observer)?;
+            }
+            if let Some(signal) = observer.interrupted() {
+                return self.interrupt(signal, observer);
+            }
+            if let Some(saver) = &mut self.saver {
+                saver.poll()?;
+            }
+            if self.state.global_step >= self.total || self.state.best.is_exhausted(self.control) {
+                return Ok(());
+            }
+            self.step(feed, observer)?;
+        }
+    }
+
+    /// Saves what there is, so that nothing is lost.
+    fn interrupt(&mut self, signal: i32, observer: &mut dyn Observer) -> Result<()> {
+        self.save(observer)?;
+        Err(Error::Interrupted(signal))
+    }
+
+    fn step(&mut self, feed: &Feed, observer: &mut dyn Observer) -> Result<()> {
+        let start = Instant::now();
+        let batch = feed.next()?;
+        let fed = Instant::now();
+        let windows = (self.state.losses.clone(), self.state.gradient_norms.clone());
+        let outcome = self.update(&batch)?;
+        if let Outcome::Skipped { why, bad: true, .. } = &outcome
+            && self.state.bad_steps + 1 >= self.control.max_bad_steps
+        {
+            let error = self.hopeless(&batch, why);
+            // All is as it was after the step before.
+            (self.state.losses, self.state.gradient_norms) = windows;
+            if self.control.save_steps > 0 {
+                self.save(observer)?;
+            }
+            return Err(error);
+        }
+        let state = &mut self.state;
+        state.times.data += fed.duration_since(start).into();
+        state.times.steps += fed.elapsed().into();
+        state.global_step += 1;
+        state.cursor = Cursor::at(state.global_step, self.train.examples.len(), self.options);
+        state.samples += batch.examples().count() as u64;
+        state.tokens += batch.tokens as u64;
+        let (step, total) = (state.global_step, self.total);
+        let due = self.options.eval_steps > 0 && step.is_multiple_of(self.options.eval_steps);
+        state.evaluation_due = self.validation.is_some() && (due || step == total);
+        let event = match outcome {
+            Outcome::Updated(report) => {
+                state.bad_steps = 0;
+                state.add_loss(report.loss, total);
+                Event::Step { step, total, report }
+            }
+            Outcome::Skipped { why, loss, grad_norm, bad } => {
+                state.bad_steps = if bad { state.bad_steps + 1 } else { 0 };
+                let examples = self.ids(&batch);
+                Event::Skipped { step, why, loss, grad_norm, examples }
+            }
+        };
+        observer.event(&event)
+    }
+
+    /// Computes one step and updates the weights, unless its loss or gradient forbids it.
+    fn update(&mut self, batch: &Prepared) -> Result<Outcome> {
+        let mut loss = 0.0;
+        for i in 0..batch.micro_batches.len() {
+            let micro = &batch.micro_batches[i];
+            let (rule, randomness) = (self.rule(batch), self.randomness(i));
+            loss += micro_step(self.session, &micro.source, &micro.target, rule, randomness)?;
+        }
+        let skip = |why: String, grad_norm, bad| Outcome::Skipped { why, loss, grad_norm, bad };
+        if !loss.is_finite() {
+            forget_gradients(self.session);
+            return Ok(skip(format!("the loss is {loss}"), None, true));
+        }
+        let Control { skip_loss_zscore, skip_grad_zscore, .. } = *self.control;
+        let spike = |name: &str, z: Option<f64>, most: f64| {
+            z.filter(|&z| z > most)
+                .map(|z| format!("the {name} is {z:.1} standard deviations above the last"))
+        };
+        if skip_loss_zscore > 0.0
+            && let Some(why) = spike("loss", self.state.losses.z_score(loss as f64), skip_loss_zscore)
+        {
+            forget_gradients(self.session);
+            return Ok(skip(why, None, false));
+        }
+        if skip_grad_zscore > 0.0 {
+            let norm = norm_step(self.session)?;
+            // One that is not finite is left to the update, and must not spoil the mean of the others.
+            if norm.is_finite()
+                && let Some(why) =
+                    spike("gradient norm", self.state.gradient_norms.z_score(norm as f64), skip_grad_zscore)
+            {
+                forget_gradients(self.session);
+                return Ok(skip(why, Some(norm), false));
+            }
+        }
+        let TrainerState { global_step: step, updates, .. } = self.state;
+        let at = Moment { step, total: self.total, updates };
+        let (grad_norm, learning_rate) = update_step(self.session, self.options, at)?;
+        Ok(match grad_norm.is_finite() {
+            true => Outcome::Updated(StepReport { loss, grad_norm, learning_rate }),
+            false => skip(format!("the gradient norm is {grad_norm}"), Some(grad_norm), true),
+        })
+    }
+
+    /// Each micro-batch's gradient is divided by the tokens of all of them.
+    fn rule(&self, batch: &Prepared) -> LossRule {
+        let smoothing = self.options.label_smoothing as f32;
+        LossRule { normaliser: batch.target_tokens as f32, smoothing }
+    }
+
+    fn randomness(&self, micro_batch: usize) -> Randomness {
+        let step = self.state.cursor.micro_batch + micro_batch as u64;
+        Randomness { seed: self.options.seed, step }
+    }
+
+    fn ids(&self, batch: &Prepared) -> Vec<String> {
+        batch.examples().map(|i| self.train.ids[i].clone()).collect()
+    }
+
+    /// The error that ends the run at a step that cannot be made: where it went wrong, and on what.
+    fn hopeless(&self, batch: &Prepared, why: &str) -> Error {
+        let step = self.state.global_step + 1;
+        let mut where_ = String::new();
+        for (i, micro) in batch.micro_batches.iter().enumerate() {
+            let (rule, randomness) = (self.rule(batch), self.randomness(i));
+            match diagnose(self.session, &micro.source, &micro.target, rule, randomness) {
+                Ok(None) => {}
+                Ok(Some(found)) => {
+                    let ids: Vec<&str> = micro.examples.iter().map(|&i| &*self.train.ids[i]).collect();
+                    where_ =
+                        format!("; the first value that is not finite is {found}, on {}", ids.join(", "));
+                    break;
+                }
+                Err(error) => where_ = format!("; looking for the cause failed: {error}"),
+            }
+        }
+        let times = match self.state.bad_steps {
+            0 => String::new(),
+            n => format!(", after {n} such steps"),
+        };
+        Error::data(
+            format!("step {step}"),
+            format!(
+                "{why}{times}, on examples {}{where_}; lower --learning-rate, look at the examples, \
+                 or pass over up to N such steps with --max-bad-steps N+1",
+                self.ids(batch).join(", ")
+            ),
+        )
+    }
+
+    /// Makes the evaluation that is due; whether it is the best so far.
+    fn evaluation(&mut self, observer: &mut dyn Observer) -> Result<bool> {
+        let Some(validation) = self.validation else {
+            self.state.evaluation_due = false;
+            return Ok(false);
+        };
+        let start = Instant::now();
+        let batch = self.options.per_device_eval_batch_size;
+        let eval_loss = loss_unless(self.session, validation, batch, &|| observer.interrupted())?;
+        let scores = match &mut self.scorer {
+            Some(scorer) => scorer.scores(self.session)?,
+            None => Vec::new(),
+        };
+        self.state.times.evaluation += start.elapsed().into();
+        let name = self.control.metric();
+        let known = std::iter::once(("loss", eval_loss)).chain(scores.iter().copied());
+        let Some((_, metric)) = known.clone().find(|(known, _)| *known == name) else {
+            let names: Vec<&str> = known.map(|(name, _)| name).collect();
+            return Err(Error::usage(format!(
+                "--metric-for-best-model {name}: there is no such metric here, only {}",
+                names.join(", ")
+            )));
+        };
+        self.state.evaluation_due = false;
+        self.state.eval_loss = Some(eval_loss);
+        let step = self.state.global_step;
+        let best = self.state.best.see(self.control, step, metric, eval_loss);
+        observer.event(&Event::Evaluation { step, eval_loss, scores })?;
+        Ok(best)
+    }
+
+    /// Begins to write a checkpoint of this step, unless there is one.
+    fn save(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let step = self.state.global_step;
+        let Some(saver) = self.saver.as_mut().filter(|saver| saver.newest != Some(step)) else {
+            return Ok(());
+        };
+        let start = Instant::now();
+        let side = self.session.real();
+        let (m, v) = side.state.as_ref().moments();
+        let snapshot = Snapshot {
+            weights: side.loaded.weights()?,
+            moments: [m.read()?, v.read()?],
+            state: self.state.clone(),
+        };
+        saver.start(snapshot)?;
+        self.state.times.checkpoints += start.elapsed().into();
+        observer.event(&Event::Checkpoint { step })
+    }
+
+    /// Takes back the best evaluation's weights, if asked to; the step whose weights the model has.
+    fn take_best(&mut self) -> Result<u64> {
+        let step = self.state.global_step;
+        match (self.state.best.step, &self.saver) {
+            (Some(best), Some(saver)) if self.control.load_best_model_at_end && best != step => {
+                let checkpoint = open(&saver.folder(best))?;
+                self.session.real().loaded.read_weights(&checkpoint.dir)?;
+                self.state.eval_loss = self.state.best.eval_loss;
+                Ok(best)
+            }
+            _ => Ok(step),
+        }
+    }
+
+    fn summary(&self, weights_of: u64) -> Summary {
+        let state = &self.state;
+        Summary {
+            steps: state.global_step,
+            skipped: state.global_step - state.updates,
+            samples: state.samples,
+            tokens: state.tokens,
+            last_loss: state.last_losses.back().map_or(f32::NAN, |&loss| loss as f32),
+            train_loss: state.mean_loss(),
+            final_loss: state.final_loss(),
+            eval_loss: state.eval_loss,
+            best: state.best.step.zip(state.best.metric),
+            weights_of,
+            train_time: state.times.steps + state.times.data,
+            eval_time: state.times.evaluation,
+            times: state.times,
+        }
+    }
+}
