@@ -3,19 +3,18 @@
 use super::choices::{self, ModelChoices, at_most, named};
 use super::global::Global;
 use super::predictions::{self, Scoring};
-use super::progress::Progress;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use wattention::data::{self, Example, Split};
 use wattention::device::Device;
 use wattention::error::{Error, Result};
-use wattention::evaluate::{Work, evaluate, plan_evaluation, work};
+use wattention::evaluate::{Work, evaluate, work};
 use wattention::metrics::Protocol;
 use wattention::models::session::Session;
 use wattention::models::{self, Limits, Loaded};
 use wattention::text::Tokenizer;
 use wattention::train::checkpoint::{self, Saver};
-use wattention::train::{Control, Corpus, Lengths, Options, Summary, Trainer, plan_run};
+use wattention::train::{Control, Corpus, Lengths, Options, Summary, Trainer};
 use wattention::units::Bytes;
 
 mod batch;
@@ -24,12 +23,15 @@ mod memory;
 mod metrics;
 mod recipes;
 mod report;
+mod reporting;
 mod resume;
 mod run_dir;
 mod saving;
 mod scorer;
 mod settings;
 mod signals;
+mod tensorboard;
+mod view;
 mod watch;
 
 pub use recipes::{NAMES as RECIPES, recipe};
@@ -37,11 +39,13 @@ pub use recipes::{NAMES as RECIPES, recipe};
 use cache::Cache;
 use metrics::Metrics;
 use report::{Evaluated, Report, Resolved, Trained};
+use reporting::Reporting;
 use run_dir::{Existing, RunDir};
 use saving::Saving;
 use scorer::Predicting;
 use settings::Settings;
 use signals::Signals;
+use view::View;
 use watch::Watch;
 
 /// Fine-tune a model on a dataset, into a run directory with metrics, predictions and the model
@@ -86,6 +90,9 @@ pub struct Args {
 
     #[command(flatten)]
     cache: Cache,
+
+    #[command(flatten)]
+    reporting: Reporting,
 
     #[command(flatten)]
     saving: Saving,
@@ -153,12 +160,6 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         max_new_tokens,
         batch_size: options.per_device_eval_batch_size,
     });
-    let mut planned = plan_run(&mut session, &train.corpus, measured, &options)?;
-    if let Some(part) = validation.as_ref().filter(|_| decides || scored.is_some()) {
-        let batch = options.per_device_eval_batch_size;
-        let (corpus, protocol) = (&part.corpus, args.protocol);
-        planned = plan_evaluation(&mut session, corpus, protocol, max_new_tokens, batch)?;
-    }
     let total_steps = options.total_steps(train.examples.len());
     global.note(format_args!(
         "{parameters} parameters, {needs} planned; {total_steps} steps of {} x {} examples on {}",
@@ -187,7 +188,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         eval_examples: validation.as_ref().map_or(0, |part| part.examples.len()),
         parameters,
         total_steps,
-        planned_bytes: Bytes(planned.total() as u64),
+        planned_bytes: needs.total,
         protocol: args.protocol,
         max_new_tokens,
         predict: scored.is_some(),
@@ -199,6 +200,9 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         settings: &settings,
     };
     let mut metrics = run_dir.start(&config, resumed.as_ref().map(|from| from.state.global_step))?;
+    if let Some(board) = args.reporting.open(run_dir.root(), resumed.is_some())? {
+        metrics = metrics.also_to(board);
+    }
     let companions = run_dir::companions(&[&start, tokenizer_dir])?;
     let root = run_dir.root();
     let saver =
@@ -215,8 +219,15 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     if let Some(checkpoint) = &resumed {
         trainer = trainer.restore(checkpoint)?;
     }
-    let summary =
-        train_all(trainer, global, &signals, options.steps_per_epoch(train.examples.len()), &mut metrics)?;
+    let view = View::new(
+        global,
+        trainer.state().global_step,
+        trainer.total_steps(),
+        needs.total,
+        trainer.state().eval_loss,
+    );
+    let steps_per_epoch = options.steps_per_epoch(train.examples.len());
+    let summary = train_all(trainer, global, view, &signals, steps_per_epoch, &mut metrics)?;
     // Before predicting, so that nothing later can lose it.
     run_dir.save(&session.real().loaded, &companions)?;
     let epoch = summary.steps as f64 / options.steps_per_epoch(train.examples.len()) as f64;
@@ -231,7 +242,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         train: trained,
         eval_loss: summary.eval_loss,
         eval: None,
-        planned_bytes: Bytes(planned.total() as u64),
+        planned_bytes: needs.total,
         used_bytes: Bytes(0),
     };
     if let (Some(part), Some(predicting)) = (scored, &predicting) {
@@ -252,20 +263,18 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
 fn train_all(
     trainer: Trainer<Work>,
     global: &Global,
+    view: View,
     signals: &Signals,
     steps_per_epoch: u64,
     metrics: &mut Metrics,
 ) -> Result<Summary> {
-    let (from, total) = (trainer.state().global_step, trainer.total_steps());
-    let eval_loss = trainer.state().eval_loss;
-    let progress = Progress::new(global, total - from, "training");
-    let mut watch = Watch { metrics, progress, global, signals, steps_per_epoch, eval_loss };
+    let mut watch = Watch { metrics, view, global, signals, steps_per_epoch };
     let summary = trainer.run(&mut watch);
     if let Err(Error::Interrupted(_)) = &summary {
         global.note("training is stopped and saved; the same command with --resume auto goes on with it");
     }
     let summary = summary?;
-    watch.progress.finish(format_args!("training: {} steps in {}", summary.steps, summary.train_time));
+    watch.view.finish(format_args!("training: {} steps in {}", summary.steps, summary.train_time));
     Ok(summary)
 }
 

@@ -19,6 +19,9 @@ pub enum Event {
         step: u64,
         total: u64,
         report: StepReport,
+        /// Examples of this step, and their tokens, padding not counted.
+        samples: u64,
+        tokens: u64,
     },
     /// A step that changed no weight.
     Skipped {

@@ -179,8 +179,9 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
         state.times.steps += fed.elapsed().into();
         state.global_step += 1;
         state.cursor = Cursor::at(state.global_step, self.train.examples.len(), self.options);
-        state.samples += batch.examples().count() as u64;
-        state.tokens += batch.tokens as u64;
+        let (samples, tokens) = (batch.examples().count() as u64, batch.tokens as u64);
+        state.samples += samples;
+        state.tokens += tokens;
         let (step, total) = (state.global_step, self.total);
         let due = self.options.eval_steps > 0 && step.is_multiple_of(self.options.eval_steps);
         state.evaluation_due = self.validation.is_some() && (due || step == total);
@@ -188,7 +189,7 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
             Outcome::Updated(report) => {
                 state.bad_steps = 0;
                 state.add_loss(report.loss, total);
-                Event::Step { step, total, report }
+                Event::Step { step, total, report, samples, tokens }
             }
             Outcome::Skipped { why, loss, grad_norm, bad } => {
                 state.bad_steps = if bad { state.bad_steps + 1 } else { 0 };

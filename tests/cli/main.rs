@@ -13,6 +13,7 @@ mod generate;
 mod golden;
 mod plan;
 mod refusals;
+mod reporting;
 mod settings;
 
 use std::path::{Path, PathBuf};

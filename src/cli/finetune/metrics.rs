@@ -1,5 +1,6 @@
 //! `metrics.jsonl`: one event a line, on disk as soon as it happened.
 
+use super::tensorboard::Board;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::{self, File};
@@ -11,6 +12,7 @@ use wattention::files;
 pub struct Metrics {
     path: PathBuf,
     file: File,
+    board: Option<Board>,
 }
 
 impl Metrics {
@@ -25,7 +27,12 @@ impl Metrics {
         let kept: String = text.split_inclusive('\n').take_while(|line| belongs(line, step)).collect();
         files::write_text(path, &kept)?;
         let file = File::options().append(true).open(path).map_err(|e| Error::output(path, e))?;
-        Ok(Metrics { path: path.to_path_buf(), file })
+        Ok(Metrics { path: path.to_path_buf(), file, board: None })
+    }
+
+    /// Tells `board`, too, from now on.
+    pub fn also_to(self, board: Board) -> Self {
+        Metrics { board: Some(board), ..self }
     }
 
     pub fn write(&mut self, event: &impl Serialize) -> Result<()> {
@@ -33,7 +40,8 @@ impl Metrics {
             serde_json::to_vec(event).map_err(|e| Error::internal(format!("an event is not JSON: {e}")))?;
         line.push(b'\n');
         // One unbuffered write: a reader never sees a part of a line.
-        self.file.write_all(&line).map_err(|e| Error::output(&self.path, e))
+        self.file.write_all(&line).map_err(|e| Error::output(&self.path, e))?;
+        self.board.as_mut().map_or(Ok(()), |board| board.add(event))
     }
 }
 

@@ -1,9 +1,9 @@
 //! A run's events: every one to `metrics.jsonl`, the latest to the terminal.
 
 use super::super::global::Global;
-use super::super::progress::Progress;
 use super::metrics::Metrics;
 use super::signals::Signals;
+use super::view::View;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use wattention::error::Result;
@@ -40,11 +40,10 @@ struct EvaluationLine {
 
 pub struct Watch<'a> {
     pub metrics: &'a mut Metrics,
-    pub progress: Progress,
+    pub view: View,
     pub global: &'a Global,
     pub signals: &'a Signals,
     pub steps_per_epoch: u64,
-    pub eval_loss: Option<f64>,
 }
 
 impl Watch<'_> {
@@ -56,9 +55,8 @@ impl Watch<'_> {
 impl Observer for Watch<'_> {
     fn event(&mut self, event: &Event) -> Result<()> {
         match event {
-            &Event::Step { step, report, .. } => {
-                let evaluated = self.eval_loss.map_or(String::new(), |loss| format!(", eval loss {loss:.4}"));
-                self.progress.step(1, format_args!("loss {:.4}{evaluated}", report.loss));
+            &Event::Step { step, report, samples, tokens, .. } => {
+                self.view.step(step, report, samples, tokens);
                 self.metrics.write(&StepLine {
                     loss: report.loss,
                     grad_norm: report.grad_norm,
@@ -68,9 +66,10 @@ impl Observer for Watch<'_> {
                 })
             }
             Event::Skipped { step, why, loss, grad_norm, examples } => {
-                self.progress.step(1, "skipped");
-                self.global
-                    .warn(format_args!("step {step} is skipped: {why}, on examples {}", examples.join(", ")));
+                self.view.skipped(*step);
+                let examples_named = examples.join(", ");
+                let text = format_args!("step {step} is skipped: {why}, on examples {examples_named}");
+                self.view.aside(|| self.global.warn(text));
                 self.metrics.write(&SkippedLine {
                     skipped: why,
                     skipped_loss: *loss,
@@ -81,12 +80,13 @@ impl Observer for Watch<'_> {
                 })
             }
             Event::Evaluation { step, eval_loss, scores } => {
-                self.eval_loss = Some(*eval_loss);
+                self.view.evaluated(*eval_loss);
                 let (scores, epoch) = (named(scores), self.epoch(*step));
                 self.metrics.write(&EvaluationLine { eval_loss: *eval_loss, scores, epoch, step: *step })
             }
             Event::Checkpoint { step } => {
-                self.global.detail(format_args!("checkpoint-{step} is being saved"));
+                let text = format_args!("checkpoint-{step} is being saved");
+                self.view.aside(|| self.global.detail(text));
                 Ok(())
             }
         }
