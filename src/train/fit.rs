@@ -1,6 +1,6 @@
 //! The largest batch that memory holds, from plans alone.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models::Loaded;
 use crate::shape::DType;
 use crate::units::Bytes;
@@ -49,27 +49,37 @@ pub struct Fit<P> {
 
 /// Doubles the batch until it needs more than `budget`, then halves the interval; `most` is the largest asked for.
 ///
-/// `plan` gives a batch's plan and what it needs, which must not fall as the batch grows.
+/// `plan` gives a batch's plan and what it needs, which must not fall as the batch grows. What cannot be planned
+/// because an index cannot count it does not fit either, and is no `next`.
 pub fn largest_batch<P>(
     most: usize,
     budget: Bytes,
     mut plan: impl FnMut(usize) -> Result<(P, Bytes)>,
 ) -> Result<Fit<P>> {
     let mut fit = Fit { fits: None, next: None };
+    let (mut low, mut high) = (0, None);
     loop {
-        let low = fit.fits.as_ref().map_or(0, |fits: &Planned<P>| fits.batch);
-        let batch = match &fit.next {
-            Some(next) => low + (next.batch - low) / 2,
+        let batch = match high {
+            Some(high) => low + (high - low) / 2,
             None => (2 * low).clamp(1, most),
         };
         if batch == low {
             return Ok(fit);
         }
-        let (plan, needs) = plan(batch)?;
-        let planned = Some(Planned { batch, plan });
-        match needs <= budget {
-            true => fit.fits = planned,
-            false => fit.next = planned,
+        match plan(batch) {
+            Ok((plan, needs)) if needs <= budget => {
+                low = batch;
+                fit.fits = Some(Planned { batch, plan });
+            }
+            Ok((plan, _)) => {
+                high = Some(batch);
+                fit.next = Some(Planned { batch, plan });
+            }
+            Err(Error::DoesNotFit(_)) => {
+                high = Some(batch);
+                fit.next = None;
+            }
+            Err(error) => return Err(error),
         }
     }
 }
@@ -96,6 +106,13 @@ mod tests {
             let most = (budget as usize - 10) / 7;
             assert_eq!(search(1000, budget), [Some(most), Some(most + 1)]);
         }
+        let indices_end = largest_batch(1000, Bytes(100), |batch| match batch {
+            ..6 => Ok(((), Bytes(1))),
+            _ => Err(Error::DoesNotFit("an index".into())),
+        });
+        let indices_end = indices_end.unwrap();
+        assert_eq!(indices_end.fits.map(|fits| fits.batch), Some(5));
+        assert!(indices_end.next.is_none());
         assert_eq!(search(13, 10_000), [Some(13), None]);
         assert_eq!(search(1, 10_000), [Some(1), None]);
     }

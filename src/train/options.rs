@@ -28,7 +28,7 @@ pub enum Optimizer {
     #[serde(alias = "adamw_torch", alias = "adamw_torch_fused")]
     #[value(aliases = ["adamw_torch", "adamw_torch_fused"])]
     Adamw,
-    /// As transformers' own AdamW, its default before version 4.31: epsilon without bias correction, decay last
+    /// As transformers' own AdamW, long its default: epsilon without bias correction, decay last
     AdamwHf,
 }
 

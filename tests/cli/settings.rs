@@ -175,5 +175,5 @@ fn a_run_by_file_is_the_run_by_flags() {
         dir.path(),
         "--dataset qmsum-slice --global-batch-size 12 --batch-size 5 --overwrite-output-dir",
     )
-    .fails(2, &["12", "5", "4 and 6"]);
+    .fails(2, &["12", "5", "4 or 6"]);
 }

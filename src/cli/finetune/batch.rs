@@ -50,11 +50,14 @@ impl Batch {
         match self.global_batch_size.map(NonZeroUsize::get) {
             None => Ok(self.gradient_accumulation_steps),
             Some(all) if size > 0 && all.is_multiple_of(size) => Ok(all / size),
-            Some(all) => Err(Error::usage(format!(
-                "--global-batch-size {all} is no multiple of --per-device-train-batch-size {size}; {} and {} would do",
-                largest_divisor(all, size),
-                (size + 1..=all).find(|&n| all.is_multiple_of(n)).unwrap_or(all),
-            ))),
+            Some(all) => {
+                let above = (size + 1..=all).find(|&n| all.is_multiple_of(n));
+                let above = above.map_or(String::new(), |above| format!(" or {above}"));
+                Err(Error::usage(format!(
+                    "--global-batch-size {all} is no multiple of --per-device-train-batch-size {size}; make that {}{above}",
+                    largest_divisor(all, size),
+                )))
+            }
         }
     }
 }

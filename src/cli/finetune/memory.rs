@@ -72,61 +72,55 @@ impl Run<'_> {
     ///
     /// A run that does not fit is refused with the largest batch that does.
     pub fn choose(&self, batch: &Batch, options: Options) -> Result<(Options, Needs)> {
-        let asked = batch.memory.map(|bytes| (bytes, "--memory allows"));
-        let free = || self.device.free().map(|bytes| (Bytes(bytes as u64), "are free on the device"));
-        let limit = asked.or_else(free);
-        let with =
-            |size: usize| -> Options { Options { per_device_train_batch_size: size, ..options.clone() } };
+        let limit = match batch.memory {
+            Some(bytes) => Some(Limit { bytes, asked: true }),
+            None => self.device.free().map(|bytes| Limit { bytes: Bytes(bytes as u64), asked: false }),
+        };
         match (batch.per_device_train_batch_size, limit) {
-            (Size::Auto, Some((budget, why))) => {
-                let (size, _) = self
-                    .largest(batch, &with, budget)?
-                    .ok_or_else(|| self.too_much(&with(1), budget, why))?;
-                let size = batch.divisor(size);
-                let options =
-                    Options { gradient_accumulation_steps: batch.accumulation(size)?, ..with(size) };
+            (Size::Auto, Some(limit)) => {
+                let size = batch.divisor(self.largest(batch, &options, limit)?);
+                let gradient_accumulation_steps = batch.accumulation(size)?;
+                let options = Options { gradient_accumulation_steps, ..with(&options, size) };
                 let needs = self.needs(&options)?;
                 Ok((options, needs))
             }
             (Size::Auto, None) => Err(Error::usage(
                 "nobody knows how much memory is free here: give --memory with --per-device-train-batch-size auto",
             )),
-            (Size::Of(size), limit) => {
+            (Size::Of(_), None) => {
                 let needs = self.needs(&options)?;
-                match limit {
-                    Some((budget, why)) if needs.total > budget => {
-                        let Some((fits, _)) = self.largest(batch, &with, budget)? else {
-                            return Err(self.too_much(&with(1), budget, why));
-                        };
-                        Err(Error::DoesNotFit(format!(
-                            "a batch of {size} needs {needs}, and {budget} {why}: the largest that fits is \
-                             --per-device-train-batch-size {} (or auto)",
-                            batch.divisor(fits)
-                        )))
-                    }
-                    _ => Ok((options, needs)),
-                }
+                Ok((options, needs))
+            }
+            (Size::Of(size), Some(limit)) => {
+                let what = match self.needs(&options) {
+                    Ok(needs) if needs.total <= limit.bytes => return Ok((options, needs)),
+                    Ok(needs) => format!("needs {needs}, and {limit}"),
+                    Err(Error::DoesNotFit(why)) => format!("is too large ({why})"),
+                    Err(error) => return Err(error),
+                };
+                let fits = batch.divisor(self.largest(batch, &options, limit)?);
+                Err(Error::DoesNotFit(format!(
+                    "a batch of {size} {what}: the largest that fits is --per-device-train-batch-size {fits} (or auto)"
+                )))
             }
         }
     }
 
-    /// The largest batch within `budget` that the data and the global batch have use for.
-    fn largest(
-        &self,
-        batch: &Batch,
-        with: &dyn Fn(usize) -> Options,
-        budget: Bytes,
-    ) -> Result<Option<(usize, Needs)>> {
+    /// The largest batch within `limit` that the data and the global batch have use for.
+    fn largest(&self, batch: &Batch, options: &Options, limit: Limit) -> Result<usize> {
         let examples = self.train.examples.len();
         let most = batch.global_batch_size.map_or(examples, |all| all.get().min(examples));
-        let fit = largest_batch(most, budget, |size| {
-            let needs = self.needs(&with(size))?;
+        let fit = largest_batch(most, limit.bytes, |size| {
+            let needs = self.needs(&with(options, size))?;
             Ok((needs, needs.total))
         })?;
-        Ok(fit.fits.map(|fits| (fits.batch, fits.plan)))
+        match fit.fits {
+            Some(fits) => Ok(fits.batch),
+            None => Err(self.too_much(&with(options, 1), limit)),
+        }
     }
 
-    fn too_much(&self, smallest: &Options, budget: Bytes, why: &str) -> Error {
+    fn too_much(&self, smallest: &Options, limit: Limit) -> Error {
         let needs = match self.needs(smallest) {
             Ok(needs) => needs,
             Err(error) => return error,
@@ -134,7 +128,7 @@ impl Run<'_> {
         // Training alone tells whether it is the evaluation that is too large.
         let alone = Run { validation: None, predict: None, ..*self }.needs(smallest);
         let remedy = match alone {
-            Ok(training) if training.total <= budget => {
+            Ok(training) if training.total <= limit.bytes => {
                 format!(
                     "lower --per-device-eval-batch-size, which is {}",
                     smallest.per_device_eval_batch_size
@@ -142,6 +136,27 @@ impl Run<'_> {
             }
             _ => "shorten --max-source-length or choose a smaller model".into(),
         };
-        Error::DoesNotFit(format!("even a batch of 1 needs {needs}, and {budget} {why}: {remedy}"))
+        Error::DoesNotFit(format!("even a batch of 1 needs {needs}, and {limit}: {remedy}"))
+    }
+}
+
+fn with(options: &Options, size: usize) -> Options {
+    Options { per_device_train_batch_size: size, ..options.clone() }
+}
+
+/// What a run may take.
+#[derive(Clone, Copy)]
+struct Limit {
+    bytes: Bytes,
+    /// By --memory, not by what is free.
+    asked: bool,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.asked {
+            true => write!(f, "--memory allows {}", self.bytes),
+            false => write!(f, "{} are free on the device", self.bytes),
+        }
     }
 }

@@ -106,13 +106,14 @@ impl View {
             Shown::Nothing => {}
             Shown::Live(bar) => {
                 bar.set_prefix(self.meter.place(elapsed));
-                bar.set_message(self.meter.numbers(elapsed));
+                bar.set_message(self.meter.numbers(elapsed).join("\n"));
                 bar.set_position(self.meter.step);
             }
             Shown::Lines(last) => {
                 if last.elapsed() >= INTERVAL {
                     *last = Instant::now();
-                    say(format_args!("{}: {}", self.meter.place(elapsed), self.meter.numbers(elapsed)));
+                    let numbers = self.meter.numbers(elapsed).join(", ");
+                    say(format_args!("{}: {numbers}", self.meter.place(elapsed)));
                 }
             }
         }
@@ -122,7 +123,7 @@ impl View {
 fn bar(from: u64, total: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
     // The template is a constant; should it ever be refused, the default bar serves.
-    if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar}\n{wide_msg}") {
+    if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar}\n{msg}") {
         bar.set_style(style);
     }
     bar.set_position(from);
@@ -151,22 +152,22 @@ impl Meter {
         format!("step {step} of {total}{left}")
     }
 
-    fn numbers(&self, elapsed: Duration) -> String {
-        let mut parts = Vec::new();
+    /// How it learns, and how fast: lines that fit a narrow terminal.
+    fn numbers(&self, elapsed: Duration) -> Vec<String> {
+        let mut learning = Vec::new();
         if let Some(StepReport { grad_norm, learning_rate, .. }) = self.last {
             let [sum, weight] = self.loss;
-            parts.push(format!("loss {:.4}", sum / weight));
-            parts.push(format!("learning rate {learning_rate:.2e}"));
-            parts.push(format!("gradient norm {grad_norm:.3}"));
+            learning.push(format!("loss {:.4}", sum / weight));
+            learning.push(format!("learning rate {learning_rate:.2e}"));
+            learning.push(format!("gradient norm {grad_norm:.3}"));
         }
-        let rate = |n: u64| short(n as f64 / elapsed.as_secs_f64());
-        parts.push(format!("{} samples/s", rate(self.samples)));
-        parts.push(format!("{} tokens/s", rate(self.tokens)));
         if let Some(loss) = self.eval_loss {
-            parts.push(format!("eval loss {loss:.4}"));
+            learning.push(format!("eval loss {loss:.4}"));
         }
-        parts.push(format!("{} planned", self.planned));
-        parts.join(", ")
+        let [samples, tokens] = [self.samples, self.tokens].map(|n| short(n as f64 / elapsed.as_secs_f64()));
+        let speed = format!("{samples} samples/s, {tokens} tokens/s, {} planned", self.planned);
+        let lines = [learning.join(", "), speed];
+        lines.into_iter().filter(|line| !line.is_empty()).collect()
     }
 }
 
@@ -214,30 +215,32 @@ mod tests {
         meter.eval_loss = Some(1.5);
         let elapsed = Duration::from_secs(10);
         assert_eq!(meter.place(elapsed), "step 120 of 160, about 20 seconds left");
-        let numbers = "loss 2.0000, learning rate 3.00e-5, gradient norm 1.250, 8.00 samples/s, 12.0k tokens/s, \
-                       eval loss 1.5000, 3.00 GiB planned";
+        let numbers = [
+            "loss 2.0000, learning rate 3.00e-5, gradient norm 1.250, eval loss 1.5000",
+            "8.00 samples/s, 12.0k tokens/s, 3.00 GiB planned",
+        ];
         assert_eq!(meter.numbers(elapsed), numbers);
     }
 
     #[test]
     fn the_loss_is_smoothed_without_a_start_at_zero() {
         let mut meter = meter();
-        let shown =
-            |meter: &Meter| meter.numbers(Duration::from_secs(1)).split(',').next().unwrap().to_string();
+        let shown = |meter: &Meter| {
+            let learning = meter.numbers(Duration::from_secs(1)).swap_remove(0);
+            learning.split(',').next().map(str::to_string)
+        };
         let report = |loss: f32| StepReport { loss, grad_norm: 1.0, learning_rate: 1.0 };
         meter.add(101, report(4.0), 1, 1);
-        assert_eq!(shown(&meter), "loss 4.0000");
+        assert_eq!(shown(&meter).unwrap(), "loss 4.0000");
         // (0.9 x 0.1 x 4 + 0.1 x 2) / (0.9 x 0.1 + 0.1)
         meter.add(102, report(2.0), 1, 1);
-        assert_eq!(shown(&meter), "loss 2.9474");
+        assert_eq!(shown(&meter).unwrap(), "loss 2.9474");
     }
 
     #[test]
     fn no_step_yet_is_no_estimate() {
         assert_eq!(meter().place(Duration::from_secs(10)), "step 100 of 160");
-        assert_eq!(
-            meter().numbers(Duration::from_secs(10)),
-            "0.00 samples/s, 0.00 tokens/s, 3.00 GiB planned"
-        );
+        let speed = "0.00 samples/s, 0.00 tokens/s, 3.00 GiB planned";
+        assert_eq!(meter().numbers(Duration::from_secs(10)), [speed]);
     }
 }

@@ -34,10 +34,12 @@ pub fn largest(shapes: &Shapes, budget: Bytes) -> Result<(Estimate, Fit)> {
             let fit = Fit { budget, batch_size: fits.batch, total: fits.plan.memory.total, next };
             Ok((fits.plan, fit))
         }
-        (None, next) => Err(Error::DoesNotFit(format!(
+        (None, Some(next)) => Err(Error::DoesNotFit(format!(
             "a batch of 1 needs {}, more than {budget}: choose shorter lengths, a smaller model or a lighter --mode",
-            next.map_or(Bytes(0), |next| next.total)
+            next.total
         ))),
+        // Then the plan says what cannot be counted.
+        (None, None) => shapes.estimate(1).and(Err(Error::internal("a batch of 1 is planned or refused"))),
     }
 }
 
