@@ -178,11 +178,11 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         resumed_from: resumed.as_ref().map(|checkpoint| checkpoint.dir.clone()),
         settings: &settings,
     };
+    let signals = Signals::catch().map_err(|e| Error::internal(format!("signals cannot be caught: {e}")))?;
     let mut metrics = run_dir.start(&config, resumed.as_ref().map(|from| from.state.global_step))?;
     let companions = run_dir::companions(&[&start, tokenizer_dir])?;
     let root = run_dir.root();
     let saver = Saver::new(root, settings.clone(), device.name(), companions.clone(), control.save_total_limit);
-    let signals = Signals::catch().map_err(|e| Error::internal(format!("signals cannot be caught: {e}")))?;
 
     let mut trainer = Trainer::new(&mut session, &train.corpus, &options, &control)?.save_with(saver);
     if let Some(measured) = measured {

@@ -119,7 +119,9 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
             self.steps(&feed, observer)
         });
         // What is being written is finished, however the run ended.
+        let start = Instant::now();
         let written = self.saver.as_mut().map_or(Ok(()), Saver::finish);
+        self.state.times.checkpoints += start.elapsed().into();
         outcome.and(written)?;
         let weights_of = self.take_best()?;
         Ok(self.summary(weights_of))

@@ -11,6 +11,8 @@ mod generate;
 mod golden;
 mod plan;
 mod refusals;
+mod resume;
+mod signals;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
