@@ -148,7 +148,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         device.name()
     ));
     let _lock = run_dir.lock()?;
-    let settings = args.decided(&session.real().loaded, &train, measured, &options, &control, max_new_tokens)?;
+    let settings =
+        args.decided(&session.real().loaded, &train, measured, &options, &control, max_new_tokens)?;
     let resumed = match &args.saving.resume {
         Some(wanted) => resume::find(&run_dir, wanted, &settings, &device.name(), global)?,
         None => None,
@@ -182,7 +183,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let mut metrics = run_dir.start(&config, resumed.as_ref().map(|from| from.state.global_step))?;
     let companions = run_dir::companions(&[&start, tokenizer_dir])?;
     let root = run_dir.root();
-    let saver = Saver::new(root, settings.clone(), device.name(), companions.clone(), control.save_total_limit);
+    let saver =
+        Saver::new(root, settings.clone(), device.name(), companions.clone(), control.save_total_limit);
 
     let mut trainer = Trainer::new(&mut session, &train.corpus, &options, &control)?.save_with(saver);
     if let Some(measured) = measured {
@@ -194,7 +196,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     if let Some(checkpoint) = &resumed {
         trainer = trainer.restore(checkpoint)?;
     }
-    let summary = train_all(trainer, global, &signals, options.steps_per_epoch(train.examples.len()), &mut metrics)?;
+    let summary =
+        train_all(trainer, global, &signals, options.steps_per_epoch(train.examples.len()), &mut metrics)?;
     // Before predicting, so that nothing later can lose it.
     run_dir.save(&session.real().loaded, &companions)?;
     let epoch = summary.steps as f64 / options.steps_per_epoch(train.examples.len()) as f64;

@@ -101,8 +101,8 @@ mod tests {
         // `order(seed, epoch, n)`.
         let lengths: Vec<usize> = (0..30).map(|i| (i * 7919 + 13) % 23).collect();
         let want = [
-            21, 7, 6, 9, 22, 8, 1, 24, 27, 4, 15, 28, 11, 20, 23, 0, 16, 25, 14, 26, 19, 12, 2, 5, 17, 10, 13, 3,
-            29, 18,
+            21, 7, 6, 9, 22, 8, 1, 24, 27, 4, 15, 28, 11, 20, 23, 0, 16, 25, 14, 26, 19, 12, 2, 5, 17, 10,
+            13, 3, 29, 18,
         ];
         assert_eq!(order_by_length(42, 1, &lengths, 3), want);
         assert_eq!(order_by_length(7, 0, &lengths[..5], 4), [1, 4, 0, 2, 3]);

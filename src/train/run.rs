@@ -37,9 +37,7 @@ pub enum Event {
         scores: Scores,
     },
     /// The state after `step` is being saved.
-    Checkpoint {
-        step: u64,
-    },
+    Checkpoint { step: u64 },
 }
 
 /// Metrics by the names that HF gives them, without `eval_`.
@@ -63,6 +61,9 @@ impl Observer for () {
 
 /// Makes and scores predictions at every evaluation.
 pub trait Scorer<X> {
+    /// The metrics that [`Scorer::scores`] gives.
+    fn names(&self) -> &'static [&'static str];
+
     fn scores(&mut self, session: &mut Session<X>) -> Result<Scores>;
 }
 

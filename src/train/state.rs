@@ -108,11 +108,8 @@ mod tests {
 
     #[test]
     fn a_cursor_counts_partial_batches_and_accumulations() {
-        let options = Options {
-            per_device_train_batch_size: 2,
-            gradient_accumulation_steps: 2,
-            ..Options::default()
-        };
+        let options =
+            Options { per_device_train_batch_size: 2, gradient_accumulation_steps: 2, ..Options::default() };
         // 5 examples are steps of 4 and 1.
         let at = |step| Cursor::at(step, 5, &options);
         assert_eq!(at(0), Cursor::default());

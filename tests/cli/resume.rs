@@ -88,7 +88,9 @@ fn a_run_that_goes_on_is_the_run_in_one_go() {
 
     // A checkpoint is a model by itself.
     let evaluation = ran(command()
-        .args("evaluate --dataset qmsum-slice --max-samples 2 --max-source-length 64 --json".split_whitespace())
+        .args(
+            "evaluate --dataset qmsum-slice --max-samples 2 --max-source-length 64 --json".split_whitespace(),
+        )
         .args("--max-target-length 16 --max-new-tokens 8 --device cpu --model".split_whitespace())
         .arg(whole.path().join("run/checkpoint-8")));
     let last = lines(&whole.path().join("run/metrics.jsonl")).pop().unwrap();
@@ -107,7 +109,9 @@ fn auto_starts_at_the_beginning_where_there_is_nothing_and_passes_over_what_is_d
     fs::remove_file(dir.path().join("run/checkpoint-6/manifest.json")).unwrap();
     let again = ran(&mut start(dir.path(), "--resume auto"));
     again.succeeds();
-    for part in ["checkpoint-8/optimizer.safetensors", "checkpoint-6/manifest.json", "going on from", "checkpoint-4"] {
+    for part in
+        ["checkpoint-8/optimizer.safetensors", "checkpoint-6/manifest.json", "going on from", "checkpoint-4"]
+    {
         assert!(again.err.contains(part), "{part}: {}", again.err);
     }
     assert!(model(dir.path()) == weights && events(dir.path()) == said);
@@ -127,7 +131,12 @@ fn other_settings_data_and_models_are_refused_with_what_differs() {
     let last = |flags: &str| ran(&mut start(dir.path(), &format!("{flags} --resume auto")));
     last("--learning-rate 2e-3 --max-steps 9").fails(
         2,
-        &["checkpoint-8", "other settings", "learning_rate: 0.001 then, 0.002 now", "max_steps: 8 then, 9 now"],
+        &[
+            "checkpoint-8",
+            "other settings",
+            "learning_rate: 0.001 then, 0.002 now",
+            "max_steps: 8 then, 9 now",
+        ],
     );
     last("--max-train-samples 5").fails(2, &["training_data: "]);
     last("--seed 43").fails(2, &["model: ", "seed: 42 then, 43 now"]);
@@ -144,7 +153,11 @@ fn other_settings_data_and_models_are_refused_with_what_differs() {
     last("--learning-rate 2e-3").fails(2, &["the run in", "learning_rate: 0.001 then, 0.002 now"]);
     last("--save-steps 2").succeeds();
     assert!(model(dir.path()) == weights);
-    assert_eq!(names_in(&dir.path().join("run")).len(), names.len() + 1, "predictions.jsonl and nothing else");
+    assert_eq!(
+        names_in(&dir.path().join("run")).len(),
+        names.len() + 1,
+        "predictions.jsonl and nothing else"
+    );
 }
 
 #[test]
@@ -176,7 +189,7 @@ fn saving_flags_that_mean_nothing_are_refused() {
         ("--early-stopping-patience 0", &["--early-stopping-patience"]),
         ("--eval-steps 1 --early-stopping-threshold nan", &["--early-stopping-threshold"]),
         ("--max-bad-steps 0", &["--max-bad-steps"]),
-        ("--skip-loss-zscore -1", &["--skip-loss-zscore"]),
+        ("--skip-loss-zscore -1", &["--skip-loss-zscore is -1"]),
         ("--metric-for-best-model bleu", &["rouge1", "geometric_mean"]),
         ("--save-steps x", &["--save-steps"]),
     ] {

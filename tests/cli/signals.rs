@@ -93,7 +93,8 @@ fn two_processes_do_not_write_one_folder() {
     let child = training(dir.path(), LONG);
     let holder = format!("process {}", child.id());
     for flags in ["--overwrite-output-dir", "--resume auto"] {
-        ran(&mut start(dir.path(), &format!("{LONG} {flags}"))).fails(74, &[&holder, "choose another folder"]);
+        ran(&mut start(dir.path(), &format!("{LONG} {flags}")))
+            .fails(74, &[&holder, "choose another folder"]);
     }
     signal(&child, "KILL");
     end(child);

@@ -8,7 +8,11 @@ use wattention::train::{Control, Options};
 
 /// Learns fast and then too much: the loss on other data falls and rises again.
 fn overfitting(dir: &std::path::Path, control: Control) -> Run {
-    let options = Options { learning_rate: 5e-2, lr_scheduler_type: wattention::train::Schedule::Constant, ..options(40) };
+    let options = Options {
+        learning_rate: 5e-2,
+        lr_scheduler_type: wattention::train::Schedule::Constant,
+        ..options(40)
+    };
     Run { dropout: 0.0, ..Run::new(dir, options, control) }
 }
 
@@ -80,7 +84,9 @@ fn pruning_keeps_the_newest_and_the_best_at_every_step() {
 fn what_cannot_be_is_refused_before_any_step() {
     let dir = tempfile::tempdir().unwrap();
     let control = Control { metric_for_best_model: "rouge1".into(), ..Control::default() };
-    let refusal = overfitting(dir.path(), control).go(None, &mut Record::default()).0.unwrap_err();
+    let mut record = Record::default();
+    let refusal = overfitting(dir.path(), control).go(None, &mut record).0.unwrap_err();
+    assert!(record.lines.is_empty());
     assert_eq!(refusal.exit_code(), 2);
     assert!(refusal.to_string().contains("rouge1"), "{refusal}");
 }

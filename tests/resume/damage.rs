@@ -44,7 +44,8 @@ fn the_newest_whole_one_is_found() {
 
 #[test]
 fn files_that_are_missing_or_cut_short_are_named() {
-    let names = ["manifest.json", "model.safetensors", "optimizer.safetensors", "trainer_state.json", "config.json"];
+    let names =
+        ["manifest.json", "model.safetensors", "optimizer.safetensors", "trainer_state.json", "config.json"];
     for name in names {
         let dir = tempfile::tempdir().unwrap();
         let path = two(dir.path()).checkpoint(2).join(name);

@@ -102,8 +102,7 @@ fn micro_batches_of_unequal_targets_are_one_big_batch() {
         let run = Run { dropout: 0.0, examples: 6, ..Run::new(dir.path(), options, control) };
         let mut record = Record::default();
         let loss = run.go(None, &mut record).0.unwrap().train_loss;
-        let file =
-            wattention::weights::read_file(&run.checkpoint(1).join("optimizer.safetensors")).unwrap();
+        let file = wattention::weights::read_file(&run.checkpoint(1).join("optimizer.safetensors")).unwrap();
         let mut names = file.names();
         names.retain(|name| name.starts_with("exp_avg."));
         names.sort();

@@ -56,7 +56,11 @@ mod tests {
     fn what_came_after_the_checkpoint_is_cut() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metrics.jsonl");
-        let lines = ["{\"loss\":2.0,\"step\":1}\n", "{\"eval_loss\":1.0,\"step\":1}\n", "{\"loss\":1.5,\"step\":2}\n"];
+        let lines = [
+            "{\"loss\":2.0,\"step\":1}\n",
+            "{\"eval_loss\":1.0,\"step\":1}\n",
+            "{\"loss\":1.5,\"step\":2}\n",
+        ];
         let kept = |text: &str, step: u64| {
             fs::write(&path, text).unwrap();
             Metrics::open(&path, step).unwrap().write(&serde_json::json!({"step": 9})).unwrap();

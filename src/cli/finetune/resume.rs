@@ -31,7 +31,9 @@ pub fn find(
     settings.check(&checkpoint.manifest.settings, &checkpoint.dir.display().to_string())?;
     global.note(format_args!("going on from {}", checkpoint.dir.display()));
     let (version, now) = (&checkpoint.manifest.version, env!("CARGO_PKG_VERSION"));
-    for (what, then, now) in [("wattention", version.as_str(), now), ("device", &checkpoint.manifest.device, device)] {
+    for (what, then, now) in
+        [("wattention", version.as_str(), now), ("device", &checkpoint.manifest.device, device)]
+    {
         if then != now {
             global.warn(format_args!(
                 "{what} was {then} and is {now}: the result may differ in its last bits from a run in one go"

@@ -83,7 +83,9 @@ impl RunDir {
             let name = entry.map_err(failed)?.file_name();
             if name != files::lock::NAME && !name.to_string_lossy().starts_with(files::TEMPORARY) {
                 let what = match self.existing {
-                    Existing::Resume => "the folder holds no run to go on with, but other things; choose another one",
+                    Existing::Resume => {
+                        "the folder holds no run to go on with, but other things; choose another one"
+                    }
                     _ => {
                         "the folder is not empty; choose another one, pass --overwrite-output-dir, \
                          or go on with the run there by --resume auto"

@@ -69,10 +69,8 @@ impl Observer for Watch<'_> {
             }
             Event::Skipped { step, why, loss, grad_norm, examples } => {
                 self.progress.step(1, "skipped");
-                self.global.warn(format_args!(
-                    "step {step} is skipped: {why}, on examples {}",
-                    examples.join(", ")
-                ));
+                self.global
+                    .warn(format_args!("step {step} is skipped: {why}, on examples {}", examples.join(", ")));
                 self.metrics.write(&SkippedLine {
                     skipped: why,
                     skipped_loss: *loss,

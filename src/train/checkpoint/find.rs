@@ -102,7 +102,11 @@ impl Checkpoint {
                 if values.len() != entry.shape.len() {
                     return Err(Error::data(
                         file.path().display(),
-                        format!("tensor {name:?} has {} elements, expected {}", values.len(), entry.shape.len()),
+                        format!(
+                            "tensor {name:?} has {} elements, expected {}",
+                            values.len(),
+                            entry.shape.len()
+                        ),
                     ));
                 }
                 slab[entry.first..entry.first + values.len()].copy_from_slice(&values);

@@ -106,7 +106,8 @@ impl Manifest {
             let path = dir.join(name);
             let got = Digest::of(&path).map_err(|e| Error::read(&path, &e))?;
             if got.bytes != want.bytes {
-                let what = format!("{} bytes long, but {} were written; it is damaged", got.bytes, want.bytes);
+                let what =
+                    format!("{} bytes long, but {} were written; it is damaged", got.bytes, want.bytes);
                 return Err(Error::data(path.display(), what));
             }
             if got.blake3 != want.blake3 {

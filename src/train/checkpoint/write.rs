@@ -2,7 +2,9 @@
 
 use super::super::state::TrainerState;
 use super::find::folders;
-use super::{LATEST, MANIFEST, MOMENTS, Manifest, OPTIMIZER, STATE, Settings, folder, is_unfinished, step_of};
+use super::{
+    LATEST, MANIFEST, MOMENTS, Manifest, OPTIMIZER, STATE, Settings, folder, is_unfinished, step_of,
+};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::models::Weights;
