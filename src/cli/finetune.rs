@@ -199,6 +199,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         resumed_from: resumed.as_ref().map(|checkpoint| checkpoint.dir.clone()),
         settings: &settings,
     };
+    let signals = Signals::catch().map_err(|e| Error::internal(format!("signals cannot be caught: {e}")))?;
     let mut metrics = run_dir.start(&config, resumed.as_ref().map(|from| from.state.global_step))?;
     if let Some(board) = args.reporting.open(run_dir.root(), resumed.is_some())? {
         metrics = metrics.also_to(board);
@@ -207,7 +208,6 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let root = run_dir.root();
     let saver =
         Saver::new(root, settings.clone(), device.name(), companions.clone(), control.save_total_limit);
-    let signals = Signals::catch().map_err(|e| Error::internal(format!("signals cannot be caught: {e}")))?;
 
     let mut trainer = Trainer::new(&mut session, &train.corpus, &options, &control)?.save_with(saver);
     if let Some(measured) = measured {

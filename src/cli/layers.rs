@@ -84,8 +84,8 @@ pub fn resolve(command: &Command, line: Vec<OsString>, recipe: Recipe) -> Result
     let so_far = layers.read(&known)?;
     if let Some(name) = so_far.get_one::<String>("recipe") {
         let settings = recipe(name, &so_far)?.into_iter().map(|(flag, value)| {
-            let origin = format!("recipe {name}");
-            known.setting(flag, Value::Text(value), origin)
+            let value = if value == "true" { Value::Switch(true) } else { Value::Text(value) };
+            known.setting(flag, value, format!("recipe {name}"))
         });
         layers.add(settings.collect::<Result<_>>()?);
     }

@@ -39,13 +39,13 @@ macro_rules! subcommands {
     ($($variant:ident => $file:ident),* $(,)?) => {
         #[derive(Subcommand)]
         enum Command {
-            $($variant($file::Args)),*
+            $($variant(Box<$file::Args>)),*
         }
 
         impl Command {
             fn run(self, global: &Global) -> anyhow::Result<()> {
                 match self {
-                    $(Command::$variant(args) => $file::run(args, global)),*
+                    $(Command::$variant(args) => $file::run(*args, global)),*
                 }
             }
         }

@@ -96,6 +96,22 @@ mod tests {
     }
 
     #[test]
+    fn grouping_by_length_is_that_of_transformers() {
+        // trainer_pt_utils.get_length_grouped_indices of transformers 5.17, its random permutation replaced by
+        // `order(seed, epoch, n)`.
+        let lengths: Vec<usize> = (0..30).map(|i| (i * 7919 + 13) % 23).collect();
+        let want = [
+            21, 7, 6, 9, 22, 8, 1, 24, 27, 4, 15, 28, 11, 20, 23, 0, 16, 25, 14, 26, 19, 12, 2, 5, 17, 10,
+            13, 3, 29, 18,
+        ];
+        assert_eq!(order_by_length(42, 1, &lengths, 3), want);
+        assert_eq!(order_by_length(7, 0, &lengths[..5], 4), [1, 4, 0, 2, 3]);
+        let one_long = [5, 5, 5, 5, 5, 5, 5, 5, 5, 9];
+        assert_eq!(order_by_length(1, 2, &one_long, 1), [9, 8, 7, 4, 6, 5, 1, 0, 3, 2]);
+        assert_eq!(order_by_length(1, 2, &[], 1), [0usize; 0]);
+    }
+
+    #[test]
     fn every_arrangement_of_three_is_about_equally_likely() {
         let mut seen = std::collections::HashMap::new();
         for epoch in 0..6000 {

@@ -84,12 +84,6 @@ impl Control {
     pub fn greater(&self) -> bool {
         self.greater_is_better.unwrap_or(!self.metric().ends_with("loss"))
     }
-
-    /// The settings that decide what a run computes: a checkpoint made under others is not continued.
-    pub(super) fn deciding(&self) -> Control {
-        let Control { save_steps, save_total_limit, max_bad_steps, .. } = Control::default();
-        Control { save_steps, save_total_limit, max_bad_steps, ..self.clone() }
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Fine-tuning: batches from text, the training step, the schedule, the run and its checkpoints.
 
+mod attempt;
 pub mod batches;
 pub mod checkpoint;
 mod control;

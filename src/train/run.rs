@@ -64,6 +64,9 @@ impl Observer for () {
 
 /// Makes and scores predictions at every evaluation.
 pub trait Scorer<X> {
+    /// The metrics that [`Scorer::scores`] gives.
+    fn names(&self) -> &'static [&'static str];
+
     fn scores(&mut self, session: &mut Session<X>) -> Result<Scores>;
 }
 

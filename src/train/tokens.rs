@@ -33,6 +33,12 @@ impl From<Vec<u32>> for Tokens {
     }
 }
 
+impl FromIterator<u32> for Tokens {
+    fn from_iter<I: IntoIterator<Item = u32>>(ids: I) -> Self {
+        Vec::from_iter(ids).into()
+    }
+}
+
 impl Deref for Tokens {
     type Target = [u32];
 

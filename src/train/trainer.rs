@@ -1,37 +1,29 @@
 //! A fine-tuning run: steps, evaluations in between, checkpoints, and going on from one.
 
+use super::attempt::Outcome;
 use super::batches::Corpus;
 use super::checkpoint::{Checkpoint, Saver, Snapshot, open};
 use super::control::Control;
-use super::diagnosis::diagnose;
-use super::feed::{Feed, Order, Prepared};
+use super::feed::{Feed, Order};
 use super::options::Options;
 use super::run::{Event, Observer, Scorer, Summary, loss_unless};
 use super::state::{Cursor, TrainerState};
-use super::step::{Moment, StepReport, TrainState, forget_gradients, micro_step, norm_step, update_step};
+use super::step::TrainState;
 use crate::error::{Error, Result};
-use crate::models::LossRule;
 use crate::models::session::Session;
-use crate::tape::Randomness;
 use std::time::Instant;
 
 /// One run over one model; between two steps, its weights, its moments and `state` are all of it.
 pub struct Trainer<'a, X> {
-    session: &'a mut Session<X>,
-    train: &'a Corpus,
+    pub(super) session: &'a mut Session<X>,
+    pub(super) train: &'a Corpus,
     validation: Option<&'a Corpus>,
-    options: &'a Options,
-    control: &'a Control,
+    pub(super) options: &'a Options,
+    pub(super) control: &'a Control,
     scorer: Option<&'a mut dyn Scorer<X>>,
     saver: Option<Saver>,
-    state: TrainerState,
-    total: u64,
-}
-
-/// What became of one step.
-enum Outcome {
-    Updated(StepReport),
-    Skipped { why: String, loss: f32, grad_norm: Option<f32>, bad: bool },
+    pub(super) state: TrainerState,
+    pub(super) total: u64,
 }
 
 impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
@@ -106,10 +98,7 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
     ///
     /// The model keeps the weights of the last step, or of the best evaluation if the control says so.
     pub fn run(mut self, observer: &mut dyn Observer) -> Result<Summary> {
-        if self.control.load_best_model_at_end && (self.saver.is_none() || self.validation.is_none()) {
-            let what = "--load-best-model-at-end needs a validation split, and somewhere to save the best";
-            return Err(Error::usage(what));
-        }
+        self.check_best()?;
         let steps = self.state.global_step..self.total;
         let order = Order::new(self.train, self.options, self.control);
         let outcome = std::thread::scope(|scope| {
@@ -117,10 +106,33 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
             self.steps(&feed, observer)
         });
         // What is being written is finished, however the run ended.
+        let start = Instant::now();
         let written = self.saver.as_mut().map_or(Ok(()), Saver::finish);
+        self.state.times.checkpoints += start.elapsed().into();
         outcome.and(written)?;
         let weights_of = self.take_best()?;
         Ok(self.summary(weights_of))
+    }
+
+    /// Refuses to look for a best model where none can be found or kept.
+    fn check_best(&self) -> Result<()> {
+        let Control { load_best_model_at_end, early_stopping_patience, .. } = *self.control;
+        if load_best_model_at_end && self.saver.is_none() {
+            return Err(Error::usage("--load-best-model-at-end needs somewhere to save the best"));
+        }
+        if (load_best_model_at_end || early_stopping_patience > 0) && self.validation.is_none() {
+            let what = "--load-best-model-at-end and --early-stopping-patience need a validation split";
+            return Err(Error::usage(what));
+        }
+        let scores = self.scorer.as_ref().map_or(&[][..], |scorer| scorer.names());
+        let name = self.control.metric();
+        match name == "loss" || scores.contains(&name) {
+            true => Ok(()),
+            false => Err(Error::usage(format!(
+                "--metric-for-best-model {name}: the metrics here are {}",
+                [&["loss"], scores].concat().join(", ")
+            ))),
+        }
     }
 
     fn steps(&mut self, feed: &Feed, observer: &mut dyn Observer) -> Result<()> {
@@ -200,96 +212,6 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
         observer.event(&event)
     }
 
-    /// Computes one step and updates the weights, unless its loss or gradient forbids it.
-    fn update(&mut self, batch: &Prepared) -> Result<Outcome> {
-        let mut loss = 0.0;
-        for i in 0..batch.micro_batches.len() {
-            let micro = &batch.micro_batches[i];
-            let (rule, randomness) = (self.rule(batch), self.randomness(i));
-            loss += micro_step(self.session, &micro.source, &micro.target, rule, randomness)?;
-        }
-        let skip = |why: String, grad_norm, bad| Outcome::Skipped { why, loss, grad_norm, bad };
-        if !loss.is_finite() {
-            forget_gradients(self.session);
-            return Ok(skip(format!("the loss is {loss}"), None, true));
-        }
-        let Control { skip_loss_zscore, skip_grad_zscore, .. } = *self.control;
-        let spike = |name: &str, z: Option<f64>, most: f64| {
-            z.filter(|&z| z > most)
-                .map(|z| format!("the {name} is {z:.1} standard deviations above the last"))
-        };
-        if skip_loss_zscore > 0.0
-            && let Some(why) = spike("loss", self.state.losses.z_score(loss as f64), skip_loss_zscore)
-        {
-            forget_gradients(self.session);
-            return Ok(skip(why, None, false));
-        }
-        if skip_grad_zscore > 0.0 {
-            let norm = norm_step(self.session)?;
-            // One that is not finite is left to the update, and must not spoil the mean of the others.
-            if norm.is_finite()
-                && let Some(why) =
-                    spike("gradient norm", self.state.gradient_norms.z_score(norm as f64), skip_grad_zscore)
-            {
-                forget_gradients(self.session);
-                return Ok(skip(why, Some(norm), false));
-            }
-        }
-        let TrainerState { global_step: step, updates, .. } = self.state;
-        let at = Moment { step, total: self.total, updates };
-        let (grad_norm, learning_rate) = update_step(self.session, self.options, at)?;
-        Ok(match grad_norm.is_finite() {
-            true => Outcome::Updated(StepReport { loss, grad_norm, learning_rate }),
-            false => skip(format!("the gradient norm is {grad_norm}"), Some(grad_norm), true),
-        })
-    }
-
-    /// Each micro-batch's gradient is divided by the tokens of all of them.
-    fn rule(&self, batch: &Prepared) -> LossRule {
-        let smoothing = self.options.label_smoothing as f32;
-        LossRule { normaliser: batch.target_tokens as f32, smoothing }
-    }
-
-    fn randomness(&self, micro_batch: usize) -> Randomness {
-        let step = self.state.cursor.micro_batch + micro_batch as u64;
-        Randomness { seed: self.options.seed, step }
-    }
-
-    fn ids(&self, batch: &Prepared) -> Vec<String> {
-        batch.examples().map(|i| self.train.ids[i].clone()).collect()
-    }
-
-    /// The error that ends the run at a step that cannot be made: where it went wrong, and on what.
-    fn hopeless(&self, batch: &Prepared, why: &str) -> Error {
-        let step = self.state.global_step + 1;
-        let mut where_ = String::new();
-        for (i, micro) in batch.micro_batches.iter().enumerate() {
-            let (rule, randomness) = (self.rule(batch), self.randomness(i));
-            match diagnose(self.session, &micro.source, &micro.target, rule, randomness) {
-                Ok(None) => {}
-                Ok(Some(found)) => {
-                    let ids: Vec<&str> = micro.examples.iter().map(|&i| &*self.train.ids[i]).collect();
-                    where_ =
-                        format!("; the first value that is not finite is {found}, on {}", ids.join(", "));
-                    break;
-                }
-                Err(error) => where_ = format!("; looking for the cause failed: {error}"),
-            }
-        }
-        let times = match self.state.bad_steps {
-            0 => String::new(),
-            n => format!(", after {n} such steps"),
-        };
-        Error::data(
-            format!("step {step}"),
-            format!(
-                "{why}{times}, on examples {}{where_}; lower --learning-rate, look at the examples, \
-                 or pass over up to N such steps with --max-bad-steps N+1",
-                self.ids(batch).join(", ")
-            ),
-        )
-    }
-
     /// Makes the evaluation that is due; whether it is the best so far.
     fn evaluation(&mut self, observer: &mut dyn Observer) -> Result<bool> {
         let Some(validation) = self.validation else {
@@ -305,13 +227,10 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
         };
         self.state.times.evaluation += start.elapsed().into();
         let name = self.control.metric();
-        let known = std::iter::once(("loss", eval_loss)).chain(scores.iter().copied());
-        let Some((_, metric)) = known.clone().find(|(known, _)| *known == name) else {
-            let names: Vec<&str> = known.map(|(name, _)| name).collect();
-            return Err(Error::usage(format!(
-                "--metric-for-best-model {name}: there is no such metric here, only {}",
-                names.join(", ")
-            )));
+        // `check_best` has seen that there is one; a scorer that breaks its word never has the best.
+        let metric = match name {
+            "loss" => eval_loss,
+            _ => scores.iter().find(|(known, _)| *known == name).map_or(f64::NAN, |(_, score)| *score),
         };
         self.state.evaluation_due = false;
         self.state.eval_loss = Some(eval_loss);

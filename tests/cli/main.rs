@@ -14,7 +14,9 @@ mod golden;
 mod plan;
 mod refusals;
 mod reporting;
+mod resume;
 mod settings;
+mod signals;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

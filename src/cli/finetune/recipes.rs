@@ -47,6 +47,7 @@ pub fn recipe(name: &str, asked: &ArgMatches) -> Result<Vec<(&'static str, Strin
         "scrolls" => {
             set("protocol", &"scrolls");
             set("max-target-length", &1024);
+            set("group-by-length", &true);
             set("max-new-tokens", &1024);
             set("global-batch-size", &(SCROLLS_TOKENS / length).max(1));
             let known = SCROLLS.iter().find(|(of, ..)| *of == dataset);
@@ -74,7 +75,14 @@ pub fn recipe(name: &str, asked: &ArgMatches) -> Result<Vec<(&'static str, Strin
             set("learning-rate", &"2e-5");
             set("num-train-epochs", &50);
             set("max-target-length", &128);
-            set("eval-steps", &if answers { 10 } else { 500 });
+            // Every checkpoint is evaluated, and every evaluation saved.
+            for flag in ["eval-steps", "save-steps"] {
+                set(flag, &if answers { 10 } else { 500 });
+            }
+            set("save-total-limit", &2);
+            set("load-best-model-at-end", &true);
+            set("metric-for-best-model", &if answers { "f1" } else { "geometric_mean" });
+            set("early-stopping-patience", &3);
             // Examples of LED-base at 1024 tokens; four batches are added up for answers.
             set("per-device-train-batch-size", &24);
             set("per-device-eval-batch-size", &24);

@@ -43,7 +43,7 @@ pub struct Saving {
     early_stopping_patience: Option<NonZeroU64>,
 
     /// How much better a metric has to be to count for the patience [default: 0]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     early_stopping_threshold: Option<f64>,
 
     /// End the run at the Nth step in a row whose loss or gradient is not finite; those before are skipped [default: 1]
@@ -51,11 +51,11 @@ pub struct Saving {
     max_bad_steps: Option<u64>,
 
     /// Skip a step whose loss is X standard deviations above the last 128 [default: none]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     skip_loss_zscore: Option<f64>,
 
     /// Skip a step whose gradient norm is X standard deviations above the last 128 [default: none]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     skip_grad_zscore: Option<f64>,
 
     /// Put examples of similar length into one batch, which then needs less padding

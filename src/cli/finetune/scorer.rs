@@ -1,5 +1,6 @@
 //! Predictions on the validation split: at the end of a run, and at its evaluations where they decide.
 
+use super::saving::SCORES;
 use wattention::data::Example;
 use wattention::error::Result;
 use wattention::evaluate::{Task, Work, evaluate};
@@ -32,15 +33,13 @@ impl Predicting<'_> {
 }
 
 impl Scorer<Work> for Predicting<'_> {
-    /// As `saving::SCORES` names them.
+    fn names(&self) -> &'static [&'static str] {
+        &SCORES
+    }
+
     fn scores(&mut self, session: &mut Session<Work>) -> Result<Scores> {
         let scores = evaluate(session, self.task(), &mut |_| ())?.scores.rounded();
-        Ok(vec![
-            ("rouge1", scores.rouge1),
-            ("rouge2", scores.rouge2),
-            ("rougeL", scores.rouge_l),
-            ("geometric_mean", scores.geometric_mean),
-            ("f1", scores.f1),
-        ])
+        let values = [scores.rouge1, scores.rouge2, scores.rouge_l, scores.geometric_mean, scores.f1];
+        Ok(SCORES.into_iter().zip(values).collect())
     }
 }

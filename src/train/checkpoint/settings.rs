@@ -8,6 +8,9 @@ use crate::models::Loaded;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+/// Settings that may change on the way: what is kept, and when to give up.
+const BESIDE: [&str; 3] = ["save_steps", "save_total_limit", "max_bad_steps"];
+
 /// Names and values of everything that decides the bits of a run; hashes stand for models and data.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -24,7 +27,10 @@ impl Settings {
     ) -> Result<Self> {
         let mut settings = Settings::default();
         settings.add_fields(options)?;
-        settings.add_fields(&control.deciding())?;
+        settings.add_fields(control)?;
+        for name in BESIDE {
+            settings.0.shift_remove(name);
+        }
         settings.add("precision", &loaded.parameters.device().precision())?;
         settings.add("model", &model_hash(loaded)?)?;
         settings.add("training_data", &corpus_hash(train))?;
