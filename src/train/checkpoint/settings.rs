@@ -99,7 +99,7 @@ fn corpus_hash(corpus: &Corpus) -> String {
     hash.update(&[corpus.global_attention as u8]);
     for (example, id) in corpus.examples.iter().zip(&corpus.ids) {
         for part in
-            [id.as_bytes(), bytemuck::cast_slice(&*example.input), bytemuck::cast_slice(&*example.labels)]
+            [id.as_bytes(), bytemuck::cast_slice(&example.input), bytemuck::cast_slice(&example.labels)]
         {
             // With its length, so that no two lists of parts are the same bytes.
             hash.update(&(part.len() as u64).to_le_bytes());
