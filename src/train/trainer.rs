@@ -63,7 +63,7 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
         self
     }
 
-    /// Goes on from `checkpoint`, which must be of a run with this one's settings.
+    /// Goes on from `checkpoint`, which must be of a run with this one's settings and saver.
     pub fn restore(mut self, checkpoint: &Checkpoint) -> Result<Self> {
         let expected = Cursor::at(checkpoint.state.global_step, self.train.examples.len(), self.options);
         if checkpoint.state.cursor != expected {
@@ -80,7 +80,7 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
         v.write(&second)?;
         self.state = checkpoint.state.clone();
         if let Some(saver) = &mut self.saver {
-            saver.newest = Some(self.state.global_step);
+            saver.adopt(&self.state)?;
         }
         Ok(self)
     }

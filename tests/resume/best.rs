@@ -81,6 +81,24 @@ fn pruning_keeps_the_newest_and_the_best_at_every_step() {
 }
 
 #[test]
+fn what_a_killed_process_did_not_come_to_is_done_by_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |save_total_limit| {
+        let control = Control { save_steps: 1, save_total_limit, ..Control::default() };
+        Run::new(dir.path(), options(4), control)
+    };
+    run(0).go(None, &mut Record::default()).0.unwrap();
+    assert_eq!(run(0).steps(), [1, 2, 3, 4]);
+    // As if it had been killed after the last checkpoint had its name.
+    std::fs::write(dir.path().join("latest"), "checkpoint-3\n").unwrap();
+    let from = open(&run(1).checkpoint(4)).unwrap();
+    let best = from.state.best.step.unwrap();
+    run(1).go(Some(&from), &mut Record::default()).0.unwrap();
+    assert_eq!(run(1).steps(), if best == 4 { vec![4] } else { vec![best, 4] });
+    assert_eq!(std::fs::read_to_string(dir.path().join("latest")).unwrap(), "checkpoint-4\n");
+}
+
+#[test]
 fn what_cannot_be_is_refused_before_any_step() {
     let dir = tempfile::tempdir().unwrap();
     let control = Control { metric_for_best_model: "rouge1".into(), ..Control::default() };

@@ -59,6 +59,12 @@ impl Saver {
         self.target.run.join(folder(step))
     }
 
+    /// Ends what the process that wrote the checkpoint `state` is from may not have come to.
+    pub(in super::super) fn adopt(&mut self, state: &TrainerState) -> Result<()> {
+        self.newest = Some(state.global_step);
+        self.target.settle(state)
+    }
+
     /// Begins to write a checkpoint, after the one before is done.
     pub(in super::super) fn start(&mut self, snapshot: Snapshot) -> Result<()> {
         self.finish()?;
@@ -112,9 +118,15 @@ impl Target {
             let _ = fs::remove_dir_all(&unfinished);
         }
         written?;
-        files::write_text(&self.run.join(LATEST), &(name.clone() + "\n"))?;
-        remove(&self.temporary(&name, "old"))?;
-        self.prune(step, snapshot.state.best.step)
+        self.settle(&snapshot.state)?;
+        remove(&self.temporary(&name, "old"))
+    }
+
+    /// Names the checkpoint of `state` the latest, and removes those that it makes superfluous.
+    fn settle(&self, state: &TrainerState) -> Result<()> {
+        let step = state.global_step;
+        files::write_text(&self.run.join(LATEST), &(folder(step) + "\n"))?;
+        self.prune(step, state.best.step)
     }
 
     /// The name of a folder while it comes or goes.
