@@ -271,6 +271,23 @@ mod tests {
     }
 
     #[test]
+    fn many_may_write_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            let writers: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| ask(dir.path(), LENGTHS, &examples()))).collect();
+            for writer in writers {
+                let (encoded, outcome) = writer.join().unwrap();
+                assert_eq!(encoded, made());
+                assert!(matches!(outcome, Outcome::Read | Outcome::Written), "{outcome:?}");
+            }
+        });
+        // Nothing but the one file is left.
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(matches!(ask(dir.path(), LENGTHS, &examples()).1, Outcome::Read));
+    }
+
+    #[test]
     fn a_folder_that_cannot_be_written_costs_only_the_cache() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");

@@ -45,7 +45,7 @@ fn each_layer_wins_over_those_below() {
         ("global_batch_size", "24", "recipe paper".into()),
         ("random_blocks", "\"drawn\"", "recipe paper".into()),
         ("optim", "\"adamw_hf\"", "recipe paper".into()),
-        ("max_grad_norm", "1", "default".into()),
+        ("max_grad_norm", "1.0", "default".into()),
     ] {
         assert_eq!(row(&done.out, key), (value.to_string(), origin), "{key}");
     }

@@ -54,17 +54,44 @@ fn id_as_key(arg: &Arg) -> String {
     arg.get_long().unwrap_or_else(|| arg.get_id().as_str()).replace('-', "_")
 }
 
-/// Numbers as they were written where TOML reads them so, all else as strings.
+/// Numbers as TOML has them, all else as strings.
 fn in_toml(raw: &str, is_float: bool) -> String {
-    let number = format!("v = {raw}").parse::<toml::Table>().ok().and_then(|table| {
-        Some(match table.get("v")? {
-            toml::Value::Integer(n) => n.to_string() == raw,
-            toml::Value::Float(x) => is_float && x.is_finite(),
-            _ => false,
-        })
-    });
-    match number {
-        Some(true) => raw.to_string(),
-        _ => toml::Value::String(raw.to_string()).to_string(),
+    let string = || toml::Value::String(raw.to_string()).to_string();
+    match (is_float, raw.parse::<f64>(), raw.parse::<i64>()) {
+        // As short as it reads back to the same number.
+        (true, Ok(x), _) if x.is_finite() => format!("{x:?}"),
+        (false, _, Ok(n)) if n.to_string() == raw => raw.to_string(),
+        _ => string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_toml;
+
+    #[test]
+    fn values_read_back_as_they_were() {
+        for (raw, is_float, want) in [
+            ("0.00005", true, "5e-5"),
+            ("1", true, "1.0"),
+            (".5", true, "0.5"),
+            ("nan", true, "\"nan\""),
+            ("42", false, "42"),
+            ("007", false, "\"007\""),
+            ("18446744073709551615", false, "\"18446744073709551615\""),
+            ("a \"b\"", false, "'a \"b\"'"),
+        ] {
+            let text = in_toml(raw, is_float);
+            assert_eq!(text, want);
+            let table: toml::Table = format!("v = {text}").parse().unwrap();
+            let read = match &table["v"] {
+                toml::Value::String(text) => text.clone(),
+                number => number.to_string(),
+            };
+            match is_float {
+                true if raw != "nan" => assert_eq!(read.parse::<f64>(), raw.parse()),
+                _ => assert_eq!(read, raw),
+            }
+        }
     }
 }
