@@ -6,6 +6,7 @@ use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
 use crate::nn::{Entry, Init, Parameters};
 use crate::weights::{self, Wanted};
+use std::io::{self, Write};
 use std::path::Path;
 
 /// A model with its parameters and the configuration text it was made from.
@@ -41,20 +42,12 @@ impl Loaded {
     /// Replaces the weights by those of `dir/model.safetensors` (or its shards).
     pub fn read_weights(&self, dir: &Path) -> Result<()> {
         let Parameters { entries, slab, .. } = &self.parameters;
-        let wanted: Vec<Wanted> = entries
-            .iter()
-            .map(|entry| Wanted {
-                name: entry.name.clone(),
-                shape: entry.shape.dims().to_vec(),
-                aliases: entry.aliases.clone(),
-                optional: !entry.trainable,
-            })
-            .collect();
-        for (entry, values) in entries.iter().zip(weights::load(dir, &wanted)?) {
-            if let Some(values) = values {
-                self.parameters.part(slab, entry)?.write(&values)?;
-            }
-        }
+        // eprintln! would panic on a closed stderr.
+        let mut warn = |warning| drop(writeln!(io::stderr(), "warning: {warning}"));
+        // One tensor at a time: the weights are never in memory twice.
+        weights::load_each(dir, &wanted(&self.parameters), &mut warn, &mut |at, values| {
+            self.parameters.part(slab, &entries[at])?.write(&values)
+        })?;
         self.parameters.refresh()
     }
 }
@@ -89,6 +82,17 @@ pub fn load(dir: &Path, device: &Device, options: Options) -> Result<Loaded> {
     let loaded = empty(&dir.join("config.json"), device, options)?;
     loaded.read_weights(dir)?;
     Ok(loaded)
+}
+
+/// What a checkpoint has to hold for these parameters.
+fn wanted(parameters: &Parameters) -> Vec<Wanted> {
+    let wanted = parameters.entries.iter().map(|entry| Wanted {
+        name: entry.name.clone(),
+        shape: entry.shape.dims().to_vec(),
+        aliases: entry.aliases.clone(),
+        optional: !entry.trainable,
+    });
+    wanted.collect()
 }
 
 /// A fresh model for the configuration file `config`, its weights drawn from `seed` as HF does.

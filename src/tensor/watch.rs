@@ -17,6 +17,9 @@ pub struct Nonfinite {
     pub value: f32,
 }
 
+/// Outputs that are minus infinity where nothing is attended to, as they should be.
+const OF_SOFTMAX: [&str; 4] = ["lse", "scores", "part_max", "partial"];
+
 enum Watch {
     Off,
     Looking,
@@ -41,9 +44,8 @@ pub(super) fn look(device: &Device, kernel: &'static Kernel, call: &Call) -> Res
         return Ok(());
     }
     for (arg, &output) in call.outputs.iter().zip(kernel.outputs) {
-        // The logarithm of an empty sum, where a row attends to nothing, is minus infinity as it should be.
-        let empty_sum = |value: f32| output == "lse" && value == f32::NEG_INFINITY;
-        let bad = |value: &f32| !value.is_finite() && !empty_sum(*value);
+        let masked = |value: f32| value == f32::NEG_INFINITY && OF_SOFTMAX.contains(&output);
+        let bad = |value: &f32| !value.is_finite() && !masked(*value);
         if let Some(value) = floats(device, arg)?.into_iter().find(bad) {
             let phase = trace::current();
             WATCH.set(Watch::Found(Nonfinite { phase, kernel: kernel.name, output, value }));

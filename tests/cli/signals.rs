@@ -41,22 +41,23 @@ fn end(child: Child) -> (Option<i32>, String) {
 fn a_signal_stops_at_a_checkpoint_from_which_the_run_ends_the_same() {
     let whole = tempfile::tempdir().unwrap();
     ran(&mut start(whole.path(), LONG)).succeeds();
-    for (name, code) in [("TERM", 143), ("USR1", 143), ("INT", 130)] {
+    // Schedulers repeat themselves, and that changes nothing.
+    for (names, code) in [(&["TERM", "TERM"][..], 143), (&["USR1", "TERM"], 143), (&["INT"], 130)] {
         let dir = tempfile::tempdir().unwrap();
         let child = training(dir.path(), LONG);
-        signal(&child, name);
+        names.iter().for_each(|name| signal(&child, name));
         let (got, err) = end(child);
-        assert_eq!(got, Some(code), "{name}: {err}");
+        assert_eq!(got, Some(code), "{names:?}: {err}");
         assert!(err.contains("--resume auto") && err.contains("error: interrupted by signal"), "{err}");
         let run = dir.path().join("run");
         let step = steps(dir.path());
         assert!((3..600).contains(&step));
-        let names = names_in(&run);
-        assert_eq!(names, [&format!("checkpoint-{step}"), "config.json", "latest", "metrics.jsonl"]);
+        let left = names_in(&run);
+        assert_eq!(left, [&format!("checkpoint-{step}"), "config.json", "latest", "metrics.jsonl"]);
         let again = ran(&mut start(dir.path(), &format!("{LONG} --resume auto")));
         again.succeeds();
         assert!(again.err.contains(&format!("checkpoint-{step}")), "{}", again.err);
-        assert!(model(dir.path()) == model(whole.path()), "{name} at step {step}");
+        assert!(model(dir.path()) == model(whole.path()), "{names:?} at step {step}");
         assert_eq!(events(dir.path()), events(whole.path()));
     }
 }

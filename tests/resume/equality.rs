@@ -1,6 +1,6 @@
 //! A run that goes on is the run that never stopped, bit for bit.
 
-use crate::tiny::{Record, Run, bits, options};
+use crate::tiny::{BIGBIRD, Record, Run, bits, options};
 use std::fs;
 use std::path::Path;
 use wattention::device::{Device, Precision};
@@ -67,6 +67,15 @@ fn in_bf16_with_grouped_lengths_and_warmup() {
         ..Run::new(dir, options.clone(), control.clone())
     };
     every_checkpoint_leads_to_the_same_end(run, 6);
+}
+
+#[test]
+fn with_bigbird() {
+    let control = Control { save_steps: 2, ..Control::default() };
+    every_checkpoint_leads_to_the_same_end(
+        |dir| Run { config: BIGBIRD, ..Run::new(dir, options(4), control.clone()) },
+        4,
+    );
 }
 
 #[test]

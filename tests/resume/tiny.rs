@@ -19,9 +19,22 @@ const CONFIG: &str = r#"{"model_type": "led", "d_model": 16, "vocab_size": 40, "
 "dropout": DROPOUT, "attention_dropout": DROPOUT, "activation_dropout": DROPOUT, "activation_function": "gelu",
 "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2}"#;
 
+/// Blocks of one token: sources of more than 11 tokens attend to 3 random ones besides their neighbours.
+pub const BIGBIRD: &str = r#"{"model_type": "bigbird_pegasus", "d_model": 16, "vocab_size": 40, "init_std": 0.1,
+"encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16,
+"encoder_attention_heads": 2, "decoder_attention_heads": 2, "attention_type": "block_sparse", "block_size": 1,
+"num_random_blocks": 3, "max_position_embeddings": 64, "scale_embedding": true, "use_bias": false,
+"dropout": DROPOUT, "attention_dropout": 0.0, "activation_dropout": DROPOUT, "activation_function": "gelu_new",
+"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 1, "decoder_start_token_id": 2}"#;
+
+/// The LED.
 pub fn model(device: &Device, dropout: f32) -> Loaded {
+    model_of(CONFIG, device, dropout)
+}
+
+fn model_of(config: &str, device: &Device, dropout: f32) -> Loaded {
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), CONFIG.replace("DROPOUT", &dropout.to_string())).unwrap();
+    std::fs::write(file.path(), config.replace("DROPOUT", &dropout.to_string())).unwrap();
     models::random(file.path(), device, models::Options::default(), 5).unwrap()
 }
 
@@ -79,6 +92,7 @@ impl Observer for Record {
 
 /// What a run is made of.
 pub struct Run {
+    pub config: &'static str,
     pub device: Device,
     pub dropout: f32,
     pub examples: usize,
@@ -89,11 +103,19 @@ pub struct Run {
 
 impl Run {
     pub fn new(dir: &Path, options: Options, control: Control) -> Self {
-        Run { device: Device::cpu(), dropout: 0.1, examples: 7, options, control, dir: dir.to_path_buf() }
+        Run {
+            config: CONFIG,
+            device: Device::cpu(),
+            dropout: 0.1,
+            examples: 7,
+            options,
+            control,
+            dir: dir.to_path_buf(),
+        }
     }
 
     pub fn settings(&self) -> Settings {
-        let loaded = model(&self.device, self.dropout);
+        let loaded = model_of(self.config, &self.device, self.dropout);
         let train = corpus(&loaded, self.examples);
         Settings::of(&loaded, &train, Some(&train), &self.options, &self.control).unwrap()
     }
@@ -111,7 +133,7 @@ impl Run {
         change: impl Fn(&Loaded),
     ) -> (Result<Summary>, Vec<f32>) {
         let settings = self.settings();
-        let loaded = model(&self.device, self.dropout);
+        let loaded = model_of(self.config, &self.device, self.dropout);
         change(&loaded);
         let (train, validation) = (corpus(&loaded, self.examples), corpus(&loaded, 3));
         let mut session: Session<TrainState> =

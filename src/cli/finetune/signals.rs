@@ -1,4 +1,4 @@
-//! Signals that ask a run to stop: at the next step at first, at once when they come again.
+//! Signals that ask a run to stop at the next step; the second SIGINT stops it at once.
 
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
@@ -10,26 +10,25 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 const SIGNALS: [(i32, i32); 3] = [(SIGINT, SIGINT), (SIGTERM, SIGTERM), (SIGUSR1, SIGTERM)];
 
 /// Catches the signals for the rest of the process.
-#[derive(Clone)]
 pub struct Signals {
     /// The signal that came, 0 before one has.
     caught: Arc<AtomicUsize>,
-    /// Whether the next SIGINT or SIGTERM ends the process at once.
-    at_once: Arc<AtomicBool>,
+    /// Whether nothing is left to save.
+    idle: Arc<AtomicBool>,
 }
 
 impl Signals {
     pub fn catch() -> io::Result<Self> {
-        let signals = Signals { caught: Arc::default(), at_once: Arc::default() };
+        let signals = Signals { caught: Arc::default(), idle: Arc::default() };
         for (signal, told) in SIGNALS {
-            // A warning may be repeated; only who asks again to stop wants it now.
-            if signal != SIGUSR1 {
-                // Registered first: it must not see what the same signal sets below.
-                flag::register_conditional_shutdown(signal, 128 + told, signals.at_once.clone())?;
-                flag::register(signal, signals.at_once.clone())?;
-            }
+            flag::register_conditional_shutdown(signal, 128 + told, signals.idle.clone())?;
             flag::register_usize(signal, signals.caught.clone(), told as usize)?;
         }
+        // Schedulers repeat their signals; who presses Ctrl-C again does not want to wait. Asked before it is
+        // set, so that the first one does not see itself.
+        let again = Arc::new(AtomicBool::new(false));
+        flag::register_conditional_shutdown(SIGINT, 128 + SIGINT, again.clone())?;
+        flag::register(SIGINT, again)?;
         Ok(signals)
     }
 
@@ -43,6 +42,6 @@ impl Signals {
 
     /// Nothing is left to save: the next signal ends the process at once.
     pub fn let_go(&self) {
-        self.at_once.store(true, Ordering::Relaxed);
+        self.idle.store(true, Ordering::Relaxed);
     }
 }
