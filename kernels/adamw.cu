@@ -1,5 +1,5 @@
 // adamw: m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p -= lr (m/c1 / (sqrt(v/c2) + eps) + wd p), all parameters
-// in one launch. g is first scaled to max_norm. Loshchilov and Hutter 2019.
+// in one launch. With hf: p -= lr sqrt(c2)/c1 m / (sqrt(v) + eps), then p -= lr wd p. g is first scaled to max_norm. Loshchilov and Hutter 2019.
 // Shapes: p m v g [n] float slabs; segments [parts, 3] of (first, length, decays), ascending and apart; norm [1].
 // Elements of no segment stay as they are, and everything does where the norm is not finite.
 #include "common.cuh"
@@ -9,20 +9,21 @@ constexpr int SPAN = 4096;
 
 struct Rule {
     float gain1, gain2, beta2, eps, keep, step_size, root_scale, gradient_scale;
+    bool decays_last;
 };
 
-DEVICE void update(float& p, float& m, float& v, float g, const Rule& rule, float keep) {
+DEVICE void update(float& p, float& m, float& v, float g, const Rule& rule, float keep, float step_size) {
     g *= rule.gradient_scale;
     m = fmaf(rule.gain1, g - m, m);
     v = fmaf(rule.gain2, g * g, v * rule.beta2);
-    p = fmaf(-rule.step_size, m / fmaf(sqrtf(v), rule.root_scale, rule.eps), p * keep);
+    p = fmaf(-step_size, m / fmaf(sqrtf(v), rule.root_scale, rule.eps), p * keep);
 }
 
 // launch: grid [n / 4096], block 256, shared 4 floats
 KERNEL_ENTRY void adamw_update(
     float* p, float* m, float* v, real* copy, const float* g, const int* segments, const float* norm, int n,
     int parts, float lr, float beta1, float beta2, float eps, float weight_decay, float correction1,
-    float correction2, float max_norm) {
+    float correction2, float max_norm, float hf) {
     contract(blockDim.x == 256);
     SHARED_DYN(float, constants);
     // NaN is not less either.
@@ -30,13 +31,15 @@ KERNEL_ENTRY void adamw_update(
     // In double, by one thread: combined and rounded once.
     if (threadIdx.x == 0) {
         constants[0] = static_cast<float>(1.0 - static_cast<double>(lr) * weight_decay);
-        constants[1] = static_cast<float>(static_cast<double>(lr) / correction1);
-        constants[2] = static_cast<float>(1.0 / sqrt(static_cast<double>(correction2)));
+        const double correction = sqrt(static_cast<double>(correction2));
+        constants[1] = static_cast<float>(static_cast<double>(lr) / correction1 * (hf != 0.0f ? correction : 1.0));
+        constants[2] = hf != 0.0f ? 1.0f : static_cast<float>(1.0 / correction);
         // torch.nn.utils.clip_grad_norm_ adds 1e-6 to the norm.
         constants[3] = max_norm > 0.0f ? fminf(max_norm / (norm[0] + 1e-6f), 1.0f) : 1.0f;
     }
     __syncthreads();
-    const Rule rule = {1.0f - beta1, 1.0f - beta2, beta2, eps, constants[0], constants[1], constants[2], constants[3]};
+    const Rule rule = {1.0f - beta1, 1.0f - beta2, beta2, eps, constants[0], constants[1], constants[2], constants[3],
+                       hf != 0.0f};
     const bool aligned = aligned4(p) && aligned4(m) && aligned4(v) && aligned4(g) && aligned4(copy);
     const long long from = blockIdx.x * static_cast<long long>(SPAN), to = min(from + SPAN, static_cast<long long>(n));
     // The first segment that ends beyond `from`.
@@ -50,11 +53,13 @@ KERNEL_ENTRY void adamw_update(
         const long long first = max(from, static_cast<long long>(segments[3 * i]));
         const long long end = min(to, static_cast<long long>(segments[3 * i]) + segments[3 * i + 1]);
         const float keep = segments[3 * i + 2] == 1 ? rule.keep : 1.0f;
+        // (p - s d) keep = p keep - (s keep) d: decaying last is a smaller step of the same form.
+        const float step_size = rule.decays_last ? rule.step_size * keep : rule.step_size;
         for (long long e = first / VECTOR * VECTOR + threadIdx.x * VECTOR; e < end; e += 256 * VECTOR) {
             if (aligned && e >= first && e + VECTOR <= end) {
                 float p4[4], m4[4], v4[4], g4[4];
                 load4(p4, p + e), load4(m4, m + e), load4(v4, v + e), load4(g4, g + e);
-                for (int j = 0; j < 4; j++) update(p4[j], m4[j], v4[j], g4[j], rule, keep);
+                for (int j = 0; j < 4; j++) update(p4[j], m4[j], v4[j], g4[j], rule, keep, step_size);
                 store4(p + e, p4), store4(m + e, m4), store4(v + e, v4);
                 if (copy) store4(copy + e, p4);
                 continue;
@@ -62,7 +67,7 @@ KERNEL_ENTRY void adamw_update(
             // Segments may begin and end anywhere.
             for (int j = 0; j < VECTOR; j++) {
                 if (e + j < first || e + j >= end) continue;
-                update(p[e + j], m[e + j], v[e + j], g[e + j], rule, keep);
+                update(p[e + j], m[e + j], v[e + j], g[e + j], rule, keep, step_size);
                 if (copy) put(copy + e + j, p[e + j]);
             }
         }

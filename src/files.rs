@@ -1,9 +1,14 @@
 //! Writing files so that a reader sees the old content or the new one, never a part.
 
+pub mod lock;
+
 use crate::error::{Error, Result};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
+
+/// How the temporary files of [`replace`] begin.
+pub const TEMPORARY: &str = ".wattention-";
 
 /// Replaces `path` by what `write` produces: temporary file beside it, fsync, rename, fsync of the folder.
 pub fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
@@ -13,7 +18,7 @@ pub fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> 
             _ => Path::new("."),
         };
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".wattention-");
+        builder.prefix(TEMPORARY);
         // tempfile's own default is 0600, which the umask does not widen.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
@@ -35,4 +40,24 @@ pub fn write_text(path: &Path, text: &str) -> Result<()> {
 /// Creates `dir` and its parents.
 pub fn create_dir(dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(|e| Error::output(dir, e))
+}
+
+/// Makes what was created, renamed or removed in `dir` survive a power loss.
+pub fn sync_dir(dir: &Path) -> Result<()> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| Error::output(dir, e))
+}
+
+/// Removes the temporary files that a killed process left in `dir`, where no other one is writing.
+pub fn remove_leftovers(dir: &Path) -> Result<()> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(|e| Error::output(dir, e))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(|e| Error::output(dir, e))?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            std::fs::remove_file(entry.path()).map_err(|e| Error::output(entry.path(), e))?;
+        }
+    }
+    Ok(())
 }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 pub mod cast;
 pub mod matmul;
+pub mod watch;
 
 /// The kernels that tensors need whatever the op.
 pub static KERNELS: &[&Kernel] = &[&cast::CAST, &matmul::MATMUL];
@@ -302,7 +303,10 @@ impl Launch {
     pub fn run(self, device: &Device) -> Result<()> {
         match self.error {
             Some(error) => Err(error),
-            None => device.launch(self.kernel, &self.call),
+            None => {
+                device.launch(self.kernel, &self.call)?;
+                watch::look(device, self.kernel, &self.call)
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use crate::tensor::Tensor;
 const SEGMENTS: [i32; 9] = [0, 4099, 1, 4099, 30, 0, 4200, 3, 1];
 const SLAB: usize = 4210;
 
-fn update(_: &Tape, x: &[Tensor]) -> Result<Vec<Tensor>> {
+fn update(hf: bool, x: &[Tensor]) -> Result<Vec<Tensor>> {
     let device = x[0].device();
     let slab = |seed| Tensor::upload(device, [SLAB], &random(seed, SLAB));
     let (p, m, g) = (slab(2)?, slab(3)?, slab(4)?);
@@ -29,6 +29,7 @@ fn update(_: &Tape, x: &[Tensor]) -> Result<Vec<Tensor>> {
         eps: 1e-8,
         weight_decay: 0.1,
         max_grad_norm: 1.0,
+        hf,
         step: 3,
     };
     adamw(state, rule)?;
@@ -63,24 +64,22 @@ fn store(tape: &Tape, x: &[Tensor]) -> Result<Vec<Tensor>> {
 
 pub(super) fn all() -> Vec<Case> {
     let few = || vec![Input::activation([1])];
-    let mut all = vec![
-        Case {
-            op: "adamw",
-            name: format!("{SLAB} in 3 parts"),
-            inputs: few(),
-            forward: Box::new(update),
-            terms: 1,
-            cancelling: 0.0,
-        },
-        Case {
-            op: "rows",
-            name: "store".into(),
-            inputs: few(),
-            forward: Box::new(store),
-            terms: 1,
-            cancelling: 0.0,
-        },
-    ];
+    let mut all = vec![Case {
+        op: "rows",
+        name: "store".into(),
+        inputs: few(),
+        forward: Box::new(store),
+        terms: 1,
+        cancelling: 0.0,
+    }];
+    all.extend([(false, "torch"), (true, "hf")].map(|(hf, form)| Case {
+        op: "adamw",
+        name: format!("{SLAB} in 3 parts, {form}"),
+        inputs: few(),
+        forward: Box::new(move |_, x| update(hf, x)),
+        terms: 1,
+        cancelling: 0.0,
+    }));
     all.extend([1, 7, 100_003].map(norm_of));
     all.extend([[1, 1], [3, 7], [5, 4099]].map(|shape| Case {
         op: "argmax",

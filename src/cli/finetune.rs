@@ -3,29 +3,50 @@
 use super::choices::{self, ModelChoices, Recomputation, at_most, named};
 use super::global::Global;
 use super::predictions::{self, Scoring};
-use super::progress::Progress;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use wattention::data::{self, Example, Split};
 use wattention::device::Device;
 use wattention::error::{Error, Result};
-use wattention::evaluate::{Task, Work, evaluate, plan_evaluation, work};
+use wattention::evaluate::{Work, evaluate, work};
 use wattention::hub;
 use wattention::metrics::Protocol;
 use wattention::models::session::Session;
-use wattention::models::{self, Loaded};
+use wattention::models::{self, Limits, Loaded};
 use wattention::text::Tokenizer;
-use wattention::train::{Corpus, Lengths, Options, Summary, fine_tune, plan_run};
+use wattention::train::checkpoint::{self, Saver};
+use wattention::train::{Control, Corpus, Lengths, Options, Summary, Trainer};
 use wattention::units::Bytes;
 
+mod batch;
+mod cache;
+mod memory;
+mod metrics;
+mod recipes;
 mod report;
+mod reporting;
+mod resume;
 mod run_dir;
+mod saving;
+mod scorer;
 mod settings;
+mod signals;
+mod tensorboard;
+mod view;
 mod watch;
 
+pub use recipes::{NAMES as RECIPES, recipe};
+
+use cache::Cache;
+use metrics::Metrics;
 use report::{Evaluated, Report, Resolved, Trained};
-use run_dir::{Existing, Metrics, RunDir};
+use reporting::Reporting;
+use run_dir::{Existing, RunDir};
+use saving::Saving;
+use scorer::Predicting;
 use settings::Settings;
+use signals::Signals;
+use view::View;
 use watch::Watch;
 
 /// Fine-tune a model on a dataset, into a run directory with metrics, predictions and the model
@@ -35,11 +56,11 @@ pub struct Args {
     start: Start,
 
     /// Folder or repository of the tokenizer [default: the model's, or the folder of the config]
-    #[arg(long, value_name = "DIR_OR_NAME")]
+    #[arg(long, value_name = "DIR_OR_NAME", alias = "tokenizer-name")]
     tokenizer: Option<PathBuf>,
 
     /// A SCROLLS zip, a folder of <split>.jsonl, or the name of an embedded dataset (qmsum-slice)
-    #[arg(long, value_name = "PATH_OR_NAME")]
+    #[arg(long, value_name = "PATH_OR_NAME", alias = "dataset-name")]
     dataset: String,
 
     /// Run directory: config.json, metrics.jsonl, predictions.jsonl and model/ in HF layout
@@ -70,6 +91,15 @@ pub struct Args {
 
     #[command(flatten)]
     settings: Settings,
+
+    #[command(flatten)]
+    cache: Cache,
+
+    #[command(flatten)]
+    reporting: Reporting,
+
+    #[command(flatten)]
+    saving: Saving,
 }
 
 /// Where the weights come from.
@@ -77,7 +107,7 @@ pub struct Args {
 #[group(required = true, multiple = false)]
 struct Start {
     /// Model directory in HF layout, or the name of a repository in the Hugging Face cache: ORG/NAME[@REVISION]
-    #[arg(long, value_name = "DIR_OR_NAME")]
+    #[arg(long, value_name = "DIR_OR_NAME", alias = "model-name-or-path")]
     model: Option<PathBuf>,
 
     /// Configuration of a model to initialise freshly from --seed
@@ -96,40 +126,62 @@ pub fn run(mut args: Args, global: &Global) -> anyhow::Result<()> {
     args.tokenizer = args.tokenizer.map(|name| hub::directory(&name)).transpose()?;
     let start = args.start.folder();
     let tokenizer_dir = args.tokenizer.as_deref().unwrap_or(&start);
-    let existing = match args.overwrite_output_dir {
-        true => Existing::Replace,
-        false => Existing::Refuse,
+    let existing = match (args.overwrite_output_dir, &args.saving.resume) {
+        (true, _) => Existing::Replace,
+        (false, Some(_)) => Existing::Resume,
+        (false, None) => Existing::Refuse,
     };
     let run_dir = RunDir::check(&args.output_dir, existing, &[&start, tokenizer_dir])?;
     let tokenizer = Tokenizer::load(tokenizer_dir)?;
     let device = global.open_device()?;
     let model_options = models::Options { recompute: args.recomputation.recompute, ..args.choices.options() };
-    let loaded = args.start.load(&device, model_options, global.seed)?;
-    let limits = loaded.model.limits();
-    let options = args.settings.options(&limits, global.seed);
-    options.check()?;
+    let config = args.start.config();
+    let limits = models::limits(&config)?;
+    let options = args.settings.options(&limits, global.seed)?;
+    let control = args.saving.over(Control::default());
+    control.check(options.eval_steps)?;
     let max_new_tokens = at_most(args.max_new_tokens, 128, limits.max_target);
-    let (train, validation) = args.read(global, &tokenizer, &loaded, &options)?;
+    let (train, validation) = args.read(global, &tokenizer, limits, &options)?;
+    let decides = control.metric() != "loss";
+    let run = memory::Run {
+        config: &config,
+        choices: model_options,
+        device: &device,
+        train: &train.corpus,
+        validation: validation.as_ref().map(|part| &part.corpus),
+        predict: (decides || !args.no_predict).then_some((args.protocol, max_new_tokens)),
+    };
+    // Before the weights take their part of what is free.
+    let (options, needs) = run.choose(&args.settings.batch, options)?;
+    let loaded = args.start.load(&device, model_options, global.seed)?;
     let parameters = loaded.parameters.trainable();
     let mut session = Session::new(loaded, model_options, work)?;
 
     let scored = validation.as_ref().filter(|_| !args.no_predict);
     let measured = validation.as_ref().map(|part| &part.corpus);
-    let mut planned = plan_run(&mut session, &train.corpus, measured, &options)?;
-    if let Some(part) = scored {
-        let batch = options.per_device_eval_batch_size;
-        let (corpus, protocol) = (&part.corpus, args.protocol);
-        planned = plan_evaluation(&mut session, corpus, protocol, max_new_tokens, batch)?;
-    }
+    let mut predicting = validation.as_ref().map(|part| Predicting {
+        tokenizer: &tokenizer,
+        corpus: &part.corpus,
+        examples: &part.examples,
+        protocol: args.protocol,
+        max_new_tokens,
+        batch_size: options.per_device_eval_batch_size,
+    });
     let total_steps = options.total_steps(train.examples.len());
     global.note(format_args!(
-        "{parameters} parameters, {} planned; {total_steps} steps of {} x {} examples on {}",
-        Bytes(planned.total() as u64),
+        "{parameters} parameters, {needs} planned; {total_steps} steps of {} x {} examples on {}",
         options.gradient_accumulation_steps,
         options.per_device_train_batch_size,
         device.name()
     ));
-    let mut metrics = run_dir.start(&Resolved {
+    let _lock = run_dir.lock()?;
+    let settings =
+        args.decided(&session.real().loaded, &train, measured, &options, &control, max_new_tokens)?;
+    let resumed = match &args.saving.resume {
+        Some(wanted) => resume::find(&run_dir, wanted, &settings, &device.name(), global)?,
+        None => None,
+    };
+    let config = Resolved {
         command: std::env::args().collect(),
         version: env!("CARGO_PKG_VERSION"),
         device: device.name(),
@@ -143,7 +195,7 @@ pub fn run(mut args: Args, global: &Global) -> anyhow::Result<()> {
         eval_examples: validation.as_ref().map_or(0, |part| part.examples.len()),
         parameters,
         total_steps,
-        planned_bytes: Bytes(planned.total() as u64),
+        planned_bytes: needs.total,
         protocol: args.protocol,
         max_new_tokens,
         predict: scored.is_some(),
@@ -151,32 +203,59 @@ pub fn run(mut args: Args, global: &Global) -> anyhow::Result<()> {
         random_blocks: args.choices.random_blocks,
         recompute: args.recomputation.recompute,
         training: &options,
-    })?;
+        control: &control,
+        resumed_from: resumed.as_ref().map(|checkpoint| checkpoint.dir.clone()),
+        settings: &settings,
+    };
+    let signals = Signals::catch().map_err(|e| Error::internal(format!("signals cannot be caught: {e}")))?;
+    let mut metrics = run_dir.start(&config, resumed.as_ref().map(|from| from.state.global_step))?;
+    if let Some(board) = args.reporting.open(run_dir.root(), resumed.is_some())? {
+        metrics = metrics.also_to(board);
+    }
+    let companions = run_dir::companions(&[&start, tokenizer_dir])?;
+    let root = run_dir.root();
+    let saver =
+        Saver::new(root, settings.clone(), device.name(), companions.clone(), control.save_total_limit);
 
-    let summary = train_all(&mut session, global, &train, measured, &options, &mut metrics)?;
+    let mut trainer = Trainer::new(&mut session, &train.corpus, &options, &control)?.save_with(saver);
+    if let Some(measured) = measured {
+        trainer = trainer.validate_on(measured);
+    }
+    if let Some(predicting) = predicting.as_mut().filter(|_| decides) {
+        trainer = trainer.score_with(predicting);
+    }
+    if let Some(checkpoint) = &resumed {
+        trainer = trainer.restore(checkpoint)?;
+    }
+    let view = View::new(
+        global,
+        trainer.state().global_step,
+        trainer.total_steps(),
+        needs.total,
+        trainer.state().eval_loss,
+    );
+    let steps_per_epoch = options.steps_per_epoch(train.examples.len());
+    let summary = train_all(trainer, global, view, &signals, steps_per_epoch, &mut metrics)?;
     // Before predicting, so that nothing later can lose it.
-    run_dir.save(&session.real().loaded, &[&start, tokenizer_dir])?;
+    run_dir.save(&session.real().loaded, &companions)?;
     let epoch = summary.steps as f64 / options.steps_per_epoch(train.examples.len()) as f64;
     let trained = Trained::new(&summary, epoch);
     metrics.write(&trained)?;
+    signals.let_go();
+    if let Some(signal) = signals.caught() {
+        return Err(Error::Interrupted(signal).into());
+    }
     let mut report = Report {
         output_dir: args.output_dir,
         train: trained,
         eval_loss: summary.eval_loss,
         eval: None,
-        planned_bytes: Bytes(planned.total() as u64),
+        planned_bytes: needs.total,
         used_bytes: Bytes(0),
     };
-    if let Some(part) = scored {
+    if let (Some(part), Some(predicting)) = (scored, &predicting) {
         let mut progress = Scoring::new(global, part.examples.len());
-        let task = Task {
-            tokenizer: &tokenizer,
-            corpus: &part.corpus,
-            examples: &part.examples,
-            protocol: args.protocol,
-            max_new_tokens,
-            batch_size: options.per_device_eval_batch_size,
-        };
+        let task = predicting.task();
         let evaluation = evaluate(&mut session, task, &mut |done| progress.done(done))?;
         progress.finish();
         predictions::write(&run_dir.predictions(), &part.examples, &evaluation.predictions)?;
@@ -190,22 +269,20 @@ pub fn run(mut args: Args, global: &Global) -> anyhow::Result<()> {
 }
 
 fn train_all(
-    session: &mut Session<Work>,
+    trainer: Trainer<Work>,
     global: &Global,
-    train: &Part,
-    validation: Option<&Corpus>,
-    options: &Options,
+    view: View,
+    signals: &Signals,
+    steps_per_epoch: u64,
     metrics: &mut Metrics,
 ) -> Result<Summary> {
-    let examples = train.examples.len();
-    let mut watch = Watch {
-        metrics,
-        progress: Progress::new(global, options.total_steps(examples), "training"),
-        steps_per_epoch: options.steps_per_epoch(examples),
-        eval_loss: None,
-    };
-    let summary = fine_tune(session, &train.corpus, validation, options, &mut watch)?;
-    watch.progress.finish(format_args!("training: {} steps in {}", summary.steps, summary.train_time));
+    let mut watch = Watch { metrics, view, global, signals, steps_per_epoch };
+    let summary = trainer.run(&mut watch);
+    if let Err(Error::Interrupted(_)) = &summary {
+        global.note("training is stopped and saved; the same command with --resume auto goes on with it");
+    }
+    let summary = summary?;
+    watch.view.finish(format_args!("training: {} steps in {}", summary.steps, summary.train_time));
     Ok(summary)
 }
 
@@ -223,45 +300,79 @@ impl Start {
         }
     }
 
+    /// The model's configuration file.
+    fn config(&self) -> PathBuf {
+        match (&self.model, &self.config_name) {
+            (None, Some(config)) if !config.is_dir() => config.clone(),
+            _ => self.folder().join("config.json"),
+        }
+    }
+
     fn load(&self, device: &Device, options: models::Options, seed: u64) -> Result<Loaded> {
         match (&self.model, &self.config_name) {
             (Some(model), _) => models::load(model, device, options),
-            (None, Some(config)) => {
-                let config = match config.is_dir() {
-                    true => &config.join("config.json"),
-                    false => config,
-                };
-                models::random(config, device, options, seed)
-            }
-            (None, None) => Err(Error::usage("give --model or --config-name")),
+            (None, _) => models::random(&self.config(), device, options, seed),
         }
     }
 }
 
 impl Args {
+    /// What decides the run's results, to be compared with a checkpoint's.
+    fn decided(
+        &self,
+        loaded: &Loaded,
+        train: &Part,
+        validation: Option<&Corpus>,
+        options: &Options,
+        control: &Control,
+        max_new_tokens: usize,
+    ) -> Result<checkpoint::Settings> {
+        let mut settings = checkpoint::Settings::of(loaded, &train.corpus, validation, options, control)?;
+        settings.add("random_blocks", &self.choices.random_blocks)?;
+        if control.metric() != "loss" {
+            settings.add("protocol", &self.protocol)?;
+            settings.add("max_new_tokens", &max_new_tokens)?;
+        }
+        Ok(settings)
+    }
+
     /// The training split line by line, and the validation split where there is one.
     fn read(
         &self,
         global: &Global,
         tokenizer: &Tokenizer,
-        loaded: &Loaded,
+        limits: Limits,
         options: &Options,
     ) -> Result<(Part, Option<Part>)> {
         let lengths = Lengths { source: options.max_source_length, target: options.max_target_length };
-        let part = |examples: Vec<Example>| {
-            let limits = loaded.model.limits();
+        let cache = self.cache.open();
+        let part = |examples: Vec<Example>, split: Split| -> Result<Part> {
             let global_attention = self.choices.global_attention;
-            let corpus = Corpus::encode(tokenizer, &examples, lengths, limits, global_attention)?;
+            let corpus = match &cache {
+                None => Corpus::encode(tokenizer, &examples, lengths, limits, global_attention)?,
+                Some(cache) => {
+                    let (corpus, outcome) = Corpus::encode_cached(
+                        tokenizer,
+                        &examples,
+                        lengths,
+                        limits,
+                        global_attention,
+                        cache,
+                    )?;
+                    cache::tell(global, split.name(), &outcome);
+                    corpus
+                }
+            };
             Ok(Part { examples, corpus })
         };
         let dataset = data::open(&self.dataset)?;
         let (most, eval_most) = (self.settings.max_train_samples, self.settings.max_eval_samples);
         // Every reference is an example to learn from, whatever the protocol groups for scoring.
-        let train = part(choices::examples(&dataset, Split::Train, Protocol::Paper, most)?)?;
+        let train = part(choices::examples(&dataset, Split::Train, Protocol::Paper, most)?, Split::Train)?;
         let found = choices::examples(&dataset, Split::Validation, self.protocol, eval_most);
         let validation = match found {
-            Ok(examples) => Some(part(examples)?),
-            Err(Error::Missing { .. }) if self.settings.eval_steps == 0 => {
+            Ok(examples) => Some(part(examples, Split::Validation)?),
+            Err(Error::Missing { .. }) if options.eval_steps == 0 => {
                 global.warn(format_args!(
                     "{} has no validation split: nothing will be evaluated",
                     self.dataset

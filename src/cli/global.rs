@@ -1,6 +1,6 @@
 //! The flags that every command takes, and what they decide.
 
-use anyhow::Context;
+use super::output;
 use clap::{ArgAction, Args, value_parser};
 use serde::Serialize;
 use std::fmt::Display;
@@ -105,16 +105,12 @@ impl Global {
 
     /// The result on stdout: `report` as one JSON object, or `text` for people.
     pub fn print(&self, report: &impl Serialize, text: impl Display) -> anyhow::Result<()> {
-        let mut out = io::stdout().lock();
-        let written = match self.json {
-            true => {
-                let json = serde_json::to_string(report)
-                    .map_err(|e| Error::internal(format!("a result is not JSON: {e}")))?;
-                writeln!(out, "{json}")
-            }
-            false => writeln!(out, "{text}"),
-        };
-        written.and_then(|()| out.flush()).context("cannot write to standard output")
+        if !self.json {
+            return output::print(text);
+        }
+        let json = serde_json::to_string(report)
+            .map_err(|e| Error::internal(format!("a result is not JSON: {e}")))?;
+        output::print(json)
     }
 }
 

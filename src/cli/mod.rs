@@ -11,6 +11,7 @@ mod finetune;
 mod forward;
 mod generate;
 mod global;
+mod layers;
 mod machine;
 mod output;
 mod plan;
@@ -18,8 +19,9 @@ mod predictions;
 mod progress;
 mod study;
 
-use clap::{Parser, Subcommand};
+use clap::{Command as Definition, CommandFactory, FromArgMatches, Parser, Subcommand};
 use global::Global;
+use layers::Line;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -38,13 +40,13 @@ macro_rules! subcommands {
     ($($variant:ident => $file:ident),* $(,)?) => {
         #[derive(Subcommand)]
         enum Command {
-            $($variant($file::Args)),*
+            $($variant(Box<$file::Args>)),*
         }
 
         impl Command {
             fn run(self, global: &Global) -> anyhow::Result<()> {
                 match self {
-                    $(Command::$variant(args) => $file::run(args, global)),*
+                    $(Command::$variant(args) => $file::run(*args, global)),*
                 }
             }
         }
@@ -68,19 +70,36 @@ subcommands! {
 pub fn main() -> ExitCode {
     failure::install_panic_hook();
     ExitCode::from(failure::guard(|| {
-        let CommandLine { command, global } =
-            match CommandLine::try_parse_from(std::env::args_os().map(kebab)) {
-                Ok(line) => line,
-                // Help and version come here too; clap knows which stream and code each has.
-                Err(refusal) => {
-                    // A closed stream leaves nobody to tell.
-                    let _ = refusal.print();
-                    return refusal.exit_code();
-                }
-            };
+        let line = std::env::args_os().map(kebab).collect();
+        let line = match layers::resolve(&definition(), line, finetune::recipe) {
+            Ok(Line::Run(line)) => line,
+            Ok(Line::Print(text)) => return code(output::print(text)),
+            Err(error) => return failure::report(&error.into()),
+        };
+        let read = definition()
+            .try_get_matches_from(line)
+            .and_then(|found| CommandLine::from_arg_matches(&found).map_err(|e| e.format(&mut definition())));
+        let CommandLine { command, global } = match read {
+            Ok(line) => line,
+            // Help and version come here too; clap knows which stream and code each has.
+            Err(refusal) => {
+                // A closed stream leaves nobody to tell.
+                let _ = refusal.print();
+                return refusal.exit_code();
+            }
+        };
         let outcome = global.start_threads().and_then(|()| command.run(&global));
-        outcome.map_or_else(|error| failure::report(&error), |()| 0)
+        code(outcome)
     }))
+}
+
+/// All that a command line can say.
+fn definition() -> Definition {
+    layers::with_sources(CommandLine::command(), finetune::RECIPES)
+}
+
+fn code(outcome: anyhow::Result<()>) -> i32 {
+    outcome.map_or_else(|error| failure::report(&error), |()| 0)
 }
 
 /// `--learning_rate` is `--learning-rate`, as HF's scripts spell it.
@@ -97,11 +116,10 @@ fn kebab(word: OsString) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_consistent() {
-        CommandLine::command().debug_assert();
+        definition().debug_assert();
     }
 
     #[test]

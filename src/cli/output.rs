@@ -1,8 +1,17 @@
-//! Output files, checked before the work whose result they take.
+//! Standard output, and output files, checked before the work whose result they take.
 
+use anyhow::Context;
+use std::fmt::Display;
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 use wattention::error::{Error, Result};
+
+/// A line on stdout.
+pub fn print(text: impl Display) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).context("cannot write to standard output")
+}
 
 /// Fails unless a file can be put at `path`.
 pub fn check_file(path: &Path) -> Result<()> {

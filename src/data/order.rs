@@ -1,11 +1,32 @@
 //! The order of training examples, a pure function of seed and epoch, so that a run resumes where it stopped.
 
+use std::cmp::Reverse;
+
 /// A permutation of `0..len`, the same on every machine (Fisher-Yates over SplitMix64).
 pub fn order(seed: u64, epoch: u64, len: usize) -> Vec<usize> {
     let mut draws = Draws { key: mix(mix(seed) ^ epoch), counter: 0 };
     let mut order: Vec<usize> = (0..len).collect();
     for last in (1..len).rev() {
         order.swap(last, draws.below(last as u64 + 1) as usize);
+    }
+    order
+}
+
+/// As [`order`], but steps of `batch` examples hold similar lengths, and the longest example comes first.
+///
+/// HF's rule for `group_by_length`: the shuffled examples are sorted, longest first, within runs of up to
+/// 50 steps, of which there are at least four if the examples suffice.
+pub fn order_by_length(seed: u64, epoch: u64, lengths: &[usize], batch: usize) -> Vec<usize> {
+    let batch = batch.max(1);
+    let mut order = order(seed, epoch, lengths.len());
+    let run = (lengths.len() / (batch * 4)).clamp(1, 50) * batch;
+    for examples in order.chunks_mut(run) {
+        examples.sort_by_key(|&example| Reverse(lengths[example]));
+    }
+    // Of equals, the earliest run.
+    let longest = (0..order.len()).step_by(run).min_by_key(|&at| Reverse(lengths[order[at]]));
+    if let Some(at) = longest {
+        order.swap(0, at);
     }
     order
 }
@@ -72,6 +93,22 @@ mod tests {
         assert_ne!(order(42, 0, 100), order(43, 0, 100));
         // Epoch 1 of seed 0 is not epoch 0 of seed 1.
         assert_ne!(order(0, 1, 100), order(1, 0, 100));
+    }
+
+    #[test]
+    fn grouping_by_length_is_that_of_transformers() {
+        // trainer_pt_utils.get_length_grouped_indices of transformers 5.17, its random permutation replaced by
+        // `order(seed, epoch, n)`.
+        let lengths: Vec<usize> = (0..30).map(|i| (i * 7919 + 13) % 23).collect();
+        let want = [
+            21, 7, 6, 9, 22, 8, 1, 24, 27, 4, 15, 28, 11, 20, 23, 0, 16, 25, 14, 26, 19, 12, 2, 5, 17, 10,
+            13, 3, 29, 18,
+        ];
+        assert_eq!(order_by_length(42, 1, &lengths, 3), want);
+        assert_eq!(order_by_length(7, 0, &lengths[..5], 4), [1, 4, 0, 2, 3]);
+        let one_long = [5, 5, 5, 5, 5, 5, 5, 5, 5, 9];
+        assert_eq!(order_by_length(1, 2, &one_long, 1), [9, 8, 7, 4, 6, 5, 1, 0, 3, 2]);
+        assert_eq!(order_by_length(1, 2, &[], 1), [0usize; 0]);
     }
 
     #[test]

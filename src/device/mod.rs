@@ -65,6 +65,11 @@ pub trait Executor {
     fn uuid(&self) -> Option<String> {
         None
     }
+
+    /// Bytes that could still be allocated, where somebody knows.
+    fn free(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Memory an executor holds, in bytes.
@@ -189,6 +194,11 @@ impl Device {
     /// The GPU's UUID, where this is a GPU that tells it.
     pub fn uuid(&self) -> Option<String> {
         self.0.uuid()
+    }
+
+    /// Bytes that could still be allocated, where somebody knows.
+    pub fn free(&self) -> Option<usize> {
+        self.0.free()
     }
 
     /// Whether two handles name the same executor.

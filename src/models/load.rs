@@ -1,11 +1,11 @@
 //! A model from a HF directory, or freshly initialised from a configuration.
 
-use super::{Config, Model, Options};
+use super::{Config, Limits, Model, Options};
 use crate::device::plan::Plan;
 use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
 use crate::hub;
-use crate::nn::{Init, Parameters};
+use crate::nn::{Entry, Init, Parameters};
 use crate::weights::{self, Wanted};
 use std::io::{self, Write};
 use std::path::Path;
@@ -28,22 +28,16 @@ impl Loaded {
 
     /// Saves in HF layout: `config.json` and `model.safetensors`, tied weights once.
     pub fn save(&self, dir: &Path) -> Result<()> {
-        let entries = &self.parameters.entries;
-        let values = entries
-            .iter()
-            .map(|entry| self.parameters.read(&self.parameters.slab, entry))
-            .collect::<Result<Vec<_>>>()?;
-        let tensors: Vec<weights::Named> = entries
-            .iter()
-            .zip(&values)
-            .map(|(entry, values)| weights::Named {
-                name: &entry.name,
-                shape: entry.shape.dims(),
-                values: weights::Values::F32(values),
-            })
-            .collect();
-        weights::save(dir, &tensors)?;
-        crate::files::write_text(&dir.join("config.json"), &self.config_text)
+        self.weights()?.save(dir)
+    }
+
+    /// The weights as they are now, copied to the host.
+    pub fn weights(&self) -> Result<Weights> {
+        Ok(Weights {
+            entries: self.parameters.entries.clone(),
+            slab: self.parameters.slab.read()?,
+            config_text: self.config_text.clone(),
+        })
     }
 
     /// Replaces the weights by those of a model directory, which may be safetensors or PyTorch files.
@@ -56,6 +50,31 @@ impl Loaded {
             self.parameters.part(slab, &entries[at])?.write(&values)
         })?;
         self.parameters.refresh()
+    }
+}
+
+/// A model's weights on the host, to be saved while the model changes.
+pub struct Weights {
+    pub entries: Vec<Entry>,
+    /// Every entry at its place, as in [`Parameters::slab`].
+    pub slab: Vec<f32>,
+    config_text: String,
+}
+
+impl Weights {
+    /// Saves in HF layout; `config.json` comes last.
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        let tensors: Vec<weights::Named> = self
+            .entries
+            .iter()
+            .map(|entry| weights::Named {
+                name: &entry.name,
+                shape: entry.shape.dims(),
+                values: weights::Values::F32(entry.of(&self.slab)),
+            })
+            .collect();
+        weights::save(dir, &tensors)?;
+        crate::files::write_text(&dir.join("config.json"), &self.config_text)
     }
 }
 
@@ -110,6 +129,12 @@ pub fn random(config: &Path, device: &Device, options: Options, seed: u64) -> Re
     }
     loaded.parameters.refresh()?;
     Ok(loaded)
+}
+
+/// The limits of the model of configuration file `config`, which is not made.
+pub fn limits(config: &Path) -> Result<Limits> {
+    let plan = Device::new(Plan::new(Precision::Fp32));
+    Ok(empty(config, &plan, Options::default())?.model.limits())
 }
 
 /// A model of zeros for the configuration file `config`.

@@ -8,7 +8,7 @@ pub mod led;
 mod load;
 pub mod session;
 
-pub use load::{Loaded, convert, load, random};
+pub use load::{Loaded, Weights, convert, limits, load, random};
 
 use crate::device::Device;
 use crate::error::{Error, Result};

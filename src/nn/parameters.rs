@@ -41,6 +41,11 @@ impl Entry {
     pub fn decays(&self) -> bool {
         self.trainable && self.shape.dims().len() > 1
     }
+
+    /// Its elements in the host copy of a slab.
+    pub fn of<'a>(&self, slab: &'a [f32]) -> &'a [f32] {
+        &slab[self.first..self.first + self.shape.len()]
+    }
 }
 
 /// Elements between parameter starts: cache lines, so that vectors never straddle two parameters.

@@ -1,9 +1,11 @@
 //! AdamW over all parameters in one launch, with clipping by the global norm.
 //!
 //! m = b1 m + (1-b1) g; v = b2 v + (1-b2) g²; p -= lr (m/c1 / (sqrt(v/c2) + eps) + wd p).
+//! In HF's form: p -= lr sqrt(c2)/c1 m / (sqrt(v) + eps), then p -= lr wd p.
 //! Shapes: p, m, v, g `[n]` slabs; segments `[3 * parts]` i32 of (first, length, decays), ascending and apart;
 //! norm `[1]`.
-//! Loshchilov and Hutter 2019, arXiv 1711.05101, as torch.optim.AdamW. No gradient.
+//! Loshchilov and Hutter 2019, arXiv 1711.05101, as torch.optim.AdamW; HF's form is that of
+//! `transformers.AdamW`, which version 5 has no more. No gradient.
 
 use super::{Gradient, OpSpec};
 use crate::device::cpu::optimizer;
@@ -21,7 +23,7 @@ static UPDATE: Kernel = Kernel {
     outputs: &["p", "m", "v", "copy"],
     inputs: &["g", "segments", "norm"],
     sizes: &["n", "parts"],
-    scalars: &["lr", "beta1", "beta2", "eps", "weight_decay", "correction1", "correction2", "max_norm"],
+    scalars: &["lr", "beta1", "beta2", "eps", "weight_decay", "correction1", "correction2", "max_norm", "hf"],
     cpu: update_cpu,
     gpu: Gpu::Passes(|call| vec![Pass::new("adamw_update", call.size(0).div_ceil(4096), 256).shared(16)]),
 };
@@ -36,6 +38,8 @@ pub struct AdamW {
     pub weight_decay: f32,
     /// Gradients are scaled down to this norm; 0 leaves them as they are.
     pub max_grad_norm: f32,
+    /// HF's form: epsilon without bias correction, and decay of the updated parameter.
+    pub hf: bool,
     /// Steps taken, this one included: bias correction starts at 1.
     pub step: u64,
 }
@@ -77,6 +81,7 @@ pub fn adamw(state: State, rule: AdamW) -> Result<()> {
         .scalar(correction(rule.beta1))
         .scalar(correction(rule.beta2))
         .scalar(rule.max_grad_norm)
+        .scalar(if rule.hf { 1.0 } else { 0.0 })
         .flops(14 * n as u64)
         .run(state.p.device())
 }
@@ -105,6 +110,7 @@ fn update_cpu(call: &mut CpuCall) {
         correction1: call.scalar(5),
         correction2: call.scalar(6),
         gradient_scale,
+        hf: call.scalar(8) == 1.0,
     };
     let still = optimizer::AdamW { weight_decay: 0.0, ..rule };
     for segment in segments.chunks(3) {

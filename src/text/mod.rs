@@ -92,6 +92,12 @@ impl Tokenizer {
         ))
     }
 
+    /// The hash of all that decides the ids of a text.
+    pub fn fingerprint(&self) -> Result<blake3::Hash> {
+        let json = self.run(|| self.inner.to_string(false))?;
+        Ok(blake3::hash(json.as_bytes()))
+    }
+
     /// One more than the largest token id.
     pub fn id_bound(&self) -> usize {
         let vocabulary = self.inner.get_vocab(true);

@@ -1,5 +1,7 @@
 //! Tokenised examples and the batches made of them.
 
+use super::token_cache::{Outcome, TokenCache};
+use super::tokens::Tokens;
 use crate::data::Example;
 use crate::error::{Error, Result};
 use crate::models::Limits;
@@ -20,14 +22,16 @@ pub enum GlobalAttention {
 /// One example in tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Encoded {
-    pub input: Vec<u32>,
+    pub input: Tokens,
     /// Empty when the example has no reference.
-    pub labels: Vec<u32>,
+    pub labels: Tokens,
 }
 
 /// Examples in tokens, with what batching them needs.
 pub struct Corpus {
     pub examples: Vec<Encoded>,
+    /// The examples' ids in the dataset, in the same order.
+    pub ids: Vec<String>,
     pub limits: Limits,
     pub global_attention: GlobalAttention,
 }
@@ -48,6 +52,38 @@ impl Corpus {
         limits: Limits,
         global_attention: GlobalAttention,
     ) -> Result<Self> {
+        let make = |encode: &mut dyn FnMut() -> Result<Vec<Encoded>>| encode();
+        Self::encode_by(tokenizer, examples, lengths, limits, global_attention, make)
+    }
+
+    /// [`Corpus::encode`] by way of a cache, and what that did.
+    pub fn encode_cached(
+        tokenizer: &Tokenizer,
+        examples: &[Example],
+        lengths: Lengths,
+        limits: Limits,
+        global_attention: GlobalAttention,
+        cache: &TokenCache,
+    ) -> Result<(Self, Outcome)> {
+        let mut outcome = Outcome::Read;
+        let make = |encode: &mut dyn FnMut() -> Result<Vec<Encoded>>| {
+            let encoded;
+            (encoded, outcome) = cache.tokens(tokenizer, examples, lengths, encode)?;
+            Ok(encoded)
+        };
+        let corpus = Self::encode_by(tokenizer, examples, lengths, limits, global_attention, make)?;
+        Ok((corpus, outcome))
+    }
+
+    /// `make` is given what tokenises, and may know better.
+    fn encode_by(
+        tokenizer: &Tokenizer,
+        examples: &[Example],
+        lengths: Lengths,
+        limits: Limits,
+        global_attention: GlobalAttention,
+        make: impl FnOnce(&mut dyn FnMut() -> Result<Vec<Encoded>>) -> Result<Vec<Encoded>>,
+    ) -> Result<Self> {
         tokenizer.check_vocabulary(limits.vocab)?;
         for (flag, asked, most) in [
             ("max-source-length", lengths.source, limits.max_source),
@@ -57,21 +93,9 @@ impl Corpus {
                 return Err(Error::usage(format!("--{flag} {asked} exceeds the model's {most} positions")));
             }
         }
-        let inputs: Vec<&str> = examples.iter().map(|e| e.input.as_str()).collect();
-        let outputs: Vec<&str> =
-            examples.iter().map(|e| e.references.first().map_or("", String::as_str)).collect();
-        let inputs = tokenizer.encode_batch(&inputs, lengths.source)?;
-        let labels = tokenizer.encode_batch(&outputs, lengths.target)?;
         Ok(Corpus {
-            examples: inputs
-                .into_iter()
-                .zip(labels)
-                .zip(examples)
-                .map(|((input, labels), example)| Encoded {
-                    input,
-                    labels: if example.references.is_empty() { Vec::new() } else { labels },
-                })
-                .collect(),
+            examples: make(&mut || tokenised(tokenizer, examples, lengths))?,
+            ids: examples.iter().map(|example| example.id.clone()).collect(),
             limits,
             global_attention,
         })
@@ -132,4 +156,18 @@ impl Corpus {
     pub fn target_tokens(&self, which: &[usize]) -> usize {
         which.iter().map(|&i| self.examples[i].labels.len()).sum()
     }
+}
+
+/// Inputs and first references in tokens.
+fn tokenised(tokenizer: &Tokenizer, examples: &[Example], lengths: Lengths) -> Result<Vec<Encoded>> {
+    let inputs: Vec<&str> = examples.iter().map(|e| e.input.as_str()).collect();
+    let outputs: Vec<&str> =
+        examples.iter().map(|e| e.references.first().map_or("", String::as_str)).collect();
+    let inputs = tokenizer.encode_batch(&inputs, lengths.source)?;
+    let labels = tokenizer.encode_batch(&outputs, lengths.target)?;
+    let encoded = inputs.into_iter().zip(labels).zip(examples).map(|((input, labels), example)| Encoded {
+        input: input.into(),
+        labels: if example.references.is_empty() { Vec::new() } else { labels }.into(),
+    });
+    Ok(encoded.collect())
 }

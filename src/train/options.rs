@@ -1,66 +1,129 @@
 //! What a fine-tuning run can be told, under the names that HF's trainer uses.
 
 use crate::error::{Error, Result};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate moves after warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// How the learning rate moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
 pub enum Schedule {
+    /// Rises during warm-up, then falls to 0 in a line
     Linear,
+    /// Rises during warm-up, then falls to 0 along half a cosine
+    Cosine,
+    /// The same in every step, without warm-up
     Constant,
+    /// Rises during warm-up, then stays
+    ConstantWithWarmup,
 }
 
-/// One run's settings; the defaults are HF's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Options {
-    pub learning_rate: f64,
-    pub lr_scheduler_type: Schedule,
-    /// Share of all steps spent warming up.
-    pub warmup_ratio: f64,
-    pub num_train_epochs: f64,
-    /// Overrides the epochs when above 0.
-    pub max_steps: u64,
-    pub per_device_train_batch_size: usize,
-    pub per_device_eval_batch_size: usize,
-    pub gradient_accumulation_steps: usize,
-    pub max_source_length: usize,
-    pub max_target_length: usize,
-    /// Optimizer steps between evaluations; 0 evaluates once, at the end.
-    pub eval_steps: u64,
-    pub weight_decay: f64,
-    pub adam_beta1: f64,
-    pub adam_beta2: f64,
-    pub adam_epsilon: f64,
-    /// 0 turns clipping off.
-    pub max_grad_norm: f64,
-    pub label_smoothing: f64,
-    pub seed: u64,
+/// The update rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum Optimizer {
+    /// As torch.optim.AdamW
+    #[serde(alias = "adamw_torch", alias = "adamw_torch_fused")]
+    #[value(aliases = ["adamw_torch", "adamw_torch_fused"])]
+    Adamw,
+    /// As transformers' own AdamW, long its default: epsilon without bias correction, decay last
+    AdamwHf,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            learning_rate: 5e-5,
-            lr_scheduler_type: Schedule::Linear,
-            warmup_ratio: 0.0,
-            num_train_epochs: 3.0,
-            max_steps: 0,
-            per_device_train_batch_size: 8,
-            per_device_eval_batch_size: 8,
-            gradient_accumulation_steps: 1,
-            max_source_length: 1024,
-            max_target_length: 128,
-            eval_steps: 0,
-            weight_decay: 0.0,
-            adam_beta1: 0.9,
-            adam_beta2: 0.999,
-            adam_epsilon: 1e-8,
-            max_grad_norm: 1.0,
-            label_smoothing: 0.0,
-            seed: 42,
+/// Declares each setting once: its flag, its key in files, its type and its default.
+macro_rules! options {
+    (
+        flags { $($(#[$flag_attribute:meta])* $flag:ident: $flag_type:ty = $flag_default:expr,)* }
+        elsewhere { $($(#[$attribute:meta])* $field:ident: $type:ty = $default:expr,)* }
+    ) => {
+        /// One run's settings; the defaults are HF's.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, clap::Args)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Options {
+            $($(#[$flag_attribute])* #[arg(long, default_value_t = $flag_default)] pub $flag: $flag_type,)*
+            $($(#[$attribute])* #[arg(skip = { let value: $type = $default; value })] pub $field: $type,)*
         }
+
+        impl Default for Options {
+            fn default() -> Self {
+                Options { $($flag: $flag_default,)* $($field: $default,)* }
+            }
+        }
+    };
+}
+
+options! {
+    flags {
+        /// Largest learning rate of the schedule
+        #[arg(value_name = "X")]
+        learning_rate: f64 = 5e-5,
+
+        /// What the learning rate does
+        #[arg(value_name = "NAME", value_enum)]
+        lr_scheduler_type: Schedule = Schedule::Linear,
+
+        /// Share of all steps in which the learning rate rises from 0
+        #[arg(value_name = "X")]
+        warmup_ratio: f64 = 0.0,
+
+        /// Steps in which the learning rate rises from 0, whatever the ratio; below 1 a share of all steps
+        #[arg(value_name = "N")]
+        warmup_steps: f64 = 0.0,
+
+        /// Passes over the training split
+        #[arg(value_name = "X")]
+        num_train_epochs: f64 = 3.0,
+
+        /// Optimizer steps, whatever the epochs; 0 leaves it to them
+        #[arg(value_name = "N")]
+        max_steps: u64 = 0,
+
+        /// Examples that are evaluated at once
+        #[arg(value_name = "N", alias = "per-gpu-eval-batch-size")]
+        per_device_eval_batch_size: usize = 8,
+
+        /// Optimizer steps between evaluations of the loss; 0 evaluates once, at the end
+        #[arg(value_name = "N")]
+        eval_steps: u64 = 0,
+
+        /// The update rule
+        #[arg(value_name = "NAME", value_enum)]
+        optim: Optimizer = Optimizer::Adamw,
+
+        /// Decoupled weight decay, of everything but biases and layer norms
+        #[arg(value_name = "X")]
+        weight_decay: f64 = 0.0,
+
+        /// Decay of AdamW's first moment
+        #[arg(value_name = "X")]
+        adam_beta1: f64 = 0.9,
+
+        /// Decay of AdamW's second moment
+        #[arg(value_name = "X")]
+        adam_beta2: f64 = 0.999,
+
+        /// What AdamW adds to the root of the second moment
+        #[arg(value_name = "X")]
+        adam_epsilon: f64 = 1e-8,
+
+        /// Norm that gradients are clipped to; 0 turns clipping off
+        #[arg(value_name = "X")]
+        max_grad_norm: f64 = 1.0,
+
+        /// Weight of the uniform distribution in the training loss
+        #[arg(value_name = "X", alias = "label-smoothing-factor")]
+        #[serde(alias = "label_smoothing_factor")]
+        label_smoothing: f64 = 0.0,
+    }
+    // What other flags decide.
+    elsewhere {
+        per_device_train_batch_size: usize = 8,
+        gradient_accumulation_steps: usize = 1,
+        max_source_length: usize = 1024,
+        max_target_length: usize = 128,
+        seed: u64 = 42,
     }
 }
 
@@ -82,6 +145,7 @@ impl Options {
             )));
         }
         below_one("warmup-ratio", self.warmup_ratio)?;
+        at_least("warmup-steps", self.warmup_steps, 0.0)?;
         below_one("adam-beta1", self.adam_beta1)?;
         below_one("adam-beta2", self.adam_beta2)?;
         below_one("label-smoothing", self.label_smoothing)?;
@@ -112,6 +176,16 @@ impl Options {
         batches.div_ceil(self.gradient_accumulation_steps).max(1) as u64
     }
 
+    /// Steps of `total` in which the learning rate rises (HF `get_warmup_steps`).
+    pub fn warmup(&self, total: u64) -> u64 {
+        let share = match self.warmup_steps {
+            steps if steps >= 1.0 => return steps as u64,
+            share if share > 0.0 => share,
+            _ => self.warmup_ratio,
+        };
+        (share * total as f64).ceil() as u64
+    }
+
     /// Optimizer steps of a run over `examples`.
     pub fn total_steps(&self, examples: usize) -> u64 {
         if self.max_steps > 0 {
@@ -136,6 +210,17 @@ mod tests {
         // 5 examples are 3 batches, taken as 2 + 1.
         assert_eq!(options.steps_per_epoch(5), 2);
         assert_eq!(options.total_steps(5), 3);
+    }
+
+    #[test]
+    fn warmup_steps_win_over_the_ratio() {
+        let warmup = |warmup_steps: f64, warmup_ratio: f64| {
+            Options { warmup_steps, warmup_ratio, ..Options::default() }.warmup(95)
+        };
+        assert_eq!(warmup(0.0, 0.1), 10);
+        assert_eq!(warmup(7.0, 0.1), 7);
+        assert_eq!(warmup(0.2, 0.1), 19);
+        assert_eq!(warmup(0.0, 0.0), 0);
     }
 
     #[test]

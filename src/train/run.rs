@@ -1,34 +1,59 @@
-//! A fine-tuning run: epochs of shuffled batches, evaluation in between, events for whoever watches.
+//! What a run tells and is told: events, evaluations, requests to stop; and the shortest way to make one.
 
 use super::batches::Corpus;
+use super::control::Control;
 use super::options::Options;
-use super::step::{StepReport, TrainState, loss_step, micro_step, optimizer_step};
-use crate::data::order;
+use super::state::Times;
+use super::step::{StepReport, TrainState, loss_step};
+use super::trainer::Trainer;
 use crate::error::{Error, Result};
 use crate::models::LossRule;
 use crate::models::session::Session;
-use crate::tape::Randomness;
 use crate::units::Seconds;
-use std::time::{Duration, Instant};
 
 /// What happens during a run, in order.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Event {
     Step {
         /// Steps done, this one included.
         step: u64,
         total: u64,
         report: StepReport,
+        /// Examples of this step, and their tokens, padding not counted.
+        samples: u64,
+        tokens: u64,
+    },
+    /// A step that changed no weight.
+    Skipped {
+        step: u64,
+        why: String,
+        loss: f32,
+        /// Absent where the loss decided.
+        grad_norm: Option<f32>,
+        /// Ids in the dataset.
+        examples: Vec<String>,
     },
     Evaluation {
         step: u64,
         eval_loss: f64,
+        /// Scores of predictions, where they were made.
+        scores: Scores,
     },
+    /// The state after `step` is being saved.
+    Checkpoint { step: u64 },
 }
+
+/// Metrics by the names that HF gives them, without `eval_`.
+pub type Scores = Vec<(&'static str, f64)>;
 
 /// Somebody who watches a run.
 pub trait Observer {
     fn event(&mut self, event: &Event) -> Result<()>;
+
+    /// The signal that asks the run to stop, if one has come.
+    fn interrupted(&self) -> Option<i32> {
+        None
+    }
 }
 
 impl Observer for () {
@@ -37,27 +62,44 @@ impl Observer for () {
     }
 }
 
-/// What a run came to.
+/// Makes and scores predictions at every evaluation.
+pub trait Scorer<X> {
+    /// The metrics that [`Scorer::scores`] gives.
+    fn names(&self) -> &'static [&'static str];
+
+    fn scores(&mut self, session: &mut Session<X>) -> Result<Scores>;
+}
+
+/// What a run came to, over all processes that worked on it.
 #[derive(Debug, Clone, Copy)]
 pub struct Summary {
+    /// Steps done, fewer than planned after early stopping.
     pub steps: u64,
+    /// Steps among them that changed no weight.
+    pub skipped: u64,
     /// Examples trained on, counted as often as they were.
     pub samples: u64,
     /// Source and target tokens trained on, padding not counted.
     pub tokens: u64,
     pub last_loss: f32,
-    /// Mean over all steps (HF `train_loss`).
+    /// Mean over all updates (HF `train_loss`).
     pub train_loss: f64,
-    /// Mean over the run's last tenth of steps, which one batch does not sway.
+    /// Mean over the run's last tenth of updates, which one batch does not sway.
     pub final_loss: f64,
+    /// Of the weights that the run ends with.
     pub eval_loss: Option<f64>,
-    /// Training alone.
+    /// The step whose evaluation was the best, and its metric.
+    pub best: Option<(u64, f64)>,
+    /// The step whose weights the run ends with.
+    pub weights_of: u64,
+    /// Training alone, with its waits for data.
     pub train_time: Seconds,
     /// Evaluation in between.
     pub eval_time: Seconds,
+    pub times: Times,
 }
 
-/// Trains on `train`, evaluates the loss on `validation` every `eval_steps` and at the end.
+/// Trains on `train`, evaluates the loss on `validation` every `eval_steps` and at the end; saves nothing.
 pub fn fine_tune<X: AsRef<TrainState>>(
     session: &mut Session<X>,
     train: &Corpus,
@@ -65,120 +107,36 @@ pub fn fine_tune<X: AsRef<TrainState>>(
     options: &Options,
     observer: &mut dyn Observer,
 ) -> Result<Summary> {
-    options.check()?;
-    if train.examples.is_empty() {
-        return Err(Error::data("training set", "it has no examples"));
+    let control = Control::default();
+    let mut trainer = Trainer::new(session, train, options, &control)?;
+    if let Some(validation) = validation {
+        trainer = trainer.validate_on(validation);
     }
-    let total = options.total_steps(train.examples.len());
-    let mut batches = Batches::new(train.examples.len(), options);
-    let (mut samples, mut tokens) = (0, 0);
-    let mut losses = Vec::with_capacity(total as usize);
-    let (mut train_time, mut eval_time) = (Duration::ZERO, Duration::ZERO);
-    let mut eval_loss = None;
-    for step in 0..total {
-        let start = Instant::now();
-        let micro_batches = batches.next();
-        let batch: Vec<usize> = micro_batches.concat();
-        let loss = batch_loss(session, train, &micro_batches, options, step)?;
-        let (grad_norm, learning_rate) = optimizer_step(session, options, step, total)?;
-        train_time += start.elapsed();
-        samples += batch.len() as u64;
-        tokens += batch.iter().map(|&i| train.examples[i].input.len() as u64).sum::<u64>();
-        tokens += train.target_tokens(&batch) as u64;
-        losses.push(loss);
-        let report = StepReport { loss, grad_norm, learning_rate };
-        observer.event(&Event::Step { step: step + 1, total, report })?;
-        let due = options.eval_steps > 0 && (step + 1).is_multiple_of(options.eval_steps);
-        if let Some(validation) = validation.filter(|_| due || step + 1 == total) {
-            let start = Instant::now();
-            let loss = evaluate_loss(session, validation, options.per_device_eval_batch_size)?;
-            eval_time += start.elapsed();
-            eval_loss = Some(loss);
-            observer.event(&Event::Evaluation { step: step + 1, eval_loss: loss })?;
-        }
-    }
-    let mean = |losses: &[f32]| losses.iter().map(|&l| l as f64).sum::<f64>() / losses.len() as f64;
-    let tail = &losses[losses.len() - losses.len().div_ceil(10)..];
-    Ok(Summary {
-        steps: total,
-        samples,
-        tokens,
-        last_loss: losses.last().copied().unwrap_or(f32::NAN),
-        train_loss: mean(&losses),
-        final_loss: mean(tail),
-        eval_loss,
-        train_time: train_time.into(),
-        eval_time: eval_time.into(),
-    })
-}
-
-/// Adds the gradients of all micro-batches, each divided by the tokens of all of them.
-fn batch_loss<X: AsRef<TrainState>>(
-    session: &mut Session<X>,
-    train: &Corpus,
-    micro_batches: &[Vec<usize>],
-    options: &Options,
-    step: u64,
-) -> Result<f32> {
-    let tokens: usize = micro_batches.iter().map(|which| train.target_tokens(which)).sum();
-    let rule = LossRule { normaliser: tokens as f32, smoothing: options.label_smoothing as f32 };
-    let mut loss = 0.0;
-    for (i, which) in micro_batches.iter().enumerate() {
-        let randomness = Randomness {
-            seed: options.seed,
-            step: step * options.gradient_accumulation_steps as u64 + i as u64,
-        };
-        loss += micro_step(session, &train.source(which)?, &train.target(which)?, rule, randomness)?;
-    }
-    match loss.is_finite() {
-        true => Ok(loss),
-        false => Err(Error::data(
-            format!("step {}", step + 1),
-            format!(
-                "the loss is {loss} on examples {micro_batches:?}; lower --learning-rate or look at them"
-            ),
-        )),
-    }
+    trainer.run(observer)
 }
 
 /// Mean loss per target token over all of `corpus`.
 pub fn evaluate_loss<X>(session: &mut Session<X>, corpus: &Corpus, batch_size: usize) -> Result<f64> {
+    loss_unless(session, corpus, batch_size, &|| None)
+}
+
+/// As [`evaluate_loss`], given up between two batches when `interrupted` names a signal.
+pub(super) fn loss_unless<X>(
+    session: &mut Session<X>,
+    corpus: &Corpus,
+    batch_size: usize,
+    interrupted: &dyn Fn() -> Option<i32>,
+) -> Result<f64> {
     let all: Vec<usize> = (0..corpus.examples.len()).collect();
     let (mut sum, mut tokens) = (0.0, 0);
     for which in all.chunks(batch_size) {
+        if let Some(signal) = interrupted() {
+            return Err(Error::Interrupted(signal));
+        }
         let (source, target) = (corpus.source(which)?, corpus.target(which)?);
         let rule = LossRule { normaliser: 1.0, smoothing: 0.0 };
         sum += loss_step(session, &source, &target, rule)? as f64;
         tokens += target.labels.len();
     }
     Ok(sum / tokens.max(1) as f64)
-}
-
-/// Examples of each step: a pure function of (seed, epoch, step).
-struct Batches<'a> {
-    options: &'a Options,
-    examples: usize,
-    epoch: u64,
-    order: Vec<usize>,
-    at: usize,
-}
-
-impl<'a> Batches<'a> {
-    fn new(examples: usize, options: &'a Options) -> Self {
-        Batches { options, examples, epoch: 0, order: order(options.seed, 0, examples), at: 0 }
-    }
-
-    /// The micro-batches of one optimizer step; an epoch's last may be short, and none spans two epochs.
-    fn next(&mut self) -> Vec<Vec<usize>> {
-        if self.at >= self.order.len() {
-            self.epoch += 1;
-            self.order = order(self.options.seed, self.epoch, self.examples);
-            self.at = 0;
-        }
-        let size = self.options.per_device_train_batch_size;
-        let left = &self.order[self.at..];
-        let taken = left.len().min(size * self.options.gradient_accumulation_steps);
-        self.at += taken;
-        left[..taken].chunks(size).map(<[usize]>::to_vec).collect()
-    }
 }

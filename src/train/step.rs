@@ -1,6 +1,6 @@
 //! One training step: micro-batches that add gradients, then the optimizer.
 
-use super::options::Options;
+use super::options::{Optimizer, Options};
 use super::schedule::learning_rate;
 use crate::error::{Error, Result};
 use crate::models::batch::{Source, Target};
@@ -40,6 +40,18 @@ pub fn train_state(loaded: &Loaded) -> Result<TrainState> {
     })
 }
 
+impl TrainState {
+    /// AdamW's first and second moments, slabs like the parameters'.
+    pub(super) fn moments(&self) -> (&Tensor, &Tensor) {
+        (&self.m, &self.v)
+    }
+
+    /// The gradients collected so far, a slab like the parameters'.
+    pub(super) fn gradients(&self) -> &Tensor {
+        &self.g
+    }
+}
+
 impl AsRef<TrainState> for TrainState {
     fn as_ref(&self) -> &TrainState {
         self
@@ -72,20 +84,31 @@ pub fn micro_step<X: AsRef<TrainState>>(
     }
     let shape = source.signature().into_iter().chain(target.signature());
     let loss = session.read::<f32>(Signature::new("train", shape), |side: &Side<X>| {
-        let tape = Tape::training(randomness);
-        let model = &*side.loaded.model;
-        let on_device = source.upload(side.device())?;
-        let labels = target.upload(side.device())?;
-        let memory = model.encode(&tape, &on_device)?;
-        let hidden = model.decode(&tape, &labels.ids, &memory, &on_device.key_state)?;
-        drop(memory);
-        let loss = model.loss(&tape, &hidden, &labels, rule)?;
-        drop(hidden);
-        let mut gradients = side.state.as_ref().gradients.borrow_mut();
-        tape.backward(&loss, 1.0, &mut gradients)?;
-        Ok(loss)
+        forward_backward(side, source, target, rule, randomness)
     })?;
     Ok(loss[0])
+}
+
+/// The loss of one micro-batch, whose gradients it adds.
+pub(super) fn forward_backward<X: AsRef<TrainState>>(
+    side: &Side<X>,
+    source: &Source,
+    target: &Target,
+    rule: LossRule,
+    randomness: Randomness,
+) -> Result<Tensor> {
+    let tape = Tape::training(randomness);
+    let model = &*side.loaded.model;
+    let on_device = source.upload(side.device())?;
+    let labels = target.upload(side.device())?;
+    let memory = model.encode(&tape, &on_device)?;
+    let hidden = model.decode(&tape, &labels.ids, &memory, &on_device.key_state)?;
+    drop(memory);
+    let loss = model.loss(&tape, &hidden, &labels, rule)?;
+    drop(hidden);
+    let mut gradients = side.state.as_ref().gradients.borrow_mut();
+    tape.backward(&loss, 1.0, &mut gradients)?;
+    Ok(loss)
 }
 
 /// Loss of one batch without dropout and gradients, divided by the rule's tokens.
@@ -115,16 +138,53 @@ pub fn forget_gradients<X: AsRef<TrainState>>(session: &Session<X>) {
     state.gradients.borrow_mut().reset();
 }
 
-/// Clips, updates all parameters and forgets the gradients; (norm before clipping, learning rate).
-///
-/// A norm that is not finite leaves the parameters as they are and is an error.
+/// The norm of the gradients collected since the last optimizer step, which keeps them.
+pub(super) fn norm_step<X: AsRef<TrainState>>(session: &mut Session<X>) -> Result<f32> {
+    let norm = session.read::<f32>(Signature::new("gradient-norm", []), |side: &Side<X>| {
+        let _phase = phase("optimizer");
+        let state = side.state.as_ref();
+        state.gradients.borrow_mut().finish()?;
+        gradient_norm(&state.g)
+    })?;
+    Ok(norm[0])
+}
+
+/// [`update_step`] of a run that has skipped no step; a norm that is not finite is an error.
 pub fn optimizer_step<X: AsRef<TrainState>>(
     session: &mut Session<X>,
     options: &Options,
     step: u64,
     total: u64,
 ) -> Result<(f32, f64)> {
-    let rate = learning_rate(options, step, total);
+    let (norm, rate) = update_step(session, options, Moment { step, total, updates: step })?;
+    match norm.is_finite() {
+        true => Ok((norm, rate)),
+        false => Err(Error::data(
+            format!("step {}", step + 1),
+            format!("the gradient norm is {norm}; lower --learning-rate or look at this batch"),
+        )),
+    }
+}
+
+/// When an update happens.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    /// Steps done before, which the schedule counts.
+    pub step: u64,
+    pub total: u64,
+    /// Updates made before, which the moments count.
+    pub updates: u64,
+}
+
+/// Clips, updates all parameters and forgets the gradients; (norm before clipping, learning rate).
+///
+/// A norm that is not finite leaves the parameters and moments as they are.
+pub(super) fn update_step<X: AsRef<TrainState>>(
+    session: &mut Session<X>,
+    options: &Options,
+    at: Moment,
+) -> Result<(f32, f64)> {
+    let rate = learning_rate(options, at.step, at.total);
     let norm = session.read::<f32>(Signature::new("optimizer", []), |side: &Side<X>| {
         let _phase = phase("optimizer");
         let state = side.state.as_ref();
@@ -146,17 +206,12 @@ pub fn optimizer_step<X: AsRef<TrainState>>(
             eps: options.adam_epsilon as f32,
             weight_decay: options.weight_decay as f32,
             max_grad_norm: options.max_grad_norm as f32,
-            step: step + 1,
+            hf: options.optim == Optimizer::AdamwHf,
+            step: at.updates + 1,
         };
         adamw(slabs, rule)?;
         state.gradients.borrow_mut().reset();
         Ok(norm)
     })?[0];
-    if !norm.is_finite() {
-        return Err(Error::data(
-            format!("step {}", step + 1),
-            format!("the gradient norm is {norm}; lower --learning-rate or look at this batch"),
-        ));
-    }
     Ok((norm, rate))
 }

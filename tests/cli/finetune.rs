@@ -13,14 +13,14 @@ pub fn tiny_led() -> PathBuf {
 }
 
 /// A model small enough to train in milliseconds.
-const CONFIG: &str = r#"{"model_type": "led", "d_model": 16, "vocab_size": 2048, "init_std": 0.02,
+pub const CONFIG: &str = r#"{"model_type": "led", "d_model": 16, "vocab_size": 2048, "init_std": 0.02,
 "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32,
 "encoder_attention_heads": 2, "decoder_attention_heads": 2, "attention_window": 16,
 "max_encoder_position_embeddings": 128, "max_decoder_position_embeddings": 64,
 "dropout": 0.1, "attention_dropout": 0.0, "activation_dropout": 0.0, "activation_function": "gelu",
 "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2}"#;
 
-const SMALL: &str = "--dataset qmsum-slice --max-train-samples 6 --max-eval-samples 2 \
+pub const SMALL: &str = "--dataset qmsum-slice --max-train-samples 6 --max-eval-samples 2 \
     --per_device_train_batch_size=2 --max-source-length 64 --max-target-length 16 --max-new-tokens 8";
 
 /// A model with the embedded tokenizer and weights so large that every input gets its own gibberish.
@@ -52,7 +52,7 @@ fn small(dir: &Path, flags: &str) -> Ran {
     finetune(dir, &format!("{SMALL} {flags}"))
 }
 
-fn lines(path: &Path) -> Vec<Value> {
+pub fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.ends_with('\n'), "{} is cut off", path.display());
     text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()

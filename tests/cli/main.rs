@@ -1,5 +1,7 @@
 //! The command line as a new user meets it: what it writes, says and refuses.
 
+mod batch;
+mod cache;
 mod data;
 mod doctor;
 mod evaluate;
@@ -14,6 +16,10 @@ mod kernels;
 mod overfit;
 mod plan;
 mod refusals;
+mod reporting;
+mod resume;
+mod settings;
+mod signals;
 #[path = "../torch_file/mod.rs"]
 mod torch_file;
 
@@ -30,6 +36,8 @@ struct Ran {
 fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wattention"));
     command.stdin(Stdio::null());
+    // Not the caches of whoever runs the tests.
+    command.env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("caches"));
     command
 }
 

@@ -18,6 +18,7 @@ const RULE: AdamW = AdamW {
     eps: 1e-8,
     weight_decay: 0.1,
     max_grad_norm: 0.0,
+    hf: false,
     step: 1,
 };
 
@@ -46,7 +47,7 @@ fn update(rule: AdamW, skip: usize) -> Slabs<f32> {
     [p, m, v].map(|slab| slab.read().unwrap())
 }
 
-/// torch.optim.AdamW after torch.nn.utils.clip_grad_norm_.
+/// torch.optim.AdamW, or HF's own as version 4.11 has it, after torch.nn.utils.clip_grad_norm_.
 fn truth(rule: AdamW) -> Slabs<f64> {
     let (slabs, g) = start();
     let ([mut p, mut m, mut v], g) = (slabs.map(|slab| widened(&slab)), widened(&g));
@@ -58,12 +59,17 @@ fn truth(rule: AdamW) -> Slabs<f64> {
     for [first, len, decays] in SEGMENTS {
         for i in first as usize..(first + len) as usize {
             let g = g[i] * clip;
-            p[i] *= 1.0 - lr * decay * decays as f64;
+            let keep = 1.0 - lr * decay * decays as f64;
             m[i] = b1 * m[i] + (1.0 - b1) * g;
             v[i] = b2 * v[i] + (1.0 - b2) * g * g;
-            let m_hat = m[i] / (1.0 - b1.powf(rule.step as f64));
-            let v_hat = v[i] / (1.0 - b2.powf(rule.step as f64));
-            p[i] -= lr * m_hat / (v_hat.sqrt() + eps);
+            let (c1, c2) = (1.0 - b1.powf(rule.step as f64), 1.0 - b2.powf(rule.step as f64));
+            if rule.hf {
+                p[i] -= lr * c2.sqrt() / c1 * m[i] / (v[i].sqrt() + eps);
+                p[i] *= keep;
+            } else {
+                p[i] *= keep;
+                p[i] -= lr * (m[i] / c1) / ((v[i] / c2).sqrt() + eps);
+            }
         }
     }
     [p, m, v]
@@ -72,10 +78,17 @@ fn truth(rule: AdamW) -> Slabs<f64> {
 #[test]
 pub fn values() {
     // The norm of g is near 115: above 10, below 500.
-    for (max_grad_norm, step, weight_decay) in
-        [(0.0, 1, 0.1), (10.0, 1, 0.0), (10.0, 7, 0.1), (500.0, 100_000, 0.1)]
-    {
-        let rule = AdamW { max_grad_norm, step, weight_decay, ..RULE };
+    for (max_grad_norm, step, weight_decay, hf) in [
+        (0.0, 1, 0.1, false),
+        (10.0, 1, 0.0, false),
+        (10.0, 7, 0.1, false),
+        (500.0, 100_000, 0.1, false),
+        (10.0, 1, 0.1, true),
+        (0.0, 7, 0.1, true),
+    ] {
+        // Large enough to tell where it is added.
+        let eps = if hf { 1e-3 } else { RULE.eps };
+        let rule = AdamW { max_grad_norm, step, weight_decay, hf, eps, ..RULE };
         let (got, want) = (update(rule, 0), truth(rule));
         for ((got, want), name) in got.iter().zip(&want).zip(["p", "m", "v"]) {
             assert_close(&format!("adamw {name}, {rule:?}"), got, want, 4);

@@ -7,6 +7,7 @@ use wattention::evaluate::Evaluation;
 use wattention::metrics::Protocol;
 use wattention::models;
 use wattention::tape::Recompute;
+use wattention::train::checkpoint::Settings;
 use wattention::train::{self, Summary};
 use wattention::units::Bytes;
 
@@ -34,15 +35,38 @@ pub struct Resolved<'a> {
     pub random_blocks: models::RandomBlocks,
     pub recompute: Recompute,
     pub training: &'a train::Options,
+    pub control: &'a train::Control,
+    /// The checkpoint that the run goes on from.
+    pub resumed_from: Option<PathBuf>,
+    /// What a checkpoint is compared with before a run goes on from it.
+    pub settings: &'a Settings,
 }
 
-/// The metrics of the whole run, under HF's names.
+/// The metrics of the whole run, under HF's names where it has them; of all processes that worked on it.
 #[derive(Serialize)]
 pub struct Trained {
+    /// All of training, with its evaluations and checkpoints, as HF counts it.
     pub train_runtime: f64,
     pub train_samples_per_second: f64,
     pub train_steps_per_second: f64,
+    /// The same without evaluations and checkpoints.
+    pub step_runtime: f64,
+    pub step_samples_per_second: f64,
+    /// Of the time in steps, waiting for batches.
+    pub data_runtime: f64,
+    /// Evaluations during training.
+    pub evaluation_runtime: f64,
+    /// What checkpoints held the steps up.
+    pub checkpoint_runtime: f64,
+    pub train_samples: u64,
     pub train_loss: f64,
+    pub skipped_steps: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best_metric: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best_step: Option<u64>,
+    /// The step whose weights are saved and scored.
+    pub model_step: u64,
     pub epoch: f64,
     pub step: u64,
 }
@@ -77,12 +101,22 @@ pub struct Report {
 
 impl Trained {
     pub fn new(summary: &Summary, epoch: f64) -> Self {
-        let seconds = summary.train_time.0;
+        let (all, steps) = (summary.times.total().0, summary.train_time.0);
         Trained {
-            train_runtime: seconds,
-            train_samples_per_second: summary.samples as f64 / seconds,
-            train_steps_per_second: summary.steps as f64 / seconds,
+            train_runtime: all,
+            train_samples_per_second: summary.samples as f64 / all,
+            train_steps_per_second: summary.steps as f64 / all,
+            step_runtime: steps,
+            step_samples_per_second: summary.samples as f64 / steps,
+            data_runtime: summary.times.data.0,
+            evaluation_runtime: summary.times.evaluation.0,
+            checkpoint_runtime: summary.times.checkpoints.0,
+            train_samples: summary.samples,
             train_loss: summary.train_loss,
+            skipped_steps: summary.skipped,
+            best_metric: summary.best.map(|(_, metric)| metric),
+            best_step: summary.best.map(|(step, _)| step),
+            model_step: summary.weights_of,
             epoch,
             step: summary.steps,
         }
@@ -111,7 +145,13 @@ impl Evaluated {
 impl Report {
     pub fn text(&self) -> String {
         let Report { train, eval, .. } = self;
-        let mut text = format!("{} steps, train loss {:.4}", train.step, train.train_loss);
+        let mut text = format!(
+            "{} steps, {:.2} samples/s ({:.2} with evaluations and checkpoints), train loss {:.4}",
+            train.step, train.step_samples_per_second, train.train_samples_per_second, train.train_loss
+        );
+        if train.model_step != train.step {
+            text += &format!(", weights of step {}", train.model_step);
+        }
         if let Some(loss) = self.eval_loss {
             text += &format!(", eval loss {loss:.4}");
         }

@@ -1,10 +1,13 @@
 //! A run's events: every one to `metrics.jsonl`, the latest to the terminal.
 
-use super::super::progress::Progress;
-use super::run_dir::Metrics;
+use super::super::global::Global;
+use super::metrics::Metrics;
+use super::signals::Signals;
+use super::view::View;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use wattention::error::Result;
-use wattention::train::{Event, Observer};
+use wattention::train::{Event, Observer, Scores};
 
 #[derive(Serialize)]
 struct StepLine {
@@ -15,18 +18,32 @@ struct StepLine {
     step: u64,
 }
 
+/// Not under the names of a step that counts; a number that is not finite is null.
+#[derive(Serialize)]
+struct SkippedLine<'a> {
+    skipped: &'a str,
+    skipped_loss: f32,
+    skipped_grad_norm: Option<f32>,
+    examples: &'a [String],
+    epoch: f64,
+    step: u64,
+}
+
 #[derive(Serialize)]
 struct EvaluationLine {
     eval_loss: f64,
+    #[serde(flatten)]
+    scores: Map<String, Value>,
     epoch: f64,
     step: u64,
 }
 
 pub struct Watch<'a> {
     pub metrics: &'a mut Metrics,
-    pub progress: Progress,
+    pub view: View,
+    pub global: &'a Global,
+    pub signals: &'a Signals,
     pub steps_per_epoch: u64,
-    pub eval_loss: Option<f64>,
 }
 
 impl Watch<'_> {
@@ -37,10 +54,9 @@ impl Watch<'_> {
 
 impl Observer for Watch<'_> {
     fn event(&mut self, event: &Event) -> Result<()> {
-        match *event {
-            Event::Step { step, report, .. } => {
-                let evaluated = self.eval_loss.map_or(String::new(), |loss| format!(", eval loss {loss:.4}"));
-                self.progress.step(1, format_args!("loss {:.4}{evaluated}", report.loss));
+        match event {
+            &Event::Step { step, report, samples, tokens, .. } => {
+                self.view.step(step, report, samples, tokens);
                 self.metrics.write(&StepLine {
                     loss: report.loss,
                     grad_norm: report.grad_norm,
@@ -49,10 +65,39 @@ impl Observer for Watch<'_> {
                     step,
                 })
             }
-            Event::Evaluation { step, eval_loss } => {
-                self.eval_loss = Some(eval_loss);
-                self.metrics.write(&EvaluationLine { eval_loss, epoch: self.epoch(step), step })
+            Event::Skipped { step, why, loss, grad_norm, examples } => {
+                self.view.skipped(*step);
+                let examples_named = examples.join(", ");
+                let text = format_args!("step {step} is skipped: {why}, on examples {examples_named}");
+                self.view.aside(|| self.global.warn(text));
+                self.metrics.write(&SkippedLine {
+                    skipped: why,
+                    skipped_loss: *loss,
+                    skipped_grad_norm: *grad_norm,
+                    examples,
+                    epoch: self.epoch(*step),
+                    step: *step,
+                })
+            }
+            Event::Evaluation { step, eval_loss, scores } => {
+                self.view.evaluated(*eval_loss);
+                let (scores, epoch) = (named(scores), self.epoch(*step));
+                self.metrics.write(&EvaluationLine { eval_loss: *eval_loss, scores, epoch, step: *step })
+            }
+            Event::Checkpoint { step } => {
+                let text = format_args!("checkpoint-{step} is being saved");
+                self.view.aside(|| self.global.detail(text));
+                Ok(())
             }
         }
     }
+
+    fn interrupted(&self) -> Option<i32> {
+        self.signals.caught()
+    }
+}
+
+/// Scores under the names of HF's trainer.
+fn named(scores: &Scores) -> Map<String, Value> {
+    scores.iter().map(|(name, value)| (format!("eval_{name}"), Value::from(*value))).collect()
 }

@@ -8,12 +8,9 @@ use wattention::device::{Cost, Precision};
 use wattention::error::{Error, Result};
 use wattention::models::{Limits, Options};
 use wattention::trace::Phase;
-use wattention::train::Lengths;
 use wattention::train::synthetic::{Mode, Stepper, synthetic_batch};
+use wattention::train::{Lengths, Parts};
 use wattention::units::{Bytes, Flops};
-
-/// Bytes of an element of the weights, gradients and moments.
-const ELEMENT: usize = 4;
 
 /// A model, a mode and lengths: all that a batch size turns into a step.
 pub struct Shapes<'a> {
@@ -41,10 +38,8 @@ pub struct Estimate {
 /// Bytes on the device.
 #[derive(Debug, Serialize)]
 pub struct Memory {
-    pub weights: Bytes,
-    pub gradients: Bytes,
-    /// Moments, and the table that says which parameters decay.
-    pub optimizer: Bytes,
+    #[serde(flatten)]
+    pub parts: Parts,
     /// The step arena, of which every activation gets a part.
     pub arena: Bytes,
     /// The most bytes of the arena in use at once: no layout can need less.
@@ -148,14 +143,10 @@ impl<'a> Shapes<'a> {
 }
 
 fn memory(stepper: &Stepper, arena: usize, live: usize) -> Memory {
-    let slab = stepper.loaded().parameters.slab.len() * ELEMENT;
     let persistent = stepper.planned().persistent;
-    let gradients = slab.min(persistent - slab);
     let bytes = |n: usize| Bytes(n as u64);
     Memory {
-        weights: bytes(slab),
-        gradients: bytes(gradients),
-        optimizer: bytes(persistent - slab - gradients),
+        parts: Parts::new(stepper.loaded(), persistent),
         arena: bytes(arena),
         arena_live: bytes(live),
         total: bytes(persistent + arena),
@@ -164,7 +155,8 @@ fn memory(stepper: &Stepper, arena: usize, live: usize) -> Memory {
 
 impl Estimate {
     pub fn text(&self) -> String {
-        let Memory { weights, gradients, optimizer, arena, arena_live, total } = &self.memory;
+        let Memory { parts: Parts { weights, gradients, optimizer }, arena, arena_live, total } =
+            &self.memory;
         let mut text = format!(
             "{} of {} x {} tokens in, {} out; {} parameters\n\
              memory {total}: weights {weights}, gradients {gradients}, optimizer {optimizer}, \

@@ -3,6 +3,7 @@
 use super::estimate::{Estimate, Shapes};
 use serde::Serialize;
 use wattention::error::{Error, Result};
+use wattention::train::largest_batch;
 use wattention::units::Bytes;
 
 #[derive(Debug, Serialize)]
@@ -20,36 +21,26 @@ pub struct Next {
     pub total: Bytes,
 }
 
-/// Doubles the batch until it is too large, then halves the interval.
+/// The plan of the largest batch within `budget`.
 pub fn largest(shapes: &Shapes, budget: Bytes) -> Result<(Estimate, Fit)> {
-    let mut fits = shapes.estimate(1)?;
-    if fits.memory.total.0 > budget.0 {
-        return Err(Error::DoesNotFit(format!(
-            "a batch of 1 needs {}, more than {budget}: choose shorter lengths, a smaller model or a lighter --mode",
-            fits.memory.total
-        )));
-    }
-    let most = shapes.largest_batch();
-    let mut next: Option<Next> = None;
-    loop {
-        let low = fits.batch_size;
-        let batch = match &next {
-            Some(next) => low + (next.batch_size - low) / 2,
-            None => (2 * low).min(most),
-        };
-        if batch == low {
-            break;
-        }
+    let found = largest_batch(shapes.largest_batch(), budget, |batch| {
         let estimate = shapes.estimate(batch)?;
-        match estimate.memory.total.0 > budget.0 {
-            false => fits = estimate,
-            true => {
-                next = Some(Next { batch_size: batch, total: estimate.memory.total });
-            }
+        let total = estimate.memory.total;
+        Ok((estimate, total))
+    })?;
+    let next = found.next.map(|next| Next { batch_size: next.batch, total: next.plan.memory.total });
+    match (found.fits, next) {
+        (Some(fits), next) => {
+            let fit = Fit { budget, batch_size: fits.batch, total: fits.plan.memory.total, next };
+            Ok((fits.plan, fit))
         }
+        (None, Some(next)) => Err(Error::DoesNotFit(format!(
+            "a batch of 1 needs {}, more than {budget}: choose shorter lengths, a smaller model or a lighter --mode",
+            next.total
+        ))),
+        // Then the plan says what cannot be counted.
+        (None, None) => shapes.estimate(1).and(Err(Error::internal("a batch of 1 is planned or refused"))),
     }
-    let fit = Fit { budget, batch_size: fits.batch_size, total: fits.memory.total, next };
-    Ok((fits, fit))
 }
 
 impl Fit {

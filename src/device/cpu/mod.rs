@@ -2,7 +2,9 @@
 
 pub mod activation;
 pub mod attention;
+mod free;
 pub mod gemm;
+mod mapped;
 pub mod math;
 mod memory;
 mod microkernel;
@@ -16,6 +18,9 @@ pub mod simd;
 mod skinny;
 pub mod softmax;
 pub mod vector;
+
+pub use free::free;
+pub use mapped::Mapped;
 
 use super::blocks::Blocks;
 use super::{Block, Call, Executor, Kernel, Layout, Lifetime, Precision, Used};
@@ -94,5 +99,9 @@ impl Executor for Cpu {
 
     fn used(&self) -> Used {
         self.blocks.used()
+    }
+
+    fn free(&self) -> Option<usize> {
+        free::free()
     }
 }

@@ -1,4 +1,4 @@
-//! The AdamW update of one slice in one pass (Loshchilov and Hutter 2019; `torch.optim.AdamW`).
+//! The AdamW update of one slice in one pass (Loshchilov and Hutter 2019; `torch.optim.AdamW`, or HF's own).
 
 use super::simd::{fma, multiversion};
 
@@ -13,6 +13,8 @@ pub struct AdamW {
     pub weight_decay: f32,
     pub correction1: f32,
     pub correction2: f32,
+    /// HF's form: epsilon without bias correction, and decay of the updated parameter.
+    pub hf: bool,
     /// Multiplies the gradient, for clipping and for averages over micro-batches.
     pub gradient_scale: f32,
 }
@@ -25,8 +27,14 @@ multiversion! {
         // The scalars are combined in f64 and rounded once.
         let wide = |x: f32| x as f64;
         let keep = (1.0 - wide(step.learning_rate) * wide(step.weight_decay)) as f32;
-        let step_size = (wide(step.learning_rate) / wide(step.correction1)) as f32;
-        let root_scale = (1.0 / wide(step.correction2).sqrt()) as f32;
+        let step_size = wide(step.learning_rate) / wide(step.correction1);
+        let correction = wide(step.correction2).sqrt();
+        // (p - s d) keep = p keep - (s keep) d: decaying last is a smaller step of the same form.
+        let (step_size, root_scale) = match step.hf {
+            true => (step_size * correction * wide(keep), 1.0),
+            false => (step_size, 1.0 / correction),
+        };
+        let (step_size, root_scale) = (step_size as f32, root_scale as f32);
         let (gain1, gain2) = (1.0 - step.beta1, 1.0 - step.beta2);
         let AdamW { beta2, epsilon, gradient_scale, .. } = step;
         for i in 0..n {
@@ -64,6 +72,7 @@ mod tests {
                     correction1: (1.0 - f64::powi(b1, t as i32)) as f32,
                     correction2: (1.0 - f64::powi(b2, t as i32)) as f32,
                     gradient_scale: scale as f32,
+                    hf: false,
                 };
                 adamw_update(&mut p, &mut m, &mut v, &g, step);
                 for (state, &g) in wide.iter_mut().zip(&g) {

@@ -72,7 +72,8 @@ pub(super) fn out_of_memory(asked: usize, free: usize, total: usize) -> Error {
     let [asked, free, total] = [asked, free, total].map(|bytes| Bytes(bytes as u64));
     Error::DoesNotFit(format!(
         "the GPU has {free} of {total} free, and {asked} more are needed: try a smaller batch or a shorter \
-         input (`wattention plan --fit` finds the largest batch), or end other programs that use it"
+         input (`plan --fit` and `finetune --per-device-train-batch-size auto` find the largest batch), or end other \
+         programs that use it"
     ))
 }
 

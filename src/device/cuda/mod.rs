@@ -36,6 +36,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// Bytes for what the driver allocates later: kernels when they are first used, and graphs.
+const RESERVED: usize = 256 << 20;
+
 /// Runs launches on one GPU. What uses the context is dropped before it.
 pub struct Cuda {
     gpu: Properties,
@@ -314,6 +317,11 @@ impl Executor for Cuda {
 
     fn used(&self) -> Used {
         self.blocks.used()
+    }
+
+    fn free(&self) -> Option<usize> {
+        let (free, _) = result::mem_get_info().ok()?;
+        Some(free.saturating_sub(RESERVED))
     }
 }
 

@@ -322,6 +322,10 @@ impl Executor for Sim {
     fn used(&self) -> Used {
         self.used.get()
     }
+
+    fn free(&self) -> Option<usize> {
+        super::cpu::free()
+    }
 }
 
 impl Runner for Sim {

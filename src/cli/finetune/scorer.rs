@@ -1,0 +1,45 @@
+//! Predictions on the validation split: at the end of a run, and at its evaluations where they decide.
+
+use super::saving::SCORES;
+use wattention::data::Example;
+use wattention::error::Result;
+use wattention::evaluate::{Task, Work, evaluate};
+use wattention::metrics::Protocol;
+use wattention::models::session::Session;
+use wattention::text::Tokenizer;
+use wattention::train::{Corpus, Scorer, Scores};
+
+/// What is predicted, and how it is scored.
+pub struct Predicting<'a> {
+    pub tokenizer: &'a Tokenizer,
+    pub corpus: &'a Corpus,
+    pub examples: &'a [Example],
+    pub protocol: Protocol,
+    pub max_new_tokens: usize,
+    pub batch_size: usize,
+}
+
+impl Predicting<'_> {
+    pub fn task(&self) -> Task<'_> {
+        Task {
+            tokenizer: self.tokenizer,
+            corpus: self.corpus,
+            examples: self.examples,
+            protocol: self.protocol,
+            max_new_tokens: self.max_new_tokens,
+            batch_size: self.batch_size,
+        }
+    }
+}
+
+impl Scorer<Work> for Predicting<'_> {
+    fn names(&self) -> &'static [&'static str] {
+        &SCORES
+    }
+
+    fn scores(&mut self, session: &mut Session<Work>) -> Result<Scores> {
+        let scores = evaluate(session, self.task(), &mut |_| ())?.scores.rounded();
+        let values = [scores.rouge1, scores.rouge2, scores.rouge_l, scores.geometric_mean, scores.f1];
+        Ok(SCORES.into_iter().zip(values).collect())
+    }
+}

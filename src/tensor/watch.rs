@@ -1,0 +1,73 @@
+//! Looks at what every launch writes, to find the first one that leaves the finite numbers.
+
+use crate::device::{Arg, Call, Device, Kernel};
+use crate::error::Result;
+use crate::shape::DType;
+use crate::trace::{self, Phase};
+use half::bf16;
+use std::cell::RefCell;
+
+/// The first value that is not finite, and who wrote it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Nonfinite {
+    pub phase: Phase,
+    pub kernel: &'static str,
+    /// Its name in the kernel's signature.
+    pub output: &'static str,
+    pub value: f32,
+}
+
+/// Outputs that are minus infinity where nothing is attended to, as they should be.
+const OF_SOFTMAX: [&str; 4] = ["lse", "scores", "part_max", "partial"];
+
+enum Watch {
+    Off,
+    Looking,
+    Found(Nonfinite),
+}
+
+thread_local!(static WATCH: RefCell<Watch> = const { RefCell::new(Watch::Off) });
+
+/// Runs `work`, outside of steps, and gives the first value that is not finite that its launches wrote.
+pub fn first_nonfinite<R>(work: impl FnOnce() -> R) -> (R, Option<Nonfinite>) {
+    WATCH.set(Watch::Looking);
+    let result = work();
+    match WATCH.replace(Watch::Off) {
+        Watch::Found(found) => (result, Some(found)),
+        _ => (result, None),
+    }
+}
+
+/// Looks at the outputs of a launch that is done, if somebody watches and has found nothing yet.
+pub(super) fn look(device: &Device, kernel: &'static Kernel, call: &Call) -> Result<()> {
+    if !WATCH.with_borrow(|watch| matches!(watch, Watch::Looking)) {
+        return Ok(());
+    }
+    for (arg, &output) in call.outputs.iter().zip(kernel.outputs) {
+        let masked = |value: f32| value == f32::NEG_INFINITY && OF_SOFTMAX.contains(&output);
+        let bad = |value: &f32| !value.is_finite() && !masked(*value);
+        if let Some(value) = floats(device, arg)?.into_iter().find(bad) {
+            let phase = trace::current();
+            WATCH.set(Watch::Found(Nonfinite { phase, kernel: kernel.name, output, value }));
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// An argument's elements; none if they are no floating-point numbers.
+fn floats(device: &Device, arg: &Arg) -> Result<Vec<f32>> {
+    match arg.dtype {
+        DType::F32 => {
+            let mut values = vec![0.0f32; arg.len];
+            device.download(&arg.block, arg.offset, bytemuck::cast_slice_mut(&mut values))?;
+            Ok(values)
+        }
+        DType::BF16 => {
+            let mut values = vec![bf16::ZERO; arg.len];
+            device.download(&arg.block, arg.offset, bytemuck::cast_slice_mut(&mut values))?;
+            Ok(values.into_iter().map(bf16::to_f32).collect())
+        }
+        _ => Ok(Vec::new()),
+    }
+}

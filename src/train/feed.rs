@@ -1,0 +1,116 @@
+//! Which examples each step learns from, and their tensors, prepared while the step before computes.
+
+use super::batches::Corpus;
+use super::control::Control;
+use super::options::Options;
+use super::state::Cursor;
+use crate::data::{order, order_by_length};
+use crate::error::{Error, Result};
+use crate::models::batch::{Source, Target};
+use std::ops::Range;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::Scope;
+
+/// Steps prepared ahead.
+const AHEAD: usize = 2;
+
+/// Examples of each step: a pure function of (seed, epoch, step).
+pub struct Order<'a> {
+    corpus: &'a Corpus,
+    options: &'a Options,
+    by_length: bool,
+    /// The epoch that `order` is of.
+    epoch: Option<u64>,
+    order: Vec<usize>,
+}
+
+impl<'a> Order<'a> {
+    pub fn new(corpus: &'a Corpus, options: &'a Options, control: &Control) -> Self {
+        Order { corpus, options, by_length: control.group_by_length, epoch: None, order: Vec::new() }
+    }
+
+    /// The micro-batches of `step`; an epoch's last may be short, and none spans two epochs.
+    pub fn micro_batches(&mut self, step: u64) -> Vec<Vec<usize>> {
+        let Cursor { epoch, position, .. } = Cursor::at(step, self.corpus.examples.len(), self.options);
+        let size = self.options.per_device_train_batch_size;
+        let per_step = size * self.options.gradient_accumulation_steps;
+        if self.epoch != Some(epoch) {
+            let (seed, examples) = (self.options.seed, &self.corpus.examples);
+            self.order = match self.by_length {
+                true => {
+                    let lengths: Vec<usize> = examples.iter().map(|e| e.input.len()).collect();
+                    order_by_length(seed, epoch, &lengths, per_step)
+                }
+                false => order(seed, epoch, examples.len()),
+            };
+            self.epoch = Some(epoch);
+        }
+        let left = self.order.get(position as usize..).unwrap_or_default();
+        left[..left.len().min(per_step)].chunks(size).map(<[usize]>::to_vec).collect()
+    }
+}
+
+/// One optimizer step's data.
+pub struct Prepared {
+    pub micro_batches: Vec<MicroBatch>,
+    /// Target tokens of all of them.
+    pub target_tokens: usize,
+    /// Source and target tokens of all of them.
+    pub tokens: usize,
+}
+
+pub struct MicroBatch {
+    pub examples: Vec<usize>,
+    pub source: Source,
+    pub target: Target,
+}
+
+impl Prepared {
+    fn new(corpus: &Corpus, micro_batches: Vec<Vec<usize>>) -> Result<Self> {
+        let all = micro_batches.iter().flatten();
+        let inputs: usize = all.map(|&i| corpus.examples[i].input.len()).sum();
+        let target_tokens = micro_batches.iter().map(|which| corpus.target_tokens(which)).sum();
+        let micro_batches = micro_batches.into_iter().map(|examples| {
+            let (source, target) = (corpus.source(&examples)?, corpus.target(&examples)?);
+            Ok(MicroBatch { examples, source, target })
+        });
+        Ok(Prepared {
+            micro_batches: micro_batches.collect::<Result<_>>()?,
+            target_tokens,
+            tokens: inputs + target_tokens,
+        })
+    }
+
+    /// The examples of all micro-batches.
+    pub fn examples(&self) -> impl Iterator<Item = usize> {
+        self.micro_batches.iter().flat_map(|batch| batch.examples.iter().copied())
+    }
+}
+
+/// The data of consecutive steps, from a thread of its own.
+pub struct Feed(Receiver<Result<Prepared>>);
+
+impl Feed {
+    /// Starts preparing `steps`; the thread ends with them or when the feed is dropped.
+    pub fn start<'scope, 'a: 'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        mut order: Order<'a>,
+        steps: Range<u64>,
+    ) -> Self {
+        let (sender, receiver) = sync_channel(AHEAD);
+        scope.spawn(move || {
+            for step in steps {
+                let micro_batches = order.micro_batches(step);
+                if sender.send(Prepared::new(order.corpus, micro_batches)).is_err() {
+                    break;
+                }
+            }
+        });
+        Feed(receiver)
+    }
+
+    /// The next step's data.
+    pub fn next(&self) -> Result<Prepared> {
+        self.0.recv().map_err(|_| Error::internal("the thread that prepares batches ended early"))?
+    }
+}
