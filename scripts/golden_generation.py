@@ -94,8 +94,14 @@ def draw_options(picker, config):
 
 
 def generate(model, batch, options, noise=None):
+    """Sequences, and whether every one of them is an answer: empty places are ties, in no order that topk promises."""
     processors = LogitsProcessorList([] if noise is None else [Noise(noise)])
-    return model.generate(**batch, do_sample=False, logits_processor=processors, **options)
+    out = model.generate(
+        **batch, do_sample=False, logits_processor=processors, return_dict_in_generate=True, output_scores=True,
+        **options,
+    )
+    scores = out.sequences_scores if options["num_beams"] > 1 else torch.zeros(1)
+    return out.sequences, bool((scores > -1e8).all())
 
 
 def write_generation(name, out):
@@ -117,10 +123,10 @@ def write_generation(name, out):
                 key = f"{model_name}/{done % BATCHES}"
                 batch = tensors(batches[key], exact.config, case.family)
                 options = draw_options(picker, exact.config)
-                sequences = generate(exact, batch, options)
+                sequences, found = generate(exact, batch, options)
                 others = [generate(single, batch, options)]
                 others += [generate(exact, batch, options, noise) for noise in range(NOISES)]
-                if not all(torch.equal(sequences, other) for other in others):
+                if not found or not all(torch.equal(sequences, other) for other, _ in others):
                     near_ties += 1
                     continue
                 cases.append({"batch": key, "options": options, "sequences": sequences.tolist()})

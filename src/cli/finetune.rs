@@ -10,6 +10,7 @@ use wattention::data::{self, Example, Split};
 use wattention::device::Device;
 use wattention::error::{Error, Result};
 use wattention::evaluate::{Task, Work, evaluate, plan_evaluation, work};
+use wattention::generate::GenerateOptions;
 use wattention::metrics::Protocol;
 use wattention::models::session::Session;
 use wattention::models::{self, Loaded};
@@ -102,6 +103,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let options = args.settings.options(&limits, global.seed);
     options.check()?;
     let max_new_tokens = at_most(args.max_new_tokens, 128, limits.max_target);
+    let decoding = GenerateOptions { max_new_tokens, ..GenerateOptions::new(&limits) };
     let (train, validation) = args.read(global, &tokenizer, &loaded, &options)?;
     let parameters = loaded.parameters.trainable();
     let mut session = Session::new(loaded, args.choices.options(), work)?;
@@ -112,7 +114,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     if let Some(part) = scored {
         let batch = options.per_device_eval_batch_size;
         let (corpus, protocol) = (&part.corpus, args.protocol);
-        planned = plan_evaluation(&mut session, corpus, protocol, max_new_tokens, batch)?;
+        planned = plan_evaluation(&mut session, corpus, protocol, &decoding, batch)?;
     }
     let total_steps = options.total_steps(train.examples.len());
     global.note(format_args!(
@@ -166,10 +168,14 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
             corpus: &part.corpus,
             examples: &part.examples,
             protocol: args.protocol,
-            max_new_tokens,
+            decoding: &decoding,
             batch_size: options.per_device_eval_batch_size,
+            known: Vec::new(),
         };
-        let evaluation = evaluate(&mut session, task, &mut |done| progress.done(done))?;
+        let evaluation = evaluate(&mut session, task, &mut |said| {
+            progress.done(said.len());
+            Ok(())
+        })?;
         progress.finish();
         predictions::write(&run_dir.predictions(), &part.examples, &evaluation.predictions)?;
         let evaluated = Evaluated::new(&evaluation, &summary, epoch);

@@ -3,6 +3,7 @@
 mod bench;
 mod choices;
 mod data;
+mod decoding;
 mod doctor;
 mod evaluate;
 mod failure;

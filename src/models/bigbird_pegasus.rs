@@ -364,7 +364,7 @@ impl Model for BigBirdPegasus {
             &tape,
             x,
             |i, attn, x| attn.causal_step(&tape, x, &caches[i], at),
-            |i, attn, x| attn.step(&tape, x, &caches[i], key_state),
+            |i, attn, x| attn.step(&tape, x, &caches[i], key_state, at),
         )
     }
 

@@ -338,7 +338,7 @@ impl Model for Led {
                 &x,
                 0.0,
                 |attn, x| attn.causal_step(&tape, x, cache, at),
-                |attn, x| attn.step(&tape, x, cache, key_state),
+                |attn, x| attn.step(&tape, x, cache, key_state, at),
             )?;
         }
         Ok(x)

@@ -6,7 +6,7 @@ pub mod gemm;
 pub mod math;
 mod memory;
 mod microkernel;
-pub(super) mod narrow;
+pub mod narrow;
 pub mod norm;
 pub mod optimizer;
 mod pack;
