@@ -1,18 +1,22 @@
 //! Greedy and beam search against transformers' `generate()` over a grid of settings, and sampling against itself.
 
 mod executor;
-mod golden;
 
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
 use wattention::device::Precision;
 use wattention::generate::{self, GenerateOptions, Sampling, Settings, State, generate};
 use wattention::models::batch::{Source, SourceRows};
 use wattention::models::session::Session;
 use wattention::models::{self, Limits, Options};
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens")
+}
+
 fn open(model: &str) -> Session<State> {
-    let dir = golden::root().join(model);
+    let dir = root().join(model);
     let loaded = models::load(&dir, &executor::named(Precision::Fp32), Options::default()).unwrap();
     Session::new(loaded, Options::default(), generate::state).unwrap()
 }
@@ -41,7 +45,7 @@ struct Goldens {
 }
 
 fn goldens() -> Goldens {
-    let text = std::fs::read_to_string(golden::root().join("generation.json")).unwrap();
+    let text = std::fs::read_to_string(root().join("generation.json")).unwrap();
     let mut all: Value = serde_json::from_str(&text).unwrap();
     Goldens {
         batches: serde_json::from_value(all["batches"].take()).unwrap(),

@@ -1,5 +1,7 @@
 //! `bench`: throughput with its spread.
 
+mod generate;
+
 use super::global::Global;
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
@@ -7,8 +9,8 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use wattention::bench::step::{Kernels, Measured, Work, step};
-use wattention::device::Precision;
-use wattention::models::{self, Options};
+use wattention::device::{Device, Precision};
+use wattention::models::{self, Loaded, Options};
 use wattention::train::synthetic;
 use wattention::units::{Bytes, Flops, Seconds};
 
@@ -23,6 +25,9 @@ pub struct Args {
 enum What {
     /// A training step, or a part of it
     Step(StepArgs),
+
+    /// Greedy decoding or beam search, and what of a step's time memory explains
+    Generate(generate::GenerateArgs),
 }
 
 #[derive(clap::Args, Debug)]
@@ -109,14 +114,13 @@ struct KernelRow {
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
-    let What::Step(args) = args.what;
+    let args = match args.what {
+        What::Step(args) => args,
+        What::Generate(args) => return generate::run(args, global),
+    };
     let device = global.open_device()?;
     let options = Options::default();
-    let (model, loaded) = match (&args.model, &args.config) {
-        (Some(dir), _) => (dir.clone(), models::load(dir, &device, options)?),
-        (None, Some(config)) => (config.clone(), models::random(config, &device, options, global.seed)?),
-        (None, None) => anyhow::bail!("give --model DIR or --config FILE"),
-    };
+    let (model, loaded) = model(&args.model, &args.config, &device, options, global)?;
     let mode = synthetic::Mode::from(args.mode);
     let work = Work {
         mode,
@@ -141,6 +145,21 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         measured,
     };
     global.print(&report, &report)
+}
+
+/// The model in `dir`, or one of random weights for `config`, and where it came from.
+fn model(
+    dir: &Option<PathBuf>,
+    config: &Option<PathBuf>,
+    device: &Device,
+    options: Options,
+    global: &Global,
+) -> anyhow::Result<(PathBuf, Loaded)> {
+    Ok(match (dir, config) {
+        (Some(dir), _) => (dir.clone(), models::load(dir, device, options)?),
+        (None, Some(config)) => (config.clone(), models::random(config, device, options, global.seed)?),
+        (None, None) => anyhow::bail!("give --model DIR or --config FILE"),
+    })
 }
 
 /// Kernels, the costliest first.

@@ -13,7 +13,7 @@ mod pack;
 pub mod philox;
 mod scratch;
 pub mod simd;
-mod skinny;
+pub mod skinny;
 pub mod softmax;
 pub mod vector;
 
