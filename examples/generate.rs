@@ -36,7 +36,8 @@ fn main() -> Result<()> {
     let source = corpus.source(&[0])?;
 
     let greedy = GenerateOptions { max_new_tokens: 40, ..GenerateOptions::new(&limits) };
-    let beams = GenerateOptions { num_beams: 4, no_repeat_ngram_size: 3, length_penalty: 2.0, ..greedy.clone() };
+    let beams =
+        GenerateOptions { num_beams: 4, no_repeat_ngram_size: 3, length_penalty: 2.0, ..greedy.clone() };
     let sampling = Sampling { temperature: 0.9, top_k: 50, top_p: 0.95, seed: 1, first_row: 0 };
     let drawn = GenerateOptions { sampling: Some(sampling), num_return_sequences: 2, ..greedy.clone() };
 

@@ -76,12 +76,12 @@ pub fn evaluate<X: AsRef<generate::State>>(
     let mut predictions = known;
     let open: Vec<usize> = (predictions.len()..examples.len()).collect();
     for which in open.chunks(batch_size) {
-        let (source, target) = (corpus.source(which)?, corpus.target(which)?);
+        let source = corpus.source(which)?;
         let mut decoding = decoding.clone();
         if let Some(sampling) = &mut decoding.sampling {
             sampling.first_row = predictions.len() as u64;
         }
-        for row in predict(session, &source, &target, protocol, &decoding)? {
+        for row in predict(session, &source, || corpus.target(which), protocol, &decoding)? {
             let ids: Vec<u32> = row.iter().map(|&id| id as u32).collect();
             predictions.push(tokenizer.decode(&ids, Spaces::CleanedUp)?.trim().to_string());
         }
@@ -111,7 +111,7 @@ pub fn plan_evaluation<X: AsRef<generate::State>>(
 ) -> Result<Used> {
     session.dry(|session| {
         let (source, target) = corpus.largest(batch_size)?;
-        predict(session, &source, &target, protocol, decoding)?;
+        predict(session, &source, || Ok(target), protocol, decoding)?;
         Ok(session.planned())
     })
 }
@@ -119,13 +119,14 @@ pub fn plan_evaluation<X: AsRef<generate::State>>(
 fn predict<X: AsRef<generate::State>>(
     session: &mut Session<X>,
     source: &Source,
-    target: &Target,
+    // A test split has none.
+    target: impl FnOnce() -> Result<Target>,
     protocol: Protocol,
     decoding: &GenerateOptions,
 ) -> Result<Vec<Vec<i32>>> {
     match protocol {
         Protocol::Scrolls => generate(session, source, decoding),
-        Protocol::Paper => teacher_forced(session, source, target),
+        Protocol::Paper => teacher_forced(session, source, &target()?),
     }
 }
 

@@ -25,7 +25,9 @@ fn open(model: &str) -> Session<State> {
 fn source(limits: &Limits, rows: &[Vec<i64>]) -> Source {
     let longest = rows.iter().map(Vec::len).max().unwrap();
     let padded = |value: i64, pad: i64, row: &Vec<i64>| -> Vec<i64> {
-        (0..longest).map(|j| if j < row.len() { if value < 0 { row[j] } else { value } } else { pad }).collect()
+        (0..longest)
+            .map(|j| if j < row.len() { if value < 0 { row[j] } else { value } } else { pad })
+            .collect()
     };
     let ids: Vec<i64> = rows.iter().flat_map(|row| padded(-1, limits.pad as i64, row)).collect();
     let mask: Vec<i64> = rows.iter().flat_map(|row| padded(1, 0, row)).collect();
@@ -90,12 +92,12 @@ fn what_else_is_in_the_batch_changes_nothing() {
     let limits = session.real().loaded.model.limits();
     for case in cases.iter().filter(|case| case["batch"] == "led_plain/0").step_by(stride()) {
         let rows = &batches["led_plain/0"];
-        let options =
-            Settings::parse("", &case["options"].to_string()).unwrap().options(&limits, 0).unwrap();
+        let options = Settings::parse("", &case["options"].to_string()).unwrap().options(&limits, 0).unwrap();
         let together = generate(&mut session, &source(&limits, rows), &options).unwrap();
         let each = options.num_return_sequences;
         for (row, together) in rows.iter().zip(together.chunks(each)) {
-            let alone = generate(&mut session, &source(&limits, std::slice::from_ref(row)), &options).unwrap();
+            let alone =
+                generate(&mut session, &source(&limits, std::slice::from_ref(row)), &options).unwrap();
             for (alone, together) in alone.iter().zip(together) {
                 assert_eq!(alone[..], together[..alone.len()], "{}", case["options"]);
             }
@@ -103,7 +105,13 @@ fn what_else_is_in_the_batch_changes_nothing() {
     }
 }
 
-fn sampled(session: &mut Session<State>, rows: &[Vec<i64>], answers: usize, first_row: u64, seed: u64) -> Vec<Vec<i32>> {
+fn sampled(
+    session: &mut Session<State>,
+    rows: &[Vec<i64>],
+    answers: usize,
+    first_row: u64,
+    seed: u64,
+) -> Vec<Vec<i32>> {
     let limits = session.real().loaded.model.limits();
     let options = GenerateOptions {
         max_new_tokens: 12,
@@ -138,13 +146,19 @@ fn a_drawn_token_follows_from_seed_row_and_position() {
 fn settings_come_from_the_files_of_the_model() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-    write("config.json", r#"{"num_beams": 4, "early_stopping": true, "length_penalty": 2.0, "max_length": 142}"#);
+    write(
+        "config.json",
+        r#"{"num_beams": 4, "early_stopping": true, "length_penalty": 2.0, "max_length": 142}"#,
+    );
     let limits = open("bigbird_block_sparse").real().loaded.model.limits();
     let options = |flags: Settings| flags.or(Settings::of_model(dir.path()).unwrap()).options(&limits, 0);
     let old = options(Settings::default()).unwrap();
     assert_eq!((old.num_beams, old.length_penalty, old.max_new_tokens), (4, 2.0, 141));
     assert_eq!(old.early_stopping, generate::EarlyStopping::Yes);
-    write("generation_config.json", r#"{"num_beams": 5, "max_new_tokens": 9, "max_length": 7, "min_length": 4}"#);
+    write(
+        "generation_config.json",
+        r#"{"num_beams": 5, "max_new_tokens": 9, "max_length": 7, "min_length": 4}"#,
+    );
     let new = options(Settings::default()).unwrap();
     assert_eq!((new.num_beams, new.length_penalty), (5, 1.0));
     assert_eq!((new.max_new_tokens, new.min_new_tokens), (9, 3), "new tokens go before lengths");

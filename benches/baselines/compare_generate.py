@@ -30,6 +30,7 @@ def parse_arguments():
     parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5, help="processes per side and row (5)")
+    parser.add_argument("--warmup", type=int, default=1, help="runs of a process before the timed ones (1)")
     parser.add_argument("--repeat", type=int, default=1, help="timed runs per process (1)")
     parser.add_argument("--wattention", type=Path, default=ROOT / "target" / "release" / "wattention", metavar="BINARY")
     parser.add_argument("--python", default=sys.executable, help="interpreter with torch and transformers")
@@ -44,7 +45,7 @@ def commands(args, beams):
     work = [
         *["--batch-size", str(args.batch_size), "--max-source-length", str(args.max_source_length)],
         *["--max-new-tokens", str(args.max_new_tokens), "--num-beams", str(beams)],
-        *["--threads", str(args.threads), "--warmup", "1", "--repeat", str(args.repeat), "--json"],
+        *["--threads", str(args.threads), "--warmup", str(args.warmup), "--repeat", str(args.repeat), "--json"],
     ]
     config = ["--config", str(args.model / "config.json")]
     ours = [str(args.wattention), "bench", "generate", *config, "--device", "cpu", *work]

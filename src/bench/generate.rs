@@ -62,10 +62,10 @@ impl StepBytes {
         let (model, parameters) = (&loaded.model, &loaded.parameters);
         let size = parameters.device().precision().storage().size() as u64;
         // Once per input, not per step.
-        let once = |name: &str| name.contains(".encoder_attn.k_proj.") || name.contains(".encoder_attn.v_proj.");
+        let once =
+            |name: &str| name.contains(".encoder_attn.k_proj.") || name.contains(".encoder_attn.v_proj.");
         let read = |name: &str| name.contains("decoder.layers.") && !once(name);
-        let layers: usize =
-            parameters.entries.iter().filter(|e| read(&e.name)).map(|e| e.shape.len()).sum();
+        let layers: usize = parameters.entries.iter().filter(|e| read(&e.name)).map(|e| e.shape.len()).sum();
         let states = 2 * model.decoder_layers() * model.d_model();
         let rows = work.batch_size * work.num_beams;
         StepBytes {
@@ -123,7 +123,8 @@ pub fn generation(loaded: Loaded, options: Options, work: Work) -> Result<Measur
         steps_per_second: 1.0 / step_median_s,
         step_bytes,
         memory_bytes_per_second,
-        share_of_limit: memory_bytes_per_second.map(|speed| step_bytes.total() as f64 / speed / step_median_s),
+        share_of_limit: memory_bytes_per_second
+            .map(|speed| step_bytes.total() as f64 / speed / step_median_s),
     })
 }
 

@@ -105,8 +105,10 @@ impl Decoding {
             ("top-k", self.top_k.is_some()),
             ("top-p", self.top_p.is_some()),
         ];
-        let beams =
-            [("length-penalty", self.length_penalty.is_some()), ("early-stopping", self.early_stopping.is_some())];
+        let beams = [
+            ("length-penalty", self.length_penalty.is_some()),
+            ("early-stopping", self.early_stopping.is_some()),
+        ];
         let given = |flags: &[(&'static str, bool)]| flags.iter().find(|flag| flag.1).map(|flag| flag.0);
         match (given(&sampling), given(&beams)) {
             (Some(flag), _) if options.sampling.is_none() => {

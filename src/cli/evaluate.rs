@@ -108,7 +108,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     for path in args.predictions_output.iter().chain(&args.submission) {
         output::check_file(path)?;
     }
-    let submission = args.submission.as_deref().map(|path| Submission::named(path, args.protocol)).transpose()?;
+    let submission =
+        args.submission.as_deref().map(|path| Submission::named(path, args.protocol)).transpose()?;
     let tokenizer = Tokenizer::load(args.tokenizer.as_deref().unwrap_or(&args.model))?;
     let dataset = data::open(&args.dataset)?;
     let examples = choices::examples(&dataset, args.split, args.protocol, args.max_samples)?;
@@ -128,10 +129,11 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
 
     let settings = args.settings(global, [lengths.source, lengths.target], &decoding)?;
     let output = args.predictions_output.as_deref();
-    let (mut partial, known) = match output.map(|path| Partial::open(path, &settings, &examples)).transpose()? {
-        Some((partial, known)) => (Some(partial), known),
-        None => (None, Vec::new()),
-    };
+    let (mut partial, known) =
+        match output.map(|path| Partial::open(path, &settings, &examples)).transpose()? {
+            Some((partial, known)) => (Some(partial), known),
+            None => (None, Vec::new()),
+        };
     if !known.is_empty() {
         global.note(format_args!("{} predictions are there from a run that was stopped", known.len()));
     }
@@ -187,7 +189,12 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
 
 impl Args {
     /// All that predictions depend on.
-    fn settings(&self, global: &Global, lengths: [usize; 2], decoding: &GenerateOptions) -> Result<Map<String, Value>> {
+    fn settings(
+        &self,
+        global: &Global,
+        lengths: [usize; 2],
+        decoding: &GenerateOptions,
+    ) -> Result<Map<String, Value>> {
         let weights = self.model.join("model.safetensors");
         let modified = std::fs::metadata(&weights).and_then(|found| found.modified()).ok();
         let since = modified.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());

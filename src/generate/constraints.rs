@@ -53,7 +53,8 @@ impl<'a> Constraints<'a> {
         let banned = self.banned(text);
         let most = largest(logits);
         let log_sum = most + sum_exponentials(logits, most).ln();
-        let value = |(token, &logit): (usize, &f32)| match logit.is_nan() || banned.contains(&(token as i32)) {
+        let value = |(token, &logit): (usize, &f32)| match logit.is_nan() || banned.contains(&(token as i32))
+        {
             true => f32::NEG_INFINITY,
             false => logit,
         };

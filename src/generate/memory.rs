@@ -115,7 +115,8 @@ impl Steps {
         rows: &mut [Row],
         position: usize,
     ) -> Result<Vec<i32>> {
-        let y = self.step(session, "generate.best", rows, position, |logits| argmax(&Tape::off(), &logits))?;
+        let y =
+            self.step(session, "generate.best", rows, position, |logits| argmax(&Tape::off(), &logits))?;
         let mut tokens: Vec<i32> = y.read()?;
         tokens.truncate(rows.len());
         Ok(tokens)

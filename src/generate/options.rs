@@ -113,7 +113,10 @@ impl GenerateOptions {
             return refuse(format!("--max-new-tokens is {asked}; the decoder has {most} positions"));
         }
         if !(1..=MOST_BEAMS).contains(&self.num_beams) {
-            return refuse(format!("--num-beams is {}; it must lie between 1 and {MOST_BEAMS}", self.num_beams));
+            return refuse(format!(
+                "--num-beams is {}; it must lie between 1 and {MOST_BEAMS}",
+                self.num_beams
+            ));
         }
         if !self.length_penalty.is_finite() {
             return refuse(format!("--length-penalty is {}; it must be a number", self.length_penalty));
@@ -128,7 +131,9 @@ impl GenerateOptions {
         if let Some(sampling) = &self.sampling {
             if self.num_beams > 1 {
                 let beams = self.num_beams;
-                return refuse(format!("--do-sample draws single tokens; with --num-beams {beams} leave it out"));
+                return refuse(format!(
+                    "--do-sample draws single tokens; with --num-beams {beams} leave it out"
+                ));
             }
             if !(sampling.temperature > 0.0 && sampling.temperature.is_finite()) {
                 return refuse(format!("--temperature is {}; it must be above 0", sampling.temperature));
@@ -141,7 +146,9 @@ impl GenerateOptions {
         for &token in given.chain([&self.pad, &self.start]) {
             if token < 0 || token as usize >= limits.vocab {
                 let vocab = limits.vocab;
-                return refuse(format!("token {token} of the generation settings is not in the vocabulary of {vocab}"));
+                return refuse(format!(
+                    "token {token} of the generation settings is not in the vocabulary of {vocab}"
+                ));
             }
         }
         Ok(())

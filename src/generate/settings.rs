@@ -76,7 +76,10 @@ impl Settings {
             };
             if !changes_nothing {
                 let value = &all[key];
-                return Err(Error::data(at, format!("{key} is {value}, which is not supported; take it out")));
+                return Err(Error::data(
+                    at,
+                    format!("{key} is {value}, which is not supported; take it out"),
+                ));
             }
         }
         Ok(settings)
@@ -85,9 +88,17 @@ impl Settings {
     /// These, and where they leave something open `others`: a length given here outdoes any there.
     pub fn or(self, others: Settings) -> Settings {
         let given = self.max_length.is_some() || self.max_new_tokens.is_some();
-        let most = if given { (self.max_length, self.max_new_tokens) } else { (others.max_length, others.max_new_tokens) };
+        let most = if given {
+            (self.max_length, self.max_new_tokens)
+        } else {
+            (others.max_length, others.max_new_tokens)
+        };
         let given = self.min_length.is_some() || self.min_new_tokens.is_some();
-        let least = if given { (self.min_length, self.min_new_tokens) } else { (others.min_length, others.min_new_tokens) };
+        let least = if given {
+            (self.min_length, self.min_new_tokens)
+        } else {
+            (others.min_length, others.min_new_tokens)
+        };
         Settings {
             max_length: most.0,
             max_new_tokens: most.1,
@@ -114,7 +125,9 @@ impl Settings {
     pub fn options(&self, limits: &Limits, seed: u64) -> Result<GenerateOptions> {
         let start = GenerateOptions::new(limits);
         let at_least_one = |length: usize| match length {
-            0 | 1 => Err(Error::usage(format!("--max-length is {length}; the start token is the first of them"))),
+            0 | 1 => {
+                Err(Error::usage(format!("--max-length is {length}; the start token is the first of them")))
+            }
             _ => Ok(length - 1),
         };
         let max_new_tokens = match (self.max_new_tokens, self.max_length) {
@@ -129,7 +142,9 @@ impl Settings {
         let forced_eos_token_id = match self.forced_eos_token_id.as_deref() {
             None | Some([]) => None,
             Some([token]) => Some(*token),
-            Some(_) => return Err(Error::usage("forced_eos_token_id names several tokens; one can be forced")),
+            Some(_) => {
+                return Err(Error::usage("forced_eos_token_id names several tokens; one can be forced"));
+            }
         };
         let sampling = self.do_sample.unwrap_or(false).then(|| Sampling {
             temperature: self.temperature.unwrap_or(1.0),
@@ -170,7 +185,9 @@ impl EarlyStopping {
     }
 }
 
-fn early_stopping<'de, D: Deserializer<'de>>(value: D) -> std::result::Result<Option<EarlyStopping>, D::Error> {
+fn early_stopping<'de, D: Deserializer<'de>>(
+    value: D,
+) -> std::result::Result<Option<EarlyStopping>, D::Error> {
     let named = |name: &str| EarlyStopping::named(name).map(Some).map_err(serde::de::Error::custom);
     match Option::<Value>::deserialize(value)? {
         None => Ok(None),

@@ -1,9 +1,9 @@
 //! Decoding on the `cuda` executor with stand-ins for the GPU, against the simulator.
 
 use super::{GenerateOptions, generate, state};
-use crate::models::Limits;
 use crate::device::cuda::stand_in;
 use crate::device::{Device, Precision};
+use crate::models::Limits;
 use crate::models::batch::{Source, SourceRows};
 use crate::models::session::Session;
 use crate::models::{self, Options};
@@ -41,7 +41,8 @@ fn tokens(device: &Device) -> Vec<Vec<i32>> {
     let rows = SourceRows { batch: 2, ids: &ids, attention_mask: None, global_attention_mask: None };
     let source = Source::new(&limits, rows).unwrap();
     let mut session = Session::new(loaded, Options::default(), state).unwrap();
-    let options = GenerateOptions { max_new_tokens: NEW_TOKENS, num_beams: 2, ..GenerateOptions::new(&limits) };
+    let options =
+        GenerateOptions { max_new_tokens: NEW_TOKENS, num_beams: 2, ..GenerateOptions::new(&limits) };
     // The second time all of it is replayed.
     let first = generate(&mut session, &source, &options).unwrap();
     let second = generate(&mut session, &source, &options).unwrap();

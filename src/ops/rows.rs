@@ -83,7 +83,9 @@ fn store_cpu<E: Stored>(call: &mut CpuCall) {
     let (x, y, index) = (call.out::<E>(0), call.input::<E>(0), call.input::<i32>(1));
     match index.is_empty() {
         true => x.par_chunks_mut(c).zip(y.par_chunks(c)).for_each(|(x, y)| x.copy_from_slice(y)),
-        false => index.iter().zip(y.chunks(c)).for_each(|(&i, y)| x[i as usize * c..][..c].copy_from_slice(y)),
+        false => {
+            index.iter().zip(y.chunks(c)).for_each(|(&i, y)| x[i as usize * c..][..c].copy_from_slice(y))
+        }
     }
 }
 

@@ -124,7 +124,8 @@ fn a_run_that_is_killed_goes_on_where_it_was() {
     let evaluation = |output: &Path, more: &[&str]| {
         let mut command = command();
         command.args(["evaluate", "--device", "cpu", "--model"]).arg(model.path());
-        command.args("--dataset qmsum-slice --max-samples 24 --batch-size 1 --max-source-length 128".split(' '));
+        command
+            .args("--dataset qmsum-slice --max-samples 24 --batch-size 1 --max-source-length 128".split(' '));
         command.args("--max-target-length 24 --max-new-tokens 60 --num-beams 4".split(' '));
         command.args(more).arg("--predictions-output").arg(output);
         command
@@ -142,7 +143,8 @@ fn a_run_that_is_killed_goes_on_where_it_was() {
     child.wait().unwrap();
     assert!(!stopped.exists() && lines() >= 3, "it was not stopped half-way");
 
-    ran(&mut evaluation(&stopped, &["--no-repeat-ngram-size", "2"])).fails(2, &["stopped.jsonl.part", "delete it"]);
+    ran(&mut evaluation(&stopped, &["--no-repeat-ngram-size", "2"]))
+        .fails(2, &["stopped.jsonl.part", "delete it"]);
     let done = ran(&mut evaluation(&stopped, &[]));
     done.succeeds();
     assert!(done.err.contains("predictions are there"), "{}", done.err);
@@ -153,9 +155,12 @@ fn a_run_that_is_killed_goes_on_where_it_was() {
 #[test]
 fn submissions_have_the_form_of_scrolls() {
     let dir = tempfile::tempdir().unwrap();
-    let text = record("a", "Some words.", "one") + &record("a", "Some words.", "two") + &record("b", "Others.", "x");
+    let text =
+        record("a", "Some words.", "one") + &record("a", "Some words.", "two") + &record("b", "Others.", "x");
     fs::write(dir.path().join("validation.jsonl"), text).unwrap();
-    let test = |id: &str| format!("{{\"id\": \"{id}\", \"pid\": \"{id}\", \"input\": \"Words.\", \"output\": null}}\n");
+    let test = |id: &str| {
+        format!("{{\"id\": \"{id}\", \"pid\": \"{id}\", \"input\": \"Words.\", \"output\": null}}\n")
+    };
     fs::write(dir.path().join("test.jsonl"), test("c") + &test("d")).unwrap();
     let at = |name: &str| dir.path().join(name).display().to_string();
     let dataset = format!("--dataset {} --json", dir.path().display());

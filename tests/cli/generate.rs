@@ -136,7 +136,8 @@ fn settings_of_decoding_are_flags_or_the_files_of_the_model() {
     let model = talkative();
     let input = ["--json", "--input", input.to_str().unwrap()];
     let decoding = |flags: &[&str]| generate(model.path(), &[&input, flags].concat()).json();
-    let flags = ["--num-beams", "3", "--early-stopping", "never", "--length-penalty=-0.5", "--max-length", "7"];
+    let flags =
+        ["--num-beams", "3", "--early-stopping", "never", "--length-penalty=-0.5", "--max-length", "7"];
     let report = decoding(&[&flags[..], &["--num-return-sequences", "2"]].concat());
     let (used, said) = (&report["decoding"], report["predictions"].as_array().unwrap());
     assert_eq!((&used["num_beams"], &used["early_stopping"]), (&3.into(), &"never".into()));
@@ -148,7 +149,8 @@ fn settings_of_decoding_are_flags_or_the_files_of_the_model() {
     assert_eq!(decoding(&[])["decoding"]["num_beams"], 2);
     assert_eq!(decoding(&["--num-beams", "1"])["decoding"]["early_stopping"], true);
     let drawn = |seed: &str| {
-        decoding(&["--num-beams", "1", "--do-sample", "--temperature", "3", "--seed", seed])["predictions"].clone()
+        decoding(&["--num-beams", "1", "--do-sample", "--temperature", "3", "--seed", seed])["predictions"]
+            .clone()
     };
     assert_eq!(drawn("1"), drawn("1"));
     assert_ne!(drawn("1"), drawn("2"));

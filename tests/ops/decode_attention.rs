@@ -18,7 +18,8 @@ fn truth(case: &Decode, inputs: &[Vec<f64>]) -> Vec<f64> {
         let places: Vec<usize> = (0..s)
             .map(|j| index[query * columns + if columns == 1 { 0 } else { j }] as usize * rows + j)
             .collect();
-        let gathered = |x: &[f64]| -> Vec<f64> { places.iter().flat_map(|&p| &x[p * c..][..c]).copied().collect() };
+        let gathered =
+            |x: &[f64]| -> Vec<f64> { places.iter().flat_map(|&p| &x[p * c..][..c]).copied().collect() };
         let (k, v) = (gathered(&inputs[1]), gathered(&inputs[2]));
         let sizes = Sizes { b: 1, t: 1, s, rows: s, h, d };
         let visible = |j: usize| state.as_ref().is_none_or(|state| state[places[j]] != 0);

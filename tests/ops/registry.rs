@@ -2,8 +2,8 @@
 
 use crate::device::launched;
 use crate::{
-    activation, adamw, argmax, block_sparse_attention, cross_entropy, decode_attention, dense_attention, dropout, embedding,
-    global_attention, gradient_norm, layer_norm, linear, rows, window_attention,
+    activation, adamw, argmax, block_sparse_attention, cross_entropy, decode_attention, dense_attention,
+    dropout, embedding, global_attention, gradient_norm, layer_norm, linear, rows, window_attention,
 };
 use std::collections::BTreeSet;
 use wattention::ops::{self, Gradient};

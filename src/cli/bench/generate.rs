@@ -108,7 +108,12 @@ impl fmt::Display for Report {
             Seconds(q.p20_s),
             Seconds(q.p80_s)
         )?;
-        write!(f, "step      {}, {:.1} steps/s after the first", Seconds(m.step_median_s), m.steps_per_second)?;
+        write!(
+            f,
+            "step      {}, {:.1} steps/s after the first",
+            Seconds(m.step_median_s),
+            m.steps_per_second
+        )?;
         if let (Some(speed), Some(share)) = (m.memory_bytes_per_second, m.share_of_limit) {
             let b = m.step_bytes;
             write!(

@@ -24,7 +24,11 @@ struct Line {
 
 impl Partial {
     /// Opens the file beside `output`, and gives the predictions that it has from a run with the same settings.
-    pub fn open(output: &Path, settings: &Map<String, Value>, examples: &[Example]) -> Result<(Self, Vec<String>)> {
+    pub fn open(
+        output: &Path,
+        settings: &Map<String, Value>,
+        examples: &[Example],
+    ) -> Result<(Self, Vec<String>)> {
         let mut path = output.as_os_str().to_owned();
         path.push(".part");
         let path = PathBuf::from(path);
@@ -40,9 +44,10 @@ impl Partial {
             None => Vec::new(),
             Some(header) => {
                 same_settings(&path, header, settings)?;
-                let line = |(i, line): (usize, &str)| prediction(line, examples.get(i)).map_err(|what| {
-                    Error::data(format!("{}:{}", path.display(), i + 2), what)
-                });
+                let line = |(i, line): (usize, &str)| {
+                    prediction(line, examples.get(i))
+                        .map_err(|what| Error::data(format!("{}:{}", path.display(), i + 2), what))
+                };
                 lines.enumerate().map(line).collect::<Result<Vec<String>>>()?
             }
         };
@@ -113,7 +118,12 @@ mod tests {
     use super::*;
 
     fn examples() -> Vec<Example> {
-        let of = |id: &str| Example { id: id.into(), pid: id.into(), input: String::new(), references: Vec::new() };
+        let of = |id: &str| Example {
+            id: id.into(),
+            pid: id.into(),
+            input: String::new(),
+            references: Vec::new(),
+        };
         vec![of("a"), of("b"), of("c")]
     }
 

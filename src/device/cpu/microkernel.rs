@@ -136,16 +136,7 @@ mod x86 {
         _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehdup_ps(pairs)))
     }
 
-    vector!(
-        __m256,
-        8,
-        _mm256_set1_ps,
-        _mm256_loadu_ps,
-        widen256,
-        _mm256_storeu_ps,
-        _mm256_fmadd_ps,
-        sum256
-    );
+    vector!(__m256, 8, _mm256_set1_ps, _mm256_loadu_ps, widen256, _mm256_storeu_ps, _mm256_fmadd_ps, sum256);
     vector!(
         __m512,
         16,

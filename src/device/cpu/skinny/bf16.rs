@@ -154,10 +154,14 @@ mod tests {
     #[test]
     fn products_of_every_height_and_of_ragged_rows() {
         let noise = |n: usize, seed: usize| -> Vec<bf16> {
-            (0..n).map(|i| bf16::from_f32(((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0)).collect()
+            (0..n)
+                .map(|i| bf16::from_f32(((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0))
+                .collect()
         };
         on_every_level(|| {
-            for (m, n, k) in [(1, 5, 64), (2, 9, 100), (3, 4, 768), (4, 131, 65), (8, 66, 96), (15, 7, 333), (16, 8, 64)] {
+            for (m, n, k) in
+                [(1, 5, 64), (2, 9, 100), (3, 4, 768), (4, 131, 65), (8, 66, 96), (15, 7, 333), (16, 8, 64)]
+            {
                 let (x, w) = (noise(m * k, 1), noise(n * k, 2));
                 let mut c = vec![0.5f32; m * n];
                 gemm_bf16(&mut c, &x, &w, Size { m, n, k }, Store::Add);
