@@ -21,7 +21,7 @@ struct Printer;
 impl Observer for Printer {
     fn event(&mut self, event: &Event) -> Result<()> {
         match event {
-            Event::Step { step, total, report } => {
+            Event::Step { step, total, report, .. } => {
                 println!("step {step} of {total}: loss {:.3}", report.loss)
             }
             other => println!("{other:?}"),
@@ -65,7 +65,8 @@ fn main() -> Result<()> {
     println!("{} steps, mean loss {:.3}, in {}", summary.steps, summary.train_loss, run.display());
 
     let source = corpus.source(&[0])?;
-    let tokens = generate(&mut session, &source, GenerateOptions { max_new_tokens: 32 })?;
+    let decoding = GenerateOptions { max_new_tokens: 32, ..GenerateOptions::new(&limits) };
+    let tokens = generate(&mut session, &source, &decoding)?;
     let ids: Vec<u32> = tokens[0].iter().map(|&id| id as u32).collect();
     println!("{}", tokenizer.decode(&ids, Spaces::CleanedUp)?);
     Ok(())

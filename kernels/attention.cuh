@@ -336,7 +336,7 @@ DEVICE void put_attended(
 }
 
 // Joins what `parts` blocks found for one row: the maximum, the sum of p and the sums of p v, `next` floats from one
-// part to the next. A warp's work; zeros where `on` is false.
+// part to the next. A warp's work; zeros where `on` is false. No lse is written without a place for it.
 DEVICE void join_parts(real* o_row, float* lse, const float* part, long long next, int parts, int D, bool on) {
     float most = -INFINITY, total = 0.0f, sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     for (int i = 0; i < parts; i++) most = fmaxf(most, part[i * next]);
@@ -357,7 +357,7 @@ DEVICE void join_parts(real* o_row, float* lse, const float* part, long long nex
         const int d = j * WARP + threadIdx.x % WARP;
         if (d < D) put(o_row + d, seen ? sums[j] / total : 0.0f);
     }
-    if (threadIdx.x % WARP == 0) *lse = seen ? (most + log2f(total)) * LN_2 : -INFINITY;
+    if (lse && threadIdx.x % WARP == 0) *lse = seen ? (most + log2f(total)) * LN_2 : -INFINITY;
 }
 
 // Zeroes the rows of a tile that do not count.

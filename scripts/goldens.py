@@ -6,8 +6,10 @@
 Every value comes from transformers or another published implementation, none from this project.
 The same versions on the same machine write the same bytes.
 
-rouge_f1.json and bigbird_plans.json are described in golden_text.py and golden_plans.py. A model case is a
-folder:
+rouge_f1.json and bigbird_plans.json are described in golden_text.py and golden_plans.py. generation.json has
+`batches` (by model and number: rows of input ids of unequal length; padded on the right and masked, for LED the
+first token global) and `cases`: a batch, arguments of generate(), and the sequences that it gives in float64. float32
+gives the same, and so do scores that are off by up to 2e-4 at random. A model case is a folder:
 
 config.json, model.safetensors, generation_config.json
     As save_pretrained writes them, float32. The shared embedding is stored once.
@@ -53,6 +55,7 @@ import torch
 import transformers
 
 import golden_cases
+import golden_generation
 import golden_models
 import golden_plans
 import golden_text
@@ -62,6 +65,8 @@ VERSIONS = {"torch": "2.11.0", "transformers": "5.17.0", "rouge-score": "0.1.2"}
 
 def main():
     writers = {name: golden_models.write_case for name in golden_cases.CASES}
+    # After the models that it reads.
+    writers["generation"] = golden_generation.write_generation
     writers["rouge_f1"] = golden_text.write_rouge_f1
     writers["bigbird_plans"] = golden_plans.write_plans
     parser = argparse.ArgumentParser(description="Regenerates tests/goldens/.")

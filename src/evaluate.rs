@@ -54,35 +54,44 @@ pub struct Task<'a> {
     pub corpus: &'a Corpus,
     pub examples: &'a [Example],
     pub protocol: Protocol,
-    pub max_new_tokens: usize,
+    /// How `scrolls` generates.
+    pub decoding: &'a GenerateOptions,
     pub batch_size: usize,
+    /// Predictions for the first examples, from a run that was stopped.
+    pub known: Vec<String>,
 }
 
 /// Scores a task's examples.
 ///
-/// `scrolls` generates up to `max_new_tokens` tokens greedily; `paper` takes the argmax of the
-/// teacher-forced logits at every position, as Ang et al. 2022 did. `progress` hears examples done.
+/// `scrolls` generates as `decoding` says; `paper` takes the argmax of the teacher-forced logits at every
+/// position, as Ang et al. 2022 did. `progress` hears all predictions so far after every batch, and may stop
+/// the work with an error.
 pub fn evaluate<X: AsRef<generate::State>>(
     session: &mut Session<X>,
     task: Task,
-    progress: &mut dyn FnMut(usize),
+    progress: &mut dyn FnMut(&[String]) -> Result<()>,
 ) -> Result<Evaluation> {
-    let Task { tokenizer, corpus, examples, protocol, max_new_tokens, batch_size } = task;
+    let Task { tokenizer, corpus, examples, protocol, decoding, batch_size, known } = task;
     let start = Instant::now();
-    let all: Vec<usize> = (0..examples.len()).collect();
-    let mut accumulator = Accumulator::default();
-    let mut predictions = Vec::with_capacity(examples.len());
-    for which in all.chunks(batch_size) {
-        let (source, target) = (corpus.source(which)?, corpus.target(which)?);
-        let rows = predict(session, &source, &target, protocol, max_new_tokens)?;
-        for (row, &i) in rows.iter().zip(which) {
-            let ids: Vec<u32> = row.iter().map(|&id| id as u32).collect();
-            let text = tokenizer.decode(&ids, Spaces::CleanedUp)?;
-            let text = text.trim();
-            accumulator.add(&score(protocol, text, &examples[i].references)?);
-            predictions.push(text.to_string());
+    let mut predictions = known;
+    let open: Vec<usize> = (predictions.len()..examples.len()).collect();
+    for which in open.chunks(batch_size) {
+        let source = corpus.source(which)?;
+        let mut decoding = decoding.clone();
+        if let Some(sampling) = &mut decoding.sampling {
+            sampling.first_row = predictions.len() as u64;
         }
-        progress(predictions.len());
+        for row in predict(session, &source, || corpus.target(which), protocol, &decoding)? {
+            let ids: Vec<u32> = row.iter().map(|&id| id as u32).collect();
+            predictions.push(tokenizer.decode(&ids, Spaces::CleanedUp)?.trim().to_string());
+        }
+        progress(&predictions)?;
+    }
+    let mut accumulator = Accumulator::default();
+    // A test split's examples have no answers.
+    let answered = predictions.iter().zip(examples).filter(|(_, example)| !example.references.is_empty());
+    for (text, example) in answered {
+        accumulator.add(&score(protocol, text, &example.references)?);
     }
     Ok(Evaluation {
         scores: accumulator.mean().unwrap_or_default(),
@@ -97,12 +106,12 @@ pub fn plan_evaluation<X: AsRef<generate::State>>(
     session: &mut Session<X>,
     corpus: &Corpus,
     protocol: Protocol,
-    max_new_tokens: usize,
+    decoding: &GenerateOptions,
     batch_size: usize,
 ) -> Result<Used> {
     session.dry(|session| {
         let (source, target) = corpus.largest(batch_size)?;
-        predict(session, &source, &target, protocol, max_new_tokens)?;
+        predict(session, &source, || Ok(target), protocol, decoding)?;
         Ok(session.planned())
     })
 }
@@ -110,13 +119,14 @@ pub fn plan_evaluation<X: AsRef<generate::State>>(
 fn predict<X: AsRef<generate::State>>(
     session: &mut Session<X>,
     source: &Source,
-    target: &Target,
+    // A test split has none.
+    target: impl FnOnce() -> Result<Target>,
     protocol: Protocol,
-    max_new_tokens: usize,
+    decoding: &GenerateOptions,
 ) -> Result<Vec<Vec<i32>>> {
     match protocol {
-        Protocol::Scrolls => generate(session, source, GenerateOptions { max_new_tokens }),
-        Protocol::Paper => teacher_forced(session, source, target),
+        Protocol::Scrolls => generate(session, source, decoding),
+        Protocol::Paper => teacher_forced(session, source, &target()?),
     }
 }
 

@@ -3,7 +3,7 @@
 mod attention;
 mod parameters;
 
-pub use attention::{Attention, CrossAttention, LayerCache, Memory, StepAt, keys_values};
+pub use attention::{Attention, CacheSizes, CrossAttention, LayerCache, Memory, StepAt, keys_values};
 pub use parameters::{Builder, Entry, Init, Parameters};
 
 use crate::error::{Error, Result};

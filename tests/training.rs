@@ -60,6 +60,11 @@ fn golden_options() -> train::Options {
 }
 
 impl Case {
+    fn decoding(&self) -> GenerateOptions {
+        let limits = self.session.real().loaded.model.limits();
+        GenerateOptions { max_new_tokens: 12, ..GenerateOptions::new(&limits) }
+    }
+
     fn rule(&self) -> LossRule {
         LossRule { normaliser: self.target.labels.len() as f32, smoothing: 0.0 }
     }
@@ -88,10 +93,10 @@ fn greedy_tokens_equal_transformers() {
     for name in golden::cases() {
         let mut case = open(&name);
         let want = &case.expected["greedy_tokens"];
-        let options = GenerateOptions { max_new_tokens: 12 };
+        let options = case.decoding();
         // Twice: caches are reused, and nothing of the first run may show in the second.
         for _ in 0..2 {
-            let rows = generate(&mut case.session, &case.source, options).unwrap();
+            let rows = generate(&mut case.session, &case.source, &options).unwrap();
             let got: Vec<i64> = rows.concat().iter().map(|&id| id as i64).collect();
             assert_eq!(got, want.integers(), "{name}");
         }
@@ -109,7 +114,8 @@ fn the_plan_is_exact_and_a_second_step_allocates_nothing() {
         assert!(first.arena > 0, "{name}: nothing was in the arena");
         case.train_step(&options, 1);
         assert_eq!(case.session.real().device().used(), first, "{name}: the second step allocated");
-        generate(&mut case.session, &case.source, GenerateOptions { max_new_tokens: 12 }).unwrap();
+        let decoding = GenerateOptions { num_beams: 2, ..case.decoding() };
+        generate(&mut case.session, &case.source, &decoding).unwrap();
         assert_eq!(case.session.real().device().used(), case.session.planned(), "{name}: decoding differs");
     }
 }

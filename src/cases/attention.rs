@@ -59,7 +59,6 @@ impl Dense {
             of("key_len < rows", [2, 13, 67, 90, 2, 8], None, false, off),
             of("key_len < rows, causal", [2, 13, 67, 90, 2, 8], Some(54), false, off),
             of("key_len < rows, masked", [2, 13, 67, 90, 2, 8], None, true, off),
-            // Few queries take the path of decoding, which splits long caches.
             of("one query", [3, 1, 600, 610, 2, 8], Some(599), false, off),
             of("one query, masked", [3, 1, 600, 610, 2, 8], None, true, off),
             of("three queries, offset", [2, 3, 8, 8, 1, 4], Some(5), false, off),

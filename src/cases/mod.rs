@@ -5,6 +5,7 @@
 
 pub mod attention;
 pub mod check;
+pub mod decoding;
 pub mod elementwise;
 pub mod optimizer;
 pub mod products;
@@ -65,6 +66,7 @@ pub fn all() -> Vec<Case> {
     all.extend(tables::all());
     all.extend(products::all());
     all.extend(attention::all());
+    all.extend(decoding::all());
     all.extend(optimizer::all());
     all
 }

@@ -1,5 +1,8 @@
 //! `bench`: throughput with its spread.
 
+mod generate;
+mod kernels;
+
 use super::choices::{self, Recomputation};
 use super::global::Global;
 use clap::{Subcommand, ValueEnum};
@@ -8,12 +11,10 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use wattention::bench::step::{Kernels, Measured, Work, step};
-use wattention::device::Precision;
-use wattention::models;
+use wattention::device::{Device, Precision};
+use wattention::models::{self, Loaded, Options};
 use wattention::train::synthetic;
 use wattention::units::{Bytes, Flops, Seconds};
-
-mod kernels;
 
 /// Measure throughput on synthetic data, with its spread
 #[derive(clap::Args, Debug)]
@@ -28,6 +29,8 @@ enum What {
     Step(StepArgs),
     /// Every kernel on the small inputs that the tests use: how its time spreads, and what a launch costs
     Kernels(kernels::Args),
+    /// Greedy decoding or beam search, and what of a step's time memory explains
+    Generate(generate::GenerateArgs),
 }
 
 #[derive(clap::Args, Debug)]
@@ -119,6 +122,7 @@ struct KernelRow {
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     match args.what {
         What::Step(args) => run_step(args, global),
+        What::Generate(args) => generate::run(args, global),
         What::Kernels(args) => kernels::run(args, global),
     }
 }
@@ -126,13 +130,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
 fn run_step(args: StepArgs, global: &Global) -> anyhow::Result<()> {
     let device = global.open_device()?;
     let options = args.recomputation.options();
-    let (model, loaded) = match (&args.model, &args.config) {
-        (Some(name), _) => {
-            (name.clone(), models::load(&choices::model_dir(name, global)?, &device, options)?)
-        }
-        (None, Some(config)) => (config.clone(), models::random(config, &device, options, global.seed)?),
-        (None, None) => anyhow::bail!("give --model DIR or --config FILE"),
-    };
+    let (model, loaded) = model(&args.model, &args.config, &device, options, global)?;
     let mode = synthetic::Mode::from(args.mode);
     let work = Work {
         mode,
@@ -157,6 +155,21 @@ fn run_step(args: StepArgs, global: &Global) -> anyhow::Result<()> {
         measured,
     };
     global.print(&report, &report)
+}
+
+/// The model of that name, or one of random weights for `config`, and where it came from.
+fn model(
+    name: &Option<PathBuf>,
+    config: &Option<PathBuf>,
+    device: &Device,
+    options: Options,
+    global: &Global,
+) -> anyhow::Result<(PathBuf, Loaded)> {
+    Ok(match (name, config) {
+        (Some(name), _) => (name.clone(), models::load(&choices::model_dir(name, global)?, device, options)?),
+        (None, Some(config)) => (config.clone(), models::random(config, device, options, global.seed)?),
+        (None, None) => anyhow::bail!("give --model DIR or --config FILE"),
+    })
 }
 
 /// Kernels, the costliest first.

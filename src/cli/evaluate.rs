@@ -1,21 +1,28 @@
 //! `evaluate`: accuracy and loss of a model on a split of a dataset.
 
-use super::choices::{self, ModelChoices, Truncation, at_most, named};
+use super::choices::{self, ModelChoices, Truncation, named};
+use super::decoding::Decoding;
 use super::global::Global;
 use super::output;
 use super::predictions::{self, Scoring};
+use partial::Partial;
 use serde::Serialize;
+use serde_json::{Map, Value, json};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use submission::Submission;
 use wattention::data::{self, Split};
 use wattention::device::Precision;
-use wattention::error::Error;
+use wattention::error::{Error, Result};
 use wattention::evaluate::{Task, evaluate};
-use wattention::generate;
+use wattention::generate::{self, GenerateOptions};
 use wattention::metrics::{Protocol, Scores};
 use wattention::models;
 use wattention::models::session::Session;
 use wattention::train::{Corpus, evaluate_loss};
+
+mod partial;
+mod submission;
 
 /// Score a model on a dataset: ROUGE, F1 and loss
 #[derive(clap::Args, Debug)]
@@ -40,27 +47,30 @@ pub struct Args {
     #[arg(long, value_name = "scrolls|paper", default_value = "scrolls", value_parser = named::<Protocol>)]
     protocol: Protocol,
 
-    /// Tokens generated for a prediction [default: 128, or the decoder's positions if fewer]
-    #[arg(long, value_name = "TOKENS")]
-    max_new_tokens: Option<NonZeroUsize>,
-
     #[command(flatten)]
     truncation: Truncation,
 
     /// Examples evaluated at once
-    #[arg(long, value_name = "N", default_value = "8")]
+    #[arg(long, value_name = "N", default_value = "16")]
     batch_size: NonZeroUsize,
 
     /// Examples to use, from the start of the split [default: all]
     #[arg(long, value_name = "N")]
     max_samples: Option<NonZeroUsize>,
 
-    /// Where to write predictions and references, one JSON object a line
+    /// Where to write predictions and references, one JSON object a line; a stopped run goes on from FILE.part
     #[arg(long, value_name = "FILE")]
     predictions_output: Option<PathBuf>,
 
+    /// Where to write predictions as SCROLLS takes them: .json, text by id, or .csv, ID,Task,Prediction
+    #[arg(long, value_name = "FILE")]
+    submission: Option<PathBuf>,
+
     #[command(flatten)]
     choices: ModelChoices,
+
+    #[command(flatten)]
+    decoding: Decoding,
 }
 
 /// What `--json` prints.
@@ -73,37 +83,60 @@ struct Report {
     device: String,
     precision: Precision,
     examples: usize,
+    /// Absent for a split without answers.
+    #[serde(flatten)]
+    scored: Option<Scored>,
+    /// How answers were generated; absent for teacher-forced ones.
+    decoding: Option<GenerateOptions>,
+    eval_seconds: f64,
+    samples_per_second: f64,
+    predictions_output: Option<PathBuf>,
+    submission: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Scored {
     #[serde(flatten)]
     scores: Scores,
     /// The score that the dataset is judged by.
     headline: &'static str,
     eval_loss: f64,
-    eval_seconds: f64,
-    samples_per_second: f64,
-    predictions_output: Option<PathBuf>,
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
-    if let Some(path) = &args.predictions_output {
+    for path in args.predictions_output.iter().chain(&args.submission) {
         output::check_file(path)?;
     }
+    let submission =
+        args.submission.as_deref().map(|path| Submission::named(path, args.protocol)).transpose()?;
     let model_dir = choices::model_dir(&args.model, global)?;
     let tokenizer = choices::tokenizer(args.tokenizer.as_deref(), &model_dir)?;
     let dataset = data::open(&args.dataset)?;
     let examples = choices::examples(&dataset, args.split, args.protocol, args.max_samples)?;
-    if examples.iter().any(|example| example.references.is_empty()) {
-        let what = "its test split has no answers to score against; use train or validation, or `generate` for the answers alone";
+    let has_answers = examples.iter().all(|example| !example.references.is_empty());
+    if !has_answers && (submission.is_none() || args.protocol == Protocol::Paper) {
+        let what = "its test split has no answers to score against; use train or validation, or --submission for the predictions alone";
         return Err(Error::data(&args.dataset, what).into());
     }
     let device = global.open_device()?;
     let loaded = models::load(&model_dir, &device, args.choices.options())?;
     let limits = loaded.model.limits();
-    let max_new_tokens = at_most(args.max_new_tokens, 128, limits.max_target);
+    let decoding = args.decoding.options(&model_dir, &limits, global.seed, NonZeroUsize::new(1))?;
     let lengths = args.truncation.lengths(&limits);
     let attention = args.choices.global_attention;
     let corpus = Corpus::encode(&tokenizer, &examples, lengths, limits, attention)?;
     let mut session = Session::new(loaded, args.choices.options(), generate::state)?;
 
+    let settings = args.settings(global, [lengths.source, lengths.target], &decoding)?;
+    let output = args.predictions_output.as_deref();
+    let (mut partial, known) =
+        match output.map(|path| Partial::open(path, &settings, &examples)).transpose()? {
+            Some((partial, known)) => (Some(partial), known),
+            None => (None, Vec::new()),
+        };
+    if !known.is_empty() {
+        global.note(format_args!("{} predictions are there from a run that was stopped", known.len()));
+    }
     let batch = args.batch_size.get();
     let mut progress = Scoring::new(global, examples.len());
     let task = Task {
@@ -111,15 +144,30 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         corpus: &corpus,
         examples: &examples,
         protocol: args.protocol,
-        max_new_tokens,
+        decoding: &decoding,
         batch_size: batch,
+        known,
     };
-    let evaluation = evaluate(&mut session, task, &mut |done| progress.done(done))?;
+    let evaluation = evaluate(&mut session, task, &mut |said| {
+        progress.done(said.len());
+        partial.as_mut().map_or(Ok(()), |partial| partial.add(&examples, said))
+    })?;
     progress.finish();
-    let eval_loss = evaluate_loss(&mut session, &corpus, batch)?;
-    if let Some(path) = &args.predictions_output {
+    let scored = match has_answers {
+        false => None,
+        true => Some(Scored {
+            scores: evaluation.scores.rounded(),
+            headline: dataset.headline.name(),
+            eval_loss: evaluate_loss(&mut session, &corpus, batch)?,
+        }),
+    };
+    if let Some(path) = output {
         predictions::write(path, &examples, &evaluation.predictions)?;
     }
+    if let Some(submission) = &submission {
+        submission.write(&dataset.name, &examples, &evaluation.predictions)?;
+    }
+    partial.map_or(Ok(()), Partial::done)?;
     let report = Report {
         model: args.model,
         dataset: dataset.name,
@@ -127,21 +175,52 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         protocol: args.protocol,
         device: device.name(),
         precision: global.precision,
-        examples: evaluation.examples,
-        scores: evaluation.scores.rounded(),
-        headline: dataset.headline.name(),
-        eval_loss,
+        examples: examples.len(),
+        scored,
+        decoding: (args.protocol == Protocol::Scrolls).then_some(decoding),
         eval_seconds: evaluation.time.0,
-        samples_per_second: evaluation.examples as f64 / evaluation.time.0,
+        samples_per_second: examples.len() as f64 / evaluation.time.0,
         predictions_output: args.predictions_output,
+        submission: args.submission,
     };
     let text = report.text();
     global.print(&report, text)
 }
 
+impl Args {
+    /// All that predictions depend on.
+    fn settings(
+        &self,
+        global: &Global,
+        lengths: [usize; 2],
+        decoding: &GenerateOptions,
+    ) -> Result<Map<String, Value>> {
+        let weights = self.model.join("model.safetensors");
+        let modified = std::fs::metadata(&weights).and_then(|found| found.modified()).ok();
+        let since = modified.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        let settings = json!({
+            "model": self.model,
+            "model_modified": since.map(|since| since.as_millis() as u64),
+            "dataset": self.dataset,
+            "split": self.split,
+            "protocol": self.protocol,
+            "precision": global.precision,
+            "max_source_length": lengths[0],
+            "max_target_length": lengths[1],
+            "max_samples": self.max_samples,
+            "global_attention": self.choices.global_attention,
+            "random_blocks": self.choices.random_blocks,
+            "decoding": decoding,
+        });
+        match settings {
+            Value::Object(settings) => Ok(settings),
+            _ => Err(Error::internal("settings are no object")),
+        }
+    }
+}
+
 impl Report {
     fn text(&self) -> String {
-        let Scores { rouge1, rouge2, rouge_l, geometric_mean, f1 } = self.scores;
         let mut text = format!(
             "{} examples of {} ({}), {:.2} a second",
             self.examples,
@@ -149,13 +228,17 @@ impl Report {
             self.split.name(),
             self.samples_per_second
         );
+        let Some(Scored { scores, eval_loss, .. }) = &self.scored else {
+            return text + "\nnot scored: the split has no answers";
+        };
+        let Scores { rouge1, rouge2, rouge_l, geometric_mean, f1 } = *scores;
         for (name, score) in [
             ("ROUGE-1", rouge1),
             ("ROUGE-2", rouge2),
             ("ROUGE-L", rouge_l),
             ("geometric mean", geometric_mean),
             ("F1", f1),
-            ("loss", self.eval_loss),
+            ("loss", *eval_loss),
         ] {
             text += &format!("\n{name:<16}{score:>9.4}");
         }

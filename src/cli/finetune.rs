@@ -9,6 +9,7 @@ use wattention::data::{self, Example, Split};
 use wattention::device::Device;
 use wattention::error::{Error, Result};
 use wattention::evaluate::{Work, evaluate, work};
+use wattention::generate::GenerateOptions;
 use wattention::hub;
 use wattention::metrics::Protocol;
 use wattention::models::session::Session;
@@ -141,6 +142,7 @@ pub fn run(mut args: Args, global: &Global) -> anyhow::Result<()> {
     let control = args.saving.over(Control::default());
     control.check(options.eval_steps)?;
     let max_new_tokens = at_most(args.max_new_tokens, 128, limits.max_target);
+    let decoding = GenerateOptions { max_new_tokens, ..GenerateOptions::new(&limits) };
     let (train, validation) = args.read(global, &tokenizer, limits, &options)?;
     let decides = control.metric() != "loss";
     let run = memory::Run {
@@ -149,7 +151,7 @@ pub fn run(mut args: Args, global: &Global) -> anyhow::Result<()> {
         device: &device,
         train: &train.corpus,
         validation: validation.as_ref().map(|part| &part.corpus),
-        predict: (decides || !args.no_predict).then_some((args.protocol, max_new_tokens)),
+        predict: (decides || !args.no_predict).then_some((args.protocol, &decoding)),
     };
     // Before the weights take their part of what is free.
     let (options, needs) = run.choose(&args.settings.batch, options)?;
@@ -164,7 +166,7 @@ pub fn run(mut args: Args, global: &Global) -> anyhow::Result<()> {
         corpus: &part.corpus,
         examples: &part.examples,
         protocol: args.protocol,
-        max_new_tokens,
+        decoding: &decoding,
         batch_size: options.per_device_eval_batch_size,
     });
     let total_steps = options.total_steps(train.examples.len());
@@ -256,7 +258,10 @@ pub fn run(mut args: Args, global: &Global) -> anyhow::Result<()> {
     if let (Some(part), Some(predicting)) = (scored, &predicting) {
         let mut progress = Scoring::new(global, part.examples.len());
         let task = predicting.task();
-        let evaluation = evaluate(&mut session, task, &mut |done| progress.done(done))?;
+        let evaluation = evaluate(&mut session, task, &mut |said| {
+            progress.done(said.len());
+            Ok(())
+        })?;
         progress.finish();
         predictions::write(&run_dir.predictions(), &part.examples, &evaluation.predictions)?;
         let evaluated = Evaluated::new(&evaluation, &summary, epoch);

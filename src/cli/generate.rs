@@ -1,6 +1,7 @@
 //! `generate`: summaries or answers for documents, or tokens for tokens.
 
 use super::choices::ModelChoices;
+use super::decoding::Decoding;
 use super::global::Global;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -34,10 +35,6 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Tokens generated after the start token, at most [default: 128, or the decoder's positions if fewer]
-    #[arg(long, value_name = "TOKENS")]
-    max_new_tokens: Option<NonZeroUsize>,
-
     /// Tokens of a document kept, special ones included [default: the encoder's positions]
     #[arg(long, value_name = "TOKENS")]
     max_source_length: Option<NonZeroUsize>,
@@ -46,8 +43,15 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value = "8")]
     batch_size: NonZeroUsize,
 
+    /// Answers of each document: the best beams, or as many as are drawn [default: the model's, or 1]
+    #[arg(long, value_name = "N")]
+    num_return_sequences: Option<NonZeroUsize>,
+
     #[command(flatten)]
     choices: ModelChoices,
+
+    #[command(flatten)]
+    decoding: Decoding,
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@ mod bench;
 mod choices;
 mod convert;
 mod data;
+mod decoding;
 mod doctor;
 mod evaluate;
 mod failure;

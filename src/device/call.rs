@@ -1,6 +1,7 @@
 //! Kernel descriptors and launch arguments: outputs, inputs, sizes, scalars, always in that order.
 
 use super::Block;
+use super::cpu::narrow::Widened;
 use crate::error::{Error, Result};
 use crate::shape::{DType, Element};
 use crate::units::{Bytes, Flops};
@@ -165,47 +166,69 @@ impl Call {
     }
 }
 
-/// A launch as a CPU function sees it: each output slice can be taken once, inputs freely.
+/// A launch as a CPU function sees it: each output slice can be taken once, inputs freely. What is stored in
+/// bf16 may be asked for as it is, or as f32: a copy.
 pub struct CpuCall<'a> {
-    outputs: Vec<Option<(*mut u8, usize, DType)>>,
-    inputs: Vec<(*const u8, usize, DType)>,
+    outputs: Vec<Option<Arg>>,
+    inputs: &'a [Arg],
     sizes: &'a [i32],
     scalars: &'a [f32],
-    lifetime: std::marker::PhantomData<&'a mut [u8]>,
+    widened: &'a Widened,
+}
+
+fn address(arg: &Arg) -> usize {
+    match arg.len {
+        0 => std::ptr::NonNull::<u64>::dangling().as_ptr() as usize,
+        _ => arg.block.address + arg.offset,
+    }
 }
 
 impl<'a> CpuCall<'a> {
     /// # Safety
     /// Every argument's address must be valid for its length while the value lives, aligned for its
     /// type, and no output may overlap another argument (which [`Kernel::check`] established).
-    pub(super) unsafe fn new(call: &'a Call) -> Self {
-        let address = |arg: &Arg| match arg.len {
-            0 => std::ptr::NonNull::<u64>::dangling().as_ptr() as usize,
-            _ => arg.block.address + arg.offset,
-        };
+    pub(super) unsafe fn new(call: &'a Call, widened: &'a Widened) -> Self {
         CpuCall {
-            outputs: call.outputs.iter().map(|a| Some((address(a) as *mut u8, a.len, a.dtype))).collect(),
-            inputs: call.inputs.iter().map(|a| (address(a) as *const u8, a.len, a.dtype)).collect(),
+            outputs: call.outputs.iter().copied().map(Some).collect(),
+            inputs: &call.inputs,
             sizes: &call.sizes,
             scalars: &call.scalars,
-            lifetime: std::marker::PhantomData,
+            widened,
         }
     }
 
     /// Takes output `i`; a second take of the same output, or a wrong type, is a defect and panics.
     pub fn out<T: Element>(&mut self, i: usize) -> &'a mut [T] {
-        let (address, len, dtype) = self.outputs[i].take().expect("an output is taken once");
-        assert_eq!(dtype, T::DTYPE, "output {i} has another element type");
-        // SAFETY: `new` promised a valid, aligned, unaliased range; `take` makes it unique.
-        unsafe { std::slice::from_raw_parts_mut(address.cast::<T>(), len) }
+        let arg = self.outputs[i].take().expect("an output is taken once");
+        let address = match (arg.dtype, T::DTYPE) {
+            (DType::BF16, DType::F32) => self.widened.output(&arg),
+            (is, asked) => {
+                assert_eq!(is, asked, "output {i} has another element type");
+                address(&arg)
+            }
+        };
+        // SAFETY: `new` promised a valid, aligned, unaliased range, and a copy is nobody else's; `take`
+        // makes it unique.
+        unsafe { std::slice::from_raw_parts_mut(address as *mut T, arg.len) }
     }
 
     /// Input `i`, empty when the argument is absent.
     pub fn input<T: Element>(&self, i: usize) -> &'a [T] {
-        let (address, len, dtype) = self.inputs[i];
-        assert_eq!(dtype, T::DTYPE, "input {i} has another element type");
-        // SAFETY: `new` promised a valid, aligned range that no output overlaps.
-        unsafe { std::slice::from_raw_parts(address.cast::<T>(), len) }
+        let arg = &self.inputs[i];
+        let address = match (arg.dtype, T::DTYPE) {
+            (DType::BF16, DType::F32) => self.widened.input(arg),
+            (is, asked) => {
+                assert_eq!(is, asked, "input {i} has another element type");
+                address(arg)
+            }
+        };
+        // SAFETY: `new` promised a valid, aligned range that no output overlaps; a copy lives as long.
+        unsafe { std::slice::from_raw_parts(address as *const T, arg.len) }
+    }
+
+    /// How input `i` is stored.
+    pub fn stored(&self, i: usize) -> DType {
+        self.inputs[i].dtype
     }
 
     pub fn size(&self, i: usize) -> usize {

@@ -1,8 +1,119 @@
-//! Autoregressive decoding with cached keys and values.
+//! Autoregressive decoding as HF `generate()` does it: greedy, beam search and sampling, under constraints.
+//!
+//! The encoder runs once, and its keys and values stay as they are for all rows that answer an input. Each step
+//! decodes one token of every open row: `num_beams` for an input that searches, one for each answer of an input
+//! that does not. Inputs that have their answers leave the batch.
 
-mod greedy;
+mod beams;
+mod constraints;
+mod memory;
+mod options;
+mod rows;
+mod sampling;
+mod settings;
 
-pub use greedy::{GenerateOptions, State, generate, state};
+pub use memory::{State, state};
+pub use options::{EarlyStopping, GenerateOptions, Sampling};
+pub use settings::Settings;
+
+use crate::error::{Error, Result};
+use crate::models::batch::Source;
+use crate::models::session::Session;
+use beams::Beams;
+use constraints::Constraints;
+use memory::{Row, Steps};
+use rayon::prelude::*;
+use rows::Rows;
+
+/// Most likely tokens of an open row with their log-probabilities, and what they follow.
+type Candidates = Vec<(i32, f32)>;
+
+/// What a search does with one input.
+trait Search: Send {
+    /// Tokens of each open row so far, the start token included.
+    fn open(&self) -> Vec<&[i32]>;
+    /// Log-probabilities wanted of each row.
+    fn wanted(&self) -> usize;
+    /// Takes a step: for every row to continue, which row it was and its new token; none when the search is over.
+    fn advance(&mut self, candidates: Vec<Candidates>) -> Vec<(usize, i32)>;
+    /// The answers, best first, each with its start token.
+    fn answers(self: Box<Self>) -> Vec<Vec<i32>>;
+}
+
+/// Tokens `[B * num_return_sequences][..]` from the start token on, each row padded to the longest.
+///
+/// Equals HF transformers 5.17 `generate()` for greedy and beam search, whatever else is in the batch. Fails
+/// where [`GenerateOptions::check`] does, and as the device does.
+pub fn generate<X: AsRef<State>>(
+    session: &mut Session<X>,
+    source: &Source,
+    options: &GenerateOptions,
+) -> Result<Vec<Vec<i32>>> {
+    let limits = session.real().loaded.model.limits();
+    options.check(&limits)?;
+    let steps = Steps::new(source, options);
+    steps.encode(session, source)?;
+    let constraints = Constraints::new(options);
+    let searches = (0..source.batch).map(|input| search(options, limits.vocab, input));
+    let mut open: Vec<(usize, Box<dyn Search>)> = searches.enumerate().collect();
+    let mut done: Vec<(usize, Box<dyn Search>)> = Vec::new();
+    let mut rows: Vec<Row> = Vec::new();
+    for (input, search) in &open {
+        rows.extend(search.open().iter().map(|_| Row::first(*input, options.start)));
+    }
+    for position in 0..options.max_new_tokens {
+        let candidates = match options.wants_scores() {
+            false => best(steps.best(session, &mut rows, position)?),
+            true => {
+                let logits = steps.logits(session, &mut rows, position)?;
+                let texts: Vec<(&[i32], usize)> = open
+                    .iter()
+                    .flat_map(|(_, search)| search.open().into_iter().map(|text| (text, search.wanted())))
+                    .collect();
+                let choose = |((text, wanted), logits): (&(&[i32], usize), &[f32])| {
+                    constraints.candidates(logits, text, *wanted)
+                };
+                texts.par_iter().zip(logits.par_chunks(limits.vocab)).map(choose).collect()
+            }
+        };
+        let mut candidates = candidates.into_iter();
+        let (mut next, mut first) = (Vec::with_capacity(rows.len()), 0);
+        for (input, mut search) in std::mem::take(&mut open) {
+            let count = search.open().len();
+            let steps = search.advance(candidates.by_ref().take(count).collect());
+            next.extend(steps.iter().map(|&(row, token)| rows[first + row].then(token)));
+            first += count;
+            match steps.is_empty() {
+                true => done.push((input, search)),
+                false => open.push((input, search)),
+            }
+        }
+        rows = next;
+        if open.is_empty() {
+            break;
+        }
+    }
+    done.extend(open);
+    done.sort_by_key(|(input, _)| *input);
+    let mut answers: Vec<Vec<i32>> = done.into_iter().flat_map(|(_, search)| search.answers()).collect();
+    let longest = answers.iter().map(Vec::len).max().unwrap_or(0);
+    answers.iter_mut().for_each(|answer| answer.resize(longest, options.filler()));
+    match answers.len() == source.batch * options.num_return_sequences {
+        true => Ok(answers),
+        false => Err(Error::internal("inputs and answers differ in number")),
+    }
+}
+
+fn search(options: &GenerateOptions, vocab: usize, input: usize) -> Box<dyn Search> {
+    match options.num_beams {
+        1 => Box::new(Rows::new(options, vocab, input)),
+        _ => Box::new(Beams::new(options)),
+    }
+}
+
+fn best(tokens: Vec<i32>) -> Vec<Candidates> {
+    tokens.into_iter().map(|token| vec![(token, 0.0)]).collect()
+}
 
 #[cfg(test)]
 mod tests;

@@ -3,11 +3,28 @@
 use super::{GenerateOptions, generate, state};
 use crate::device::cuda::stand_in;
 use crate::device::{Device, Precision};
+use crate::models::Limits;
 use crate::models::batch::{Source, SourceRows};
 use crate::models::session::Session;
 use crate::models::{self, Options};
 use std::path::Path;
 use std::rc::Rc;
+
+/// Greedy, over a vocabulary of 10 whose last token ends a text.
+pub fn options() -> GenerateOptions {
+    let limits = Limits {
+        vocab: 10,
+        max_source: 16,
+        max_target: 16,
+        source_multiple: 1,
+        has_global_attention: false,
+        pad: 0,
+        bos: 0,
+        eos: 9,
+        decoder_start: 2,
+    };
+    GenerateOptions::new(&limits)
+}
 
 const NEW_TOKENS: usize = 6;
 
@@ -24,10 +41,11 @@ fn tokens(device: &Device) -> Vec<Vec<i32>> {
     let rows = SourceRows { batch: 2, ids: &ids, attention_mask: None, global_attention_mask: None };
     let source = Source::new(&limits, rows).unwrap();
     let mut session = Session::new(loaded, Options::default(), state).unwrap();
-    let options = GenerateOptions { max_new_tokens: NEW_TOKENS };
+    let options =
+        GenerateOptions { max_new_tokens: NEW_TOKENS, num_beams: 2, ..GenerateOptions::new(&limits) };
     // The second time all of it is replayed.
-    let first = generate(&mut session, &source, options).unwrap();
-    let second = generate(&mut session, &source, options).unwrap();
+    let first = generate(&mut session, &source, &options).unwrap();
+    let second = generate(&mut session, &source, &options).unwrap();
     assert_eq!(first, second);
     first
 }

@@ -221,7 +221,7 @@ impl Model for BigBirdPegasus {
         let mut state = self.begin_decoder(&tape, ids, at.position)?;
         for (i, (layer, cache)) in self.decoder_layers.iter().zip(caches).enumerate() {
             state = layer.attention(&tape, &state, 0.0, |attn, x| attn.causal_step(&tape, x, cache, at))?;
-            state = layer.cross(&tape, &state, 0.0, |attn, x| attn.step(&tape, x, cache, key_state))?;
+            state = layer.cross(&tape, &state, 0.0, |attn, x| attn.step(&tape, x, cache, key_state, at))?;
             state = layer.feed_forward(&tape, &state, 0.0, self.norm_after(i))?;
         }
         let [_, normed] = state;

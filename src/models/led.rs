@@ -351,7 +351,7 @@ impl Model for Led {
         let mut x = self.embed(&tape, ids, &self.decoder_positions, at.position, norm)?;
         for (layer, cache) in self.decoder_layers.iter().zip(caches) {
             x = layer.attention(&tape, &x, 0.0, |attn, x| attn.causal_step(&tape, x, cache, at))?;
-            x = layer.cross(&tape, &x, 0.0, |attn, x| attn.step(&tape, x, cache, key_state))?;
+            x = layer.cross(&tape, &x, 0.0, |attn, x| attn.step(&tape, x, cache, key_state, at))?;
             x = layer.feed_forward(&tape, &x, 0.0)?;
         }
         Ok(x)

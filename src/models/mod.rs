@@ -3,16 +3,15 @@
 pub mod batch;
 pub mod bigbird_pegasus;
 pub mod block_plan;
-mod check;
+pub(crate) mod check;
 pub mod led;
 mod load;
 pub mod session;
 
 pub use load::{Loaded, Weights, convert, limits, load, random};
 
-use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::nn::{Builder, LayerCache, StepAt};
+use crate::nn::{Builder, CacheSizes, LayerCache, StepAt};
 use crate::ops::cross_entropy::{Head, cross_entropy};
 use crate::ops::linear::linear;
 use crate::ops::rows;
@@ -105,16 +104,15 @@ impl dyn Model {
         cross_entropy(tape, &labelled, head)
     }
 
-    /// Empty caches for `batch` rows of at most `capacity` tokens over `source` padded input tokens.
-    pub fn new_caches(
-        &self,
-        device: &Device,
-        batch: usize,
-        capacity: usize,
-        source: usize,
-    ) -> Result<Vec<LayerCache>> {
+    /// Elements of memory that [`LayerCache`]s of these sizes need.
+    pub fn cache_elements(&self, sizes: CacheSizes) -> usize {
+        self.decoder_layers() * sizes.elements(self.d_model())
+    }
+
+    /// Each layer's cache in `memory`.
+    pub fn caches(&self, memory: &Tensor, sizes: CacheSizes) -> Result<Vec<LayerCache>> {
         (0..self.decoder_layers())
-            .map(|_| LayerCache::new(device, [batch, capacity, source, self.d_model()]))
+            .map(|layer| LayerCache::new(memory, layer, sizes, self.d_model()))
             .collect()
     }
 }

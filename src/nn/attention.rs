@@ -1,11 +1,11 @@
 //! Multi-head attention of the decoders, to themselves and to the encoder, with or without a key-value cache.
 
 use super::{Bias, Builder, Linear, all_together, together};
-use crate::device::Device;
 use crate::error::Result;
+use crate::ops::attention::decode_attention::{Cached, decode_attention};
 use crate::ops::attention::dense_attention::{Dense, dense_attention};
 use crate::ops::rows;
-use crate::tape::{Dropout, Recompute, Tape};
+use crate::tape::{Recompute, Tape};
 use crate::tensor::Tensor;
 use crate::trace::phase;
 
@@ -48,14 +48,20 @@ impl Attention {
         self.out_proj.forward(tape, &dense_attention(tape, &q, &k, &v, pattern)?)
     }
 
-    /// One new row x `[B, 1, C]` at `position` attends to the cached ones and itself.
+    /// One new row x `[N, 1, C]` at `position` attends to the cached ones and itself.
     pub fn causal_step(&self, tape: &Tape, x: &Tensor, cache: &LayerCache, at: &StepAt) -> Result<Tensor> {
         let [q, k, v] = together(tape, x, [&self.q_proj, &self.k_proj, &self.v_proj])?;
-        rows::store(tape, &cache.self_k, &k, Some(at.rows))?;
-        rows::store(tape, &cache.self_v, &v, Some(at.rows))?;
-        let (key_len, causal) = (at.position + 1, Some(at.position));
-        let pattern = Dense { heads: self.heads, key_len, causal, key_state: None, dropout: Dropout::OFF };
-        self.out_proj.forward(tape, &dense_attention(tape, &q, &cache.self_k, &cache.self_v, pattern)?)
+        rows::store(tape, &cache.self_k, &k, Some(at.places))?;
+        rows::store(tape, &cache.self_v, &v, Some(at.places))?;
+        let cached = Cached {
+            heads: self.heads,
+            k: &cache.self_k,
+            v: &cache.self_v,
+            index: at.past,
+            key_len: at.position + 1,
+            key_state: None,
+        };
+        self.out_proj.forward(tape, &decode_attention(tape, &q, cached)?)
     }
 }
 
@@ -113,9 +119,25 @@ impl CrossAttention {
         self.out_proj.forward(tape, &dense_attention(tape, &q, k, v, pattern)?)
     }
 
-    /// One new row x `[B, 1, C]` attends to the cached keys and values.
-    pub fn step(&self, tape: &Tape, x: &Tensor, cache: &LayerCache, key_state: &Tensor) -> Result<Tensor> {
-        self.attend(tape, x, [&cache.cross_k, &cache.cross_v], key_state)
+    /// One new row x `[N, 1, C]` attends to the cached keys and values of its input.
+    pub fn step(
+        &self,
+        tape: &Tape,
+        x: &Tensor,
+        cache: &LayerCache,
+        key_state: &Tensor,
+        at: &StepAt,
+    ) -> Result<Tensor> {
+        let cached = Cached {
+            heads: self.heads,
+            k: &cache.cross_k,
+            v: &cache.cross_v,
+            index: at.sources,
+            key_len: key_state.shape().last(),
+            key_state: Some(key_state),
+        };
+        let q = self.q_proj.forward(tape, x)?;
+        self.out_proj.forward(tape, &decode_attention(tape, &q, cached)?)
     }
 }
 
@@ -162,38 +184,73 @@ pub fn keys_values(tape: &Tape, layers: &[&CrossAttention], memory: &Tensor) -> 
     Ok(pairs)
 }
 
-/// Where a decoding step stands.
+/// Where a decoding step of N rows stands.
 pub struct StepAt<'a> {
     /// Tokens already decoded.
     pub position: usize,
-    /// `[B]` i32: the cache rows that the new keys and values go to.
-    pub rows: &'a Tensor,
+    /// `[N]` i32: the places in the cache, seen as `[R * capacity]`, that the new keys and values go to.
+    pub places: &'a Tensor,
+    /// `[N, capacity]` i32: the cache row that each position of row n was written to.
+    pub past: &'a Tensor,
+    /// `[N, 1]` i32: the input that row n answers.
+    pub sources: &'a Tensor,
 }
+
+/// What decoding has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheSizes {
+    /// R, rows decoded at once.
+    pub rows: usize,
+    /// Positions of each.
+    pub capacity: usize,
+    /// B, inputs that they answer.
+    pub inputs: usize,
+    /// S, padded tokens of each.
+    pub source: usize,
+}
+
+impl CacheSizes {
+    /// Elements of the keys, or the values, of self-attention and of cross-attention in one layer of width c.
+    fn parts(&self, c: usize) -> [usize; 2] {
+        [self.rows * self.capacity * c, self.inputs * self.source * c].map(|n| n.next_multiple_of(STEP))
+    }
+
+    /// Elements of one layer of width c.
+    pub fn elements(&self, c: usize) -> usize {
+        2 * self.parts(c).iter().sum::<usize>()
+    }
+}
+
+/// Elements between the starts of a cache's parts: cache lines.
+const STEP: usize = 32;
 
 /// Keys and values of one decoder layer that outlive a step.
 pub struct LayerCache {
-    /// `[B, capacity, C]`.
+    /// `[R, capacity, C]`.
     self_k: Tensor,
     self_v: Tensor,
-    /// `[B, S, C]`.
+    /// `[B, S, C]`: once for all rows that answer an input.
     cross_k: Tensor,
     cross_v: Tensor,
 }
 
 impl LayerCache {
+    /// Layer `layer`'s share of `memory`, which holds [`CacheSizes::elements`] for each layer.
+    pub fn new(memory: &Tensor, layer: usize, sizes: CacheSizes, c: usize) -> Result<Self> {
+        let CacheSizes { rows, capacity, inputs, source } = sizes;
+        let ([own, cross], first) = (sizes.parts(c), layer * sizes.elements(c));
+        let part = |from, shape: [usize; 3]| memory.slice(first + from, shape);
+        Ok(LayerCache {
+            self_k: part(0, [rows, capacity, c])?,
+            self_v: part(own, [rows, capacity, c])?,
+            cross_k: part(2 * own, [inputs, source, c])?,
+            cross_v: part(2 * own + cross, [inputs, source, c])?,
+        })
+    }
+
     /// Keeps the keys and values of an input's encoder states.
     pub fn fill_cross(&self, tape: &Tape, [k, v]: &[Tensor; 2]) -> Result<()> {
         rows::store(tape, &self.cross_k, k, None)?;
         rows::store(tape, &self.cross_v, v, None)
-    }
-
-    pub fn new(device: &Device, [b, capacity, s, c]: [usize; 4]) -> Result<Self> {
-        let zeros = |rows| Tensor::persistent(device, [b, rows, c], device.precision().storage());
-        Ok(LayerCache {
-            self_k: zeros(capacity)?,
-            self_v: zeros(capacity)?,
-            cross_k: zeros(s)?,
-            cross_v: zeros(s)?,
-        })
     }
 }

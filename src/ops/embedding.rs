@@ -6,12 +6,14 @@
 //! get no position: HF BigBird pads to whole blocks after adding positions.
 
 use super::{Gradient, OpSpec};
+use crate::device::cpu::narrow::Stored;
 use crate::device::cpu::vector;
 use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::tape::Tape;
 use crate::tensor::{Launch, Tensor};
+use half::bf16;
 use rayon::prelude::*;
 
 pub static OP: OpSpec = OpSpec {
@@ -26,25 +28,33 @@ static FORWARD: Kernel = Kernel {
     inputs: &["ids", "table", "positions"],
     sizes: &["B", "T", "C", "past", "placed"],
     scalars: &["scale"],
-    cpu: |call: &mut CpuCall| {
-        let [_, t, c, past, placed] = call.sizes();
-        let scale = call.scalar(0);
-        let (y, ids) = (call.out::<f32>(0), call.input::<i32>(0));
-        let (table, positions) = (call.input::<f32>(1), call.input::<f32>(2));
-        y.par_chunks_mut(c).enumerate().for_each(|(i, y)| {
-            let token = ids[i] as usize * c;
-            match i % t < placed {
-                true => y.copy_from_slice(&positions[(past + i % t) * c..][..c]),
-                false => y.fill(0.0),
-            }
-            vector::axpy(y, scale, &table[token..token + c]);
-        });
+    cpu: |call: &mut CpuCall| match call.stored(1) {
+        DType::BF16 => forward_cpu::<bf16>(call),
+        _ => forward_cpu::<f32>(call),
     },
     gpu: Gpu::Passes(|call| {
         let [b, t] = call.sizes();
         vec![Pass::new("embedding_fwd", (b * t).div_ceil(4), 128)]
     }),
 };
+
+/// The tables as they are stored: a few rows of them are read.
+fn forward_cpu<E: Stored>(call: &mut CpuCall) {
+    let [_, t, c, past, placed] = call.sizes();
+    let scale = call.scalar(0);
+    let (y, ids) = (call.out::<f32>(0), call.input::<i32>(0));
+    let (table, positions) = (call.input::<E>(1), call.input::<E>(2));
+    y.par_chunks_mut(c).enumerate().for_each(|(i, y)| {
+        let token = &table[ids[i] as usize * c..][..c];
+        match i % t < placed {
+            true => {
+                let place = &positions[(past + i % t) * c..][..c];
+                y.iter_mut().zip(token).zip(place).for_each(|((y, x), p)| *y = scale * x.wide() + p.wide());
+            }
+            false => y.iter_mut().zip(token).for_each(|(y, x)| *y = scale * x.wide()),
+        }
+    });
+}
 
 static BACKWARD_TABLE: Kernel = Kernel {
     name: "embedding_bwd_table",

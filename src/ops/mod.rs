@@ -51,6 +51,7 @@ pub static ALL: &[&OpSpec] = &[
     &argmax::OP,
     &attention::block_sparse_attention::OP,
     &cross_entropy::OP,
+    &attention::decode_attention::OP,
     &attention::dense_attention::OP,
     &dropout::OP,
     &embedding::OP,

@@ -4,12 +4,14 @@
 //! are added in order; of those that are stored the last one stays.
 
 use super::{Gradient, OpSpec};
+use crate::device::cpu::narrow::Stored;
 use crate::device::cpu::vector;
 use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::tape::Tape;
 use crate::tensor::{Launch, Tensor};
+use half::bf16;
 use rayon::prelude::*;
 
 pub static OP: OpSpec =
@@ -68,18 +70,24 @@ static STORE: Kernel = Kernel {
     inputs: &["y", "index"],
     sizes: &["M", "C"],
     scalars: &[],
-    cpu: |call: &mut CpuCall| {
-        let c = call.size(1);
-        let (x, y, index) = (call.out::<f32>(0), call.input::<f32>(0), call.input::<i32>(1));
-        match index.is_empty() {
-            true => x.par_chunks_mut(c).zip(y.par_chunks(c)).for_each(|(x, y)| x.copy_from_slice(y)),
-            false => {
-                index.iter().zip(y.chunks(c)).for_each(|(&i, y)| x[i as usize * c..][..c].copy_from_slice(y))
-            }
-        }
+    cpu: |call: &mut CpuCall| match call.stored(0) {
+        DType::BF16 => store_cpu::<bf16>(call),
+        _ => store_cpu::<f32>(call),
     },
     gpu: Gpu::Passes(|call| vec![Pass::new("rows_store", call.size(0).div_ceil(4), 128)]),
 };
+
+/// As it is stored: of a long cache a few rows are written.
+fn store_cpu<E: Stored>(call: &mut CpuCall) {
+    let c = call.size(1);
+    let (x, y, index) = (call.out::<E>(0), call.input::<E>(0), call.input::<i32>(1));
+    match index.is_empty() {
+        true => x.par_chunks_mut(c).zip(y.par_chunks(c)).for_each(|(x, y)| x.copy_from_slice(y)),
+        false => {
+            index.iter().zip(y.chunks(c)).for_each(|(&i, y)| x[i as usize * c..][..c].copy_from_slice(y))
+        }
+    }
+}
 
 /// y[i] = x[index[i]], zeros where index is -1; `index` holds row numbers of x seen as `[N, C]`.
 pub fn gather(tape: &Tape, x: &Tensor, index: &Tensor) -> Result<Tensor> {

@@ -8,6 +8,7 @@ use crate::device::Device;
 use crate::energy::{Measurement, Sampler, Window};
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, Task, evaluate, work};
+use crate::generate::GenerateOptions;
 use crate::metrics::{Headline, Protocol};
 use crate::models::session::Session;
 use crate::models::{self, Options, RandomBlocks};
@@ -65,15 +66,20 @@ pub fn run(
     let (used, planned) = (session.real().device().used(), session.planned());
     let batch = plan.train.per_device_eval_batch_size;
     let total = eval_examples.len();
+    let decoding = GenerateOptions { max_new_tokens: plan.max_new_tokens, ..GenerateOptions::new(&limits) };
     let task = Task {
         tokenizer: &tokenizer,
         corpus: &validation,
         examples: &eval_examples,
         protocol: plan.protocol,
-        max_new_tokens: plan.max_new_tokens,
+        decoding: &decoding,
         batch_size: batch,
+        known: Vec::new(),
     };
-    let evaluation = evaluate(&mut session, task, &mut |done| observer.evaluated(done, total))?;
+    let evaluation = evaluate(&mut session, task, &mut |said| {
+        observer.evaluated(said.len(), total);
+        Ok(())
+    })?;
     let headline = match dataset.headline {
         Headline::GeometricMean => Metric::GeometricMean,
         Headline::F1 => Metric::F1,

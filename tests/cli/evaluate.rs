@@ -5,6 +5,8 @@ use super::{Ran, command, names_in, ran};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 use wattention::metrics::{Protocol, score};
 
 const SHORT: &str = "--max-source-length 128 --max-target-length 24 --max-new-tokens 10";
@@ -108,9 +110,77 @@ fn splits_that_cannot_be_scored() {
     fs::write(dir.path().join("test.jsonl"), line).unwrap();
     let flags = format!("--split test --dataset {}", dir.path().display());
     let output = dir.path().join("predictions.jsonl");
-    evaluate(&flags, Some(&output)).fails(65, &["no answers", "generate"]);
+    evaluate(&flags, Some(&output)).fails(65, &["no answers", "--submission"]);
     assert_eq!(names_in(dir.path()), ["test.jsonl"]);
     evaluate("--dataset no-such-data", None).fails(66, &["no-such-data"]);
     assert_eq!(evaluate("--dataset qmsum-slice --batch-size 0", None).code, Some(2));
     assert_eq!(evaluate("--dataset qmsum-slice --protocol rouge", None).code, Some(2));
+}
+
+#[test]
+fn a_run_that_is_killed_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = talkative();
+    let evaluation = |output: &Path, more: &[&str]| {
+        let mut command = command();
+        command.args(["evaluate", "--device", "cpu", "--model"]).arg(model.path());
+        command
+            .args("--dataset qmsum-slice --max-samples 24 --batch-size 1 --max-source-length 128".split(' '));
+        command.args("--max-target-length 24 --max-new-tokens 60 --num-beams 4".split(' '));
+        command.args(more).arg("--predictions-output").arg(output);
+        command
+    };
+    let (whole, stopped) = (dir.path().join("whole.jsonl"), dir.path().join("stopped.jsonl"));
+    ran(&mut evaluation(&whole, &[])).succeeds();
+
+    let part = dir.path().join("stopped.jsonl.part");
+    let mut child = evaluation(&stopped, &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let lines = || fs::read_to_string(&part).map_or(0, |text| text.lines().count());
+    while lines() < 3 && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!stopped.exists() && lines() >= 3, "it was not stopped half-way");
+
+    ran(&mut evaluation(&stopped, &["--no-repeat-ngram-size", "2"]))
+        .fails(2, &["stopped.jsonl.part", "delete it"]);
+    let done = ran(&mut evaluation(&stopped, &[]));
+    done.succeeds();
+    assert!(done.err.contains("predictions are there"), "{}", done.err);
+    assert_eq!(predictions(&stopped), predictions(&whole));
+    assert_eq!(names_in(dir.path()), ["stopped.jsonl", "whole.jsonl"]);
+}
+
+#[test]
+fn submissions_have_the_form_of_scrolls() {
+    let dir = tempfile::tempdir().unwrap();
+    let text =
+        record("a", "Some words.", "one") + &record("a", "Some words.", "two") + &record("b", "Others.", "x");
+    fs::write(dir.path().join("validation.jsonl"), text).unwrap();
+    let test = |id: &str| {
+        format!("{{\"id\": \"{id}\", \"pid\": \"{id}\", \"input\": \"Words.\", \"output\": null}}\n")
+    };
+    fs::write(dir.path().join("test.jsonl"), test("c") + &test("d")).unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let dataset = format!("--dataset {} --json", dir.path().display());
+
+    let json = format!("{dataset} --submission {}", at("s.json"));
+    evaluate(&json, None).succeeds();
+    let all: Value = serde_json::from_str(&fs::read_to_string(at("s.json")).unwrap()).unwrap();
+    let ids: Vec<&String> = all.as_object().unwrap().keys().collect();
+    assert_eq!(ids, ["a", "b"], "one prediction for each id");
+    assert!(all["a"].as_str().is_some_and(|text| !text.is_empty()));
+
+    // A test split has no answers to score against.
+    let csv = format!("{dataset} --split test --submission {}", at("s.csv"));
+    let report = evaluate(&csv, None).json();
+    assert_eq!((&report["examples"], report.get("rouge1")), (&2.into(), None));
+    let text = fs::read_to_string(at("s.csv")).unwrap();
+    assert!(text.starts_with("ID,Task,Prediction\nc,"), "{text}");
+    assert!(text.lines().any(|line| line.starts_with("d,")), "{text}");
+
+    evaluate(&format!("{dataset} --submission {}", at("s.txt")), None).fails(2, &["s.txt", ".json or .csv"]);
+    let paper = format!("{dataset} --protocol paper --submission {}", at("t.json"));
+    evaluate(&paper, None).fails(2, &["--submission", "scrolls"]);
 }

@@ -127,3 +127,43 @@ fn refusals_leave_nothing_behind() {
     assert_eq!(generate(model.path(), &["--inputs", "x"]).code, Some(2));
     assert_eq!(generate(model.path(), &[]).code, Some(2));
 }
+
+#[test]
+fn settings_of_decoding_are_flags_or_the_files_of_the_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("in.txt");
+    fs::write(&input, "Nobody knows.").unwrap();
+    let model = talkative();
+    let input = ["--json", "--input", input.to_str().unwrap()];
+    let decoding = |flags: &[&str]| generate(model.path(), &[&input, flags].concat()).json();
+    let flags =
+        ["--num-beams", "3", "--early-stopping", "never", "--length-penalty=-0.5", "--max-length", "7"];
+    let report = decoding(&[&flags[..], &["--num-return-sequences", "2"]].concat());
+    let (used, said) = (&report["decoding"], report["predictions"].as_array().unwrap());
+    assert_eq!((&used["num_beams"], &used["early_stopping"]), (&3.into(), &"never".into()));
+    assert_eq!((&used["length_penalty"], &used["max_new_tokens"]), (&(-0.5).into(), &6.into()));
+    assert_eq!(said.len(), 2);
+
+    let own = model.path().join("generation_config.json");
+    fs::write(&own, r#"{"num_beams": 2, "early_stopping": true, "max_new_tokens": 5}"#).unwrap();
+    assert_eq!(decoding(&[])["decoding"]["num_beams"], 2);
+    assert_eq!(decoding(&["--num-beams", "1"])["decoding"]["early_stopping"], true);
+    let drawn = |seed: &str| {
+        decoding(&["--num-beams", "1", "--do-sample", "--temperature", "3", "--seed", seed])["predictions"]
+            .clone()
+    };
+    assert_eq!(drawn("1"), drawn("1"));
+    assert_ne!(drawn("1"), drawn("2"));
+
+    let refused = |flags: &[&str], parts: &[&str]| {
+        generate(model.path(), &[&input, flags].concat()).fails(2, parts);
+    };
+    refused(&["--num-beams", "1", "--length-penalty", "2"], &["--length-penalty", "--num-beams"]);
+    refused(&["--temperature", "0.5"], &["--temperature", "--do-sample"]);
+    refused(&["--do-sample"], &["--do-sample", "--num-beams 2"]);
+    refused(&["--num-return-sequences", "3"], &["--num-return-sequences is 3"]);
+    refused(&["--early-stopping", "always"], &["always", "true, false or never"]);
+    refused(&["--max-length", "9", "--max-new-tokens", "9"], &["--max-length", "--max-new-tokens"]);
+    fs::write(&own, r#"{"num_beams": "two"}"#).unwrap();
+    generate(model.path(), &input).fails(65, &["generation_config.json", "num_beams"]);
+}

@@ -9,6 +9,7 @@ mod block_sparse_attention;
 mod case;
 mod compare;
 mod cross_entropy;
+mod decode_attention;
 mod dense_attention;
 mod device;
 mod dropout;

@@ -2,8 +2,8 @@
 
 use crate::device::launched;
 use crate::{
-    activation, adamw, argmax, block_sparse_attention, cross_entropy, dense_attention, dropout, embedding,
-    global_attention, gradient_norm, layer_norm, linear, rows, window_attention,
+    activation, adamw, argmax, block_sparse_attention, cross_entropy, decode_attention, dense_attention,
+    dropout, embedding, global_attention, gradient_norm, layer_norm, linear, rows, window_attention,
 };
 use std::collections::BTreeSet;
 use wattention::ops::{self, Gradient};
@@ -24,8 +24,12 @@ const WITH_GRADIENT: [(&str, fn()); 11] = [
 ];
 
 /// The test of the values of an op that has no gradient.
-const WITHOUT_GRADIENT: [(&str, fn()); 3] =
-    [("adamw", adamw::values), ("argmax", argmax::values), ("gradient_norm", gradient_norm::values)];
+const WITHOUT_GRADIENT: [(&str, fn()); 4] = [
+    ("adamw", adamw::values),
+    ("argmax", argmax::values),
+    ("decode_attention", decode_attention::values),
+    ("gradient_norm", gradient_norm::values),
+];
 
 #[test]
 fn every_op_has_a_gradient_test_or_says_why_not() {

@@ -7,6 +7,7 @@ use std::path::Path;
 use wattention::device::Device;
 use wattention::error::{Error, Result};
 use wattention::evaluate::{plan_evaluation, work};
+use wattention::generate::GenerateOptions;
 use wattention::metrics::Protocol;
 use wattention::models;
 use wattention::models::session::Session;
@@ -21,8 +22,8 @@ pub struct Run<'a> {
     pub device: &'a Device,
     pub train: &'a Corpus,
     pub validation: Option<&'a Corpus>,
-    /// How predictions are made at the end, and of how many tokens.
-    pub predict: Option<(Protocol, usize)>,
+    /// How predictions are made at the end.
+    pub predict: Option<(Protocol, &'a GenerateOptions)>,
 }
 
 /// Bytes of a run, by what they are for.
@@ -54,9 +55,9 @@ impl Run<'_> {
         let training = plan_run(&mut session, self.train, self.validation, options)?;
         let parts = Parts::new(&session.real().loaded, training.persistent);
         let all = match (self.validation, self.predict) {
-            (Some(corpus), Some((protocol, tokens))) => {
+            (Some(corpus), Some((protocol, decoding))) => {
                 let batch = options.per_device_eval_batch_size;
-                plan_evaluation(&mut session, corpus, protocol, tokens, batch)?
+                plan_evaluation(&mut session, corpus, protocol, decoding, batch)?
             }
             _ => training,
         };

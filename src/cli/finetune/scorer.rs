@@ -4,6 +4,7 @@ use super::saving::SCORES;
 use wattention::data::Example;
 use wattention::error::Result;
 use wattention::evaluate::{Task, Work, evaluate};
+use wattention::generate::GenerateOptions;
 use wattention::metrics::Protocol;
 use wattention::models::session::Session;
 use wattention::text::Tokenizer;
@@ -15,7 +16,7 @@ pub struct Predicting<'a> {
     pub corpus: &'a Corpus,
     pub examples: &'a [Example],
     pub protocol: Protocol,
-    pub max_new_tokens: usize,
+    pub decoding: &'a GenerateOptions,
     pub batch_size: usize,
 }
 
@@ -26,8 +27,9 @@ impl Predicting<'_> {
             corpus: self.corpus,
             examples: self.examples,
             protocol: self.protocol,
-            max_new_tokens: self.max_new_tokens,
+            decoding: self.decoding,
             batch_size: self.batch_size,
+            known: Vec::new(),
         }
     }
 }
@@ -38,7 +40,7 @@ impl Scorer<Work> for Predicting<'_> {
     }
 
     fn scores(&mut self, session: &mut Session<Work>) -> Result<Scores> {
-        let scores = evaluate(session, self.task(), &mut |_| ())?.scores.rounded();
+        let scores = evaluate(session, self.task(), &mut |_| Ok(()))?.scores.rounded();
         let values = [scores.rouge1, scores.rouge2, scores.rouge_l, scores.geometric_mean, scores.f1];
         Ok(SCORES.into_iter().zip(values).collect())
     }

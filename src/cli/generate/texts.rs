@@ -38,7 +38,7 @@ struct Report {
     device: String,
     precision: Precision,
     documents: usize,
-    max_new_tokens: usize,
+    decoding: GenerateOptions,
     seconds: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<PathBuf>,
@@ -65,8 +65,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
     let device = global.open_device()?;
     let loaded = models::load(&model_dir, &device, args.choices.options())?;
     let limits = loaded.model.limits();
-    let options = GenerateOptions { max_new_tokens: at_most(args.max_new_tokens, 128, limits.max_target) };
-    options.check(&limits)?;
+    let decoding = args.decoding.options(&args.model, &limits, global.seed, args.num_return_sequences)?;
     let lengths = Lengths {
         source: at_most(args.max_source_length, usize::MAX, limits.max_source),
         target: limits.max_target,
@@ -86,10 +85,14 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
     let all: Vec<usize> = (0..count).collect();
     let mut documents = documents.into_iter();
     for which in all.chunks(args.batch_size.get()) {
-        let texts = answers(&mut session, &tokenizer, &corpus, which, options)?;
+        let texts = answers(&mut session, &tokenizer, &corpus, which, &decoding)?;
+        let each = decoding.num_return_sequences;
         // In this order: zip asks its first iterator first, and an asked document would be lost.
-        for (prediction, document) in texts.into_iter().zip(documents.by_ref()) {
-            sink.take(Prediction { id: document.id, pid: document.pid, prediction })?;
+        for (predictions, document) in texts.chunks(each).zip(documents.by_ref()) {
+            for prediction in predictions {
+                let (id, pid) = (document.id.clone(), document.pid.clone());
+                sink.take(Prediction { id, pid, prediction: prediction.clone() })?;
+            }
         }
         progress.step(which.len() as u64, "");
     }
@@ -109,7 +112,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
         device: device.name(),
         precision: global.precision,
         documents: count,
-        max_new_tokens: options.max_new_tokens,
+        decoding,
         seconds,
         output: args.output.clone(),
         predictions,
@@ -134,9 +137,13 @@ fn answers(
     tokenizer: &Tokenizer,
     corpus: &Corpus,
     which: &[usize],
-    options: GenerateOptions,
+    decoding: &GenerateOptions,
 ) -> Result<Vec<String>> {
-    let rows = generate(session, &corpus.source(which)?, options)?;
+    let mut decoding = decoding.clone();
+    if let (Some(sampling), Some(&first)) = (&mut decoding.sampling, which.first()) {
+        sampling.first_row = first as u64;
+    }
+    let rows = generate(session, &corpus.source(which)?, &decoding)?;
     rows.iter()
         .map(|row| {
             let ids: Vec<u32> = row.iter().map(|&id| id as u32).collect();

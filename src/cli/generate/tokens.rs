@@ -1,6 +1,6 @@
 //! Tokens in, tokens out, as HF `generate` takes and gives them.
 
-use super::super::choices::{self, at_most};
+use super::super::choices;
 use super::super::forward::inputs::Inputs;
 use super::super::global::Global;
 use super::super::output;
@@ -23,8 +23,9 @@ struct Report {
     precision: Precision,
     /// `[B, S]`, before padding.
     source: [usize; 2],
-    /// `[B, L]`, the start token included.
+    /// `[B * num_return_sequences, L]`, the start token included.
     sequences: [usize; 2],
+    decoding: GenerateOptions,
     output: PathBuf,
 }
 
@@ -34,15 +35,15 @@ pub fn run(args: &Args, inputs: &Path, global: &Global) -> anyhow::Result<()> {
     output::check_apart(inputs, output)?;
     output::check_file(output)?;
     let device = global.open_device()?;
-    let loaded = models::load(&choices::model_dir(&args.model, global)?, &device, args.choices.options())?;
+    let model_dir = choices::model_dir(&args.model, global)?;
+    let loaded = models::load(&model_dir, &device, args.choices.options())?;
     let limits = loaded.model.limits();
     let source = batch.source(&limits).with_context(|| inputs.display().to_string())?;
-    let options = GenerateOptions { max_new_tokens: at_most(args.max_new_tokens, 128, limits.max_target) };
-    options.check(&limits)?;
+    let decoding = args.decoding.options(&model_dir, &limits, global.seed, args.num_return_sequences)?;
     let mut session = Session::new(loaded, args.choices.options(), generate::state)?;
-    let rows = generate(&mut session, &source, options)?;
+    let rows = generate(&mut session, &source, &decoding)?;
 
-    let shape = [source.batch, rows.first().map_or(0, Vec::len)];
+    let shape = [rows.len(), rows.first().map_or(0, Vec::len)];
     let values: Vec<i64> = rows.concat().into_iter().map(i64::from).collect();
     let sequences = Named { name: "sequences", shape: &shape, values: Values::I64(&values) };
     weights::write_file(output, &[sequences])?;
@@ -52,9 +53,10 @@ pub fn run(args: &Args, inputs: &Path, global: &Global) -> anyhow::Result<()> {
         precision: global.precision,
         source: [source.batch, source.len],
         sequences: shape,
+        decoding,
         output: output.clone(),
     };
     let [b, l] = shape;
-    let text = format!("{b} x {} tokens in, {b} x {l} out: {}", source.len, output.display());
+    let text = format!("{} x {} tokens in, {b} x {l} out: {}", source.batch, source.len, output.display());
     global.print(&report, text)
 }

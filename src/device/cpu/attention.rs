@@ -5,7 +5,7 @@
 //! the bits do not depend on the number of threads. (Milakov and Gimelshein 2018, Dao et al. 2022.)
 
 mod backward;
-mod decode;
+pub mod decode;
 mod forward;
 mod keys;
 #[cfg(test)]

@@ -100,7 +100,8 @@ pub fn gemm(c: &mut [f32], c_stride: usize, a: Matrix, b: Matrix, size: Size, al
         return;
     }
     if skinny::serves(&a, &b, size) {
-        return skinny::gemm(c, c_stride, a, b, size, alpha, store);
+        let w = skinny::Rows { data: b.data, stride: b.column_stride };
+        return skinny::gemm(c, c_stride, a, w, size, alpha, store);
     }
     let kernel = kernel();
     let depth = k.div_ceil(k.div_ceil(DEPTH));

@@ -1,5 +1,8 @@
 //! The register tile under every matrix product: `MR` rows of `NV` vectors, for each vector width.
 
+use super::narrow::Stored;
+use half::bf16;
+
 /// An f32 vector register.
 ///
 /// # Safety
@@ -9,6 +12,8 @@ pub(super) unsafe trait Vector: Copy {
     const LANES: usize;
     unsafe fn splat(x: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
+    /// `LANES` of these, widened.
+    unsafe fn load_bf16(from: *const bf16) -> Self;
     unsafe fn store(self, to: *mut f32);
     /// `self * b + c`
     unsafe fn fma(self, b: Self, c: Self) -> Self;
@@ -34,6 +39,11 @@ unsafe impl Vector for Baseline {
         Baseline(unsafe { from.cast::<[f32; 4]>().read_unaligned() })
     }
     #[inline(always)]
+    unsafe fn load_bf16(from: *const bf16) -> Self {
+        // SAFETY: the caller owns `LANES` of them from `from` on.
+        Baseline(unsafe { from.cast::<[bf16; 4]>().read_unaligned() }.map(Stored::wide))
+    }
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: the caller owns `LANES` floats from `to` on.
         unsafe { to.cast::<[f32; 4]>().write_unaligned(self.0) }
@@ -53,10 +63,11 @@ unsafe impl Vector for Baseline {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::Vector;
+    use half::bf16;
     use std::arch::x86_64::*;
 
     macro_rules! vector {
-        ($register:ty, $lanes:literal, $splat:ident, $load:ident, $store:ident, $fma:ident, $sum:ident) => {
+        ($register:ty, $lanes:literal, $splat:ident, $load:ident, $widen:ident, $store:ident, $fma:ident, $sum:ident) => {
             // SAFETY: each method is one instruction of the set that the type stands for.
             unsafe impl Vector for $register {
                 const LANES: usize = $lanes;
@@ -69,6 +80,11 @@ mod x86 {
                 unsafe fn load(from: *const f32) -> Self {
                     // SAFETY: the trait's contract: `LANES` floats lie behind the pointer.
                     unsafe { $load(from) }
+                }
+                #[inline(always)]
+                unsafe fn load_bf16(from: *const bf16) -> Self {
+                    // SAFETY: the trait's contract: `LANES` of them lie behind the pointer.
+                    unsafe { $widen(from) }
                 }
                 #[inline(always)]
                 unsafe fn store(self, to: *mut f32) {
@@ -90,6 +106,27 @@ mod x86 {
     }
 
     /// # Safety
+    /// AVX2 must have been detected, and 8 numbers lie behind the pointer.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn widen256(from: *const bf16) -> __m256 {
+        // A bf16 is the upper half of a float.
+        // SAFETY: the caller's contract.
+        let bits = unsafe { _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast())) };
+        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
+    }
+
+    /// # Safety
+    /// AVX-512 must have been detected, and 16 numbers lie behind the pointer.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn widen512(from: *const bf16) -> __m512 {
+        // SAFETY: the caller's contract.
+        let bits = unsafe { _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast())) };
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+    }
+
+    /// # Safety
     /// AVX must have been detected.
     #[inline]
     #[target_feature(enable = "avx")]
@@ -99,12 +136,13 @@ mod x86 {
         _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehdup_ps(pairs)))
     }
 
-    vector!(__m256, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps, sum256);
+    vector!(__m256, 8, _mm256_set1_ps, _mm256_loadu_ps, widen256, _mm256_storeu_ps, _mm256_fmadd_ps, sum256);
     vector!(
         __m512,
         16,
         _mm512_set1_ps,
         _mm512_loadu_ps,
+        widen512,
         _mm512_storeu_ps,
         _mm512_fmadd_ps,
         _mm512_reduce_add_ps

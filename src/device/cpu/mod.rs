@@ -8,14 +8,14 @@ mod mapped;
 pub mod math;
 mod memory;
 mod microkernel;
-pub(super) mod narrow;
+pub mod narrow;
 pub mod norm;
 pub mod optimizer;
 mod pack;
 pub mod philox;
 mod scratch;
 pub mod simd;
-mod skinny;
+pub mod skinny;
 pub mod softmax;
 pub mod vector;
 

@@ -1,51 +1,105 @@
-//! CPU kernels on operands stored in fewer bits: widened to f32, computed, and rounded once at the end.
+//! CPU kernels on operands stored in fewer bits: what a kernel asks for in f32 is widened for it, computed,
+//! and rounded once at the end. A kernel that reads much and uses little of it asks for the bits themselves.
 
 use super::memory;
 use crate::device::precision::Precision;
-use crate::device::{Arg, Call, CpuCall, Kernel};
-use crate::shape::DType;
+use crate::device::{Arg, Call, CpuCall, Gpu, Kernel};
+use crate::shape::{DType, Element};
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
+use std::cell::RefCell;
+
+/// A storage type of activations and weights, read and written one element at a time.
+pub trait Stored: Element + Send + Sync {
+    fn wide(self) -> f32;
+    fn narrow(x: f32) -> Self;
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        self
+    }
+    #[inline(always)]
+    fn narrow(x: f32) -> Self {
+        x
+    }
+}
+
+impl Stored for bf16 {
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        f32::from_bits((self.to_bits() as u32) << 16)
+    }
+    #[inline(always)]
+    fn narrow(x: f32) -> Self {
+        bf16::from_f32(x)
+    }
+}
+
+/// The f32 copies that a call's kernel has asked for.
+#[derive(Default)]
+pub(in crate::device) struct Widened {
+    inputs: RefCell<Vec<(Arg, Vec<f32>)>>,
+    outputs: RefCell<Vec<(Arg, Vec<f32>)>>,
+}
+
+impl Widened {
+    /// Address of the copy of a bf16 input; it stays until this value is dropped.
+    pub fn input(&self, arg: &Arg) -> usize {
+        let place = |arg: &Arg| (arg.block.address + arg.offset, arg.len);
+        let mut inputs = self.inputs.borrow_mut();
+        if let Some((_, values)) = inputs.iter().find(|(other, _)| place(other) == place(arg)) {
+            return values.as_ptr() as usize;
+        }
+        let values = widened(arg);
+        let address = values.as_ptr() as usize;
+        inputs.push((*arg, values));
+        address
+    }
+
+    /// Address of a copy of a bf16 output, which [`Widened::round`] writes back.
+    pub fn output(&self, arg: &Arg) -> usize {
+        let mut values = widened(arg);
+        let address = values.as_mut_ptr() as usize;
+        self.outputs.borrow_mut().push((*arg, values));
+        address
+    }
+
+    fn round(self) {
+        for (arg, wide) in self.outputs.into_inner() {
+            let mut bits = vec![bf16::ZERO; arg.len];
+            bits.convert_from_f32_slice(&wide);
+            memory::write(arg.block.address + arg.offset, bytemuck::cast_slice(&bits));
+        }
+    }
+}
 
 /// Runs `kernel` on the call's host memory, in the precision of the executor.
 ///
 /// # Safety
 /// As for [`CpuCall::new`].
 pub(in crate::device) unsafe fn run(kernel: &Kernel, call: &Call, precision: Precision) {
-    let narrow = call.outputs.iter().chain(&call.inputs).any(|arg| arg.dtype == DType::BF16);
-    let rounded = precision == Precision::Tf32 && matches!(kernel.gpu, crate::device::Gpu::Library);
-    if !narrow && !rounded {
-        // SAFETY: the caller's promise.
-        return (kernel.cpu)(&mut unsafe { CpuCall::new(call) });
-    }
-    let mut wide = call.clone();
-    let mut held: Vec<Vec<f32>> = Vec::new();
-    for (arg, is_operand) in
-        wide.outputs.iter_mut().map(|a| (a, false)).chain(wide.inputs.iter_mut().zip([true; 64]))
-    {
-        let mut values = match arg.dtype {
-            DType::BF16 => widened(arg),
-            DType::F32 if rounded && is_operand => floats(arg),
-            _ => continue,
-        };
-        if rounded && is_operand {
+    let widened = Widened::default();
+    if precision == Precision::Tf32 && matches!(kernel.gpu, Gpu::Library) {
+        let mut rounded = call.clone();
+        let mut held: Vec<Vec<f32>> = Vec::new();
+        for arg in rounded.inputs.iter_mut().filter(|arg| arg.dtype == DType::F32) {
+            let mut values = floats(arg);
             values.iter_mut().for_each(|value| *value = to_tf32(*value));
+            // An absent argument stays absent: its length is zero.
+            arg.block.address = values.as_ptr() as usize;
+            arg.block.bytes = values.len() * 4;
+            arg.offset = 0;
+            held.push(values);
         }
-        // An absent argument stays absent: its length is zero.
-        arg.block.address = values.as_ptr() as usize;
-        arg.block.bytes = values.len() * 4;
-        (arg.offset, arg.dtype) = (0, DType::F32);
-        held.push(values);
+        // SAFETY: the caller's promise for the outputs; the inputs are vectors held until the end.
+        (kernel.cpu)(&mut unsafe { CpuCall::new(&rounded, &widened) });
+    } else {
+        // SAFETY: the caller's promise.
+        (kernel.cpu)(&mut unsafe { CpuCall::new(call, &widened) });
     }
-    // SAFETY: the caller's promise for what was left as it is; the others are vectors held until the end.
-    (kernel.cpu)(&mut unsafe { CpuCall::new(&wide) });
-    for (narrow, wide) in call.outputs.iter().zip(&wide.outputs) {
-        if narrow.dtype == DType::BF16 {
-            let mut bits = vec![bf16::ZERO; narrow.len];
-            bits.convert_from_f32_slice(&floats(wide));
-            memory::write(narrow.block.address + narrow.offset, bytemuck::cast_slice(&bits));
-        }
-    }
+    widened.round();
 }
 
 fn floats(arg: &Arg) -> Vec<f32> {

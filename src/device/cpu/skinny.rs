@@ -1,9 +1,15 @@
-//! `x Wᵀ` for a few rows of x, as in decoding: W is read once, in place, at the speed of memory.
+//! `x Wᵀ` for a few rows of x, as in decoding: W is read once, in place, at the speed of memory, and in bf16
+//! as it is.
+
+mod bf16;
+
+pub use bf16::gemm_bf16;
 
 use rayon::prelude::*;
 
 use super::gemm::{Matrix, Size, Store};
 use super::microkernel::{Baseline, Vector};
+use super::narrow::Stored;
 #[cfg(target_arch = "x86_64")]
 use super::simd::Level;
 use super::simd::level;
@@ -16,21 +22,67 @@ const X_ROWS: usize = 4;
 /// Bytes of W that one task reads, about.
 const TASK_BYTES: usize = 256 << 10;
 
+/// Whether this path is made for such sizes.
+pub fn is_skinny(m: usize, k: usize) -> bool {
+    m <= MOST_ROWS && k >= 64
+}
+
 /// Whether the operands have the form this path is made for.
 pub fn serves(a: &Matrix, b: &Matrix, size: Size) -> bool {
-    size.m <= MOST_ROWS && a.column_stride == 1 && b.row_stride == 1 && size.k >= 64
+    is_skinny(size.m, size.k) && a.column_stride == 1 && b.row_stride == 1
+}
+
+/// How weights are stored.
+pub(super) trait Weight: Stored {
+    /// # Safety
+    /// As [`Vector::load`].
+    unsafe fn load<V: Vector>(from: *const Self) -> V;
+}
+
+impl Weight for f32 {
+    #[inline(always)]
+    unsafe fn load<V: Vector>(from: *const f32) -> V {
+        // SAFETY: the caller's contract.
+        unsafe { V::load(from) }
+    }
+}
+
+impl Weight for half::bf16 {
+    #[inline(always)]
+    unsafe fn load<V: Vector>(from: *const half::bf16) -> V {
+        // SAFETY: the caller's contract.
+        unsafe { V::load_bf16(from) }
+    }
+}
+
+/// W `[n, k]`: rows of weights, `stride` elements apart.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a, E> {
+    pub data: &'a [E],
+    pub stride: usize,
+}
+
+impl<'a, E> Rows<'a, E> {
+    /// The group of rows from `first` on; a ragged last one repeats its last row, and the caller drops the copies.
+    fn group(&self, first: usize, size: Size) -> [&'a [E]; W_ROWS] {
+        std::array::from_fn(|j| {
+            let start = (first + j).min(size.n - 1) * self.stride;
+            &self.data[start..start + size.k]
+        })
+    }
 }
 
 /// A group of rows of W against all rows of x: `out[i * W_ROWS + j] = x_i . w_j`.
-type Dots = unsafe fn(out: &mut [f32; MOST_ROWS * W_ROWS], x: &Matrix, w: &Matrix, first: usize, size: Size);
+type Dots<E> =
+    unsafe fn(out: &mut [f32; MOST_ROWS * W_ROWS], x: &Matrix, w: &Rows<E>, first: usize, size: Size);
 
-fn dots() -> Dots {
+fn dots<E: Weight>() -> Dots<E> {
     match level() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => dots_avx512,
+        Level::Avx512 => dots_avx512::<E>,
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => dots_avx2,
-        _ => dots_baseline,
+        Level::Avx2 => dots_avx2::<E>,
+        _ => dots_baseline::<E>,
     }
 }
 
@@ -38,49 +90,56 @@ fn dots() -> Dots {
 /// AVX-512 must have been detected.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn dots_avx512(out: &mut [f32; MOST_ROWS * W_ROWS], x: &Matrix, w: &Matrix, first: usize, size: Size) {
+unsafe fn dots_avx512<E: Weight>(
+    out: &mut [f32; MOST_ROWS * W_ROWS],
+    x: &Matrix,
+    w: &Rows<E>,
+    first: usize,
+    size: Size,
+) {
     // SAFETY: the caller detected the instructions.
-    unsafe { rows::<std::arch::x86_64::__m512>(out, x, w, first, size) }
+    unsafe { rows::<std::arch::x86_64::__m512, E>(out, x, w, first, size) }
 }
 
 /// # Safety
 /// AVX2 and FMA must have been detected.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn dots_avx2(out: &mut [f32; MOST_ROWS * W_ROWS], x: &Matrix, w: &Matrix, first: usize, size: Size) {
+unsafe fn dots_avx2<E: Weight>(
+    out: &mut [f32; MOST_ROWS * W_ROWS],
+    x: &Matrix,
+    w: &Rows<E>,
+    first: usize,
+    size: Size,
+) {
     // SAFETY: the caller detected the instructions.
-    unsafe { rows::<std::arch::x86_64::__m256>(out, x, w, first, size) }
+    unsafe { rows::<std::arch::x86_64::__m256, E>(out, x, w, first, size) }
 }
 
 /// # Safety
 /// None beyond the types; unsafe only to share a signature.
-unsafe fn dots_baseline(
+unsafe fn dots_baseline<E: Weight>(
     out: &mut [f32; MOST_ROWS * W_ROWS],
     x: &Matrix,
-    w: &Matrix,
+    w: &Rows<E>,
     first: usize,
     size: Size,
 ) {
     // SAFETY: the baseline needs no detection.
-    unsafe { rows::<Baseline>(out, x, w, first, size) }
+    unsafe { rows::<Baseline, E>(out, x, w, first, size) }
 }
 
 /// # Safety
 /// The instructions of `V` must exist.
 #[inline(always)]
-unsafe fn rows<V: Vector>(
+unsafe fn rows<V: Vector, E: Weight>(
     out: &mut [f32; MOST_ROWS * W_ROWS],
     x: &Matrix,
-    w: &Matrix,
+    w: &Rows<E>,
     first: usize,
     size: Size,
 ) {
-    // A ragged last group repeats its last row; the caller drops the copies.
-    let w_row = |j: usize| {
-        let start = (first + j).min(size.n - 1) * w.column_stride;
-        &w.data[start..start + size.k]
-    };
-    let w_rows: [&[f32]; W_ROWS] = std::array::from_fn(w_row);
+    let w_rows = w.group(first, size);
     let x_row = |i: usize| &x.data[i * x.row_stride..i * x.row_stride + size.k];
     // The first rows of x walk W in the order of memory, which the prefetcher of the processor
     // follows; the others find W in the first-level cache.
@@ -88,21 +147,21 @@ unsafe fn rows<V: Vector>(
     unsafe {
         for (j, w) in w_rows.into_iter().enumerate() {
             match size.m {
-                1 => line::<V, 1, 4>(out, j, [x_row(0)], w),
-                2 => line::<V, 2, 2>(out, j, [x_row(0), x_row(1)], w),
-                3 => line::<V, 3, 2>(out, j, [x_row(0), x_row(1), x_row(2)], w),
-                _ => line::<V, 4, 3>(out, j, [x_row(0), x_row(1), x_row(2), x_row(3)], w),
+                1 => line::<V, E, 1, 4>(out, j, [x_row(0)], w),
+                2 => line::<V, E, 2, 2>(out, j, [x_row(0), x_row(1)], w),
+                3 => line::<V, E, 3, 2>(out, j, [x_row(0), x_row(1), x_row(2)], w),
+                _ => line::<V, E, 4, 3>(out, j, [x_row(0), x_row(1), x_row(2), x_row(3)], w),
             }
         }
         for i in (X_ROWS..size.m).step_by(X_ROWS) {
             let out = &mut out[i * W_ROWS..];
             match size.m - i {
-                1 => block::<V, 1>(out, [x_row(i)], w_rows),
-                2 => block::<V, 2>(out, [x_row(i), x_row(i + 1)], w_rows),
-                3 => block::<V, 3>(out, [x_row(i), x_row(i + 1), x_row(i + 2)], w_rows),
+                1 => block::<V, E, 1>(out, [x_row(i)], w_rows),
+                2 => block::<V, E, 2>(out, [x_row(i), x_row(i + 1)], w_rows),
+                3 => block::<V, E, 3>(out, [x_row(i), x_row(i + 1), x_row(i + 2)], w_rows),
                 _ => {
                     let x = [x_row(i), x_row(i + 1), x_row(i + 2), x_row(i + 3)];
-                    block::<V, X_ROWS>(out, x, w_rows);
+                    block::<V, E, X_ROWS>(out, x, w_rows);
                 }
             }
         }
@@ -114,11 +173,11 @@ unsafe fn rows<V: Vector>(
 /// # Safety
 /// Every row must be as long as `w`, and the instructions of `V` must exist.
 #[inline(always)]
-unsafe fn line<V: Vector, const X: usize, const U: usize>(
+unsafe fn line<V: Vector, E: Weight, const X: usize, const U: usize>(
     out: &mut [f32],
     j: usize,
     x: [&[f32]; X],
-    w: &[f32],
+    w: &[E],
 ) {
     let k = w.len();
     let (step, whole) = (U * V::LANES, k - k % V::LANES);
@@ -129,7 +188,7 @@ unsafe fn line<V: Vector, const X: usize, const U: usize>(
         while p + step <= whole {
             for u in 0..U {
                 let at = p + u * V::LANES;
-                let column = V::load(w.as_ptr().add(at));
+                let column: V = E::load(w.as_ptr().add(at));
                 for (sums, x) in acc.iter_mut().zip(&x) {
                     sums[u] = V::load(x.as_ptr().add(at)).fma(column, sums[u]);
                 }
@@ -137,14 +196,14 @@ unsafe fn line<V: Vector, const X: usize, const U: usize>(
             p += step;
         }
         while p < whole {
-            let column = V::load(w.as_ptr().add(p));
+            let column: V = E::load(w.as_ptr().add(p));
             for (sums, x) in acc.iter_mut().zip(&x) {
                 sums[0] = V::load(x.as_ptr().add(p)).fma(column, sums[0]);
             }
             p += V::LANES;
         }
         for (i, sums) in acc.into_iter().enumerate() {
-            let mut sum: f32 = (whole..k).map(|p| x[i][p] * w[p]).sum();
+            let mut sum: f32 = (whole..k).map(|p| x[i][p] * w[p].wide()).sum();
             for partial in sums {
                 sum += partial.sum();
             }
@@ -158,7 +217,7 @@ unsafe fn line<V: Vector, const X: usize, const U: usize>(
 /// # Safety
 /// All rows must be equally long, and the instructions of `V` must exist.
 #[inline(always)]
-unsafe fn block<V: Vector, const X: usize>(out: &mut [f32], x: [&[f32]; X], w: [&[f32]; W_ROWS]) {
+unsafe fn block<V: Vector, E: Weight, const X: usize>(out: &mut [f32], x: [&[f32]; X], w: [&[E]; W_ROWS]) {
     let k = w[0].len();
     let whole = k - k % V::LANES;
     // SAFETY: `p + LANES <= k` bounds every load.
@@ -175,7 +234,7 @@ unsafe fn block<V: Vector, const X: usize>(out: &mut [f32], x: [&[f32]; X], w: [
         }
         for (i, row) in acc.into_iter().enumerate() {
             for (j, sum) in row.into_iter().enumerate() {
-                let tail: f32 = (whole..k).map(|p| x[i][p] * w[j][p]).sum();
+                let tail: f32 = (whole..k).map(|p| x[i][p] * w[j][p].wide()).sum();
                 out[i * W_ROWS + j] = sum.sum() + tail;
             }
         }
@@ -185,12 +244,12 @@ unsafe fn block<V: Vector, const X: usize>(out: &mut [f32], x: [&[f32]; X], w: [
 /// # Safety
 /// Every row must hold `LANES` floats from `p` on, and the instructions of `V` must exist.
 #[inline(always)]
-unsafe fn load_all<V: Vector>(rows: &[&[f32]; W_ROWS], p: usize) -> [V; W_ROWS] {
+unsafe fn load_all<V: Vector, E: Weight>(rows: &[&[E]; W_ROWS], p: usize) -> [V; W_ROWS] {
     // SAFETY: the caller's contract.
     unsafe {
         let mut loaded = [V::splat(0.0); W_ROWS];
         for (register, row) in loaded.iter_mut().zip(rows) {
-            *register = V::load(row.as_ptr().add(p));
+            *register = E::load(row.as_ptr().add(p));
         }
         loaded
     }
@@ -212,20 +271,42 @@ impl Shared {
 }
 
 /// The product for operands that [`serves`] accepts; the caller checked the sizes.
-pub fn gemm(c: &mut [f32], c_stride: usize, x: Matrix, w: Matrix, size: Size, alpha: f32, store: Store) {
-    let dots = dots();
+pub(super) fn gemm<E: Weight>(
+    c: &mut [f32],
+    c_stride: usize,
+    x: Matrix,
+    w: Rows<E>,
+    size: Size,
+    alpha: f32,
+    store: Store,
+) {
+    let dots = dots::<E>();
+    // SAFETY: `dots()` returned code for instructions that were detected.
+    let group = |first, out: &mut _| unsafe { dots(out, &x, &w, first, size) };
+    share_out(c, c_stride, size, size_of::<E>(), |value| alpha * value, store, group);
+}
+
+/// Has every group of rows of W computed, and stores what it gives.
+fn share_out(
+    c: &mut [f32],
+    c_stride: usize,
+    size: Size,
+    bytes: usize,
+    scaled: impl Fn(f32) -> f32 + Sync,
+    store: Store,
+    dots: impl Fn(usize, &mut [f32; MOST_ROWS * W_ROWS]) + Sync,
+) {
     let c = Shared(c.as_mut_ptr());
     let c = &c;
-    let group = (TASK_BYTES / 4 / size.k).max(W_ROWS).next_multiple_of(W_ROWS);
+    let group = (TASK_BYTES / bytes / size.k).max(W_ROWS).next_multiple_of(W_ROWS);
     let task = |index: usize| {
         let last = ((index + 1) * group).min(size.n);
         for first in (index * group..last).step_by(W_ROWS) {
             let mut out = [0.0; MOST_ROWS * W_ROWS];
-            // SAFETY: `dots()` returned code for instructions that were detected.
-            unsafe { dots(&mut out, &x, &w, first, size) };
+            dots(first, &mut out);
             for i in 0..size.m {
                 for j in first..(first + W_ROWS).min(last) {
-                    let value = alpha * out[i * W_ROWS + j - first];
+                    let value = scaled(out[i * W_ROWS + j - first]);
                     // SAFETY: i < m and j < n, and column j belongs to this task.
                     unsafe { c.write(i * c_stride + j, value, store) };
                 }

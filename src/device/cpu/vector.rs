@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::simd::{fma, lane_sum, multiversion};
+use super::math::exp_nonpositive;
+use super::simd::{fma, lane_max, lane_sum, multiversion};
 
 /// Elements per partial sum of [`sum_squares`]; fixed, so that the sum does not depend on the threads.
 const PARTIAL: usize = 1 << 16;
@@ -46,6 +47,16 @@ multiversion! {
     /// `sum x`.
     pub fn sum(x: &[f32]) -> f32 {
         lane_sum(x.len(), |i| x[i])
+    }
+
+    /// Largest element, `-inf` of nothing; a NaN is passed over.
+    pub fn largest(x: &[f32]) -> f32 {
+        lane_max(x)
+    }
+
+    /// `sum e^(x - most)` for `most` the largest element.
+    pub fn sum_exponentials(x: &[f32], most: f32) -> f32 {
+        lane_sum(x.len(), |i| exp_nonpositive::<FMA>(x[i] - most))
     }
 
     fn sum_squares_partial(x: &[f32]) -> f64 {

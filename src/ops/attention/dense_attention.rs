@@ -2,7 +2,7 @@
 //!
 //! Shapes: q `[B, T, C]`, k v `[B, rows, C]` of which the first `key_len` = S count, key_state
 //! `[B, rows]` i32 (0 masked). HF `LEDDecoderAttention`, `BigBirdPegasusSelfAttention`. On a GPU keys are
-//! split where queries are few; partial holds what a split finds for each row of q: forward
+//! split where queries are few (one alone, over a cache, is `decode_attention`); partial holds what a split finds for each row of q: forward
 //! `[splits, B, H, T, D + 2]`, backward `[splits, B, H, T, D]`.
 
 use super::tile::{self, Entries, Tile};
@@ -17,9 +17,6 @@ use crate::tensor::Tensor;
 
 pub static OP: OpSpec =
     OpSpec { name: "dense_attention", gradient: Gradient::Recorded, kernels: &[&FORWARD, &BACKWARD] };
-
-/// Most queries that are no tile: with more of them, reading keys again for each costs more than it saves.
-const FEW: usize = 8;
 
 static FORWARD: Kernel = Kernel {
     name: "dense_attention_fwd",
@@ -80,12 +77,6 @@ static BACKWARD: Kernel = Kernel {
 };
 
 fn forward_passes(call: &Call) -> Vec<Pass> {
-    const FEW_QUERIES: Entries = [
-        "dense_attention_fwd_few_d16",
-        "dense_attention_fwd_few_d32",
-        "dense_attention_fwd_few_d64",
-        "dense_attention_fwd_few_d128",
-    ];
     const NARROW: Entries = [
         "dense_attention_fwd_d16",
         "dense_attention_fwd_d32",
@@ -99,13 +90,8 @@ fn forward_passes(call: &Call) -> Vec<Pass> {
         "dense_attention_fwd_d128",
     ];
     let [b, h, d, t, _, _, _, _, splits] = call.sizes();
-    let first = match t <= FEW {
-        true => tile::few_pass(FEW_QUERIES, call, d, b * h * t),
-        false => {
-            let tile = Tile::forward(call.real(), d, b * h, t);
-            tile.pass(tile.choose(NARROW, WIDE), call, d, b * h * t.div_ceil(tile.rows))
-        }
-    };
+    let tile = Tile::forward(call.real(), d, b * h, t);
+    let first = tile.pass(tile.choose(NARROW, WIDE), call, d, b * h * t.div_ceil(tile.rows));
     let rows = if splits > 1 { b * h * t } else { 0 };
     let join = tile::pass("dense_attention_fwd_join", rows * 32);
     first.map(|pass| pass.y(splits)).into_iter().chain(join).collect()
@@ -196,10 +182,9 @@ pub fn dense_attention(tape: &Tape, q: &Tensor, k: &Tensor, v: &Tensor, pattern:
         sizes: vec![b, h, d, t, key_len, rows, causal[0], causal[1], splits],
         partial: Some(partial(splits, row)),
     };
-    let forward_splits = if t <= FEW { tile::query_splits(b * h * t, key_len) } else { splits };
     let attention = Attention {
         heads,
-        forward: side(&FORWARD, forward_splits, d + 2),
+        forward: side(&FORWARD, splits, d + 2),
         backward: side(&BACKWARD, splits, d),
         randomness: Some((pattern.dropout.seed, pattern.dropout.stream)),
         scalars: vec![scale(d), pattern.dropout.p],

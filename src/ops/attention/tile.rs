@@ -77,7 +77,7 @@ impl Tile {
 }
 
 /// A launch of one block for each query: its groups of lanes leave what they found in shared memory.
-pub fn few_pass(entries: Entries, call: &Call, d: usize, queries: usize) -> Option<Pass> {
+pub fn query_pass(entries: Entries, call: &Call, d: usize, queries: usize) -> Option<Pass> {
     let size = HEADS[head(d)];
     let groups = THREADS as usize * 16 / (size * call.real().size());
     Some(pass(entries[head(d)], queries * THREADS as usize)?.shared(groups * (size + 2) * 4))

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::keys::{KeyTile, KeyTiles};
 use super::tile::{Extent, SIDE, dropout_factors, gather, mask, multiply, padded, transpose_queries};
-use super::{Attention, Sizes, decode};
+use super::{Attention, Sizes};
 use crate::device::cpu::math::exp_nonpositive;
 use crate::device::cpu::microkernel::{Baseline, Strides, Vector};
 use crate::device::cpu::scratch::with_scratch;
@@ -46,9 +46,6 @@ pub fn attention_forward(o: &mut [f32], lse: &mut [f32], attention: &Attention) 
     assert_eq!(lse.len(), b * h * t, "attention: lse is not [B, H, T]");
     if o.is_empty() {
         return;
-    }
-    if decode::serves(attention) {
-        return decode::forward(o, lse, attention);
     }
     let shared = Shared { o: o.as_mut_ptr(), lse: lse.as_mut_ptr() };
     let step = attention.query_step();

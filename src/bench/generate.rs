@@ -1,0 +1,155 @@
+//! The time of generation over a synthetic batch, and of one decoding step beside what memory allows.
+
+use super::stats::{Quantiles, quantiles};
+use crate::device::cpu::vector;
+use crate::error::{Error, Result};
+use crate::generate::{self, GenerateOptions, State, generate};
+use crate::models::batch::Source;
+use crate::models::session::Session;
+use crate::models::{Loaded, Options};
+use crate::train::synthetic::synthetic_batch;
+use rayon::prelude::*;
+use serde::Serialize;
+use std::time::Instant;
+
+/// What to run and how often.
+#[derive(Debug, Clone, Copy)]
+pub struct Work {
+    pub batch_size: usize,
+    pub max_source_length: usize,
+    /// Tokens of every answer: none ends earlier.
+    pub max_new_tokens: usize,
+    pub num_beams: usize,
+    pub seed: u64,
+    /// Runs before the counted ones.
+    pub warmup: usize,
+    pub repeat: usize,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct Measured {
+    /// Of whole runs: the encoder and every step.
+    #[serde(flatten)]
+    pub quantiles: Quantiles,
+    /// Every counted run, in order.
+    pub seconds: Vec<f64>,
+    /// Runs of one token beside them: the encoder and the first step.
+    pub first_token_seconds: Vec<f64>,
+    /// A step after the first: the difference, shared out.
+    pub step_seconds: Vec<f64>,
+    pub step_median_s: f64,
+    pub steps_per_second: f64,
+    /// Bytes that a step must read: weights, and keys and values in the middle of the run.
+    pub step_bytes: StepBytes,
+    /// What all threads together read from memory; absent on a GPU.
+    pub memory_bytes_per_second: Option<f64>,
+    /// The time that reading them takes, over the time of a step.
+    pub share_of_limit: Option<f64>,
+}
+
+/// What a decoding step reads once.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct StepBytes {
+    pub weights: u64,
+    pub cross_attention: u64,
+    pub self_attention: u64,
+}
+
+impl StepBytes {
+    /// Of a model whose answers are `tokens` long; beams share the keys of their input.
+    fn of(loaded: &Loaded, source: &Source, work: Work) -> Self {
+        let (model, parameters) = (&loaded.model, &loaded.parameters);
+        let size = parameters.device().precision().storage().size() as u64;
+        // Once per input, not per step.
+        let once =
+            |name: &str| name.contains(".encoder_attn.k_proj.") || name.contains(".encoder_attn.v_proj.");
+        let read = |name: &str| name.contains("decoder.layers.") && !once(name);
+        let layers: usize = parameters.entries.iter().filter(|e| read(&e.name)).map(|e| e.shape.len()).sum();
+        let states = 2 * model.decoder_layers() * model.d_model();
+        let rows = work.batch_size * work.num_beams;
+        StepBytes {
+            weights: (layers + model.head().0.len()) as u64 * size,
+            cross_attention: (states * source.batch * source.padded) as u64 * size,
+            self_attention: (states * rows * work.max_new_tokens / 2) as u64 * size,
+        }
+    }
+
+    fn total(self) -> u64 {
+        self.weights + self.cross_attention + self.self_attention
+    }
+}
+
+/// Generates over one random batch, in turn one token and all of them.
+pub fn generation(loaded: Loaded, options: Options, work: Work) -> Result<Measured> {
+    if work.repeat == 0 || work.max_new_tokens < 2 {
+        return Err(Error::usage("--repeat must be at least 1, and --max-new-tokens at least 2"));
+    }
+    let limits = loaded.model.limits();
+    let (source, _) = synthetic_batch(&limits, work.batch_size, work.max_source_length, 1, work.seed)?;
+    let whole = GenerateOptions {
+        max_new_tokens: work.max_new_tokens,
+        num_beams: work.num_beams,
+        eos: Vec::new(),
+        ..GenerateOptions::new(&limits)
+    };
+    whole.check(&limits)?;
+    let first = GenerateOptions { max_new_tokens: 1, ..whole.clone() };
+    let step_bytes = StepBytes::of(&loaded, &source, work);
+    let on_cpu = loaded.parameters.device().name() == "cpu";
+    let mut session = Session::new(loaded, options, generate::state)?;
+    let mut timed = |options: &GenerateOptions| -> Result<f64> { run(&mut session, &source, options) };
+    for _ in 0..work.warmup {
+        timed(&first)?;
+        timed(&whole)?;
+    }
+    let (mut seconds, mut first_token_seconds) = (Vec::new(), Vec::new());
+    for _ in 0..work.repeat {
+        first_token_seconds.push(timed(&first)?);
+        seconds.push(timed(&whole)?);
+    }
+    let steps = (work.max_new_tokens - 1) as f64;
+    let step_seconds: Vec<f64> =
+        seconds.iter().zip(&first_token_seconds).map(|(whole, first)| (whole - first) / steps).collect();
+    let missing = || Error::internal("no run was measured");
+    let step_median_s = quantiles(&step_seconds).ok_or_else(missing)?.median_s;
+    let memory_bytes_per_second = on_cpu.then(reading_speed);
+    Ok(Measured {
+        quantiles: quantiles(&seconds).ok_or_else(missing)?,
+        seconds,
+        first_token_seconds,
+        step_seconds,
+        step_median_s,
+        steps_per_second: 1.0 / step_median_s,
+        step_bytes,
+        memory_bytes_per_second,
+        share_of_limit: memory_bytes_per_second
+            .map(|speed| step_bytes.total() as f64 / speed / step_median_s),
+    })
+}
+
+fn run(session: &mut Session<State>, source: &Source, options: &GenerateOptions) -> Result<f64> {
+    let start = Instant::now();
+    let rows = generate(session, source, options)?;
+    let elapsed = start.elapsed().as_secs_f64();
+    match rows.iter().all(|row| row.len() == options.max_new_tokens + 1) {
+        true => Ok(elapsed),
+        false => Err(Error::internal("an answer ended before its last token")),
+    }
+}
+
+/// Bytes a second that all threads read from far more memory than the caches hold: the best of several times.
+fn reading_speed() -> f64 {
+    const FLOATS: usize = 64 << 20;
+    const TIMES: usize = 7;
+    let memory: Vec<f32> = vec![1.0; FLOATS];
+    let mut best = 0.0f64;
+    for _ in 0..TIMES {
+        let start = Instant::now();
+        let sum: f32 = memory.par_chunks(1 << 16).map(vector::sum).sum();
+        let speed = (FLOATS * size_of::<f32>()) as f64 / start.elapsed().as_secs_f64();
+        // The sum is looked at, or nothing would be read.
+        best = if sum > 0.0 { best.max(speed) } else { best };
+    }
+    best
+}

@@ -1,0 +1,130 @@
+//! `bench generate`: greedy decoding or beam search over a synthetic batch.
+
+use super::super::global::Global;
+use serde::Serialize;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use wattention::bench::generate::{Measured, Work, generation};
+use wattention::device::Precision;
+use wattention::models::Options;
+use wattention::units::{Bytes, Seconds};
+
+#[derive(clap::Args, Debug)]
+pub struct GenerateArgs {
+    /// Model directory in HF layout
+    #[arg(long, value_name = "DIR", required_unless_present = "config")]
+    model: Option<PathBuf>,
+
+    /// A config.json alone: weights are drawn at random
+    #[arg(long, value_name = "FILE", conflicts_with = "model")]
+    config: Option<PathBuf>,
+
+    /// Inputs of a batch
+    #[arg(long, value_name = "N", default_value = "1")]
+    batch_size: NonZeroUsize,
+
+    /// Tokens of every input
+    #[arg(long, value_name = "L", default_value_t = 1024)]
+    max_source_length: usize,
+
+    /// Tokens of every answer: none ends earlier
+    #[arg(long, value_name = "T", default_value_t = 64)]
+    max_new_tokens: usize,
+
+    /// Beams of every input
+    #[arg(long, value_name = "N", default_value = "1")]
+    num_beams: NonZeroUsize,
+
+    /// Runs before the counted ones
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    warmup: usize,
+
+    /// Counted runs
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    repeat: usize,
+}
+
+#[derive(Serialize)]
+struct Report {
+    model: PathBuf,
+    batch_size: usize,
+    max_source_length: usize,
+    max_new_tokens: usize,
+    num_beams: usize,
+    device: String,
+    precision: Precision,
+    threads: usize,
+    #[serde(flatten)]
+    measured: Measured,
+}
+
+pub fn run(args: GenerateArgs, global: &Global) -> anyhow::Result<()> {
+    let device = global.open_device()?;
+    let options = Options::default();
+    let (model, loaded) = super::model(&args.model, &args.config, &device, options, global)?;
+    let work = Work {
+        batch_size: args.batch_size.get(),
+        max_source_length: args.max_source_length,
+        max_new_tokens: args.max_new_tokens,
+        num_beams: args.num_beams.get(),
+        seed: global.seed,
+        warmup: args.warmup,
+        repeat: args.repeat,
+    };
+    let report = Report {
+        model,
+        batch_size: work.batch_size,
+        max_source_length: work.max_source_length,
+        max_new_tokens: work.max_new_tokens,
+        num_beams: work.num_beams,
+        device: device.name(),
+        precision: global.precision,
+        threads: rayon::current_num_threads(),
+        measured: generation(loaded, options, work)?,
+    };
+    global.print(&report, &report)
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let m = &self.measured;
+        let q = &m.quantiles;
+        writeln!(
+            f,
+            "{} generation, batch {}, {} tokens to {}, {} beams, {} threads",
+            self.model.display(),
+            self.batch_size,
+            self.max_source_length,
+            self.max_new_tokens,
+            self.num_beams,
+            self.threads
+        )?;
+        writeln!(
+            f,
+            "time      {} median of {}, {} to {} (20th to 80th percentile)",
+            Seconds(q.median_s),
+            m.seconds.len(),
+            Seconds(q.p20_s),
+            Seconds(q.p80_s)
+        )?;
+        write!(
+            f,
+            "step      {}, {:.1} steps/s after the first",
+            Seconds(m.step_median_s),
+            m.steps_per_second
+        )?;
+        if let (Some(speed), Some(share)) = (m.memory_bytes_per_second, m.share_of_limit) {
+            let b = m.step_bytes;
+            write!(
+                f,
+                "\nlimit     {:.0} % of it: {} of weights, {} of keys and values, read at {}/s",
+                100.0 * share,
+                Bytes(b.weights),
+                Bytes(b.cross_attention + b.self_attention),
+                Bytes(speed as u64)
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,123 @@
+//! One query a row over a cache of keys and values, as in decoding: o = softmax(scale q kᵀ) v per head.
+//!
+//! Shapes: q, o `[N, C]`, k v `[R, rows, C]` of which the first `key_len` = S of each row count, key_state
+//! `[R, rows]` i32 (0 masked), index `[N, columns]` i32. Key j of query n lies in row index[n, j] of the cache:
+//! a beam that changes its past changes numbers, and copies nothing. With one column all keys of query n lie in
+//! row index[n, 0]: beams of one input share its keys. On a GPU the keys are split over blocks, and partial
+//! `[splits, N, H, D + 2]` holds what a split finds. No gradient. HF `LEDDecoderAttention` with `past_key_values`.
+
+use super::{scale, tile};
+use crate::device::cpu::attention::decode::{Decode, Sizes, Walk, decode};
+use crate::device::{Call, CpuCall, Gpu, Kernel, Pass};
+use crate::error::{Error, Result};
+use crate::ops::{Gradient, OpSpec};
+use crate::shape::DType;
+use crate::tape::Tape;
+use crate::tensor::{Launch, Tensor};
+use half::bf16;
+use tile::Entries;
+
+const REASON: &str = "decoding is not trained through";
+
+pub static OP: OpSpec =
+    OpSpec { name: "decode_attention", gradient: Gradient::None(REASON), kernels: &[&FORWARD] };
+
+static FORWARD: Kernel = Kernel {
+    name: "decode_attention_fwd",
+    outputs: &["o", "partial"],
+    inputs: &["q", "k", "v", "key_state", "index"],
+    sizes: &["N", "H", "D", "S", "rows", "columns", "splits"],
+    scalars: &["scale"],
+    cpu: |call: &mut CpuCall| match call.stored(1) {
+        DType::BF16 => decode_cpu::<bf16>(call),
+        _ => decode_cpu::<f32>(call),
+    },
+    gpu: Gpu::Passes(passes),
+};
+
+fn decode_cpu<E: Walk>(call: &mut CpuCall) {
+    let [n, h, d, s, rows, columns] = call.sizes();
+    let operands = Decode::<E> {
+        q: call.input(0),
+        k: call.input(1),
+        v: call.input(2),
+        key_state: call.input(3),
+        index: call.input(4),
+        sizes: Sizes { n, h, d, s, rows, columns },
+        scale: call.scalar(0),
+    };
+    decode(call.out(0), &operands);
+}
+
+fn passes(call: &Call) -> Vec<Pass> {
+    const QUERIES: Entries = [
+        "decode_attention_fwd_d16",
+        "decode_attention_fwd_d32",
+        "decode_attention_fwd_d64",
+        "decode_attention_fwd_d128",
+    ];
+    let [n, h, d, _, _, _, splits] = call.sizes();
+    let first = tile::query_pass(QUERIES, call, d, n * h).map(|pass| pass.y(splits));
+    let rows = if splits > 1 { n * h } else { 0 };
+    first.into_iter().chain(tile::pass("decode_attention_fwd_join", rows * 32)).collect()
+}
+
+/// Where the keys and values of each query are.
+#[derive(Clone, Copy)]
+pub struct Cached<'a> {
+    pub heads: usize,
+    /// `[R, rows, C]`.
+    pub k: &'a Tensor,
+    pub v: &'a Tensor,
+    /// `[N, columns]` i32; one column, or one for each key.
+    pub index: &'a Tensor,
+    /// Keys that count, of the `rows`.
+    pub key_len: usize,
+    /// `[R, rows]` i32, 0 for masked.
+    pub key_state: Option<&'a Tensor>,
+}
+
+/// o of q `[N, .., C]`, one query in each of N rows, in the shape of q. The caller has checked that the index
+/// names rows of the cache.
+pub fn decode_attention(tape: &Tape, q: &Tensor, cached: Cached) -> Result<Tensor> {
+    const OP: &str = "decode_attention";
+    tape.no_gradient(OP, REASON, &[q])?;
+    let Cached { heads, k, v, index, key_len, key_state } = cached;
+    let [samples, rows, c] = k.shape().dims3(OP)?;
+    let [n, columns] = index.shape().dims2(OP)?;
+    v.same_shape(OP, k)?;
+    if heads == 0 || !c.is_multiple_of(heads) || q.shape().last() != c || q.shape().rows() != n {
+        return Err(Error::shape(OP, format!("q [{n}, {c}] for {heads} heads"), q.shape()));
+    }
+    let masks = key_state.is_none_or(|state| state.len() == samples * rows);
+    if key_len > rows || (columns != 1 && columns < key_len) || !masks {
+        let want = format!("at least {key_len} keys, a column of the index for each, and a mask [R, rows]");
+        return Err(Error::shape(OP, want, k.shape()));
+    }
+    let d = c / heads;
+    // By what the cache has room for: steps over one cache allocate the same.
+    let splits = tile::query_splits(n * heads, rows);
+    let o = q.like(q.shape())?;
+    let partial = (splits > 1).then(|| q.like_f32([splits, n, heads, d + 2])).transpose()?;
+    let pairs = (n * heads * key_len) as u64;
+    Launch::of(&FORWARD)
+        .output(&o)
+        .output_or_absent(partial.as_ref(), DType::F32)
+        .input(q)
+        .input(k)
+        .input(v)
+        .input_or_absent(key_state, DType::I32)
+        .input(index)
+        .size(n)
+        .size(heads)
+        .size(d)
+        .size(key_len)
+        .size(rows)
+        .size(columns)
+        .size(splits)
+        .scalar(scale(d))
+        .flops(4 * pairs * d as u64)
+        .exponentials(pairs)
+        .run(q.device())?;
+    Ok(o)
+}

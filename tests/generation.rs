@@ -1,0 +1,198 @@
+//! Greedy and beam search against transformers' `generate()` over a grid of settings, and sampling against itself.
+
+mod executor;
+
+use serde_json::Value;
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use wattention::device::Precision;
+use wattention::generate::{self, GenerateOptions, Sampling, Settings, State, generate};
+use wattention::models::batch::{Source, SourceRows};
+use wattention::models::session::Session;
+use wattention::models::{self, Limits, Options};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens")
+}
+
+fn open(model: &str) -> Session<State> {
+    let dir = root().join(model);
+    let loaded = models::load(&dir, &executor::named(Precision::Fp32), Options::default()).unwrap();
+    Session::new(loaded, Options::default(), generate::state).unwrap()
+}
+
+/// Rows of unequal lengths: padded on the right and masked, the first token global where a model has such.
+fn source(limits: &Limits, rows: &[Vec<i64>]) -> Source {
+    let longest = rows.iter().map(Vec::len).max().unwrap();
+    let padded = |value: i64, pad: i64, row: &Vec<i64>| -> Vec<i64> {
+        (0..longest)
+            .map(|j| if j < row.len() { if value < 0 { row[j] } else { value } } else { pad })
+            .collect()
+    };
+    let ids: Vec<i64> = rows.iter().flat_map(|row| padded(-1, limits.pad as i64, row)).collect();
+    let mask: Vec<i64> = rows.iter().flat_map(|row| padded(1, 0, row)).collect();
+    let global: Vec<i64> = (0..ids.len()).map(|at| (at % longest == 0) as i64).collect();
+    let rows = SourceRows {
+        batch: rows.len(),
+        ids: &ids,
+        attention_mask: Some(&mask),
+        global_attention_mask: Some(&global),
+    };
+    Source::new(limits, rows).unwrap()
+}
+
+struct Goldens {
+    batches: BTreeMap<String, Vec<Vec<i64>>>,
+    cases: Vec<Value>,
+}
+
+fn goldens() -> Goldens {
+    let text = std::fs::read_to_string(root().join("generation.json")).unwrap();
+    let mut all: Value = serde_json::from_str(&text).unwrap();
+    Goldens {
+        batches: serde_json::from_value(all["batches"].take()).unwrap(),
+        cases: serde_json::from_value(all["cases"].take()).unwrap(),
+    }
+}
+
+/// The simulator has time for some of the cases.
+fn stride() -> usize {
+    match std::env::var("WATTENTION_TEST_DEVICE") {
+        Ok(device) if device == "sim" => 37,
+        _ => 1,
+    }
+}
+
+#[test]
+fn sequences_equal_transformers_under_every_setting() {
+    let Goldens { batches, cases } = goldens();
+    assert!(cases.len() >= 200);
+    let mut sessions: BTreeMap<String, Session<State>> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for case in cases.iter().step_by(stride()) {
+        let key = case["batch"].as_str().unwrap();
+        let model = key.split('/').next().unwrap();
+        let session = sessions.entry(model.to_string()).or_insert_with(|| open(model));
+        let limits = session.real().loaded.model.limits();
+        let settings = Settings::parse(key, &case["options"].to_string()).unwrap();
+        let options = settings.options(&limits, 0).unwrap();
+        let got = generate(session, &source(&limits, &batches[key]), &options).unwrap();
+        let want: Vec<Vec<i32>> = serde_json::from_value(case["sequences"].clone()).unwrap();
+        if got != want {
+            wrong.push(format!("{key} with {}:\n got {got:?}\nwant {want:?}", case["options"]));
+        }
+    }
+    assert!(wrong.is_empty(), "{} cases differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn what_else_is_in_the_batch_changes_nothing() {
+    let Goldens { batches, cases } = goldens();
+    let mut session = open("led_plain");
+    let limits = session.real().loaded.model.limits();
+    for case in cases.iter().filter(|case| case["batch"] == "led_plain/0").step_by(stride()) {
+        let rows = &batches["led_plain/0"];
+        let options = Settings::parse("", &case["options"].to_string()).unwrap().options(&limits, 0).unwrap();
+        let together = generate(&mut session, &source(&limits, rows), &options).unwrap();
+        let each = options.num_return_sequences;
+        for (row, together) in rows.iter().zip(together.chunks(each)) {
+            let alone =
+                generate(&mut session, &source(&limits, std::slice::from_ref(row)), &options).unwrap();
+            for (alone, together) in alone.iter().zip(together) {
+                assert_eq!(alone[..], together[..alone.len()], "{}", case["options"]);
+            }
+        }
+    }
+}
+
+fn sampled(
+    session: &mut Session<State>,
+    rows: &[Vec<i64>],
+    answers: usize,
+    first_row: u64,
+    seed: u64,
+) -> Vec<Vec<i32>> {
+    let limits = session.real().loaded.model.limits();
+    let options = GenerateOptions {
+        max_new_tokens: 12,
+        num_return_sequences: answers,
+        sampling: Some(Sampling { temperature: 2.0, top_k: 40, top_p: 0.95, seed, first_row }),
+        ..GenerateOptions::new(&limits)
+    };
+    generate(session, &source(&limits, rows), &options).unwrap()
+}
+
+#[test]
+fn a_drawn_token_follows_from_seed_row_and_position() {
+    let rows = goldens().batches["led_plain/0"].clone();
+    assert!(rows.len() > 1);
+    let mut session = open("led_plain");
+    let together = sampled(&mut session, &rows, 3, 5, 1);
+    assert_eq!(together.len(), 3 * rows.len());
+    let distinct: HashSet<&Vec<i32>> = together.iter().collect();
+    assert!(distinct.len() > rows.len(), "answers of one input are alike: {together:?}");
+    for (i, row) in rows.iter().enumerate() {
+        let alone = sampled(&mut session, std::slice::from_ref(row), 3, 5 + i as u64, 1);
+        for (alone, together) in alone.iter().zip(&together[3 * i..]) {
+            assert_eq!(alone[..], together[..alone.len()]);
+        }
+    }
+    assert_ne!(sampled(&mut session, &rows, 3, 5, 2), together, "another seed");
+    assert_ne!(sampled(&mut session, &rows, 3, 6, 1), together, "other rows");
+}
+
+/// HF reads `generation_config.json`, and without one `config.json`, as models from before it have.
+#[test]
+fn settings_come_from_the_files_of_the_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write(
+        "config.json",
+        r#"{"num_beams": 4, "early_stopping": true, "length_penalty": 2.0, "max_length": 142}"#,
+    );
+    let limits = open("bigbird_block_sparse").real().loaded.model.limits();
+    let options = |flags: Settings| flags.or(Settings::of_model(dir.path()).unwrap()).options(&limits, 0);
+    let old = options(Settings::default()).unwrap();
+    assert_eq!((old.num_beams, old.length_penalty, old.max_new_tokens), (4, 2.0, 141));
+    assert_eq!(old.early_stopping, generate::EarlyStopping::Yes);
+    write(
+        "generation_config.json",
+        r#"{"num_beams": 5, "max_new_tokens": 9, "max_length": 7, "min_length": 4}"#,
+    );
+    let new = options(Settings::default()).unwrap();
+    assert_eq!((new.num_beams, new.length_penalty), (5, 1.0));
+    assert_eq!((new.max_new_tokens, new.min_new_tokens), (9, 3), "new tokens go before lengths");
+    let flags = Settings { max_length: Some(7), num_beams: Some(1), ..Settings::default() };
+    assert_eq!((options(flags.clone()).unwrap().max_new_tokens, options(flags).unwrap().num_beams), (6, 1));
+}
+
+#[test]
+fn settings_that_cannot_be_are_refused_by_name() {
+    for (text, part) in [
+        (r#"{"early_stopping": "always"}"#, "early_stopping"),
+        (r#"{"num_beams": -2}"#, "num_beams"),
+        (r#"{"repetition_penalty": 1.2}"#, "repetition_penalty is 1.2"),
+        (r#"{"suppress_tokens": [3]}"#, "suppress_tokens"),
+    ] {
+        let error = Settings::parse("generation_config.json", text).unwrap_err();
+        assert_eq!(error.exit_code(), 65);
+        let message = error.to_string();
+        assert!(message.starts_with("generation_config.json: ") && message.contains(part), "{message}");
+    }
+    let limits = open("led_plain").real().loaded.model.limits();
+    for (text, part) in [
+        (r#"{"max_new_tokens": 100}"#, "--max-new-tokens is 100"),
+        (r#"{"max_length": 1}"#, "--max-length is 1"),
+        (r#"{"num_beams": 0}"#, "--num-beams is 0"),
+        (r#"{"num_return_sequences": 2}"#, "--num-return-sequences is 2"),
+        (r#"{"do_sample": true, "num_beams": 2}"#, "--do-sample"),
+        (r#"{"do_sample": true, "temperature": 0.0}"#, "--temperature is 0"),
+        (r#"{"do_sample": true, "top_p": 1.5}"#, "--top-p is 1.5"),
+        (r#"{"forced_bos_token_id": 99}"#, "token 99"),
+        (r#"{"forced_eos_token_id": [2, 3]}"#, "forced_eos_token_id"),
+    ] {
+        let error = Settings::parse("x", text).unwrap().options(&limits, 0).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{text}");
+        assert!(error.to_string().contains(part), "{text}: {error}");
+    }
+}
