@@ -21,7 +21,7 @@ struct Printer;
 impl Observer for Printer {
     fn event(&mut self, event: &Event) -> Result<()> {
         match event {
-            Event::Step { step, total, report } => {
+            Event::Step { step, total, report, .. } => {
                 println!("step {step} of {total}: loss {:.3}", report.loss)
             }
             other => println!("{other:?}"),
