@@ -1,6 +1,6 @@
 //! `finetune`: one training run into a run directory.
 
-use super::choices::{self, ModelChoices, at_most, named};
+use super::choices::{self, ModelChoices, Recomputation, at_most, named};
 use super::global::Global;
 use super::predictions::{self, Scoring};
 use super::progress::Progress;
@@ -75,6 +75,9 @@ pub struct Args {
     choices: ModelChoices,
 
     #[command(flatten)]
+    recomputation: Recomputation,
+
+    #[command(flatten)]
     settings: Settings,
 
     #[command(flatten)]
@@ -111,7 +114,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let run_dir = RunDir::check(&args.output_dir, existing, &[&start, tokenizer_dir])?;
     let tokenizer = Tokenizer::load(tokenizer_dir)?;
     let device = global.open_device()?;
-    let loaded = args.start.load(&device, &args.choices, global.seed)?;
+    let model_options = models::Options { recompute: args.recomputation.recompute, ..args.choices.options() };
+    let loaded = args.start.load(&device, model_options, global.seed)?;
     let limits = loaded.model.limits();
     let options = args.settings.options(&limits, global.seed);
     options.check()?;
@@ -120,7 +124,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let max_new_tokens = at_most(args.max_new_tokens, 128, limits.max_target);
     let (train, validation) = args.read(global, &tokenizer, &loaded, &options)?;
     let parameters = loaded.parameters.trainable();
-    let mut session = Session::new(loaded, args.choices.options(), work)?;
+    let mut session = Session::new(loaded, model_options, work)?;
 
     let scored = validation.as_ref().filter(|_| !args.no_predict);
     let measured = validation.as_ref().map(|part| &part.corpus);
@@ -174,6 +178,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         predict: scored.is_some(),
         global_attention: args.choices.global_attention,
         random_blocks: args.choices.random_blocks,
+        recompute: args.recomputation.recompute,
         training: &options,
         control: &control,
         resumed_from: resumed.as_ref().map(|checkpoint| checkpoint.dir.clone()),
@@ -264,15 +269,15 @@ impl Start {
         }
     }
 
-    fn load(&self, device: &Device, choices: &ModelChoices, seed: u64) -> Result<Loaded> {
+    fn load(&self, device: &Device, options: models::Options, seed: u64) -> Result<Loaded> {
         match (&self.model, &self.config_name) {
-            (Some(model), _) => models::load(model, device, choices.options()),
+            (Some(model), _) => models::load(model, device, options),
             (None, Some(config)) => {
                 let config = match config.is_dir() {
                     true => &config.join("config.json"),
                     false => config,
                 };
-                models::random(config, device, choices.options(), seed)
+                models::random(config, device, options, seed)
             }
             (None, None) => Err(Error::usage("give --model or --config-name")),
         }

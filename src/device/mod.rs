@@ -60,6 +60,11 @@ pub trait Executor {
     /// Closes a step that failed half-way.
     fn abandon_step(&self);
     fn used(&self) -> Used;
+
+    /// The GPU's UUID as 8-4-4-4-12 hexadecimal digits; none where that is no GPU.
+    fn uuid(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Memory an executor holds, in bytes.
@@ -179,6 +184,11 @@ impl Device {
 
     pub fn used(&self) -> Used {
         self.0.used()
+    }
+
+    /// The GPU's UUID, where this is a GPU that tells it.
+    pub fn uuid(&self) -> Option<String> {
+        self.0.uuid()
     }
 
     /// Whether two handles name the same executor.

@@ -9,6 +9,8 @@ mod frame;
 mod generate;
 #[path = "../golden/mod.rs"]
 mod golden;
+mod kernels;
+mod overfit;
 mod plan;
 mod refusals;
 mod resume;
