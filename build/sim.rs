@@ -48,7 +48,7 @@ fn compiler() -> Option<Compiler> {
         return None;
     }
     // Contraction as nvcc does it: a multiplication and an addition in one rounding.
-    let flags = ["-std=c++17", "-O1", "-g1", "-fPIC", "-ffp-contract=fast", "-fno-exceptions", "-fno-rtti"];
+    let flags = ["-std=c++17", "-g1", "-fPIC", "-ffp-contract=fast", "-fno-exceptions", "-fno-rtti"];
     let mut flags: Vec<String> = flags.iter().map(|f| f.to_string()).collect();
     flags.extend(["-Wall", "-Wno-unknown-pragmas", "-Wno-unused-function", "-Werror"].map(String::from));
     if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
@@ -57,13 +57,15 @@ fn compiler() -> Option<Compiler> {
     }
     match std::env::var("WATTENTION_SIM_SANITIZE").ok().filter(|s| !s.is_empty()) {
         Some(sanitizers) => {
+            // Optimising instrumented code takes three times as long as running it once.
+            flags.push("-O0".into());
             flags.push(format!("-fsanitize={sanitizers}"));
             flags.push("-fno-sanitize-recover=all".into());
             link_sanitizers(tool.path());
         }
         // Traps where a vector is not aligned, as a GPU does; needs no library.
         None => {
-            flags.push("-fsanitize=alignment".into());
+            flags.extend(["-O1", "-fsanitize=alignment"].map(String::from));
             let traps = match tool.is_like_clang() {
                 true => "-fsanitize-trap=alignment",
                 false => "-fsanitize-undefined-trap-on-error",

@@ -9,8 +9,8 @@
 # The kernels are compiled by nvcc and g++. Where there is no nvcc, NVIDIA's wheels of it are fetched from PyPI, once,
 # into ~/.cache/wattention (or WATTENTION_NVCC_DIR); without them, what needs nvcc is skipped.
 #
-# With WATTENTION_SANITIZE=1 the op tests run in the simulator once more, with AddressSanitizer and
-# UndefinedBehaviorSanitizer in the kernels.
+# At the end every kernel runs on every case once more, with AddressSanitizer and UndefinedBehaviorSanitizer in it;
+# WATTENTION_SANITIZE=0 leaves that out.
 #
 # A test that cannot run here is either #[ignore = "why"], or prints `skipped: WHY` and returns; both are counted as
 # skipped and named at the end. With WATTENTION_PYTHON naming an interpreter that has torch and transformers, saved
@@ -97,11 +97,17 @@ if command -v c++ >/dev/null; then
     export WATTENTION_TEST_DEVICE=sim
     kernels=(--locked --no-fail-fast --test ops --test models --test training)
     step cargo test "${kernels[@]}" -- --show-output 2>&1 | tee -a -- "$log" || status=$?
-    if [[ -n ${WATTENTION_SANITIZE:-} ]]; then
-        # And instrumented: fibers move between stacks, which the sanitizer is told not to follow.
+    if [[ ${WATTENTION_SANITIZE:-1} == 0 ]]; then
+        note "WATTENTION_SANITIZE=0: the kernels are not sanitized"
+    elif ! c++ -x c++ -fsanitize=address,undefined -o /dev/null - <<<'int main() {}' 2>/dev/null; then
+        note "c++ has no sanitizers (install libasan and libubsan): the kernels are not sanitized"
+        printf '\n---- sanitizers stdout ----\nskipped: c++ has none\n' >>"$log"
+    else
+        # Fibers move between stacks, which the sanitizer is told not to follow.
         export WATTENTION_SIM_SANITIZE=address,undefined
         export ASAN_OPTIONS=detect_stack_use_after_return=0:detect_leaks=0:verify_asan_link_order=0
-        step cargo test --locked --no-fail-fast --test ops -- --show-output 2>&1 | tee -a -- "$log" || status=$?
+        selftest=(--locked --test cli the_self_test_passes_on_the_simulator)
+        step cargo test "${selftest[@]}" -- --show-output 2>&1 | tee -a -- "$log" || status=$?
     fi
 else
     note "c++ is not here: the kernels are not simulated"

@@ -156,6 +156,12 @@ done
 
 config=benches/baselines/led-base/config.json
 for precision in "${precisions[@]}"; do
+    if [[ $device != cuda* ]]; then
+        skip "kernels-$precision" "$device measures nothing"
+    else
+        measure "kernels-$precision" 20 "${program[@]}" bench kernels --device "$device" --precision "$precision" \
+            --warmup-ms 10 --time-ms 30
+    fi
     for length in 1024 4096 16384; do
         part_name=kernels-$precision-$length
         if [[ $device != cuda* ]]; then

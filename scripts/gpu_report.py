@@ -7,7 +7,7 @@ what the part printed, one JSON object or nothing; WORK/led-base-*.json are comp
 
 doctor.json             the machine
 checks.jsonl            a line per check that computes: {"part", "result"}
-kernels.jsonl           a line per step that was timed kernel by kernel
+kernels.jsonl           a line per step, and per precision of the cases, that was timed kernel by kernel
 led-base-*.json         steps beside PyTorch's, one file a precision, in the form of benches/baselines/compare.py
 summary.json            outcome and seconds of every part
 

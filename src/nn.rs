@@ -3,7 +3,7 @@
 mod attention;
 mod parameters;
 
-pub use attention::{Attention, CrossAttention, LayerCache, StepAt, keys_values};
+pub use attention::{Attention, CrossAttention, LayerCache, Memory, StepAt, keys_values};
 pub use parameters::{Builder, Entry, Init, Parameters};
 
 use crate::error::{Error, Result};
@@ -62,6 +62,7 @@ pub fn all_together(tape: &Tape, x: &Tensor, layers: &[&Linear]) -> Result<Vec<T
 }
 
 /// torch.nn.LayerNorm over the last dimension, eps 1e-5 as both families have it.
+#[derive(Clone)]
 pub struct LayerNorm {
     affine: Affine,
 }

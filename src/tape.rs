@@ -1,14 +1,16 @@
 //! Autograd as a value: a list of recorded backward steps with explicit saved tensors.
 
-use crate::device::{Device, Kernel};
+use crate::device::Kernel;
 use crate::error::{Error, Result};
-use crate::shape::DType;
 use crate::tensor::{Node, Tensor};
 use crate::trace::{self, Pass, Phase};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 mod accumulate;
+mod recompute;
+
+pub use recompute::{Part, Recompute};
 
 /// The kernels of gradient bookkeeping.
 pub static KERNELS: &[&Kernel] = &[&accumulate::ZERO, &accumulate::ACCUMULATE];
@@ -165,6 +167,11 @@ impl Tape {
             .ok_or_else(|| Error::internal("backward was asked of a value that no parameter reaches"))?;
         let seed = Tensor::upload(loss.device(), loss.shape(), &vec![scale; loss.len()])?;
         gradients.give(node, seed)?;
+        self.run(gradients)
+    }
+
+    /// Runs the recorded steps in reverse from whatever gradients have been given.
+    fn run(self, gradients: &mut Gradients) -> Result<()> {
         let mut steps = self.steps.into_inner();
         while let Some(step) = steps.pop() {
             let _phase = trace::enter(Phase { label: step.phase, pass: Pass::Backward });
@@ -300,11 +307,4 @@ impl Gradients {
     pub fn of(&self, parameter: &Tensor) -> Option<&Tensor> {
         parameter.node().and_then(|node| self.slots.get(&node)).map(|held| &held.tensor)
     }
-}
-
-/// Zeros that live until dropped within the step.
-pub fn zeros(device: &Device, shape: impl Into<crate::shape::Shape>) -> Result<Tensor> {
-    let tensor = Tensor::empty(device, shape, DType::F32)?;
-    accumulate::zero(&tensor)?;
-    Ok(tensor)
 }

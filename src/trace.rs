@@ -39,10 +39,12 @@ pub fn current() -> Phase {
     CURRENT.get()
 }
 
-/// Enters the forward phase `label` until the guard is dropped.
+/// Enters the phase `label` of the current pass until the guard is dropped.
+///
+/// What the backward pass computes again thus belongs to the backward pass.
 #[must_use = "the phase ends when the guard is dropped"]
 pub fn phase(label: &'static str) -> Guard {
-    enter(Phase { label, pass: Pass::Forward })
+    enter(Phase { label, pass: current().pass })
 }
 
 /// Enters `phase` until the guard is dropped.

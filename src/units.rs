@@ -123,7 +123,11 @@ impl fmt::Display for Flops {
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0;
-        if seconds < 1e-3 {
+        if seconds < 1e-6 {
+            write!(f, "{:.0} ns", seconds * 1e9)
+        } else if seconds < 1e-5 {
+            write!(f, "{:.1} us", seconds * 1e6)
+        } else if seconds < 1e-3 {
             write!(f, "{:.0} us", seconds * 1e6)
         } else if seconds < 1.0 {
             write!(f, "{:.1} ms", seconds * 1e3)
@@ -149,6 +153,12 @@ mod tests {
         assert_eq!(Bytes::parse("lots"), None);
         assert_eq!(Bytes::parse("-1"), None);
         assert_eq!(Bytes::parse("3 parsecs"), None);
+    }
+
+    #[test]
+    fn seconds_read_well_at_every_size() {
+        let text = [3e-7, 4.2e-6, 42e-6, 0.042, 4.2, 4210.0].map(|s| Seconds(s).to_string());
+        assert_eq!(text, ["300 ns", "4.2 us", "42 us", "42.0 ms", "4.2 s", "1:10:10"]);
     }
 
     #[test]

@@ -9,8 +9,9 @@ use wattention::device::Precision;
 use wattention::models::batch::{Source, SourceRows, Target};
 use wattention::models::{self, Loaded, LossRule, Options, RandomBlocks};
 use wattention::shape::DType;
-use wattention::tape::{Randomness, Tape};
+use wattention::tape::{Randomness, Recompute, Tape};
 use wattention::tensor::Tensor;
+use wattention::train::synthetic::{Mode, Stepper, synthetic_batch};
 
 /// The numerics contract in fp32.
 const STATES: f64 = 1e-5;
@@ -31,7 +32,7 @@ fn open(name: &str, random_blocks: RandomBlocks) -> Case {
 
 fn open_in(precision: Precision, name: &str, random_blocks: RandomBlocks) -> Case {
     let dir = golden::root().join(name);
-    let options = Options { random_blocks };
+    let options = Options { random_blocks, ..Options::default() };
     let loaded =
         models::load(&dir, &executor::named(precision), options).unwrap_or_else(|e| panic!("{name}: {e}"));
     let inputs = golden::read(&dir.join("inputs.safetensors"));
@@ -221,5 +222,79 @@ fn bf16_is_within_twice_the_error_of_transformers() {
             "{name}: gradients are off by {error}, allowed {}",
             bound("gradients")
         );
+    }
+}
+
+/// The golden's architecture with dropout wherever it has a place, in a file.
+fn with_dropout(name: &str) -> tempfile::NamedTempFile {
+    let text = std::fs::read_to_string(golden::root().join(name).join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for key in ["dropout", "attention_dropout", "activation_dropout"] {
+        config[key] = 0.1.into();
+    }
+    let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
+    std::fs::write(&file, config.to_string()).unwrap();
+    file
+}
+
+#[test]
+fn recomputed_activations_give_the_same_gradients_bit_for_bit() {
+    // Two of the cases differ from others in their length alone.
+    for name in golden::cases().into_iter().filter(|name| !name.ends_with("1024") && !name.ends_with("2048"))
+    {
+        let config = with_dropout(&name);
+        let batch = open(&name, RandomBlocks::EvalZero);
+        let gradients = |recompute: Recompute| -> (u32, Vec<u32>) {
+            let options = Options { recompute, ..Options::default() };
+            let device = executor::named(Precision::Fp32);
+            let loaded = models::random(config.path(), &device, options, 7).unwrap();
+            let slab = Tensor::persistent(&device, loaded.parameters.slab.shape(), DType::F32).unwrap();
+            let mut gradients = loaded.parameters.gradients(&slab).unwrap();
+            let tape = Tape::training(Randomness { seed: 3, step: 5 });
+            let source = batch.source.upload(&device).unwrap();
+            let target = batch.target.upload(&device).unwrap();
+            let states = loaded.model.encode(&tape, &source).unwrap();
+            let hidden = loaded.model.decode(&tape, &target.ids, &states, &source.key_state).unwrap();
+            let rule = LossRule { normaliser: 3.0, smoothing: 0.1 };
+            let loss = loaded.model.loss(&tape, &hidden, &target, rule).unwrap();
+            tape.backward(&loss, 1.0, &mut gradients).unwrap();
+            gradients.finish().unwrap();
+            let bits = slab.read::<f32>().unwrap().iter().map(|g| g.to_bits()).collect();
+            (loss.read::<f32>().unwrap()[0].to_bits(), bits)
+        };
+        let kept = gradients(Recompute::None);
+        assert!(kept.1.iter().any(|&bits| bits != 0), "{name}: there are no gradients");
+        for recompute in [Recompute::AttentionFfn, Recompute::Layer] {
+            assert!(gradients(recompute) == kept, "{name}: {recompute:?} changes the bits");
+        }
+    }
+}
+
+#[test]
+fn recomputation_saves_the_activations_of_all_layers_but_one() {
+    for name in ["led_plain", "bigbird_block_sparse"] {
+        let text = std::fs::read_to_string(golden::root().join(name).join("config.json")).unwrap();
+        let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for key in ["encoder_layers", "decoder_layers"] {
+            config[key] = 8.into();
+        }
+        let window = config["attention_window"].as_array().map(|windows| vec![windows[0].clone(); 8]);
+        if let Some(windows) = window {
+            config["attention_window"] = windows.into();
+        }
+        let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
+        std::fs::write(&file, config.to_string()).unwrap();
+        let arena = |recompute: Recompute| {
+            let options = Options { recompute, ..Options::default() };
+            let mode = Mode::ForwardBackward;
+            let mut stepper = Stepper::dry_run(file.path(), Precision::Fp32, options, mode).unwrap();
+            let limits = stepper.loaded().model.limits();
+            let (source, target) = synthetic_batch(&limits, 2, limits.max_source, 8, 1).unwrap();
+            stepper.run(&source, &target).unwrap();
+            stepper.planned().arena
+        };
+        let [all, parts, layers] = [Recompute::None, Recompute::AttentionFfn, Recompute::Layer].map(arena);
+        // Of eight layers alike, one is alive at a time beside the inputs of the others.
+        assert!(2 * parts < all && 2 * layers < all, "{name}: {all}, {parts}, {layers} bytes");
     }
 }

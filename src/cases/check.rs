@@ -1,14 +1,11 @@
 //! A case on an executor, against the CPU in f32: values, gradients, and the same bits twice.
 
-use super::{Case, random, upload};
+use super::Case;
+use super::trial::Trial;
 use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
-use crate::ops::{self, Gradient};
 use crate::shape::DType;
-use crate::tape::{Gradients, Tape};
-use crate::tensor::{Node, Tensor};
 use crate::units::Seconds;
-use half::bf16;
 use serde::Serialize;
 use std::time::Instant;
 
@@ -101,24 +98,8 @@ fn difference(got: &Outcome, want: &Outcome, cancelling: f64) -> Result<f64> {
 
 /// Values and gradients on `device`, from inputs that are rounded as `format` stores them.
 fn run(case: &Case, device: &Device, format: Precision) -> Result<Outcome> {
-    let differentiable =
-        ops::ALL.iter().any(|op| op.name == case.op && matches!(op.gradient, Gradient::Recorded));
-    let rounded = |values: Vec<f32>| match format.storage() {
-        DType::BF16 => values.iter().map(|&x| bf16::from_f32(x).to_f32()).collect(),
-        _ => values,
-    };
-    let mut gradients = Gradients::new();
-    let mut leaves = Vec::with_capacity(case.inputs.len());
-    for (i, input) in case.inputs.iter().enumerate() {
-        let node = differentiable.then(Node::fresh);
-        let leaf = upload(device, input.shape, &rounded(input.values(i)))?.with_node(node);
-        if differentiable && input.parameter {
-            gradients.register(&leaf, Tensor::persistent(device, input.shape, DType::F32)?)?;
-        }
-        leaves.push(leaf);
-    }
-    let tape = if differentiable { Tape::gradients() } else { Tape::off() };
-    let outputs = (case.forward)(&tape, &leaves)?;
+    let trial = Trial::new(case, device, format)?;
+    let (tape, outputs) = trial.forward()?;
     let mut results = Vec::new();
     for output in &outputs {
         results.push(match output.dtype() {
@@ -126,24 +107,10 @@ fn run(case: &Case, device: &Device, format: Precision) -> Result<Outcome> {
             _ => output.read_floats()?,
         });
     }
-    if outputs.iter().any(|output| output.node().is_some()) {
-        let mut upstream = Vec::with_capacity(outputs.len());
-        for (i, y) in outputs.iter().enumerate() {
-            let values = rounded(random(1000 + i as u64, y.len()));
-            upstream.push(match y.dtype() {
-                DType::BF16 => upload(device, y.shape(), &values)?,
-                _ => Tensor::upload(device, y.shape(), &values)?,
-            });
-        }
-        let loss = Tensor::upload(device, [1], &[0.0f32])?;
-        let every: Vec<&Tensor> = outputs.iter().collect();
-        let given: Vec<(Tensor, Tensor)> = outputs.iter().cloned().zip(upstream).collect();
-        let loss = tape.record(&every, loss, move |_, gradients| {
-            given.into_iter().try_for_each(|(y, dy)| gradients.add(&y, dy))
-        });
-        drop(outputs);
-        tape.backward(&loss, 1.0, &mut gradients)?;
-        for leaf in &leaves {
+    let upstream = trial.upstream(&outputs)?;
+    let mut gradients = trial.gradients()?;
+    if trial.backward(tape, outputs, upstream, &mut gradients)? {
+        for leaf in &trial.leaves {
             let gradient = gradients.of(leaf).ok_or_else(|| Error::internal("an input has no gradient"))?;
             results.push(gradient.read_floats()?);
         }

@@ -9,6 +9,7 @@ pub mod elementwise;
 pub mod optimizer;
 pub mod products;
 pub mod tables;
+pub mod trial;
 
 use crate::device::Device;
 use crate::error::Result;

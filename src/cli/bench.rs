@@ -1,5 +1,6 @@
 //! `bench`: throughput with its spread.
 
+use super::choices::Recomputation;
 use super::global::Global;
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
@@ -8,9 +9,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use wattention::bench::step::{Kernels, Measured, Work, step};
 use wattention::device::Precision;
-use wattention::models::{self, Options};
+use wattention::models;
 use wattention::train::synthetic;
 use wattention::units::{Bytes, Flops, Seconds};
+
+mod kernels;
 
 /// Measure throughput on synthetic data, with its spread
 #[derive(clap::Args, Debug)]
@@ -23,6 +26,8 @@ pub struct Args {
 enum What {
     /// A training step, or a part of it
     Step(StepArgs),
+    /// Every kernel on the small inputs that the tests use: how its time spreads, and what a launch costs
+    Kernels(kernels::Args),
 }
 
 #[derive(clap::Args, Debug)]
@@ -50,6 +55,9 @@ struct StepArgs {
     /// Tokens of every target
     #[arg(long, value_name = "T", default_value_t = 128)]
     max_target_length: usize,
+
+    #[command(flatten)]
+    recomputation: Recomputation,
 
     /// Runs before the counted ones
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -109,9 +117,15 @@ struct KernelRow {
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
-    let What::Step(args) = args.what;
+    match args.what {
+        What::Step(args) => run_step(args, global),
+        What::Kernels(args) => kernels::run(args, global),
+    }
+}
+
+fn run_step(args: StepArgs, global: &Global) -> anyhow::Result<()> {
     let device = global.open_device()?;
-    let options = Options::default();
+    let options = args.recomputation.options();
     let (model, loaded) = match (&args.model, &args.config) {
         (Some(dir), _) => (dir.clone(), models::load(dir, &device, options)?),
         (None, Some(config)) => (config.clone(), models::random(config, &device, options, global.seed)?),

@@ -7,6 +7,7 @@ use wattention::data::{Dataset, Example, Split};
 use wattention::error::{Error, Result};
 use wattention::metrics::Protocol;
 use wattention::models::{Limits, Options, RandomBlocks};
+use wattention::tape::Recompute;
 use wattention::train::{GlobalAttention, Lengths};
 
 /// How a model is run where its config leaves a choice.
@@ -23,7 +24,21 @@ pub struct ModelChoices {
 
 impl ModelChoices {
     pub fn options(&self) -> Options {
-        Options { random_blocks: self.random_blocks }
+        Options { random_blocks: self.random_blocks, ..Options::default() }
+    }
+}
+
+/// What training trades for memory.
+#[derive(clap::Args, Debug)]
+pub struct Recomputation {
+    /// What the backward pass computes a second time instead of keeping it: the gradients stay the same, bit for bit
+    #[arg(long, value_name = "none|attention-ffn|layer", default_value = "none", value_parser = named::<Recompute>)]
+    pub recompute: Recompute,
+}
+
+impl Recomputation {
+    pub fn options(&self) -> Options {
+        Options { recompute: self.recompute, ..Options::default() }
     }
 }
 

@@ -125,9 +125,19 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         libraries: Library::ALL.map(found).into(),
         kernels: kernels(global.verbose),
         simulator: Device::open("sim", Precision::Fp32).err().map(|why| why.to_string()),
-        sensors: vec![energy::open().name()],
+        sensors: sensors(),
     };
     global.print(&report, &report)
+}
+
+/// Of the processor and of every GPU that can be opened.
+fn sensors() -> Vec<String> {
+    let gpus = cuda::start().and_then(|_| cuda::gpus()).unwrap_or_default();
+    let identities = gpus.into_iter().filter_map(|gpu| gpu.uuid).map(|uuid| energy::Identity { uuid });
+    std::iter::once(energy::processor())
+        .chain(identities.map(|gpu| energy::gpu(&gpu)))
+        .map(|m| m.name())
+        .collect()
 }
 
 fn driver() -> Driver {

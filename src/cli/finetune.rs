@@ -1,6 +1,6 @@
 //! `finetune`: one training run into a run directory.
 
-use super::choices::{self, ModelChoices, at_most, named};
+use super::choices::{self, ModelChoices, Recomputation, at_most, named};
 use super::global::Global;
 use super::predictions::{self, Scoring};
 use std::num::NonZeroUsize;
@@ -86,6 +86,9 @@ pub struct Args {
     choices: ModelChoices,
 
     #[command(flatten)]
+    recomputation: Recomputation,
+
+    #[command(flatten)]
     settings: Settings,
 
     #[command(flatten)]
@@ -128,6 +131,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let run_dir = RunDir::check(&args.output_dir, existing, &[&start, tokenizer_dir])?;
     let tokenizer = Tokenizer::load(tokenizer_dir)?;
     let device = global.open_device()?;
+    let model_options = models::Options { recompute: args.recomputation.recompute, ..args.choices.options() };
     let config = args.start.config();
     let limits = models::limits(&config)?;
     let options = args.settings.options(&limits, global.seed)?;
@@ -138,7 +142,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let decides = control.metric() != "loss";
     let run = memory::Run {
         config: &config,
-        choices: args.choices.options(),
+        choices: model_options,
         device: &device,
         train: &train.corpus,
         validation: validation.as_ref().map(|part| &part.corpus),
@@ -146,9 +150,9 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     };
     // Before the weights take their part of what is free.
     let (options, needs) = run.choose(&args.settings.batch, options)?;
-    let loaded = args.start.load(&device, &args.choices, global.seed)?;
+    let loaded = args.start.load(&device, model_options, global.seed)?;
     let parameters = loaded.parameters.trainable();
-    let mut session = Session::new(loaded, args.choices.options(), work)?;
+    let mut session = Session::new(loaded, model_options, work)?;
 
     let scored = validation.as_ref().filter(|_| !args.no_predict);
     let measured = validation.as_ref().map(|part| &part.corpus);
@@ -194,6 +198,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         predict: scored.is_some(),
         global_attention: args.choices.global_attention,
         random_blocks: args.choices.random_blocks,
+        recompute: args.recomputation.recompute,
         training: &options,
         control: &control,
         resumed_from: resumed.as_ref().map(|checkpoint| checkpoint.dir.clone()),
@@ -300,10 +305,10 @@ impl Start {
         }
     }
 
-    fn load(&self, device: &Device, choices: &ModelChoices, seed: u64) -> Result<Loaded> {
+    fn load(&self, device: &Device, options: models::Options, seed: u64) -> Result<Loaded> {
         match (&self.model, &self.config_name) {
-            (Some(model), _) => models::load(model, device, choices.options()),
-            (None, _) => models::random(&self.config(), device, choices.options(), seed),
+            (Some(model), _) => models::load(model, device, options),
+            (None, _) => models::random(&self.config(), device, options, seed),
         }
     }
 }

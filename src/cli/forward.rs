@@ -96,6 +96,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
             Blocks::EvalZero => RandomBlocks::EvalZero,
             Blocks::Drawn => RandomBlocks::Drawn,
         },
+        ..Options::default()
     };
     let loaded = models::load(&args.model, &device, options)?;
     global.detail(format_args!(

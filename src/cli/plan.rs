@@ -1,6 +1,6 @@
 //! `plan`: what a step needs and costs, without running it.
 
-use super::choices::{Truncation, named};
+use super::choices::{Recomputation, Truncation, named};
 use super::global::Global;
 use serde::Serialize;
 use std::num::NonZeroUsize;
@@ -37,6 +37,9 @@ pub struct Args {
     #[command(flatten)]
     truncation: Truncation,
 
+    #[command(flatten)]
+    recomputation: Recomputation,
+
     /// Find the largest batch that this much memory holds, such as 48GiB
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     fit: Option<Bytes>,
@@ -62,7 +65,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         (None, Some(model)) => model.join("config.json"),
         (None, None) => return Err(Error::usage("give --model or --config").into()),
     };
-    let shapes = Shapes::new(&config, global.precision, args.mode, &args.truncation)?;
+    let options = args.recomputation.options();
+    let shapes = Shapes::new(&config, global.precision, options, args.mode, &args.truncation)?;
     let (estimate, fit) = match args.fit {
         None => (shapes.estimate(args.batch_size.get())?, None),
         Some(budget) => {

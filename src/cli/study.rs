@@ -4,7 +4,7 @@ use super::global::Global;
 use super::machine;
 use super::progress::Progress;
 use std::path::{Path, PathBuf};
-use wattention::energy;
+use wattention::energy::{self, Sampler};
 use wattention::error::{Error, Result};
 use wattention::files;
 use wattention::study::cell::{self, CellObserver};
@@ -51,7 +51,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         return global.print(&plans, lines.join("\n"));
     }
     let device = global.open_device()?;
-    let mut meter = energy::open();
+    let sampler = Sampler::start(energy::open(&device))?;
     let out = &args.output_dir;
     files::create_dir(&out.join("cells"))?;
     let mut results =
@@ -70,7 +70,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
             }
             None => {
                 let mut watch = Watch::new(global, title);
-                let cell = cell::run(plan, &device, &mut *meter, &out.join("models"), &mut watch)?;
+                let cell = cell::run(plan, &device, &sampler, &out.join("models"), &mut watch)?;
                 watch.finish(&cell);
                 write_finished(&place, plan, &cell)?;
                 cell

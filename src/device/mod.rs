@@ -64,6 +64,11 @@ pub trait Executor {
     fn free(&self) -> Option<usize> {
         None
     }
+
+    /// The GPU's UUID as 8-4-4-4-12 hexadecimal digits; none where that is no GPU.
+    fn uuid(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Memory an executor holds, in bytes.
@@ -188,6 +193,11 @@ impl Device {
     /// Bytes that could still be allocated, where somebody knows.
     pub fn free(&self) -> Option<usize> {
         self.0.free()
+    }
+
+    /// The GPU's UUID, where this is a GPU that tells it.
+    pub fn uuid(&self) -> Option<String> {
+        self.0.uuid()
     }
 
     /// Whether two handles name the same executor.

@@ -12,29 +12,22 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// Where Linux keeps the counters.
 pub(super) const TREE: &str = "/sys/class/powercap";
-
-/// Counters are read at least this often, lest one wraps twice unseen: 65 kJ, the usual range, last this long
-/// only below 6 kW.
-const WATCH: Duration = Duration::from_secs(10);
 
 /// Time to spend on finding the update period, and changes to see.
 const POLL: Duration = Duration::from_millis(50);
 const CHANGES: usize = 8;
 
 /// The processor packages of this machine with their memory.
+///
+/// A counter that wraps twice between two readings loses a turn: 65 kJ, the usual range, last minutes.
 pub struct Rapl {
     name: String,
     period: Duration,
-    counters: Arc<Mutex<Counters>>,
-    /// Dropping it ends the watching thread.
-    _watch: Sender<()>,
+    counters: Counters,
 }
 
 impl Rapl {
@@ -53,8 +46,7 @@ impl Rapl {
         counters.micro = 0;
         let labels: Vec<&str> = counters.domains.iter().map(|d| d.label.as_str()).collect();
         let name = format!("RAPL: {}; all that the machine did", labels.join(", "));
-        let counters = Arc::new(Mutex::new(counters));
-        Ok(Rapl { name, period, _watch: watch(&counters)?, counters })
+        Ok(Rapl { name, period, counters })
     }
 }
 
@@ -64,33 +56,12 @@ impl Meter for Rapl {
     }
 
     fn read(&mut self) -> Result<Joules> {
-        lock(&self.counters).update().map(Joules::from_micro)
+        self.counters.update().map(Joules::from_micro)
     }
 
     fn update_period(&self) -> Seconds {
         self.period.into()
     }
-}
-
-/// Reads the counters from time to time until the sender is dropped.
-fn watch(counters: &Arc<Mutex<Counters>>) -> Result<Sender<()>> {
-    let counters = Arc::clone(counters);
-    let (sender, dropped) = mpsc::channel();
-    thread::Builder::new()
-        .name("energy".into())
-        .spawn(move || {
-            while dropped.recv_timeout(WATCH) == Err(RecvTimeoutError::Timeout) {
-                // What fails here fails again at the next reading, which reports it.
-                let _ = lock(&counters).update();
-            }
-        })
-        .map_err(|e| Error::Device(format!("cannot watch the energy counters: {e}")))?;
-    Ok(sender)
-}
-
-fn lock(counters: &Mutex<Counters>) -> MutexGuard<'_, Counters> {
-    // Every update leaves the counters consistent, so a panic elsewhere spoils nothing.
-    counters.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// All counted domains and their sum in microjoules.

@@ -217,6 +217,7 @@ impl Target {
 }
 
 /// A [`Source`] within a step.
+#[derive(Clone)]
 pub struct DeviceSource {
     /// `[B, S]`, S padded.
     pub ids: Tensor,

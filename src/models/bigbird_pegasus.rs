@@ -3,6 +3,7 @@
 //! Zaheer et al. 2020, arXiv 2007.14062; HF `BigBirdPegasusForConditionalGeneration`.
 
 mod config;
+mod layers;
 
 pub use config::{AttentionType, Config};
 
@@ -12,138 +13,17 @@ use super::{Limits, Model, Options};
 use crate::device::Device;
 use crate::error::Result;
 use crate::nn::{
-    Attention, Bias, Builder, CrossAttention, FeedForward, Init, LayerCache, LayerNorm, Linear, StepAt,
-    dropped, keys_values, together,
+    Bias, Builder, CrossAttention, Init, LayerCache, LayerNorm, Memory, StepAt, dropped, keys_values,
 };
-use crate::ops::attention::block_sparse_attention::{BlockSparse, Blocks, block_sparse_attention};
-use crate::ops::attention::dense_attention::{Dense, dense_attention};
+use crate::ops::attention::block_sparse_attention::Blocks;
 use crate::ops::embedding::{Lookup, embedding};
 use crate::tape::Tape;
 use crate::tensor::Tensor;
 use crate::trace::phase;
+use layers::{DecoderLayer, EncoderLayer, EncoderRun, Pattern};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-
-/// How an encoder layer attends to the sequence at hand.
-enum Pattern {
-    Full,
-    Blocks(Rc<Vec<Blocks>>),
-}
-
-/// `model.encoder.layers.i.self_attn`.
-struct EncoderAttention {
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    output: Linear,
-    heads: usize,
-    block_size: usize,
-    dropout: f32,
-}
-
-impl EncoderAttention {
-    fn new(builder: &mut Builder, prefix: &str, config: &Config) -> Result<Self> {
-        let (c, bias) = (config.d_model, Bias::from(config.use_bias));
-        let mut projection = |name: &str| Linear::new(builder, &format!("{prefix}.{name}"), [c, c], bias);
-        Ok(EncoderAttention {
-            query: projection("self.query")?,
-            key: projection("self.key")?,
-            value: projection("self.value")?,
-            output: projection("output")?,
-            heads: config.encoder_attention_heads,
-            block_size: config.block_size,
-            dropout: config.attention_dropout,
-        })
-    }
-
-    fn forward(
-        &self,
-        tape: &Tape,
-        x: &Tensor,
-        source: &DeviceSource,
-        pattern: &Pattern,
-        layer: usize,
-    ) -> Result<Tensor> {
-        let [q, k, v] = together(tape, x, [&self.query, &self.key, &self.value])?;
-        let o = match pattern {
-            Pattern::Blocks(tables) => {
-                let sparse = BlockSparse {
-                    heads: self.heads,
-                    block_size: self.block_size,
-                    blocks: &tables[layer],
-                    key_state: &source.key_state,
-                };
-                block_sparse_attention(tape, &q, &k, &v, sparse)?
-            }
-            Pattern::Full => {
-                let dense = Dense {
-                    heads: self.heads,
-                    key_len: x.shape().dims3("bigbird_pegasus")?[1],
-                    causal: None,
-                    key_state: Some(&source.key_state),
-                    dropout: tape.dropout(self.dropout),
-                };
-                dense_attention(tape, &q, &k, &v, dense)?
-            }
-        };
-        self.output.forward(tape, &o)
-    }
-}
-
-/// `model.encoder.layers.i`; each sublayer's residual add is fused with the next norm.
-struct EncoderLayer {
-    self_attn: EncoderAttention,
-    self_attn_layer_norm: LayerNorm,
-    ffn: FeedForward,
-    final_layer_norm: LayerNorm,
-}
-
-/// `model.decoder.layers.i`.
-struct DecoderLayer {
-    self_attn: Attention,
-    self_attn_layer_norm: LayerNorm,
-    encoder_attn: CrossAttention,
-    encoder_attn_layer_norm: LayerNorm,
-    ffn: FeedForward,
-    final_layer_norm: LayerNorm,
-}
-
-impl EncoderLayer {
-    fn new(builder: &mut Builder, config: &Config, layer: usize) -> Result<Self> {
-        let (name, c) = (format!("model.encoder.layers.{layer}"), config.d_model);
-        Ok(EncoderLayer {
-            self_attn: EncoderAttention::new(builder, &format!("{name}.self_attn"), config)?,
-            self_attn_layer_norm: LayerNorm::new(builder, &format!("{name}.self_attn_layer_norm"), c)?,
-            // HF's encoder layer has no activation dropout.
-            ffn: FeedForward::new(builder, &name, config.feed_forward(config.encoder_ffn_dim, 0.0))?,
-            final_layer_norm: LayerNorm::new(builder, &format!("{name}.final_layer_norm"), c)?,
-        })
-    }
-}
-
-impl DecoderLayer {
-    fn new(
-        builder: &mut Builder,
-        config: &Config,
-        layer: usize,
-        encoder_attn: CrossAttention,
-    ) -> Result<Self> {
-        let (name, c) = (format!("model.decoder.layers.{layer}"), config.d_model);
-        let (heads, p) = (config.decoder_attention_heads, config.attention_dropout);
-        let bias = Bias::from(config.use_bias);
-        let ffn = config.feed_forward(config.decoder_ffn_dim, config.activation_dropout);
-        let part = |part: &str| format!("{name}.{part}");
-        Ok(DecoderLayer {
-            self_attn: Attention::new(builder, &part("self_attn"), c, heads, bias, p)?,
-            self_attn_layer_norm: LayerNorm::new(builder, &part("self_attn_layer_norm"), c)?,
-            encoder_attn,
-            encoder_attn_layer_norm: LayerNorm::new(builder, &part("encoder_attn_layer_norm"), c)?,
-            ffn: FeedForward::new(builder, &name, ffn)?,
-            final_layer_norm: LayerNorm::new(builder, &part("final_layer_norm"), c)?,
-        })
-    }
-}
 
 /// By padded length and source of the random blocks: one table a layer.
 type Tables = HashMap<(usize, RandomBlocks), Rc<Vec<Blocks>>>;
@@ -155,11 +35,11 @@ pub struct BigBirdPegasus {
     final_logits_bias: Tensor,
     shared: Tensor,
     encoder_positions: Tensor,
-    encoder_layers: Vec<EncoderLayer>,
+    encoder_layers: Vec<Rc<EncoderLayer>>,
     /// The encoder's last norm, despite HF's name `layernorm_embedding`.
     encoder_norm: LayerNorm,
     decoder_positions: Tensor,
-    decoder_layers: Vec<DecoderLayer>,
+    decoder_layers: Vec<Rc<DecoderLayer>>,
     decoder_norm: LayerNorm,
     /// Constants, so built once.
     tables: RefCell<Tables>,
@@ -188,14 +68,14 @@ impl BigBirdPegasus {
             shared: builder.tied("model.shared.weight", &aliases, [v, c], Init::Embedding { pad })?,
             encoder_positions,
             encoder_layers: (0..config.encoder_layers)
-                .map(|layer| EncoderLayer::new(builder, config, layer))
+                .map(|layer| EncoderLayer::new(builder, config, layer).map(Rc::new))
                 .collect::<Result<_>>()?,
             encoder_norm: LayerNorm::new(builder, "model.encoder.layernorm_embedding", c)?,
             decoder_positions,
             decoder_layers: cross
                 .into_iter()
                 .enumerate()
-                .map(|(layer, cross)| DecoderLayer::new(builder, config, layer, cross))
+                .map(|(layer, cross)| DecoderLayer::new(builder, config, layer, cross).map(Rc::new))
                 .collect::<Result<_>>()?,
             decoder_norm: LayerNorm::new(builder, "model.decoder.layernorm_embedding", c)?,
             tables: RefCell::default(),
@@ -225,13 +105,6 @@ impl BigBirdPegasus {
         dropped(tape, &embedding(tape, ids, lookup)?, self.config.dropout)
     }
 
-    /// Every decoder layer's cross-attention keys and values of `memory` `[B, S, C]`.
-    fn keys_values(&self, tape: &Tape, memory: &Tensor) -> Result<Vec<[Tensor; 2]>> {
-        let _phase = phase("decoder.cross");
-        let layers: Vec<_> = self.decoder_layers.iter().map(|layer| &layer.encoder_attn).collect();
-        keys_values(tape, &layers, memory)
-    }
-
     /// Full attention for short inputs, decided for each batch alone.
     fn pattern(&self, tape: &Tape, source: &DeviceSource) -> Result<Pattern> {
         let full = self.config.attention_type == AttentionType::OriginalFull;
@@ -258,36 +131,20 @@ impl BigBirdPegasus {
         Ok(Pattern::Blocks(tables))
     }
 
-    /// The decoder, given how its two attentions are computed in layer i.
-    fn decoder(
-        &self,
-        tape: &Tape,
-        mut x: Tensor,
-        self_attn: impl Fn(usize, &Attention, &Tensor) -> Result<Tensor>,
-        cross_attn: impl Fn(usize, &CrossAttention, &Tensor) -> Result<Tensor>,
-    ) -> Result<Tensor> {
-        let p = self.config.dropout;
-        let mut normed = {
-            let _phase = phase("decoder.attention");
-            self.decoder_layers[0].self_attn_layer_norm.forward(tape, &x)?
+    /// The norm that follows decoder layer i.
+    fn norm_after(&self, i: usize) -> &LayerNorm {
+        self.decoder_layers.get(i + 1).map_or(&self.decoder_norm, |layer| &layer.self_attn_layer_norm)
+    }
+
+    /// Embedded tokens `[B, T, C]` and their first norm.
+    fn begin_decoder(&self, tape: &Tape, ids: &Tensor, past: usize) -> Result<[Tensor; 2]> {
+        let x = {
+            let _phase = phase("decoder.embedding");
+            self.embed(tape, ids, &self.decoder_positions, past, ids.shape().last())?
         };
-        for (i, layer) in self.decoder_layers.iter().enumerate() {
-            {
-                let _phase = phase("decoder.attention");
-                let a = self_attn(i, &layer.self_attn, &normed)?;
-                (x, normed) = layer.encoder_attn_layer_norm.residual(tape, &x, &a, p)?;
-            }
-            {
-                let _phase = phase("decoder.cross");
-                let a = cross_attn(i, &layer.encoder_attn, &normed)?;
-                (x, normed) = layer.final_layer_norm.residual(tape, &x, &a, p)?;
-            }
-            let _phase = phase("decoder.ffn");
-            let f = layer.ffn.forward(tape, &normed)?;
-            let next = self.decoder_layers.get(i + 1).map(|l| &l.self_attn_layer_norm);
-            (x, normed) = next.unwrap_or(&self.decoder_norm).residual(tape, &x, &f, p)?;
-        }
-        Ok(normed)
+        let _phase = phase("decoder.attention");
+        let normed = self.decoder_layers[0].self_attn_layer_norm.forward(tape, &x)?;
+        Ok([x, normed])
     }
 }
 
@@ -313,42 +170,44 @@ impl Model for BigBirdPegasus {
     }
 
     fn encode(&self, tape: &Tape, source: &DeviceSource) -> Result<Tensor> {
-        let mut x = {
+        let x = {
             let _phase = phase("encoder.embedding");
             self.embed(tape, &source.ids, &self.encoder_positions, 0, source.len)?
         };
         let pattern = self.pattern(tape, source)?;
-        let p = self.config.dropout;
-        let mut normed = {
+        let normed = {
             let _phase = phase("encoder.attention");
             self.encoder_layers[0].self_attn_layer_norm.forward(tape, &x)?
         };
+        let mut state = [x, normed];
         for (i, layer) in self.encoder_layers.iter().enumerate() {
-            {
-                let _phase = phase("encoder.attention");
-                let a = layer.self_attn.forward(tape, &normed, source, &pattern, i)?;
-                (x, normed) = layer.final_layer_norm.residual(tape, &x, &a, p)?;
-            }
-            let _phase = phase("encoder.ffn");
-            let f = layer.ffn.forward(tape, &normed)?;
-            let next = self.encoder_layers.get(i + 1).map(|l| &l.self_attn_layer_norm);
-            (x, normed) = next.unwrap_or(&self.encoder_norm).residual(tape, &x, &f, p)?;
+            let next = self
+                .encoder_layers
+                .get(i + 1)
+                .map_or(&self.encoder_norm, |layer| &layer.self_attn_layer_norm);
+            let run = EncoderRun {
+                source: source.clone(),
+                pattern: pattern.clone(),
+                layer: i,
+                dropout: self.config.dropout,
+            };
+            state = self.options.recompute.layer(tape, state, layer.parts(run, next.clone()))?;
         }
+        let [_, normed] = state;
         Ok(normed)
     }
 
     fn decode(&self, tape: &Tape, ids: &Tensor, memory: &Tensor, key_state: &Tensor) -> Result<Tensor> {
-        let x = {
-            let _phase = phase("decoder.embedding");
-            self.embed(tape, ids, &self.decoder_positions, 0, ids.shape().last())?
-        };
-        let memory = self.keys_values(tape, memory)?;
-        self.decoder(
-            tape,
-            x,
-            |_, attn, x| attn.causal(tape, x),
-            |i, attn, x| attn.attend(tape, x, memory[i].each_ref(), key_state),
-        )
+        let mut state = self.begin_decoder(tape, ids, 0)?;
+        let (recompute, p) = (self.options.recompute, self.config.dropout);
+        let layers: Vec<_> = self.decoder_layers.iter().map(|layer| &layer.encoder_attn).collect();
+        let memories = Memory::of_layers(tape, &layers, memory, key_state, recompute)?;
+        for (i, (layer, memory)) in self.decoder_layers.iter().zip(memories).enumerate() {
+            let parts = layer.parts(memory, p, self.norm_after(i).clone());
+            state = recompute.layer(tape, state, parts)?;
+        }
+        let [_, normed] = state;
+        Ok(normed)
     }
 
     fn decode_step(
@@ -359,18 +218,20 @@ impl Model for BigBirdPegasus {
         at: &StepAt,
     ) -> Result<Tensor> {
         let tape = Tape::off();
-        let x = self.embed(&tape, ids, &self.decoder_positions, at.position, 1)?;
-        self.decoder(
-            &tape,
-            x,
-            |i, attn, x| attn.causal_step(&tape, x, &caches[i], at),
-            |i, attn, x| attn.step(&tape, x, &caches[i], key_state),
-        )
+        let mut state = self.begin_decoder(&tape, ids, at.position)?;
+        for (i, (layer, cache)) in self.decoder_layers.iter().zip(caches).enumerate() {
+            state = layer.attention(&tape, &state, 0.0, |attn, x| attn.causal_step(&tape, x, cache, at))?;
+            state = layer.cross(&tape, &state, 0.0, |attn, x| attn.step(&tape, x, cache, key_state))?;
+            state = layer.feed_forward(&tape, &state, 0.0, self.norm_after(i))?;
+        }
+        let [_, normed] = state;
+        Ok(normed)
     }
 
     fn fill_caches(&self, memory: &Tensor, caches: &[LayerCache]) -> Result<()> {
         let tape = Tape::off();
-        let memory = self.keys_values(&tape, memory)?;
+        let layers: Vec<_> = self.decoder_layers.iter().map(|layer| &layer.encoder_attn).collect();
+        let memory = keys_values(&tape, &layers, memory)?;
         caches.iter().zip(&memory).try_for_each(|(cache, kv)| cache.fill_cross(&tape, kv))
     }
 

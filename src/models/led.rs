@@ -7,20 +7,21 @@ mod config;
 pub use config::{AttentionWindow, Config};
 
 use super::batch::DeviceSource;
-use super::{Limits, Model};
+use super::{Limits, Model, Options};
 use crate::error::Result;
 use crate::nn::{
-    Attention, Bias, Builder, CrossAttention, FeedForward, Init, LayerCache, LayerNorm, Linear, StepAt,
-    dropped, keys_values, together,
+    Attention, Bias, Builder, CrossAttention, FeedForward, Init, LayerCache, LayerNorm, Linear, Memory,
+    StepAt, dropped, keys_values, together,
 };
 use crate::ops::attention::dense_attention::{Dense, dense_attention};
 use crate::ops::attention::window_attention::{Window, window_attention};
 use crate::ops::embedding::{Lookup, embedding};
 use crate::ops::global_attention::{Projections, global_attention};
 use crate::ops::rows;
-use crate::tape::Tape;
+use crate::tape::{Part, Recompute, Tape};
 use crate::tensor::Tensor;
 use crate::trace::phase;
+use std::rc::Rc;
 
 /// `led.encoder.layers.i.self_attn`: local and global projections.
 struct EncoderAttention {
@@ -130,17 +131,24 @@ impl EncoderLayer {
         })
     }
 
-    fn forward(&self, tape: &Tape, x: &Tensor, source: &DeviceSource, p: f32) -> Result<Tensor> {
-        let a = {
-            let _phase = phase("encoder.attention");
-            self.self_attn.forward(tape, x, source)?
-        };
+    fn attention(&self, tape: &Tape, x: &Tensor, source: &DeviceSource, p: f32) -> Result<Tensor> {
+        let _phase = phase("encoder.attention");
+        let a = self.self_attn.forward(tape, x, source)?;
+        Ok(self.self_attn_layer_norm.residual(tape, x, &a, p)?.1)
+    }
+
+    fn feed_forward(&self, tape: &Tape, x: &Tensor, p: f32) -> Result<Tensor> {
         let _phase = phase("encoder.ffn");
-        let (_, x) = self.self_attn_layer_norm.residual(tape, x, &a, p)?;
-        drop(a);
-        let f = self.ffn.forward(tape, &x)?;
-        let (_, x) = self.final_layer_norm.residual(tape, &x, &f, p)?;
-        Ok(x)
+        let f = self.ffn.forward(tape, x)?;
+        Ok(self.final_layer_norm.residual(tape, x, &f, p)?.1)
+    }
+
+    fn parts(self: &Rc<Self>, source: &DeviceSource, p: f32) -> Vec<Part<1>> {
+        let (attention, feed_forward, source) = (self.clone(), self.clone(), source.clone());
+        vec![
+            Box::new(move |tape, [x]| Ok([attention.attention(tape, x, &source, p)?])),
+            Box::new(move |tape, [x]| Ok([feed_forward.feed_forward(tape, x, p)?])),
+        ]
     }
 }
 
@@ -174,46 +182,66 @@ impl DecoderLayer {
         })
     }
 
-    /// One layer, given how its two attentions are computed.
-    fn forward(
+    /// LN(x + self-attention), given how that is computed.
+    fn attention(
         &self,
         tape: &Tape,
         x: &Tensor,
         p: f32,
-        self_attn: impl Fn(&Attention, &Tensor) -> Result<Tensor>,
-        cross_attn: impl Fn(&CrossAttention, &Tensor) -> Result<Tensor>,
+        attend: impl Fn(&Attention, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let x = {
-            let _phase = phase("decoder.attention");
-            let a = self_attn(&self.self_attn, x)?;
-            self.self_attn_layer_norm.residual(tape, x, &a, p)?.1
-        };
-        let x = {
-            let _phase = phase("decoder.cross");
-            let a = cross_attn(&self.encoder_attn, &x)?;
-            self.encoder_attn_layer_norm.residual(tape, &x, &a, p)?.1
-        };
+        let _phase = phase("decoder.attention");
+        let a = attend(&self.self_attn, x)?;
+        Ok(self.self_attn_layer_norm.residual(tape, x, &a, p)?.1)
+    }
+
+    /// LN(x + cross-attention), given how that is computed.
+    fn cross(
+        &self,
+        tape: &Tape,
+        x: &Tensor,
+        p: f32,
+        attend: impl Fn(&CrossAttention, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let _phase = phase("decoder.cross");
+        let a = attend(&self.encoder_attn, x)?;
+        Ok(self.encoder_attn_layer_norm.residual(tape, x, &a, p)?.1)
+    }
+
+    fn feed_forward(&self, tape: &Tape, x: &Tensor, p: f32) -> Result<Tensor> {
         let _phase = phase("decoder.ffn");
-        let f = self.ffn.forward(tape, &x)?;
-        Ok(self.final_layer_norm.residual(tape, &x, &f, p)?.1)
+        let f = self.ffn.forward(tape, x)?;
+        Ok(self.final_layer_norm.residual(tape, x, &f, p)?.1)
+    }
+
+    fn parts(self: &Rc<Self>, memory: Memory, p: f32) -> Vec<Part<1>> {
+        let [attention, cross, feed_forward] = [(); 3].map(|()| self.clone());
+        vec![
+            Box::new(move |tape, [x]| Ok([attention.attention(tape, x, p, |attn, x| attn.causal(tape, x))?])),
+            Box::new(move |tape, [x]| {
+                Ok([cross.cross(tape, x, p, |attn, x| attn.attend_memory(tape, x, &memory))?])
+            }),
+            Box::new(move |tape, [x]| Ok([feed_forward.feed_forward(tape, x, p)?])),
+        ]
     }
 }
 
 /// The whole model; the head is the shared embedding.
 pub struct Led {
     config: Config,
+    recompute: Recompute,
     final_logits_bias: Tensor,
     shared: Tensor,
     encoder_positions: Tensor,
     encoder_layernorm_embedding: LayerNorm,
-    encoder_layers: Vec<EncoderLayer>,
+    encoder_layers: Vec<Rc<EncoderLayer>>,
     decoder_positions: Tensor,
     decoder_layernorm_embedding: LayerNorm,
-    decoder_layers: Vec<DecoderLayer>,
+    decoder_layers: Vec<Rc<DecoderLayer>>,
 }
 
 impl Led {
-    pub fn new(builder: &mut Builder, config: &Config) -> Result<Self> {
+    pub fn new(builder: &mut Builder, config: &Config, options: Options) -> Result<Self> {
         let (c, v) = (config.d_model, config.vocab_size);
         let aliases =
             ["led.encoder.embed_tokens.weight", "led.decoder.embed_tokens.weight", "lm_head.weight"];
@@ -230,28 +258,22 @@ impl Led {
         let cross = CrossAttention::layers(builder, &cross, c, heads, Bias::With, p)?;
         Ok(Led {
             config: config.clone(),
+            recompute: options.recompute,
             final_logits_bias: builder.buffer("final_logits_bias", [1, v])?.reshape([v])?,
             shared: builder.tied("led.shared.weight", &aliases, [v, c], Init::Embedding { pad })?,
             encoder_positions,
             encoder_layernorm_embedding: LayerNorm::new(builder, "led.encoder.layernorm_embedding", c)?,
             encoder_layers: (0..config.encoder_layers)
-                .map(|layer| EncoderLayer::new(builder, config, layer))
+                .map(|layer| EncoderLayer::new(builder, config, layer).map(Rc::new))
                 .collect::<Result<_>>()?,
             decoder_positions,
             decoder_layernorm_embedding: LayerNorm::new(builder, "led.decoder.layernorm_embedding", c)?,
             decoder_layers: cross
                 .into_iter()
                 .enumerate()
-                .map(|(layer, cross)| DecoderLayer::new(builder, config, layer, cross))
+                .map(|(layer, cross)| DecoderLayer::new(builder, config, layer, cross).map(Rc::new))
                 .collect::<Result<_>>()?,
         })
-    }
-
-    /// Every decoder layer's cross-attention keys and values of `memory` `[B, S, C]`.
-    fn keys_values(&self, tape: &Tape, memory: &Tensor) -> Result<Vec<[Tensor; 2]>> {
-        let _phase = phase("decoder.cross");
-        let layers: Vec<_> = self.decoder_layers.iter().map(|layer| &layer.encoder_attn).collect();
-        keys_values(tape, &layers, memory)
     }
 
     /// LN(tokens + positions), dropped out.
@@ -298,7 +320,7 @@ impl Model for Led {
             self.embed(tape, &source.ids, &self.encoder_positions, 0, norm)?
         };
         for layer in &self.encoder_layers {
-            x = layer.forward(tape, &x, source, self.config.dropout)?;
+            [x] = self.recompute.layer(tape, [x], layer.parts(source, self.config.dropout))?;
         }
         Ok(x)
     }
@@ -309,15 +331,10 @@ impl Model for Led {
             let norm = &self.decoder_layernorm_embedding;
             self.embed(tape, ids, &self.decoder_positions, 0, norm)?
         };
-        let memory = self.keys_values(tape, memory)?;
-        for (layer, [k, v]) in self.decoder_layers.iter().zip(memory) {
-            x = layer.forward(
-                tape,
-                &x,
-                self.config.dropout,
-                |attn, x| attn.causal(tape, x),
-                |attn, x| attn.attend(tape, x, [&k, &v], key_state),
-            )?;
+        let layers: Vec<_> = self.decoder_layers.iter().map(|layer| &layer.encoder_attn).collect();
+        let memories = Memory::of_layers(tape, &layers, memory, key_state, self.recompute)?;
+        for (layer, memory) in self.decoder_layers.iter().zip(memories) {
+            [x] = self.recompute.layer(tape, [x], layer.parts(memory, self.config.dropout))?;
         }
         Ok(x)
     }
@@ -333,20 +350,17 @@ impl Model for Led {
         let norm = &self.decoder_layernorm_embedding;
         let mut x = self.embed(&tape, ids, &self.decoder_positions, at.position, norm)?;
         for (layer, cache) in self.decoder_layers.iter().zip(caches) {
-            x = layer.forward(
-                &tape,
-                &x,
-                0.0,
-                |attn, x| attn.causal_step(&tape, x, cache, at),
-                |attn, x| attn.step(&tape, x, cache, key_state),
-            )?;
+            x = layer.attention(&tape, &x, 0.0, |attn, x| attn.causal_step(&tape, x, cache, at))?;
+            x = layer.cross(&tape, &x, 0.0, |attn, x| attn.step(&tape, x, cache, key_state))?;
+            x = layer.feed_forward(&tape, &x, 0.0)?;
         }
         Ok(x)
     }
 
     fn fill_caches(&self, memory: &Tensor, caches: &[LayerCache]) -> Result<()> {
         let tape = Tape::off();
-        let memory = self.keys_values(&tape, memory)?;
+        let layers: Vec<_> = self.decoder_layers.iter().map(|layer| &layer.encoder_attn).collect();
+        let memory = keys_values(&tape, &layers, memory)?;
         caches.iter().zip(&memory).try_for_each(|(cache, kv)| cache.fill_cross(&tape, kv))
     }
 

@@ -16,7 +16,7 @@ use crate::nn::{Builder, LayerCache, StepAt};
 use crate::ops::cross_entropy::{Head, cross_entropy};
 use crate::ops::linear::linear;
 use crate::ops::rows;
-use crate::tape::Tape;
+use crate::tape::{Recompute, Tape};
 use crate::tensor::Tensor;
 use crate::trace::phase;
 use batch::{DeviceSource, DeviceTarget};
@@ -131,11 +131,13 @@ pub enum Config {
 pub struct Options {
     /// BigBird's random blocks outside of training; training always draws them.
     pub random_blocks: RandomBlocks,
+    /// What training computes twice rather than keep.
+    pub recompute: Recompute,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { random_blocks: RandomBlocks::EvalZero }
+        Options { random_blocks: RandomBlocks::EvalZero, recompute: Recompute::None }
     }
 }
 
@@ -158,7 +160,7 @@ impl Config {
 
     pub fn build(&self, builder: &mut Builder, options: Options) -> Result<Box<dyn Model>> {
         Ok(match self {
-            Config::Led(config) => Box::new(led::Led::new(builder, config)?),
+            Config::Led(config) => Box::new(led::Led::new(builder, config, options)?),
             Config::BigBirdPegasus(config) => {
                 Box::new(bigbird_pegasus::BigBirdPegasus::new(builder, config, options)?)
             }

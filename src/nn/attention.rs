@@ -5,8 +5,9 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::ops::attention::dense_attention::{Dense, dense_attention};
 use crate::ops::rows;
-use crate::tape::{Dropout, Tape};
+use crate::tape::{Dropout, Recompute, Tape};
 use crate::tensor::Tensor;
+use crate::trace::phase;
 
 /// `self_attn` of a decoder layer (HF `LEDDecoderAttention`, `BigBirdPegasusDecoderAttention`).
 pub struct Attention {
@@ -92,14 +93,19 @@ impl CrossAttention {
         prefixes.iter().zip(keys_values).map(layer).collect()
     }
 
+    /// Each of x `[B, T, C]` attends to the unmasked of `memory`.
+    pub fn attend_memory(&self, tape: &Tape, x: &Tensor, memory: &Memory) -> Result<Tensor> {
+        match &memory.kind {
+            MemoryKind::Projected([k, v]) => self.attend(tape, x, [k, v], &memory.key_state),
+            MemoryKind::States(states) => {
+                let [k, v] = together(tape, states, [&self.k_proj, &self.v_proj])?;
+                self.attend(tape, x, [&k, &v], &memory.key_state)
+            }
+        }
+    }
+
     /// Each of x `[B, T, C]` attends to the unmasked of the keys and values `[B, S, C]`.
-    pub fn attend(
-        &self,
-        tape: &Tape,
-        x: &Tensor,
-        [k, v]: [&Tensor; 2],
-        key_state: &Tensor,
-    ) -> Result<Tensor> {
+    fn attend(&self, tape: &Tape, x: &Tensor, [k, v]: [&Tensor; 2], key_state: &Tensor) -> Result<Tensor> {
         let q = self.q_proj.forward(tape, x)?;
         let key_len = k.shape().dims3("attention")?[1];
         let dropout = tape.dropout(self.dropout);
@@ -113,8 +119,40 @@ impl CrossAttention {
     }
 }
 
+/// What a decoder layer attends to outside of itself.
+pub struct Memory {
+    kind: MemoryKind,
+    /// `[B, S]`.
+    key_state: Tensor,
+}
+
+enum MemoryKind {
+    /// The layer's keys and values `[B, S, C]`.
+    Projected([Tensor; 2]),
+    /// The encoder's states `[B, S, C]`, to be projected where they are used.
+    States(Tensor),
+}
+
+impl Memory {
+    /// The memory of each layer: keys and values in one product, or in each layer where it is recomputed.
+    pub fn of_layers(
+        tape: &Tape,
+        layers: &[&CrossAttention],
+        states: &Tensor,
+        key_state: &Tensor,
+        recompute: Recompute,
+    ) -> Result<Vec<Memory>> {
+        let kinds: Vec<MemoryKind> = match tape.is_recording() && recompute != Recompute::None {
+            true => layers.iter().map(|_| MemoryKind::States(states.clone())).collect(),
+            false => keys_values(tape, layers, states)?.into_iter().map(MemoryKind::Projected).collect(),
+        };
+        Ok(kinds.into_iter().map(|kind| Memory { kind, key_state: key_state.clone() }).collect())
+    }
+}
+
 /// Keys and values `[B, S, C]` of every layer from the encoder's states `memory` `[B, S, C]`.
 pub fn keys_values(tape: &Tape, layers: &[&CrossAttention], memory: &Tensor) -> Result<Vec<[Tensor; 2]>> {
+    let _phase = phase("decoder.cross");
     let projections: Vec<&Linear> = layers.iter().flat_map(|layer| [&layer.k_proj, &layer.v_proj]).collect();
     let mut planes = all_together(tape, memory, &projections)?.into_iter();
     let mut pairs = Vec::with_capacity(layers.len());

@@ -5,7 +5,7 @@ use super::grid::CellPlan;
 use super::results::{Cell, Metric, Reading};
 use crate::data::{self, Split};
 use crate::device::Device;
-use crate::energy::{Measurement, Meter, Window};
+use crate::energy::{Measurement, Sampler, Window};
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, Task, evaluate, work};
 use crate::metrics::{Headline, Protocol};
@@ -26,7 +26,7 @@ pub trait CellObserver: Observer {
 pub fn run(
     plan: &CellPlan,
     device: &Device,
-    meter: &mut dyn Meter,
+    sampler: &Sampler,
     models_dir: &Path,
     observer: &mut dyn CellObserver,
 ) -> Result<Cell> {
@@ -39,6 +39,7 @@ pub fn run(
             Protocol::Paper => RandomBlocks::Drawn,
             Protocol::Scrolls => RandomBlocks::EvalZero,
         },
+        ..Options::default()
     };
     let loaded = models::load(&dir, device, options)?;
     let limits = loaded.model.limits();
@@ -58,9 +59,9 @@ pub fn run(
     let (eval_examples, validation) = read(Split::Validation, plan.max_eval_samples)?;
     let parameters = loaded.parameters.trainable();
     let mut session = Session::new(loaded, options, work)?;
-    let window = Window::start(meter);
+    let window = Window::start(sampler);
     let summary = fine_tune(&mut session, &train, Some(&validation), &plan.train, observer)?;
-    let energy = window.stop(meter);
+    let energy = window.stop();
     let (used, planned) = (session.real().device().used(), session.planned());
     let batch = plan.train.per_device_eval_batch_size;
     let total = eval_examples.len();

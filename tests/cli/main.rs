@@ -11,6 +11,8 @@ mod frame;
 mod generate;
 #[path = "../golden/mod.rs"]
 mod golden;
+mod kernels;
+mod overfit;
 mod plan;
 mod refusals;
 mod reporting;

@@ -6,6 +6,7 @@ use wattention::device::Precision;
 use wattention::evaluate::Evaluation;
 use wattention::metrics::Protocol;
 use wattention::models;
+use wattention::tape::Recompute;
 use wattention::train::checkpoint::Settings;
 use wattention::train::{self, Summary};
 use wattention::units::Bytes;
@@ -32,6 +33,7 @@ pub struct Resolved<'a> {
     pub predict: bool,
     pub global_attention: train::GlobalAttention,
     pub random_blocks: models::RandomBlocks,
+    pub recompute: Recompute,
     pub training: &'a train::Options,
     pub control: &'a train::Control,
     /// The checkpoint that the run goes on from.

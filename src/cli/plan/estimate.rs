@@ -16,6 +16,7 @@ use wattention::units::{Bytes, Flops};
 pub struct Shapes<'a> {
     config: &'a Path,
     precision: Precision,
+    options: Options,
     mode: Mode,
     lengths: Lengths,
 }
@@ -74,8 +75,14 @@ impl Work {
 }
 
 impl<'a> Shapes<'a> {
-    pub fn new(config: &'a Path, precision: Precision, mode: Mode, truncation: &Truncation) -> Result<Self> {
-        let stepper = Stepper::dry_run(config, precision, Options::default(), Mode::Encoder)?;
+    pub fn new(
+        config: &'a Path,
+        precision: Precision,
+        options: Options,
+        mode: Mode,
+        truncation: &Truncation,
+    ) -> Result<Self> {
+        let stepper = Stepper::dry_run(config, precision, options, Mode::Encoder)?;
         let limits = stepper.loaded().model.limits();
         let lengths = truncation.lengths(&limits);
         for (flag, asked, most) in [
@@ -86,7 +93,7 @@ impl<'a> Shapes<'a> {
                 return Err(Error::usage(format!("--{flag} {asked} exceeds the model's {most} positions")));
             }
         }
-        Ok(Shapes { config, precision, mode, lengths })
+        Ok(Shapes { config, precision, options, mode, lengths })
     }
 
     /// The most examples whose tokens a 32-bit index can count.
@@ -102,7 +109,7 @@ impl<'a> Shapes<'a> {
                 self.lengths.source
             )));
         }
-        let mut stepper = Stepper::dry_run(self.config, self.precision, Options::default(), self.mode)?;
+        let mut stepper = Stepper::dry_run(self.config, self.precision, self.options, self.mode)?;
         let limits: Limits = stepper.loaded().model.limits();
         let Lengths { source, target } = self.lengths;
         let (sources, targets) = synthetic_batch(&limits, batch, source, target, 0)?;

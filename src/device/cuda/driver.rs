@@ -35,6 +35,8 @@ pub struct Properties {
     pub multiprocessors: u32,
     /// Bytes of shared memory that a block can ask for.
     pub(super) shared: u32,
+    /// As 8-4-4-4-12 hexadecimal digits; of the MIG instance where that is one.
+    pub uuid: Option<String>,
     handle: CUdevice,
 }
 
@@ -102,8 +104,17 @@ fn properties(ordinal: i32) -> Result<Properties> {
         memory: Bytes(unsafe { result::device::total_mem(handle) }.map_err(asked)? as u64),
         multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
         shared: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+        uuid: result::device::get_uuid(handle)
+            .ok()
+            .map(|uuid| hexadecimal(uuid.bytes.map(|byte| byte as u8))),
         handle,
     })
+}
+
+fn hexadecimal(bytes: [u8; 16]) -> String {
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let [a, b, c, d, e] = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &digits[part]);
+    [a, b, c, d, e].join("-")
 }
 
 /// The process's context on one GPU, current on the thread that opened it, and one stream.

@@ -230,6 +230,10 @@ pub fn compiled() -> String {
 }
 
 impl Executor for Cuda {
+    fn uuid(&self) -> Option<String> {
+        self.gpu.uuid.clone()
+    }
+
     fn name(&self) -> String {
         format!("cuda:{} ({})", self.gpu.ordinal, self.gpu.name)
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::energy::{self, Window};
+use crate::energy::{self, Sampler, Window};
 use tempfile::TempDir;
 
 /// A powercap tree in a temporary folder.
@@ -132,20 +132,20 @@ fn a_missing_permission_comes_with_the_remedy() {
 #[test]
 fn without_a_sensor_there_is_time_and_a_reason() {
     let tree = Tree::new();
-    let mut meter = energy::open_at(tree.path());
-    assert!(meter.name().starts_with("no sensor"), "{}", meter.name());
-    let measured = Window::start(&mut *meter).stop(&mut *meter);
+    let sampler = Sampler::start(energy::open_at(tree.path())).unwrap();
+    assert!(sampler.name().starts_with("no sensor"), "{}", sampler.name());
+    let measured = Window::start(&sampler).stop();
     assert_eq!((measured.energy, measured.power()), (None, None));
-    assert_eq!(measured.note, meter.name());
+    assert_eq!(measured.note, sampler.name());
 }
 
 #[test]
 fn a_sensor_may_vanish_while_in_use() {
     let tree = Tree::new().with("intel-rapl:0", "package-0", 0);
-    let mut meter = energy::open_at(tree.path());
-    let window = Window::start(&mut *meter);
+    let sampler = Sampler::start(energy::open_at(tree.path())).unwrap();
+    let window = Window::start(&sampler);
     fs::remove_file(tree.path().join("intel-rapl:0/energy_uj")).unwrap();
-    let measured = window.stop(&mut *meter);
+    let measured = window.stop();
     assert_eq!(measured.energy, None);
     assert!(measured.note.contains("cannot read"), "{}", measured.note);
 }

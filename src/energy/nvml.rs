@@ -1,0 +1,173 @@
+//! NVML: the energy counter and the sensors of an NVIDIA GPU.
+//!
+//! NVIDIA Management Library reference, `nvmlDeviceGetTotalEnergyConsumption` (millijoules since the driver was
+//! loaded, on Volta and newer; on data-centre parts it moves about every 100 ms) and `nvmlDeviceGetFieldValues`.
+
+use super::calibration::{Calibration, calibrate};
+use super::{Meter, Sample};
+use crate::error::{Error, Result};
+use crate::units::{Bytes, Joules, Seconds, Watts};
+use nvml_wrapper::Device;
+use nvml_wrapper::bitmasks::device::ThrottleReasons;
+use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
+use nvml_wrapper::enums::device::SampleValue;
+use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::structs::device::FieldId;
+use nvml_wrapper::sys_exports::field_id::{NVML_FI_DEV_POWER_AVERAGE, NVML_FI_DEV_POWER_INSTANT};
+use std::path::Path;
+
+/// Where the dynamic linker finds it.
+const LIBRARY: &str = if cfg!(windows) { "nvml.dll" } else { "libnvidia-ml.so.1" };
+
+/// The GPU that a CUDA device is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// As the CUDA driver gives it: NVML writes `GPU-` or, for a part of a GPU, `MIG-` before it.
+    pub uuid: String,
+}
+
+/// One GPU.
+pub struct Nvml {
+    library: nvml_wrapper::Nvml,
+    /// In NVML's own order, which is not CUDA's; found by UUID.
+    index: u32,
+    name: String,
+    calibration: Calibration,
+    /// Millijoules at the last reading and when the meter was opened.
+    last: u64,
+    first: u64,
+    /// Whether the counter has gone backwards: what it says of the time before is lost.
+    reset: bool,
+}
+
+impl Nvml {
+    /// Opens the GPU of `identity`, the whole of it where that is a MIG instance, and learns how its counter moves.
+    pub fn open(identity: &Identity) -> Result<Self> {
+        Self::open_in(Path::new(LIBRARY), identity)
+    }
+
+    /// As [`Nvml::open`], with the NVML library at `library`.
+    pub fn open_in(library: &Path, identity: &Identity) -> Result<Self> {
+        let library = nvml_wrapper::Nvml::builder().lib_path(library.as_os_str()).init();
+        let library = library.map_err(|e| refused(&e, "open NVML"))?;
+        let (index, name) = {
+            let (device, part) = find(&library, identity)?;
+            let whole = if part { ", all of it, of which this instance is a part" } else { "" };
+            let name = device.name().map_err(|e| refused(&e, "ask for the GPU's name"))?;
+            (device.index().map_err(|e| refused(&e, "ask for the GPU's index"))?, format!("{name}{whole}"))
+        };
+        let mut meter = Nvml {
+            library,
+            index,
+            name,
+            calibration: Calibration::default(),
+            last: 0,
+            first: 0,
+            reset: false,
+        };
+        meter.first = meter.counter()?;
+        meter.last = meter.first;
+        meter.calibration = calibrate(&mut meter)?;
+        Ok(meter)
+    }
+
+    fn device(&self) -> Result<Device<'_>> {
+        self.library.device_by_index(self.index).map_err(|e| refused(&e, "find the GPU again"))
+    }
+
+    fn counter(&self) -> Result<u64> {
+        self.device()?.total_energy_consumption().map_err(|e| refused(&e, "read the GPU's energy counter"))
+    }
+}
+
+/// The GPU, and whether `identity` is a part of it.
+fn find<'a>(library: &'a nvml_wrapper::Nvml, identity: &Identity) -> Result<(Device<'a>, bool)> {
+    let uuid = &identity.uuid;
+    match library.device_by_uuid(format!("GPU-{uuid}")) {
+        Ok(device) => return Ok((device, false)),
+        Err(NvmlError::NotFound | NvmlError::InvalidArg) => {}
+        Err(error) => return Err(refused(&error, "find the GPU")),
+    }
+    let part = library.device_by_uuid(format!("MIG-{uuid}")).map_err(|e| refused(&e, "find the GPU"))?;
+    let whole = part.mig_parent_device().map_err(|e| refused(&e, "find the GPU of a MIG instance"))?;
+    Ok((whole, true))
+}
+
+impl Meter for Nvml {
+    fn name(&self) -> String {
+        format!("NVML energy counter of {}, {}", self.name, self.calibration)
+    }
+
+    fn read(&mut self) -> Result<Joules> {
+        let now = self.counter()?;
+        self.reset |= now < self.last;
+        self.last = now;
+        if self.reset {
+            let what =
+                "the GPU's energy counter went backwards: the driver was loaded anew, or the counter wrapped";
+            return Err(Error::Device(what.into()));
+        }
+        Ok(Joules((now - self.first) as f64 * 1e-3))
+    }
+
+    fn update_period(&self) -> Seconds {
+        self.calibration.update_period
+    }
+
+    fn sample(&mut self) -> Sample {
+        let Ok(device) = self.device() else { return Sample::default() };
+        let [instant, average] = powers(&device);
+        let memory = device.memory_info().ok();
+        let clock = |kind| device.clock_info(kind).ok().map(f64::from);
+        Sample {
+            power: instant.or_else(|| device.power_usage().ok().map(watts)),
+            average_power: average,
+            utilisation: device.utilization_rates().ok().map(|rates| f64::from(rates.gpu) / 100.0),
+            memory: memory.as_ref().map(|memory| Bytes(memory.used)),
+            memory_total: memory.as_ref().map(|memory| Bytes(memory.total)),
+            temperature: device.temperature(TemperatureSensor::Gpu).ok().map(f64::from),
+            clock_mhz: clock(Clock::SM),
+            memory_clock_mhz: clock(Clock::Memory),
+            throttled: device.current_throttle_reasons().is_ok_and(slows),
+        }
+    }
+}
+
+/// Whether the clocks are lower than the work would have them.
+fn slows(reasons: ThrottleReasons) -> bool {
+    reasons.intersects(
+        ThrottleReasons::SW_POWER_CAP
+            | ThrottleReasons::HW_SLOWDOWN
+            | ThrottleReasons::SW_THERMAL_SLOWDOWN
+            | ThrottleReasons::HW_THERMAL_SLOWDOWN
+            | ThrottleReasons::HW_POWER_BRAKE_SLOWDOWN,
+    )
+}
+
+/// Power now, and the driver's average over a second; what a GPU does not tell is absent.
+fn powers(device: &Device) -> [Option<Watts>; 2] {
+    let ids = [NVML_FI_DEV_POWER_INSTANT, NVML_FI_DEV_POWER_AVERAGE];
+    let Ok(values) = device.field_values_for(&ids.map(FieldId)) else { return [None; 2] };
+    let value = |at: usize| match values.get(at)?.as_ref().ok()?.value.as_ref().ok()? {
+        SampleValue::U32(milliwatts) => Some(watts(*milliwatts)),
+        _ => None,
+    };
+    [value(0), value(1)]
+}
+
+fn watts(milliwatts: u32) -> Watts {
+    Watts(f64::from(milliwatts) * 1e-3)
+}
+
+fn refused(error: &NvmlError, what: &str) -> Error {
+    Error::Device(match error {
+        NvmlError::LibloadingError(_) | NvmlError::LibraryNotFound => {
+            "no sensor: libnvidia-ml.so.1 is not here; it comes with NVIDIA's driver".into()
+        }
+        NvmlError::NotSupported => format!("no sensor: cannot {what}: this GPU does not support it"),
+        NvmlError::NoPermission => format!("no permission to {what}: ask the machine's administrator"),
+        NvmlError::GpuLost => format!("cannot {what}: the GPU is lost; restart the machine"),
+        NvmlError::DriverNotLoaded => format!("cannot {what}: NVIDIA's driver is not loaded"),
+        other => format!("cannot {what}: {other}"),
+    })
+}
