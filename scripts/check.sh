@@ -95,7 +95,7 @@ step cargo test --locked --no-fail-fast -- --show-output 2>&1 | tee -- "$log" ||
 if command -v c++ >/dev/null; then
     # The same tests, on the kernels of kernels/*.cu.
     export WATTENTION_TEST_DEVICE=sim
-    kernels=(--locked --no-fail-fast --test ops --test models --test training)
+    kernels=(--locked --no-fail-fast --test ops --test models --test training --test generation)
     step cargo test "${kernels[@]}" -- --show-output 2>&1 | tee -a -- "$log" || status=$?
     if [[ ${WATTENTION_SANITIZE:-1} == 0 ]]; then
         note "WATTENTION_SANITIZE=0: the kernels are not sanitized"

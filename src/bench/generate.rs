@@ -1,12 +1,14 @@
 //! The time of generation over a synthetic batch, and of one decoding step beside what memory allows.
 
 use super::stats::{Quantiles, quantiles};
+use super::step::Kernels;
 use crate::device::cpu::vector;
 use crate::error::{Error, Result};
 use crate::generate::{self, GenerateOptions, State, generate};
 use crate::models::batch::Source;
 use crate::models::session::Session;
 use crate::models::{Loaded, Options};
+use crate::trace;
 use crate::train::synthetic::synthetic_batch;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -80,8 +82,13 @@ impl StepBytes {
     }
 }
 
-/// Generates over one random batch, in turn one token and all of them.
-pub fn generation(loaded: Loaded, options: Options, work: Work) -> Result<Measured> {
+/// Generates over one random batch, in turn one token and all of them; with `kernels`, once more kernel by kernel.
+pub fn generation(
+    loaded: Loaded,
+    options: Options,
+    work: Work,
+    kernels: bool,
+) -> Result<(Measured, Kernels)> {
     if work.repeat == 0 || work.max_new_tokens < 2 {
         return Err(Error::usage("--repeat must be at least 1, and --max-new-tokens at least 2"));
     }
@@ -108,13 +115,21 @@ pub fn generation(loaded: Loaded, options: Options, work: Work) -> Result<Measur
         first_token_seconds.push(timed(&first)?);
         seconds.push(timed(&whole)?);
     }
+    let timings = match kernels {
+        false => Kernels::new(),
+        true => {
+            trace::start_timing();
+            timed(&whole)?;
+            trace::stop_timing().into_iter().collect()
+        }
+    };
     let steps = (work.max_new_tokens - 1) as f64;
     let step_seconds: Vec<f64> =
         seconds.iter().zip(&first_token_seconds).map(|(whole, first)| (whole - first) / steps).collect();
     let missing = || Error::internal("no run was measured");
     let step_median_s = quantiles(&step_seconds).ok_or_else(missing)?.median_s;
     let memory_bytes_per_second = on_cpu.then(reading_speed);
-    Ok(Measured {
+    let measured = Measured {
         quantiles: quantiles(&seconds).ok_or_else(missing)?,
         seconds,
         first_token_seconds,
@@ -125,7 +140,8 @@ pub fn generation(loaded: Loaded, options: Options, work: Work) -> Result<Measur
         memory_bytes_per_second,
         share_of_limit: memory_bytes_per_second
             .map(|speed| step_bytes.total() as f64 / speed / step_median_s),
-    })
+    };
+    Ok((measured, timings))
 }
 
 fn run(session: &mut Session<State>, source: &Source, options: &GenerateOptions) -> Result<f64> {

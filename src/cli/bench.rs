@@ -226,11 +226,14 @@ impl fmt::Display for Report {
             Bytes(m.persistent_bytes as u64),
             Bytes(m.arena_bytes as u64)
         )?;
-        for row in &self.kernels {
-            let pass = format!("{:?}", row.pass).to_lowercase();
-            let time = Seconds(row.seconds).to_string();
-            write!(f, "\n{:<20} {pass:<9} {:<28} {:>5} {time:>10}", row.phase, row.kernel, row.calls)?;
-        }
-        Ok(())
+        self.kernels.iter().try_for_each(|row| write!(f, "\n{row}"))
+    }
+}
+
+impl fmt::Display for KernelRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pass = format!("{:?}", self.pass).to_lowercase();
+        let time = Seconds(self.seconds).to_string();
+        write!(f, "{:<20} {pass:<9} {:<28} {:>5} {time:>10}", self.phase, self.kernel, self.calls)
     }
 }

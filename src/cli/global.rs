@@ -57,10 +57,10 @@ fn device_name(text: &str) -> Result<String, String> {
 impl Global {
     /// Sizes the thread pool of the CPU executor and the tokenizer.
     pub fn start_threads(&self) -> anyhow::Result<()> {
-        let Some(threads) = self.threads else {
-            return Ok(());
-        };
-        rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global().map_err(|e| {
+        // This thread is one of them: were it to wait for them instead, every small product would wake two threads.
+        let pool = rayon::ThreadPoolBuilder::new().use_current_thread();
+        let threads = self.threads.map_or(0, usize::from);
+        pool.num_threads(threads).build_global().map_err(|e| {
             let what = format!("cannot start {threads} threads: {e}; ask for fewer");
             Error::DoesNotFit(what).into()
         })

@@ -1,6 +1,7 @@
 //! `bench generate`: greedy decoding or beam search over a synthetic batch.
 
 use super::super::global::Global;
+use super::KernelRow;
 use serde::Serialize;
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -43,6 +44,10 @@ pub struct GenerateArgs {
     /// Counted runs
     #[arg(long, value_name = "N", default_value_t = 5)]
     repeat: usize,
+
+    /// Time one more run kernel by kernel
+    #[arg(long)]
+    kernels: bool,
 }
 
 #[derive(Serialize)]
@@ -57,6 +62,8 @@ struct Report {
     threads: usize,
     #[serde(flatten)]
     measured: Measured,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kernels: Vec<KernelRow>,
 }
 
 pub fn run(args: GenerateArgs, global: &Global) -> anyhow::Result<()> {
@@ -72,6 +79,7 @@ pub fn run(args: GenerateArgs, global: &Global) -> anyhow::Result<()> {
         warmup: args.warmup,
         repeat: args.repeat,
     };
+    let (measured, kernels) = generation(loaded, options, work, args.kernels)?;
     let report = Report {
         model,
         batch_size: work.batch_size,
@@ -81,7 +89,8 @@ pub fn run(args: GenerateArgs, global: &Global) -> anyhow::Result<()> {
         device: device.name(),
         precision: global.precision,
         threads: rayon::current_num_threads(),
-        measured: generation(loaded, options, work)?,
+        measured,
+        kernels: super::rows(kernels),
     };
     global.print(&report, &report)
 }
@@ -125,6 +134,6 @@ impl fmt::Display for Report {
                 Bytes(speed as u64)
             )?;
         }
-        Ok(())
+        self.kernels.iter().try_for_each(|row| write!(f, "\n{row}"))
     }
 }
