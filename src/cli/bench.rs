@@ -33,8 +33,9 @@ enum What {
     Generate(generate::GenerateArgs),
 }
 
+/// What is measured.
 #[derive(clap::Args, Debug)]
-struct StepArgs {
+struct Subject {
     /// Model directory in HF layout, or the name of a repository in the Hugging Face cache: ORG/NAME[@REVISION]
     #[arg(long, value_name = "DIR_OR_NAME", required_unless_present = "config")]
     model: Option<PathBuf>,
@@ -42,6 +43,12 @@ struct StepArgs {
     /// A config.json alone: weights are drawn at random
     #[arg(long, value_name = "FILE", conflicts_with = "model")]
     config: Option<PathBuf>,
+}
+
+#[derive(clap::Args, Debug)]
+struct StepArgs {
+    #[command(flatten)]
+    subject: Subject,
 
     /// How much of a step to run
     #[arg(long, value_name = "MODE", default_value = "train")]
@@ -130,7 +137,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
 fn run_step(args: StepArgs, global: &Global) -> anyhow::Result<()> {
     let device = global.open_device()?;
     let options = args.recomputation.options();
-    let (model, loaded) = model(&args.model, &args.config, &device, options, global)?;
+    let (model, loaded) = args.subject.open(&device, options, global)?;
     let mode = synthetic::Mode::from(args.mode);
     let work = Work {
         mode,
@@ -157,19 +164,17 @@ fn run_step(args: StepArgs, global: &Global) -> anyhow::Result<()> {
     global.print(&report, &report)
 }
 
-/// The model of that name, or one of random weights for `config`, and where it came from.
-fn model(
-    name: &Option<PathBuf>,
-    config: &Option<PathBuf>,
-    device: &Device,
-    options: Options,
-    global: &Global,
-) -> anyhow::Result<(PathBuf, Loaded)> {
-    Ok(match (name, config) {
-        (Some(name), _) => (name.clone(), models::load(&choices::model_dir(name, global)?, device, options)?),
-        (None, Some(config)) => (config.clone(), models::random(config, device, options, global.seed)?),
-        (None, None) => anyhow::bail!("give --model DIR or --config FILE"),
-    })
+impl Subject {
+    /// The model of that name, or one of random weights for the configuration, and where it came from.
+    fn open(&self, device: &Device, options: Options, global: &Global) -> anyhow::Result<(PathBuf, Loaded)> {
+        Ok(match (&self.model, &self.config) {
+            (Some(name), _) => {
+                (name.clone(), models::load(&choices::model_dir(name, global)?, device, options)?)
+            }
+            (None, Some(config)) => (config.clone(), models::random(config, device, options, global.seed)?),
+            (None, None) => anyhow::bail!("give --model DIR or --config FILE"),
+        })
+    }
 }
 
 /// Kernels, the costliest first.

@@ -1,7 +1,7 @@
 //! `bench generate`: greedy decoding or beam search over a synthetic batch.
 
 use super::super::global::Global;
-use super::KernelRow;
+use super::{KernelRow, Subject};
 use serde::Serialize;
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -13,13 +13,8 @@ use wattention::units::{Bytes, Seconds};
 
 #[derive(clap::Args, Debug)]
 pub struct GenerateArgs {
-    /// Model directory in HF layout
-    #[arg(long, value_name = "DIR", required_unless_present = "config")]
-    model: Option<PathBuf>,
-
-    /// A config.json alone: weights are drawn at random
-    #[arg(long, value_name = "FILE", conflicts_with = "model")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    subject: Subject,
 
     /// Inputs of a batch
     #[arg(long, value_name = "N", default_value = "1")]
@@ -69,7 +64,7 @@ struct Report {
 pub fn run(args: GenerateArgs, global: &Global) -> anyhow::Result<()> {
     let device = global.open_device()?;
     let options = Options::default();
-    let (model, loaded) = super::model(&args.model, &args.config, &device, options, global)?;
+    let (model, loaded) = args.subject.open(&device, options, global)?;
     let work = Work {
         batch_size: args.batch_size.get(),
         max_source_length: args.max_source_length,
