@@ -10,6 +10,7 @@ pub mod evaluate;
 pub mod files;
 pub mod generate;
 pub mod hub;
+pub mod limits;
 pub mod metrics;
 pub mod models;
 pub mod nn;

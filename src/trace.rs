@@ -3,7 +3,7 @@
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Which half of a training step a launch belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -27,11 +27,21 @@ pub struct Timing {
     pub time: Duration,
 }
 
+/// One launch of a kernel on the timeline.
+#[derive(Debug, Clone, Copy)]
+pub struct Slice {
+    pub phase: Phase,
+    pub kernel: &'static str,
+    pub start: Instant,
+    pub end: Instant,
+}
+
 type Timings = BTreeMap<(Phase, &'static str), Timing>;
 
 thread_local! {
     static CURRENT: Cell<Phase> = const { Cell::new(Phase { label: "other", pass: Pass::Forward }) };
     static TIMINGS: RefCell<Option<Timings>> = const { RefCell::new(None) };
+    static TIMELINE: RefCell<Option<Vec<Slice>>> = const { RefCell::new(None) };
 }
 
 /// The phase that launches are labelled with now.
@@ -74,18 +84,38 @@ pub fn stop_timing() -> Timings {
     TIMINGS.take().unwrap_or_default()
 }
 
-/// Whether timings are collected on this thread.
-pub fn is_timing() -> bool {
-    TIMINGS.with_borrow(Option::is_some)
+/// Starts collecting every launch of this thread, from nothing.
+pub fn start_timeline() {
+    TIMELINE.set(Some(Vec::new()));
 }
 
-/// Adds one call of `kernel` to the current phase.
-pub fn add(kernel: &'static str, time: Duration) {
+/// The launches since the last call, in order of their ends; collecting goes on.
+pub fn take_timeline() -> Vec<Slice> {
+    TIMELINE.with_borrow_mut(|slices| slices.as_mut().map(std::mem::take)).unwrap_or_default()
+}
+
+/// Ends collecting and returns what was not taken yet.
+pub fn stop_timeline() -> Vec<Slice> {
+    TIMELINE.take().unwrap_or_default()
+}
+
+/// Whether timings or launches are collected on this thread.
+pub fn is_timing() -> bool {
+    TIMINGS.with_borrow(Option::is_some) || TIMELINE.with_borrow(Option::is_some)
+}
+
+/// Adds one call of `kernel` in the current phase.
+pub fn add(kernel: &'static str, start: Instant, end: Instant) {
+    TIMELINE.with_borrow_mut(|slices| {
+        if let Some(slices) = slices {
+            slices.push(Slice { phase: current(), kernel, start, end });
+        }
+    });
     TIMINGS.with_borrow_mut(|timings| {
         if let Some(timings) = timings {
             let entry = timings.entry((current(), kernel)).or_default();
             entry.calls += 1;
-            entry.time += time;
+            entry.time += end - start;
         }
     });
 }
@@ -95,9 +125,9 @@ pub fn timed<R>(kernel: &'static str, work: impl FnOnce() -> R) -> R {
     if !is_timing() {
         return work();
     }
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let result = work();
-    add(kernel, start.elapsed());
+    add(kernel, start, Instant::now());
     result
 }
 
@@ -121,5 +151,22 @@ mod tests {
         let calls: Vec<_> = timings.iter().map(|((p, k), t)| (p.label, *k, t.calls)).collect();
         assert_eq!(calls, [("encoder", "k", 2), ("encoder.attention", "k", 1)]);
         assert_eq!(current().label, "other");
+    }
+
+    #[test]
+    fn the_timeline_has_every_launch_once_and_in_order() {
+        timed("before", || ());
+        start_timeline();
+        timed("a", || std::thread::sleep(Duration::from_millis(2)));
+        let _encoder = phase("encoder");
+        timed("b", || ());
+        let first = take_timeline();
+        timed("c", || ());
+        let rest = stop_timeline();
+        timed("after", || ());
+        let of = |slices: &[Slice]| slices.iter().map(|s| (s.phase.label, s.kernel)).collect::<Vec<_>>();
+        assert_eq!(of(&first), [("other", "a"), ("encoder", "b")]);
+        assert_eq!(of(&rest), [("encoder", "c")]);
+        assert!(first[0].end - first[0].start >= Duration::from_millis(2) && first[1].start >= first[0].end);
     }
 }

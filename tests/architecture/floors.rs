@@ -9,7 +9,7 @@ const FLOORS: [&[&str]; 16] = [
     &["shape", "hub"],
     &["trace"],
     &["device"],
-    &["tensor"],
+    &["tensor", "limits"],
     &["tape", "weights"],
     &["ops"],
     &["cases"],

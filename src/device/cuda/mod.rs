@@ -34,7 +34,7 @@ use memory::{Memory, Pool};
 use modules::Modules;
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes for what the driver allocates later: kernels when they are first used, and graphs.
 const RESERVED: usize = 256 << 20;
@@ -212,7 +212,10 @@ impl Cuda {
             let _ = (result::event::destroy(start), result::event::destroy(end));
             outcome?
         };
-        trace::add(kernel, Duration::from_secs_f64(f64::from(milliseconds) * 1e-3));
+        // The stream was waited for, so the kernel has only just ended.
+        let end = Instant::now();
+        let start = end - Duration::from_secs_f64(f64::from(milliseconds) * 1e-3);
+        trace::add(kernel, start, end);
         Ok(())
     }
 }
