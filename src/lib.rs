@@ -16,6 +16,7 @@ pub mod models;
 pub mod nn;
 pub mod ops;
 pub mod shape;
+pub mod stats;
 pub mod study;
 pub mod tape;
 pub mod tensor;

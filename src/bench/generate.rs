@@ -1,6 +1,5 @@
 //! The time of generation over a synthetic batch, and of one decoding step beside what memory allows.
 
-use super::stats::{Quantiles, quantiles};
 use super::step::Kernels;
 use crate::device::cpu::vector;
 use crate::error::{Error, Result};
@@ -8,6 +7,7 @@ use crate::generate::{self, GenerateOptions, State, generate};
 use crate::models::batch::Source;
 use crate::models::session::Session;
 use crate::models::{Loaded, Options};
+use crate::stats::{Quantiles, quantiles};
 use crate::trace;
 use crate::train::synthetic::synthetic_batch;
 use rayon::prelude::*;

@@ -2,5 +2,4 @@
 
 pub mod generate;
 pub mod kernels;
-pub mod stats;
 pub mod step;

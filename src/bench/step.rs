@@ -1,9 +1,9 @@
 //! The time of a step, or of a part of it, over a synthetic batch.
 
-use super::stats::{Quantiles, quantiles};
 use crate::device::Used;
 use crate::error::{Error, Result};
 use crate::models::{Loaded, Options};
+use crate::stats::{Quantiles, quantiles};
 use crate::trace::{self, Phase, Timing};
 use crate::train::synthetic::{Mode, Stepper, synthetic_batch};
 use serde::Serialize;

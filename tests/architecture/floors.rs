@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 /// From the ground up.
 const FLOORS: [&[&str]; 16] = [
-    &["error", "files", "units"],
+    &["error", "files", "stats", "units"],
     &["shape", "hub"],
     &["trace"],
     &["device"],
