@@ -3,7 +3,7 @@
 pub mod cell;
 pub mod embedded;
 pub mod grid;
-mod markup;
-pub mod plots;
 pub mod report;
 pub mod results;
+
+use crate::{markup, plot as plots};

@@ -1,5 +1,6 @@
 //! A number that says whether it was measured.
 
+pub use crate::plot::Mark;
 use serde::{Deserialize, Serialize};
 
 /// A number, or why there is none. JSON: `{"kind":"measured","value":1.5}`, `{"kind":"absent","why":"no sensor"}`.
@@ -10,13 +11,6 @@ pub enum Reading {
     Predicted(f64),
     /// Why there is no number.
     Absent(String),
-}
-
-/// How a number came to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
-    Measured,
-    Predicted,
 }
 
 impl Reading {

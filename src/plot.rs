@@ -9,9 +9,15 @@ mod labels;
 
 pub use axis::{Axis, Scale, Tick};
 
-use super::markup::{escape, push};
-use super::results::Mark;
+use crate::markup::{escape, push};
 use labels::{Box2, place};
+
+/// How a number came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    Measured,
+    Predicted,
+}
 
 /// One observation in data units.
 #[derive(Debug, Clone, PartialEq)]
