@@ -6,8 +6,10 @@
 
 mod axis;
 mod labels;
+mod standalone;
 
 pub use axis::{Axis, Scale, Tick};
+pub use standalone::file;
 
 use crate::markup::{escape, push};
 use labels::{Box2, place};
