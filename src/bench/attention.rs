@@ -155,7 +155,9 @@ impl Row {
         let Row { kind, pass, precision, batch_size, length, heads, head_size, pattern, .. } = self;
         let comma = if pattern.is_empty() { "" } else { ", " };
         let (kind, pass) = (kind.name(), pass.name());
-        format!("{kind} {pass}, {batch_size} x {length}, {heads} heads of {head_size}{comma}{pattern}, {precision}")
+        format!(
+            "{kind} {pass}, {batch_size} x {length}, {heads} heads of {head_size}{comma}{pattern}, {precision}"
+        )
     }
 }
 

@@ -8,3 +8,15 @@ pub mod kernels;
 pub mod limits;
 pub mod repeat;
 pub mod step;
+
+use crate::energy::Sampler;
+use crate::limits::Limits;
+
+/// What a benchmark is measured with beside the clock.
+#[derive(Clone, Copy)]
+pub struct Meters<'a> {
+    /// Of the device's energy.
+    pub sampler: &'a Sampler,
+    /// What the device does at most, where that is known.
+    pub limits: Option<&'a Limits>,
+}

@@ -17,6 +17,7 @@ use std::fmt;
 use std::path::PathBuf;
 use wattention::bench::step::Kernels;
 use wattention::device::Device;
+use wattention::energy::Measurement;
 use wattention::models::{self, Loaded, Options};
 use wattention::units::Seconds;
 
@@ -108,6 +109,16 @@ fn rows(kernels: Kernels) -> Vec<KernelRow> {
 fn base_name(device: &Device) -> String {
     let name = device.name();
     name.split(' ').next().unwrap_or(&name).to_string()
+}
+
+/// Joules of a sample, or why they are not known.
+fn energy_line(per_sample: Option<f64>, energy: &Measurement) -> String {
+    match (per_sample, energy.power()) {
+        (Some(joules), Some(power)) => {
+            format!("{joules:.3} J a sample, {:.1} W on average, of {}", power.0, energy.note)
+        }
+        _ => format!("n/a: {}", energy.note),
+    }
 }
 
 /// A share of a limit in percent.

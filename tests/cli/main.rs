@@ -1,6 +1,7 @@
 //! The command line as a new user meets it: what it writes, says and refuses.
 
 mod batch;
+mod bench;
 mod cache;
 mod data;
 mod doctor;

@@ -2,14 +2,19 @@
 
 use super::super::choices::Recomputation;
 use super::super::global::Global;
-use super::{KernelRow, Subject, rows};
+use super::super::machine;
+use super::options::{Baselines, Ceiling, Known};
+use super::{KernelRow, Subject, energy_line, rows};
 use clap::ValueEnum;
 use serde::Serialize;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use wattention::bench::Meters;
+use wattention::bench::baseline::Entry;
 use wattention::bench::step::{Measured, Work, step};
 use wattention::device::Precision;
+use wattention::energy::{self, Sampler};
 use wattention::train::synthetic;
 use wattention::units::{Bytes, Flops, Seconds};
 
@@ -48,6 +53,12 @@ pub struct StepArgs {
     /// Time one more run kernel by kernel
     #[arg(long)]
     kernels: bool,
+
+    #[command(flatten)]
+    ceiling: Ceiling,
+
+    #[command(flatten)]
+    baselines: Baselines,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -80,6 +91,8 @@ struct Report {
     precision: Precision,
     threads: usize,
     #[serde(flatten)]
+    known: Known,
+    #[serde(flatten)]
     measured: Measured,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     kernels: Vec<KernelRow>,
@@ -87,6 +100,9 @@ struct Report {
 
 pub fn run(args: StepArgs, global: &Global) -> anyhow::Result<()> {
     let device = global.open_device()?;
+    let label = machine::device_label(&device);
+    let known = args.ceiling.open(&label, global)?;
+    let judge = args.baselines.open("step", &label)?;
     let options = args.recomputation.options();
     let (model, loaded) = args.subject.open(&device, options, global)?;
     let mode = synthetic::Mode::from(args.mode);
@@ -99,7 +115,12 @@ pub fn run(args: StepArgs, global: &Global) -> anyhow::Result<()> {
         warmup: args.warmup,
         repeat: args.repeat,
     };
-    let (measured, kernels) = step(loaded, options, work, args.kernels)?;
+    let sampler = Sampler::start(energy::open(&device))?;
+    let meters = Meters { sampler: &sampler, limits: known.limits.as_ref() };
+    let (measured, kernels) = step(loaded, options, work, args.kernels, meters)?;
+    let sizes = format!("{} x {} to {}", work.batch_size, work.max_source_length, work.max_target_length);
+    let name = format!("{} {}, {sizes}, {}", model.display(), mode.name(), global.precision);
+    let entry = Entry { name, quantiles: measured.quantiles };
     let report = Report {
         model,
         mode: mode.name(),
@@ -110,9 +131,10 @@ pub fn run(args: StepArgs, global: &Global) -> anyhow::Result<()> {
         precision: global.precision,
         threads: rayon::current_num_threads(),
         kernels: rows(kernels),
+        known,
         measured,
     };
-    global.print(&report, &report)
+    judge.finish(report, vec![entry], global)
 }
 
 impl fmt::Display for Report {
@@ -139,11 +161,19 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "work      {} a run, {:.1} GFLOP/s, {:.2} samples/s",
+            "work      {} a run, {:.1} GFLOP/s, {:.2} samples/s, {:.0} tokens/s",
             Flops(m.flops),
             m.gflops_per_second,
-            m.samples_per_second
+            m.samples_per_second,
+            m.tokens_per_second
         )?;
+        match m.mfu {
+            Some(mfu) => {
+                writeln!(f, "mfu       {:.1} % of the rate of products of {}", 100.0 * mfu, self.known.says)?
+            }
+            None => writeln!(f, "mfu       {}", self.known.says)?,
+        }
+        writeln!(f, "energy    {}", energy_line(m.joules_per_sample, &m.energy))?;
         let resident = m
             .peak_bytes
             .map_or_else(|| "n/a: the system does not tell".to_string(), |b| Bytes(b).to_string());
