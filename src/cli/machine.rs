@@ -17,7 +17,8 @@ pub fn processor() -> String {
 pub fn device_label(device: &Device) -> String {
     match device.name() {
         name if name == "cpu" => {
-            format!("{} ({}), {} threads", name, processor(), rayon::current_num_threads())
+            let threads = rayon::current_num_threads();
+            format!("{name} ({}), {threads} thread{}", processor(), if threads == 1 { "" } else { "s" })
         }
         name => name,
     }
