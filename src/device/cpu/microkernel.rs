@@ -10,6 +10,8 @@ use half::bf16;
 /// `store` touch `LANES` floats from the pointer on.
 pub(super) unsafe trait Vector: Copy {
     const LANES: usize;
+    /// How many of them there are.
+    const REGISTERS: usize;
     unsafe fn splat(x: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
     /// `LANES` of these, widened.
@@ -29,6 +31,7 @@ pub(super) struct Baseline([f32; 4]);
 // SAFETY: plain Rust, correct on every machine.
 unsafe impl Vector for Baseline {
     const LANES: usize = 4;
+    const REGISTERS: usize = if cfg!(target_arch = "aarch64") { 32 } else { 16 };
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         Baseline([x; 4])
@@ -67,10 +70,11 @@ mod x86 {
     use std::arch::x86_64::*;
 
     macro_rules! vector {
-        ($register:ty, $lanes:literal, $splat:ident, $load:ident, $widen:ident, $store:ident, $fma:ident, $sum:ident) => {
+        ($register:ty, $lanes:literal, $registers:literal, $splat:ident, $load:ident, $widen:ident, $store:ident, $fma:ident, $sum:ident) => {
             // SAFETY: each method is one instruction of the set that the type stands for.
             unsafe impl Vector for $register {
                 const LANES: usize = $lanes;
+                const REGISTERS: usize = $registers;
                 #[inline(always)]
                 unsafe fn splat(x: f32) -> Self {
                     // SAFETY: the trait's contract: the instructions were detected.
@@ -136,10 +140,21 @@ mod x86 {
         _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehdup_ps(pairs)))
     }
 
-    vector!(__m256, 8, _mm256_set1_ps, _mm256_loadu_ps, widen256, _mm256_storeu_ps, _mm256_fmadd_ps, sum256);
+    vector!(
+        __m256,
+        8,
+        16,
+        _mm256_set1_ps,
+        _mm256_loadu_ps,
+        widen256,
+        _mm256_storeu_ps,
+        _mm256_fmadd_ps,
+        sum256
+    );
     vector!(
         __m512,
         16,
+        32,
         _mm512_set1_ps,
         _mm512_loadu_ps,
         widen512,
