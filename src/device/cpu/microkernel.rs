@@ -8,7 +8,7 @@ use half::bf16;
 /// # Safety
 /// The operations may only run where the instructions of the type were detected, and `load` and
 /// `store` touch `LANES` floats from the pointer on.
-pub(super) unsafe trait Vector: Copy {
+pub(crate) unsafe trait Vector: Copy {
     const LANES: usize;
     /// How many of them there are.
     const REGISTERS: usize;
@@ -162,6 +162,43 @@ mod x86 {
         _mm512_fmadd_ps,
         _mm512_reduce_add_ps
     );
+}
+
+/// How weights and caches are stored.
+pub(crate) trait Operand: Stored {
+    /// # Safety
+    /// As [`Vector::load`].
+    unsafe fn load<V: Vector>(from: *const Self) -> V;
+}
+
+impl Operand for f32 {
+    #[inline(always)]
+    unsafe fn load<V: Vector>(from: *const f32) -> V {
+        // SAFETY: the caller's contract.
+        unsafe { V::load(from) }
+    }
+}
+
+impl Operand for bf16 {
+    #[inline(always)]
+    unsafe fn load<V: Vector>(from: *const bf16) -> V {
+        // SAFETY: the caller's contract.
+        unsafe { V::load_bf16(from) }
+    }
+}
+
+/// Asks for the cache line at `from`, which need not exist, in the second-level cache: in the first, what is
+/// asked for ahead would wait for its few open misses, and the work with it.
+#[inline(always)]
+pub(super) fn prefetch<E>(from: *const E) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which never faults.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(from.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
 }
 
 /// Where the left operand of a register tile lies: element `(i, p)` at `i * row + p * depth`.

@@ -11,8 +11,7 @@ pub use bf16::gemm_bf16;
 use rayon::prelude::*;
 
 use super::gemm::{Matrix, Size, Store};
-use super::microkernel::{Baseline, Vector};
-use super::narrow::Stored;
+use super::microkernel::{Baseline, Operand, Vector, prefetch};
 #[cfg(target_arch = "x86_64")]
 use super::simd::Level;
 use super::simd::level;
@@ -33,29 +32,6 @@ pub fn is_skinny(m: usize, k: usize) -> bool {
 /// Whether the operands have the form this path is made for.
 pub fn serves(a: &Matrix, b: &Matrix, size: Size) -> bool {
     is_skinny(size.m, size.k) && a.column_stride == 1 && b.row_stride == 1
-}
-
-/// How weights are stored.
-pub(super) trait Weight: Stored {
-    /// # Safety
-    /// As [`Vector::load`].
-    unsafe fn load<V: Vector>(from: *const Self) -> V;
-}
-
-impl Weight for f32 {
-    #[inline(always)]
-    unsafe fn load<V: Vector>(from: *const f32) -> V {
-        // SAFETY: the caller's contract.
-        unsafe { V::load(from) }
-    }
-}
-
-impl Weight for half::bf16 {
-    #[inline(always)]
-    unsafe fn load<V: Vector>(from: *const half::bf16) -> V {
-        // SAFETY: the caller's contract.
-        unsafe { V::load_bf16(from) }
-    }
 }
 
 /// W `[n, k]`: rows of weights, `stride` elements apart.
@@ -92,19 +68,6 @@ impl Tile {
     }
 }
 
-/// Asks for the cache line at `from`, which need not exist.
-#[inline(always)]
-fn prefetch<E>(from: *const E) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, which never faults.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T1>(from.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = from;
-}
-
 /// Calls `$kernel::<.., X, W>` with the X and W of a tile.
 macro_rules! with_tile {
     ($tile:expr, $kernel:ident[$($generic:ty),*]($($argument:expr),* $(,)?)) => {
@@ -133,7 +96,7 @@ type Dots<E> =
     unsafe fn(out: &mut [f32; MOST_ROWS * W_ROWS], x: &Matrix, w: &Rows<E>, first: usize, size: Size);
 
 /// The code for this machine, and its registers.
-fn dots<E: Weight>() -> (Dots<E>, usize) {
+fn dots<E: Operand>() -> (Dots<E>, usize) {
     match level() {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => (dots_avx512::<E>, std::arch::x86_64::__m512::REGISTERS),
@@ -147,7 +110,7 @@ fn dots<E: Weight>() -> (Dots<E>, usize) {
 /// AVX-512 must have been detected.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn dots_avx512<E: Weight>(
+unsafe fn dots_avx512<E: Operand>(
     out: &mut [f32; MOST_ROWS * W_ROWS],
     x: &Matrix,
     w: &Rows<E>,
@@ -162,7 +125,7 @@ unsafe fn dots_avx512<E: Weight>(
 /// AVX2 and FMA must have been detected.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn dots_avx2<E: Weight>(
+unsafe fn dots_avx2<E: Operand>(
     out: &mut [f32; MOST_ROWS * W_ROWS],
     x: &Matrix,
     w: &Rows<E>,
@@ -175,7 +138,7 @@ unsafe fn dots_avx2<E: Weight>(
 
 /// # Safety
 /// None beyond the types; unsafe only to share a signature.
-unsafe fn dots_baseline<E: Weight>(
+unsafe fn dots_baseline<E: Operand>(
     out: &mut [f32; MOST_ROWS * W_ROWS],
     x: &Matrix,
     w: &Rows<E>,
@@ -189,7 +152,7 @@ unsafe fn dots_baseline<E: Weight>(
 /// # Safety
 /// The instructions of `V` must exist.
 #[inline(always)]
-unsafe fn rows<V: Vector, E: Weight>(
+unsafe fn rows<V: Vector, E: Operand>(
     out: &mut [f32; MOST_ROWS * W_ROWS],
     x: &Matrix,
     w: &Rows<E>,
@@ -210,7 +173,7 @@ unsafe fn rows<V: Vector, E: Weight>(
 /// # Safety
 /// x must hold `X` rows of k, and the instructions of `V` must exist.
 #[inline(always)]
-unsafe fn block<V: Vector, E: Weight, const X: usize, const W: usize>(
+unsafe fn block<V: Vector, E: Operand, const X: usize, const W: usize>(
     out: &mut [f32],
     x: &[f32],
     x_stride: usize,
@@ -266,7 +229,7 @@ impl Shared {
 }
 
 /// The product for operands that [`serves`] accepts; the caller checked the sizes.
-pub(super) fn gemm<E: Weight>(
+pub(super) fn gemm<E: Operand>(
     c: &mut [f32],
     c_stride: usize,
     x: Matrix,

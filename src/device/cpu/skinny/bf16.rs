@@ -19,8 +19,9 @@ pub fn gemm_bf16(c: &mut [f32], x: &[bf16], w: &[bf16], size: Size, store: Store
 
 #[cfg(target_arch = "x86_64")]
 mod pairs {
-    use super::super::{MOST_ROWS, Tile, W_ROWS, prefetch, share_out, with_tile};
+    use super::super::{MOST_ROWS, Tile, W_ROWS, share_out, with_tile};
     use super::{Rows, Size, Store};
+    use crate::device::cpu::microkernel::prefetch;
     use crate::device::cpu::simd::{Level, level};
     use half::bf16;
     use std::arch::x86_64::*;
