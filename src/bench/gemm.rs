@@ -45,8 +45,12 @@ impl Size {
         }
     }
 
+    /// Of the product; none where kernels cannot index an operand.
     fn flops(self) -> Option<u64> {
-        [self.m, self.n, self.k].iter().try_fold(2u64, |product, &size| product.checked_mul(size as u64))
+        let Size { m, n, k } = self;
+        let indexed = |a: usize, b: usize| a.checked_mul(b).is_some_and(|len| len <= i32::MAX as usize);
+        let [m, n, k] = (indexed(m, k) && indexed(n, k) && indexed(m, n)).then_some([m, n, k])?;
+        (2 * m as u64 * n as u64).checked_mul(k as u64)
     }
 }
 
@@ -86,7 +90,9 @@ pub fn product(
     limits: Option<&Limits>,
 ) -> Result<Row> {
     let Size { m, n, k } = size;
-    let flops = size.flops().ok_or_else(|| Error::usage(format!("{size} is too large to count")))?;
+    let flops = size.flops().ok_or_else(|| {
+        Error::DoesNotFit(format!("the operands of {size} are more than a tensor holds; ask for fewer"))
+    })?;
     let filled = |rows: usize, seed: u64| upload(device, [rows, k], &random(seed, rows * k));
     let (a, b) = (filled(m, seed.wrapping_mul(2))?, filled(n, seed.wrapping_mul(2).wrapping_add(1))?);
     let c = Tensor::persistent(device, [m, n], device.precision().storage())?;
@@ -124,8 +130,8 @@ mod tests {
         for wrong in ["", "1x2", "1x2x3x4", "0x1x1", "-1x2x3", "1xax3", "1 2 3"] {
             assert_eq!(Size::parse(wrong), None, "{wrong}");
         }
-        let most = usize::MAX;
-        assert_eq!(Size { m: most, n: most, k: 1 }.flops(), None);
+        assert_eq!(Size { m: 1 << 16, n: 1 << 16, k: 1 }.flops(), None);
+        assert_eq!(Size { m: 3, n: 5, k: 7 }.flops(), Some(210));
         assert_eq!(LED_BASE.map(|size| Size::parse(&size.to_string())), LED_BASE.map(Some));
     }
 }

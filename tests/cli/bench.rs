@@ -239,6 +239,7 @@ fn wrong_sizes_are_refused_in_words() {
     refused("--kind global --lengths 64 --globals 0", 2, &["--globals 1"]);
     refused("--kind decode --pass backward", 2, &["decode has no backward", "--pass"]);
     refused("--kind dense --lengths 99999999999", 75, &["99999999999", "fewer"]);
+    wattention("bench gemm --device cpu --sizes 99999999x99999999x8").fails(75, &["99999999x", "fewer"]);
     refused("--limits nowhere.json", 66, &["nowhere.json"]);
     refused("--svg nowhere/plot.svg", 74, &["nowhere/plot.svg", "make it first"]);
     for line in [
