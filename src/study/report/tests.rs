@@ -7,6 +7,7 @@ fn study(cells: Vec<Cell>) -> Results {
         title: "A <b>title</b>".into(),
         environment: vec![("<key>".into(), "\"value\" & more".into())],
         cells,
+        ..Results::default()
     }
 }
 
