@@ -17,8 +17,6 @@ pub enum Cost {
 }
 
 impl Cost {
-    pub const ALL: [Cost; 4] = [Cost::Time, Cost::Energy, Cost::Memory, Cost::Latency];
-
     /// The name in prose.
     pub fn label(self) -> &'static str {
         match self {
