@@ -199,3 +199,53 @@ fn fields(of: Value) -> Map<String, Value> {
         _ => Map::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::grid::CellPlan;
+    use crate::study::published::Places;
+
+    fn cells(name: &str) -> Vec<CellPlan> {
+        named(name).unwrap().cells(&Places::default(), Precision::Fp32, 42).unwrap()
+    }
+
+    #[test]
+    fn every_preset_has_cells_that_may_run() {
+        for (name, count) in NAMES.into_iter().zip([embedded::ALL.len() * 3, 48, 12]) {
+            assert_eq!(cells(name).len(), count, "{name}");
+        }
+        assert_eq!(named("fast").unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn the_papers_settings_are_those_of_its_code() {
+        for cell in cells("paper") {
+            let (train, control) = (&cell.train, &cell.control);
+            let answers = cell.dataset == "qasper";
+            assert_eq!((train.learning_rate, train.num_train_epochs, train.seed), (2e-5, 50.0, 42));
+            assert_eq!((train.adam_beta1, train.adam_beta2, train.adam_epsilon), (0.9, 0.98, 1e-6));
+            assert_eq!((train.weight_decay, train.warmup_ratio, train.max_grad_norm), (0.001, 0.1, 1.0));
+            assert_eq!(train.gradient_accumulation_steps, if answers { 4 } else { 1 });
+            assert_eq!(train.eval_steps, if answers { 10 } else { 500 });
+            assert_eq!(control.metric(), if answers { "f1" } else { "geometric_mean" });
+            assert_eq!((control.save_steps, control.early_stopping_patience), (train.eval_steps, 3));
+            assert_eq!((cell.batch_size, cell.precision), (BatchSize::Largest, Precision::Tf32));
+            assert_eq!(cell.random_blocks, crate::models::RandomBlocks::Drawn);
+        }
+    }
+
+    #[test]
+    fn every_step_of_scrolls_has_the_tokens_of_eight_gpus() {
+        for cell in cells("scrolls") {
+            let train = &cell.train;
+            let examples = train.per_device_train_batch_size * train.gradient_accumulation_steps;
+            assert_eq!(examples * train.max_source_length, 131_072);
+            let lines = training_lines(&cell.dataset).unwrap();
+            assert_eq!(train.eval_steps, train.steps_per_epoch(lines), "{}", cell.name);
+        }
+        let long =
+            cells("scrolls").into_iter().find(|cell| cell.name.starts_with("led-base-16384_qmsum_4096"));
+        assert_eq!(long.unwrap().train.learning_rate, 1e-5);
+    }
+}

@@ -176,3 +176,56 @@ impl Places {
 pub fn scratch() -> Result<tempfile::TempDir> {
     tempfile::tempdir().map_err(|e| Error::output(std::env::temp_dir(), e))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Precision;
+    use crate::models::session::Session;
+    use crate::study::presets;
+
+    #[test]
+    fn published_shapes_have_the_published_parameters() {
+        let scratch = scratch().unwrap();
+        // Of the released checkpoints, whose files are as long as these many floats.
+        for (name, parameters) in presets::MODELS.into_iter().zip([161_844_480, 459_801_600, 576_891_904]) {
+            let config = Places::default().config(name, scratch.path()).unwrap();
+            let session = Session::dry_run(&config, Precision::Fp32, Default::default(), |_| Ok(())).unwrap();
+            assert_eq!(session.real().loaded.parameters.trainable(), parameters, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_repositories_of_their_makers_are_published() {
+        for name in
+            ["allenai/led-base-16384", "allenai/led-base-16384@main", "google/bigbird-pegasus-large-arxiv"]
+        {
+            assert!(published(name).is_some(), "{name}");
+        }
+        for name in ["led-base-16384", "me/led-base-16384", "allenai/led-tiny", "google/pegasus-large"] {
+            assert!(published(name).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn own_folders_come_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places { models: Some(dir.path().into()), data: Some(dir.path().into()) };
+        let model = dir.path().join("led-base-16384");
+        std::fs::create_dir_all(&model).unwrap();
+        std::fs::write(model.join("config.json"), "{\"model_type\":\"bigbird_pegasus\"}").unwrap();
+        assert_eq!(places.model("allenai/led-base-16384", dir.path()).unwrap(), model);
+        assert!(!places.has_window("allenai/led-base-16384").unwrap());
+        assert!(Places::default().has_window("allenai/led-base-16384").unwrap());
+        let data = dir.path().join("qmsum-slice");
+        std::fs::create_dir_all(&data).unwrap();
+        std::fs::write(data.join("train.jsonl"), "").unwrap();
+        let mut lines = 0;
+        let mut count = |_| {
+            lines += 1;
+            Ok(())
+        };
+        places.dataset("qmsum-slice").unwrap().visit(crate::data::Split::Train, &mut count).unwrap();
+        assert_eq!(lines, 0, "the embedded one has lines");
+    }
+}

@@ -136,7 +136,7 @@ fn a_failed_cell_stops_no_other_and_is_tried_again() {
     for again in [false, true] {
         let done = ran(&mut study(dir.path(), &config, "--json"));
         assert_eq!(done.code, Some(2), "{}", done.err);
-        assert!(done.err.contains("1 cells failed") && done.err.contains("100000"), "{}", done.err);
+        assert!(done.err.contains("1 cell failed") && done.err.contains("100000"), "{}", done.err);
         assert_eq!(done.err.matches("already there").count(), if again { 2 } else { 0 });
         let all = results(dir.path());
         assert_eq!(all["cells"].as_array().unwrap().len(), 2);
@@ -155,7 +155,7 @@ fn a_budget_stops_between_steps_and_says_what_is_left() {
     let dir = tempfile::tempdir().unwrap();
     let done = ran(&mut study(dir.path(), TINY, "--max-hours 1e-9"));
     done.succeeds();
-    assert!(done.err.contains("2 cells are left") && done.err.contains("--max-hours"), "{}", done.err);
+    assert!(done.err.contains("the 2 cells left") && done.err.contains("--max-hours"), "{}", done.err);
     assert_eq!(results(dir.path())["left"].as_array().unwrap().len(), 2);
     for wrong in ["--max-hours 0", "--max-hours NaN", "--max-kwh -1"] {
         ran(&mut study(dir.path(), TINY, wrong)).fails(2, &["above 0"]);

@@ -152,21 +152,25 @@ impl Study<'_> {
         if !results.left.is_empty() {
             let why = self.budget.spent().unwrap_or_else(|| "the study was stopped".into());
             self.global.warn(format_args!(
-                "{why}; {} cells are left, and the same command goes on with them: {}",
-                results.left.len(),
+                "{why}; the same command goes on with the {} left: {}",
+                cells(results.left.len()),
                 results.left.join(", ")
             ));
         }
         match (end.stopped, end.failed) {
             (Some(signal), _) if signal != SPENT => Err(Error::Interrupted(signal).into()),
             (_, Some(error)) => Err(anyhow::Error::new(error).context(format!(
-                "{} cells failed, and the same command tries them again; the first is {}",
-                results.failed.len(),
+                "{} failed and will be tried again by the same command, first {}",
+                cells(results.failed.len()),
                 results.failed.first().map_or("", |failure| &failure.cell)
             ))),
             _ => Ok(()),
         }
     }
+}
+
+fn cells(count: usize) -> String {
+    format!("{count} cell{}", if count == 1 { "" } else { "s" })
 }
 
 /// What the results were made on and with.

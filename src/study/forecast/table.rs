@@ -6,7 +6,7 @@ use crate::study::markup::{Quantity, decimals, plain, significant};
 use crate::study::results::Reading;
 
 const TITLES: [&str; 9] =
-    ["model", "dataset", "tokens", "batch", "memory", "steps/epoch", "step", "epoch", "all epochs"];
+    ["model", "dataset", "tokens", "batch", "memory", "steps/epoch", "epoch", "all epochs", "energy"];
 
 /// One line per cell, then what the numbers are and what they add up to.
 pub fn table(forecasts: &[Forecast], limits: Option<&Limits>) -> String {
@@ -26,9 +26,9 @@ pub fn table(forecasts: &[Forecast], limits: Option<&Limits>) -> String {
             if with_paper { format!("{batch} ({paper})") } else { batch },
             shown(&one.memory_bytes, Quantity::Memory),
             or_na(one.steps_per_epoch.map(|n| n.to_string())),
-            time(&one.least_step_seconds),
             time(&one.least_epoch_seconds),
             time(&one.least_train_seconds),
+            energy(&one.train_joules),
         ]
     }));
     let widths: Vec<usize> = (0..TITLES.len())
@@ -58,7 +58,8 @@ fn notes(forecasts: &[Forecast], limits: Option<&Limits>) -> Vec<String> {
         None => notes.push("Times need a GPU's limits: --gpu NAME.".into()),
         Some(limits) => {
             notes.push(format!(
-                "Times are the least that the data sheet of the {} allows; real kernels take longer.",
+                "Times are the least that the data sheet of the {} allows, real kernels take longer; energy is all epochs at \
+                 its power limit.",
                 limits.device
             ));
             let sum = |of: fn(&Forecast) -> &Reading| {
@@ -66,14 +67,11 @@ fn notes(forecasts: &[Forecast], limits: Option<&Limits>) -> Vec<String> {
             };
             if let (Some(seconds), Some(joules)) = (sum(|f| &f.least_train_seconds), sum(|f| &f.train_joules))
             {
-                let epochs = match seconds.is_finite() {
-                    true => format!("{} h", significant(seconds / 3600.0)),
-                    false => "n/a".into(),
-                };
                 notes.push(format!(
-                    "All {} cells through all of their epochs: at least {epochs} of training, and {} kWh at the power \
-                     limit; runs that stop early take less.",
+                    "All {} cells through all of their epochs: at least {} h of training, and {} kWh at the power limit; \
+                     runs that stop early take less.",
                     forecasts.len(),
+                    significant(seconds / 3600.0),
                     significant(joules / 3.6e6)
                 ));
             }
@@ -97,6 +95,11 @@ fn shown(reading: &Reading, quantity: Quantity) -> String {
         }
         None => "n/a".into(),
     }
+}
+
+/// In kilowatt-hours, as it is paid for.
+fn energy(reading: &Reading) -> String {
+    reading.value().map_or("n/a".into(), |joules| format!("{} kWh", significant(joules / 3.6e6)))
 }
 
 /// A time with the unit that suits it, from milliseconds to hours.

@@ -26,18 +26,12 @@ pub fn section(study: &Study) -> String {
         "<p class=\"note\">Figures 1 to 6 are those of Ang et al. 2022 (arXiv 2204.07288), drawn from the cells of this \
          study.</p>\n",
     );
-    let wide = match study.tasks.len() {
-        0 | 1 => "",
-        // Four panels stand two by two rather than three and one.
-        2 | 4 => " wide pairs",
-        _ => " wide",
-    };
-    push(&mut out, format_args!("<div class=\"figures{wide}\">\n"));
+    out.push_str("<div class=\"figures\">\n");
     out.push_str(&by_length::accuracy(study));
     out.push_str(&trade_off::figures(study));
     out.push_str(&by_length::costs(study));
     out.push_str("</div>\n<h3 class=\"group\">What is worth its cost</h3>\n");
-    push(&mut out, format_args!("<div class=\"figures{wide}\">\n"));
+    out.push_str("<div class=\"figures\">\n");
     out.push_str(&pareto::figures(study));
     out.push_str("</div>\n");
     out.push_str(&phases::figure(study));
@@ -65,8 +59,14 @@ impl Figure<'_> {
     fn html(&self) -> String {
         let Figure { id, title, note, panels, numbers, csv, below } = self;
         let plots: Vec<&Plot> = panels.iter().map(|(_, plot)| plot).collect();
+        let class = match panels.len() {
+            0 | 1 => "",
+            // Four panels stand two by two rather than three and one.
+            2 | 4 => " class=\"wide pairs\"",
+            _ => " class=\"wide\"",
+        };
         let mut out = format!(
-            "<figure id=\"figure-{id}\"><figcaption><h3>{title}</h3><p>{note}</p></figcaption>{}<div class=\"panels\">",
+            "<figure id=\"figure-{id}\"{class}><figcaption><h3>{title}</h3><p>{note}</p></figcaption>{}<div class=\"panels\">",
             legend(&plots)
         );
         for (heading, plot) in panels {
@@ -222,7 +222,7 @@ fn legend(panels: &[&Plot]) -> String {
     if points.clone().any(|point| point.mark == Mark::Predicted) {
         out.push_str("<li class=\"mark\">hollow, dashed: predicted</li>");
     }
-    if all.iter().any(|series| !series.points.is_empty() && series.points.len() > series.line.len()) {
+    if all.iter().any(|series| !series.line.is_empty() && series.points.len() > series.line.len()) {
         out.push_str("<li class=\"mark\">line: mean over seeds</li>");
     }
     out.push_str("</ul>");

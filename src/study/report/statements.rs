@@ -13,7 +13,21 @@ pub fn statements(study: &Study) -> Vec<String> {
             all.iter().filter(|choice| choice.task == *task && choice.score().value().is_some()).collect();
         out.extend(best(task, &here));
         out.extend(bargain(task, &here));
-        out.extend(study.series.iter().filter_map(|series| lengths(task, series, &here)));
+        let (mut changed, mut alike) = (Vec::new(), Vec::new());
+        for series in &study.series {
+            match lengths(task, series, &here) {
+                Some(Lengths::Apart(sentence)) => changed.push(sentence),
+                Some(Lengths::Alike(what)) => alike.push(what),
+                None => {}
+            }
+        }
+        out.extend(changed);
+        if !alike.is_empty() {
+            let what = alike.join("; ");
+            out.push(format!(
+                "On {task}, these intervals do not tell the longest input from the shortest: {what}."
+            ));
+        }
     }
     out
 }
@@ -82,25 +96,36 @@ fn bargain(task: &str, here: &[&Choice]) -> Option<String> {
 }
 
 /// What a model's longest input adds to its shortest.
-fn lengths(task: &str, series: &str, here: &[&Choice]) -> Option<String> {
+enum Lengths {
+    /// A sentence.
+    Apart(String),
+    /// A part of one.
+    Alike(String),
+}
+
+fn lengths(task: &str, series: &str, here: &[&Choice]) -> Option<Lengths> {
     let of: Vec<&&Choice> = here.iter().filter(|choice| choice.series == series).collect();
     let (short, long) = (of.iter().min_by_key(|c| c.length)?, of.iter().max_by_key(|c| c.length)?);
     if short.length == long.length || short.interval().is_none() || long.interval().is_none() {
         return None;
     }
     let by = points(long) - points(short);
-    let cost = saving(short, long)
-        .map_or(String::new(), |(cost, by)| format!(" for {} times the {}", significant(by), cost.label()));
+    let cost = saving(short, long);
+    let cost =
+        cost.map_or(String::new(), |(cost, by)| format!("{} times the {}", significant(by), cost.label()));
     let (from, to) = (short.length, long.length);
     Some(match short.is_apart(long) {
         true => {
             let verb = if by > 0.0 { "gains" } else { "loses" };
             let by = decimals(by.abs(), 2);
-            format!("On {task}, {series} {verb} {by} points from {from} to {to} tokens{cost}.")
+            let cost = if cost.is_empty() { cost } else { format!(" for {cost}") };
+            Lengths::Apart(format!(
+                "On {task}, {series} {verb} {by} points from {from} to {to} tokens{cost}."
+            ))
         }
-        false => format!(
-            "On {task}, {series} at {to} tokens cannot be told apart from {from} tokens by these intervals{}.",
-            cost.replacen(" for", ", at", 1)
-        ),
+        false => {
+            let cost = if cost.is_empty() { cost } else { format!(", at {cost}") };
+            Lengths::Alike(format!("{series}, {from} to {to} tokens{cost}"))
+        }
     })
 }

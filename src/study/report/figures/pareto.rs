@@ -122,7 +122,13 @@ fn words(study: &Study, task: &str, here: &[&Choice], found: &crate::study::trad
     let best: Vec<String> = found.best.iter().map(|&i| name(i)).collect();
     let mut out = format!("<p class=\"front\">{on}on the front, cheapest first: {}.</p>", best.join("; "));
     if !found.dominated.is_empty() {
-        out.push_str("<details><summary>Dominated</summary><ul class=\"dominated\">");
+        push(
+            &mut out,
+            format_args!(
+                "<details><summary>{on}{} dominated</summary><ul class=\"dominated\">",
+                found.dominated.len()
+            ),
+        );
         for &(i, by) in &found.dominated {
             let sure = match here[by].is_apart(here[i]) {
                 true => "",

@@ -61,7 +61,7 @@ pub fn figure(study: &Study) -> String {
     }
     legend.push_str("</ul>");
     format!(
-        "<figure id=\"figure-phases\" class=\"phases\"><figcaption><h3>{title}</h3><p>Forward and backward pass together, \
+        "<figure id=\"figure-phases\" class=\"phases\"><figcaption><h3>{title}</h3><p>Forward and backward pass together, with evaluations in between, \
          measured while training; the bars are the whole of each.</p></figcaption>{legend}<div class=\"panel full\">{drawn}\
          </div><div class=\"below\"><p class=\"downloads\">Keep: {} {}</p><details><summary>Numbers</summary>{}</details>\
          </div></figure>\n",
