@@ -1,4 +1,5 @@
-//! The training half of a cell, which goes on from its last checkpoint, and `trained.json`, which says that it is done.
+//! The training half of a cell, which goes on from its last checkpoint, and `trained.json`, which says that it is
+//! done.
 
 use super::log::Log;
 use super::parts::{Parts, Spent};

@@ -58,8 +58,8 @@ fn notes(forecasts: &[Forecast], limits: Option<&Limits>) -> Vec<String> {
         None => notes.push("Times need a GPU's limits: --gpu NAME.".into()),
         Some(limits) => {
             notes.push(format!(
-                "Times are the least that the data sheet of the {} allows, real kernels take longer; energy is all epochs at \
-                 its power limit.",
+                "Times are the least that the data sheet of the {} allows, real kernels take longer; \
+                 energy is all epochs at its power limit.",
                 limits.device
             ));
             let sum = |of: fn(&Forecast) -> &Reading| {
@@ -68,8 +68,8 @@ fn notes(forecasts: &[Forecast], limits: Option<&Limits>) -> Vec<String> {
             if let (Some(seconds), Some(joules)) = (sum(|f| &f.least_train_seconds), sum(|f| &f.train_joules))
             {
                 notes.push(format!(
-                    "All {} cells through all of their epochs: at least {} h of training, and {} kWh at the power limit; \
-                     runs that stop early take less.",
+                    "All {} cells through all of their epochs: at least {} h of training, and {} kWh at the \
+                     power limit; runs that stop early take less.",
                     forecasts.len(),
                     significant(seconds / 3600.0),
                     significant(joules / 3.6e6)

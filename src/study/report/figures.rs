@@ -23,8 +23,8 @@ pub fn section(study: &Study) -> String {
         return out;
     }
     out.push_str(
-        "<p class=\"note\">Figures 1 to 6 are those of Ang et al. 2022 (arXiv 2204.07288), drawn from the cells of this \
-         study.</p>\n",
+        "<p class=\"note\">Figures 1 to 6 are those of Ang et al. 2022 (arXiv 2204.07288), drawn from the cells \
+         of this study.</p>\n",
     );
     out.push_str("<div class=\"figures\">\n");
     out.push_str(&by_length::accuracy(study));
