@@ -70,13 +70,13 @@ pub fn run(
     files::create_dir(&out.join("cells"))?;
     let _lock = Lock::take(out)?;
     files::remove_leftovers(out)?;
+    let sampler = Sampler::start(energy::open(device))?;
     let mut results = Results {
         title: grid.title.clone(),
-        environment: environment(&device.name()),
+        environment: environment(&device.name(), &sampler.name()),
         left: cells.iter().map(|plan| plan.name.clone()).collect(),
         ..Results::default()
     };
-    let sampler = Sampler::start(energy::open(device))?;
     let signals = Signals::catch().map_err(|e| Error::internal(format!("signals cannot be caught: {e}")))?;
     let study = Study { out, places, global, sampler, signals, budget, devices };
     let end = study.run_all(cells, args.overwrite_output_dir, &mut results)?;
@@ -174,10 +174,11 @@ fn cells(count: usize) -> String {
 }
 
 /// What the results were made on and with.
-fn environment(device: &str) -> Vec<(String, String)> {
+fn environment(device: &str, energy: &str) -> Vec<(String, String)> {
     let pairs = [
         ("device", device.to_string()),
         ("processor", machine::processor()),
+        ("energy", energy.to_string()),
         ("threads", rayon::current_num_threads().to_string()),
         ("system", std::env::consts::OS.to_string()),
         ("wattention", env!("CARGO_PKG_VERSION").to_string()),

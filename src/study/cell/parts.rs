@@ -43,10 +43,12 @@ impl<'a> Parts<'a> {
     pub fn stop(self) -> Spent {
         let last = self.whole.stop();
         let here = last.energy.map(|energy| energy.0).ok_or_else(|| last.note.clone());
-        let energy = match (self.resumed, self.before) {
-            (false, _) => here,
-            (true, Ok(before)) => here.map(|here| before + here),
-            (true, Err(why)) => Err(format!("training was stopped and went on, and of its first part {why}")),
+        let energy = match (here, self.before) {
+            (Ok(here), Ok(before)) if self.resumed => Ok(before + here),
+            (Ok(_), Err(why)) if self.resumed => {
+                Err(format!("training was stopped and went on, and of its first part {why}"))
+            }
+            (here, _) => here,
         };
         Spent { energy, last }
     }

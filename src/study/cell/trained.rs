@@ -191,7 +191,7 @@ fn measured(plan: &CellPlan, summary: &Summary, spent: &Spent, resumed: bool) ->
     let Seconds(wall) = wall;
     let not_whole = "the process was stopped in between, and such means need the whole run";
     let paper = last.paper.filter(|_| !resumed);
-    let why_not_paper = if resumed { not_whole } else { no_sensor };
+    let why_not_paper = if resumed && last.paper.is_some() { not_whole } else { no_sensor };
     Cell {
         run: plan.name.clone(),
         model: plan.label.clone(),
