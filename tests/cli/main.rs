@@ -21,6 +21,8 @@ mod reporting;
 mod resume;
 mod settings;
 mod signals;
+mod study;
+mod study_results;
 #[path = "../torch_file/mod.rs"]
 mod torch_file;
 
