@@ -139,8 +139,10 @@ fn the_embedded_ones_are_longer_than_4096_tokens_and_spread_over_them() {
                 assert!((4097..=4300).contains(&shortest.unwrap()), "{model}: {shortest:?} tokens");
                 let needed = tokens_needed(&tokenizer, &records).unwrap();
                 let share = |length| share_within(&needed, length).unwrap();
-                assert!((share(1024) - 0.25).abs() < 0.03, "{model}: {}", share(1024));
-                assert!((share(2048) - 0.5).abs() < 0.03, "{model}: {}", share(2048));
+                // Places of several facts are drawn: three standard deviations of 512 draws.
+                let bound = if kind == data::Kind::Summarisation { 0.06 } else { 0.03 };
+                assert!((share(1024) - 0.25).abs() < bound, "{model}: {}", share(1024));
+                assert!((share(2048) - 0.5).abs() < bound, "{model}: {}", share(2048));
                 assert!(share(4096) > 0.95, "{model}: {}", share(4096));
             }
         }

@@ -63,7 +63,7 @@ pub struct Embedded {
 }
 
 /// Longer than 4096 tokens of either embedded tokenizer.
-const EMBEDDED_WORDS: usize = 3700;
+const EMBEDDED_WORDS: usize = 3550;
 
 pub static EMBEDDED: [Embedded; 2] = [
     Embedded {
