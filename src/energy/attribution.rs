@@ -1,14 +1,17 @@
 //! Energy by phase from the counter's own increments: nothing is repeated and nothing is stopped.
 //!
 //! In interval `i` between two changes of the counter, `energy_i = sum_k power_k * time_ik + noise`, where the time
-//! outside all phases is one more term, the rest. The powers are the non-negative least-squares solution. Noise that
-//! one interval owes to the next, as a change seen late makes it, is in the standard errors: autocovariance at lag 1.
+//! outside all phases is one more term, the rest. The powers are the non-negative least-squares solution.
+//!
+//! What a change that is seen late adds to one interval it takes from the next: such noise is a moving average, and
+//! is made white by a filter over the intervals. Of a few filters the one that leaves least is taken.
 
+mod filter;
 mod least_squares;
 
 use crate::error::{Error, Result};
 use crate::units::{Joules, Seconds, Watts};
-use least_squares::{Matrix, invert, non_negative};
+use filter::Filter;
 use serde::{Deserialize, Serialize};
 use std::mem;
 
@@ -16,7 +19,10 @@ use std::mem;
 const RESOLVED: f64 = 0.2;
 
 /// Largest factor by which the other phases' times may inflate a resolved phase's variance.
-const INFLATION: f64 = 1e6;
+const INFLATION: f64 = 1e9;
+
+/// What an interval owes the one before, from nothing, noise of the power itself, to nearly all.
+const MEMORIES: [f64; 4] = [0.0, 0.5, 0.8, 0.95];
 
 /// What the counter moved by between two of its changes, and where that time went; the rest is outside all phases.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,37 +77,18 @@ pub fn attribute(intervals: &[Interval], phases: usize) -> Result<Attribution> {
 /// The normal equations of all intervals so far: memory does not grow with the run.
 #[derive(Debug, Clone)]
 pub struct Equations {
-    /// Sums over intervals, of which the rest is the first column and phase k is column k + 1.
+    /// Seconds by column: the rest is the first, phase k is column k + 1.
     time: Vec<f64>,
-    moment: Vec<f64>,
-    gram: Matrix,
-    /// The same between one interval and the next.
-    lagged_moment: Vec<f64>,
-    lagged_gram: Matrix,
-    /// Of the energies: sum, squares, products of neighbours.
     total: f64,
-    squares: f64,
-    lagged_squares: f64,
     count: usize,
-    last: Option<(Vec<f64>, f64)>,
+    filters: [Filter; 4],
 }
 
 impl Equations {
     /// No interval yet, of `phases` phases.
     pub fn new(phases: usize) -> Self {
         let n = phases + 1;
-        Equations {
-            time: vec![0.0; n],
-            moment: vec![0.0; n],
-            gram: Matrix::zeros(n),
-            lagged_moment: vec![0.0; n],
-            lagged_gram: Matrix::zeros(n),
-            total: 0.0,
-            squares: 0.0,
-            lagged_squares: 0.0,
-            count: 0,
-            last: None,
-        }
+        Equations { time: vec![0.0; n], total: 0.0, count: 0, filters: MEMORIES.map(|m| Filter::new(n, m)) }
     }
 
     pub fn phases(&self) -> usize {
@@ -111,39 +98,21 @@ impl Equations {
     /// Makes room for phases that first happen now.
     pub fn grow(&mut self, phases: usize) {
         let n = (phases + 1).max(self.time.len());
-        for sums in [&mut self.time, &mut self.moment, &mut self.lagged_moment] {
-            sums.resize(n, 0.0);
-        }
-        self.gram.grow(n);
-        self.lagged_gram.grow(n);
-        if let Some((row, _)) = &mut self.last {
-            row.resize(n, 0.0);
-        }
+        self.time.resize(n, 0.0);
+        self.filters.iter_mut().for_each(|filter| filter.grow(n));
     }
 
     /// The interval that follows does not begin where the last one ended.
     pub fn cut(&mut self) {
-        self.last = None;
+        self.filters.iter_mut().for_each(Filter::cut);
     }
 
     pub fn add(&mut self, interval: &Interval) -> Result<()> {
         let (row, energy) = (self.row(interval)?, interval.energy.0);
         self.count += 1;
         self.total += energy;
-        self.squares += energy * energy;
-        for (i, &time) in row.iter().enumerate() {
-            self.time[i] += time;
-            self.moment[i] += time * energy;
-        }
-        self.gram.add_outer(&row, &row);
-        if let Some((before, earlier)) = &self.last {
-            self.lagged_squares += energy * earlier;
-            self.lagged_gram.add_outer(before, &row);
-            for (sum, (then, now)) in self.lagged_moment.iter_mut().zip(before.iter().zip(&row)) {
-                *sum += then * energy + now * earlier;
-            }
-        }
-        self.last = Some((row, energy));
+        self.time.iter_mut().zip(&row).for_each(|(sum, time)| *sum += time);
+        self.filters.iter_mut().for_each(|filter| filter.add(&row, energy));
         Ok(())
     }
 
@@ -178,37 +147,24 @@ impl Equations {
                 ),
             ));
         }
-        // Columns of unit length, so that a short phase is as well conditioned as a long one.
-        let length: Vec<f64> = used.iter().map(|&k| self.gram.at(k, k).sqrt()).collect();
-        let gram = Matrix::from(used.len(), |i, j| self.gram.at(used[i], used[j]) / (length[i] * length[j]));
-        let moment: Vec<f64> = used.iter().zip(&length).map(|(&k, length)| self.moment[k] / length).collect();
-        let (solution, inverse) = (non_negative(&gram, &moment), invert(&gram));
-        let mut power = vec![0.0; self.time.len()];
-        for (i, &k) in used.iter().enumerate() {
-            power[k] = solution[i] / length[i];
-        }
-        let [white, lagged] = self.covariances(&power, self.count - used.len());
-        // The autocovariance between the inverses; both estimates of the variance are honest, the larger is kept.
-        let middle = Matrix::from(used.len(), |i, j| {
-            let both = self.lagged_gram.at(used[i], used[j]) + self.lagged_gram.at(used[j], used[i]);
-            both / (length[i] * length[j])
+        let freedom = (self.count - used.len()) as f64;
+        let [plain, others @ ..] = &self.filters;
+        let best = others.iter().fold(plain.solve(&used, freedom), |best, filter| {
+            let next = filter.solve(&used, freedom);
+            if next.variance < best.variance { next } else { best }
         });
-        let extra = inverse.times(&middle).times(&inverse);
-        let mut shares = vec![Share { resolved: true, ..Share::default() }; self.time.len()];
         let mean_power = self.total / self.time.iter().sum::<f64>();
-        for (i, &k) in used.iter().enumerate() {
+        let mut shares = vec![Share { resolved: true, ..Share::default() }; self.time.len()];
+        for (power, &k) in best.powers.iter().zip(&used) {
             let time = self.time[k];
-            let of_white = white * inverse.at(i, i);
-            let variance = of_white.max(of_white + lagged * extra.at(i, i)).max(0.0);
-            let deviation = variance.sqrt() / length[i];
+            let within = power.deviation <= RESOLVED * mean_power;
             shares[k] = Share {
-                power: Watts(power[k]),
-                energy: Joules(power[k] * time),
-                standard_error: Joules(deviation * time),
+                power: Watts(power.watts),
+                energy: Joules(power.watts * time),
+                standard_error: Joules(power.deviation * time),
                 time: Seconds(time),
-                resolved: deviation <= RESOLVED * mean_power && inverse.at(i, i) <= INFLATION,
-                // Alone it would have to explain its intervals' whole energy.
-                at_most: Joules((moment[i] / length[i] * time).min(self.total)),
+                resolved: within && power.inflation <= INFLATION,
+                at_most: Joules((plain.alone(k) * time).min(self.total)),
             };
         }
         let parts: f64 = shares.iter().map(|share| share.energy.0).sum();
@@ -218,14 +174,6 @@ impl Equations {
             total: Joules(self.total),
             residual: Joules(self.total - parts),
         })
-    }
-
-    /// Variance of what `power` leaves unexplained, and its covariance from one interval to the next.
-    fn covariances(&self, power: &[f64], freedom: usize) -> [f64; 2] {
-        let dot = |sums: &[f64]| sums.iter().zip(power).map(|(sum, power)| sum * power).sum::<f64>();
-        let white = self.squares - 2.0 * dot(&self.moment) + self.gram.quadratic(power);
-        let lagged = self.lagged_squares - dot(&self.lagged_moment) + self.lagged_gram.quadratic(power);
-        [white.max(0.0), lagged].map(|sum| sum / freedom as f64)
     }
 }
 

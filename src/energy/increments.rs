@@ -138,7 +138,7 @@ mod tests {
             _ => 10.0,
         };
         let energy = |to: u32| Joules((0..to).map(|at| power(at) * 0.01).sum());
-        let changes: Vec<_> = (0..80).map(|i| (start + i * 7 * STEP, energy(i * 7))).collect();
+        let changes: Vec<_> = (0..86).map(|i| (start + i * 7 * STEP, energy(i * 7))).collect();
         let numbered: Vec<_> = slices
             .iter()
             .map(|slice| (usize::from(slice.phase.label == "b"), slice.start, slice.end))

@@ -4,7 +4,7 @@
 //! normal equations as in Bro and de Jong, Journal of Chemometrics 11 (1997).
 
 /// Added to a unit diagonal: columns that depend on each other get a solution, and a variance that shows it.
-const RIDGE: f64 = 1e-10;
+const RIDGE: f64 = 1e-12;
 
 /// A square matrix by rows.
 #[derive(Debug, Clone)]
@@ -48,11 +48,6 @@ impl Matrix {
     /// `M x`.
     pub fn apply(&self, x: &[f64]) -> Vec<f64> {
         self.0.iter().map(|row| row.iter().zip(x).map(|(a, b)| a * b).sum()).collect()
-    }
-
-    pub fn times(&self, other: &Matrix) -> Matrix {
-        let n = self.len();
-        Matrix::from(n, |i, j| (0..n).map(|k| self.at(i, k) * other.at(k, j)).sum())
     }
 }
 
@@ -197,15 +192,16 @@ mod tests {
     #[test]
     fn an_inverse_undoes_its_matrix_and_a_singular_one_is_finite() {
         let matrix = Matrix(vec![vec![1.0, 0.3, 0.1], vec![0.3, 1.0, -0.4], vec![0.1, -0.4, 1.0]]);
-        let product = matrix.times(&invert(&matrix));
+        let inverse = invert(&matrix);
         for i in 0..3 {
-            for j in 0..3 {
+            let product = matrix.apply(&inverse.0[i]);
+            for (j, value) in product.iter().enumerate() {
                 let unit = if i == j { 1.0 } else { 0.0 };
-                assert!((product.at(i, j) - unit).abs() < 1e-8, "{product:?}");
+                assert!((value - unit).abs() < 1e-9, "{product:?}");
             }
         }
         let twice = Matrix(vec![vec![1.0, 1.0], vec![1.0, 1.0]]);
-        assert!(invert(&twice).at(0, 0) > 1e8 && invert(&twice).at(0, 0).is_finite());
+        assert!(invert(&twice).at(0, 0) > 1e10 && invert(&twice).at(0, 0).is_finite());
         let x = non_negative(&twice, &[1.0, 1.0]);
         assert!((x[0] + x[1] - 1.0).abs() < 1e-6, "{x:?}");
     }

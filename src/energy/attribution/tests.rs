@@ -22,13 +22,15 @@ struct Planted {
 }
 
 /// What can be wrong with a measurement, as standard deviations.
-#[derive(Default)]
 struct Faults {
     /// Of the moment at which a change is seen, in seconds.
     late: f64,
     /// Of a phase's power from step to step, as a share.
     power: f64,
 }
+
+/// A counter looked at every 2 ms, and steps that are not all alike.
+const NOISE: Faults = Faults { late: 0.0006, power: 0.02 };
 
 impl Planted {
     /// Steps for `seconds` under a counter that moves every `period`; with the truth in joules by phase.
@@ -69,9 +71,9 @@ impl Planted {
     }
 }
 
-/// Three phases of at least 20 ms, and 8 ms of rest, under a counter of 100 ms.
+/// Three phases of at least 20 ms, and 27 ms of rest, under a counter of 100 ms.
 fn step() -> Planted {
-    Planted { phases: vec![(0.031, 420.0), (0.022, 250.0), (0.047, 610.0)], rest: (0.008, 95.0) }
+    Planted { phases: vec![(0.031, 420.0), (0.022, 250.0), (0.047, 610.0)], rest: (0.027, 95.0) }
 }
 
 fn shares(found: &Attribution) -> Vec<Share> {
@@ -80,7 +82,7 @@ fn shares(found: &Attribution) -> Vec<Share> {
 
 #[test]
 fn a_perfect_counter_gives_the_planted_energy_back() {
-    let (intervals, truth) = step().run(20.0, 0.1, &Faults::default(), 1);
+    let (intervals, truth) = step().run(20.0, 0.1, &Faults { late: 0.0, power: 0.0 }, 1);
     let found = attribute(&intervals, 3).unwrap();
     for (share, truth) in shares(&found).iter().zip(&truth) {
         assert!((share.energy.0 - truth).abs() < 1e-4 * truth, "{share:?}, not {truth} J");
@@ -92,10 +94,9 @@ fn a_perfect_counter_gives_the_planted_energy_back() {
 
 #[test]
 fn noise_is_in_the_stated_error() {
-    let faults = Faults { late: 0.002, power: 0.02 };
     let (mut all, mut within, mut beyond) = (0, 0, Vec::new());
     for seed in 0..40 {
-        let (intervals, truth) = step().run(60.0, 0.1, &faults, seed);
+        let (intervals, truth) = step().run(90.0, 0.1, &NOISE, seed);
         let found = attribute(&intervals, 3).unwrap();
         for (share, truth) in found.phases.iter().zip(&truth) {
             assert!(share.resolved, "{share:?}");
@@ -109,7 +110,7 @@ fn noise_is_in_the_stated_error() {
         }
         assert!(found.residual.0.abs() < 0.01 * found.total.0, "{} J are left", found.residual.0);
     }
-    // One standard deviation holds two thirds, more where the larger of two estimates was taken.
+    // One standard deviation holds two thirds.
     assert!(within >= all * 6 / 10, "{within} of {all} within one standard error");
     assert!(beyond.is_empty(), "{beyond:?} standard errors off");
 }
@@ -117,10 +118,9 @@ fn noise_is_in_the_stated_error() {
 #[test]
 fn a_phase_that_draws_nothing_is_at_its_bound_with_an_error() {
     let planted = Planted { phases: vec![(0.03, 300.0), (0.04, 0.0)], rest: (0.02, 100.0) };
-    let faults = Faults { late: 0.002, power: 0.02 };
     let mut at_bound = 0;
     for seed in 0..20 {
-        let (intervals, _) = planted.run(30.0, 0.1, &faults, seed);
+        let (intervals, _) = planted.run(30.0, 0.1, &NOISE, seed);
         let idle = attribute(&intervals, 2).unwrap().phases[1];
         at_bound += usize::from(idle.energy == Joules(0.0));
         assert!(idle.energy.0 >= 0.0 && idle.standard_error.0 > 0.0 && idle.resolved, "{idle:?}");
@@ -147,7 +147,7 @@ fn what_always_happens_together_is_not_told_apart() {
 #[test]
 fn a_phase_too_short_is_not_resolved_and_one_that_never_ran_drew_nothing() {
     let planted = Planted { phases: vec![(0.03, 300.0), (0.0001, 900.0), (0.0, 1.0)], rest: (0.041, 100.0) };
-    let (intervals, truth) = planted.run(20.0, 0.1, &Faults { late: 0.002, power: 0.02 }, 3);
+    let (intervals, truth) = planted.run(20.0, 0.1, &NOISE, 3);
     let found = attribute(&intervals, 3).unwrap();
     let [long, short, absent] = found.phases[..] else { panic!("{found:?}") };
     assert!(long.resolved && !short.resolved, "{found:?}");
@@ -157,7 +157,7 @@ fn a_phase_too_short_is_not_resolved_and_one_that_never_ran_drew_nothing() {
 
 #[test]
 fn a_gap_or_a_stall_of_the_counter_costs_precision_only() {
-    let (mut intervals, truth) = step().run(40.0, 0.1, &Faults { late: 0.002, power: 0.02 }, 11);
+    let (mut intervals, truth) = step().run(90.0, 0.1, &NOISE, 11);
     // The counter stands still for half a second: one interval holds what five should.
     let stalled = intervals[100..105].to_vec();
     let mut sum = stalled[0].clone();
@@ -175,7 +175,7 @@ fn a_gap_or_a_stall_of_the_counter_costs_precision_only() {
 
 #[test]
 fn the_order_in_which_phases_appear_changes_nothing() {
-    let (intervals, _) = step().run(20.0, 0.1, &Faults { late: 0.002, power: 0.02 }, 5);
+    let (intervals, _) = step().run(20.0, 0.1, &NOISE, 5);
     let mut grown = Equations::new(1);
     let fewer = |interval: &Interval, n: usize| Interval {
         phases: interval.phases[..n].to_vec(),
