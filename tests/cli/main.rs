@@ -4,6 +4,7 @@ mod batch;
 mod cache;
 mod data;
 mod doctor;
+mod energy;
 mod evaluate;
 mod finetune;
 mod forward;
