@@ -7,7 +7,9 @@ use crate::device::{CpuCall, Gpu, Kernel};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use half::bf16;
+use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// How the operands are stored; c is always `[m, n]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,14 +108,22 @@ fn launch(
 
 fn matmul_cpu(call: &mut CpuCall) {
     let [m, n, k, form, accumulate, planes, b_step, bias_step] = call.sizes();
-    let (c, bias) = (call.out::<f32>(0), call.input::<f32>(2));
+    let c = call.out::<f32>(0);
+    // Between the biases of two planes may lie whole matrices: only what is a bias is widened.
+    let bias = |plane: usize| -> Cow<[f32]> {
+        let (from, to) = (plane * bias_step, plane * bias_step + n);
+        match call.stored(2) {
+            DType::BF16 => Cow::Owned(call.input::<bf16>(2)[from..to].to_f32_vec()),
+            _ => Cow::Borrowed(call.input::<f32>(2).get(from..to).unwrap_or(&[])),
+        }
+    };
     let narrow = [0, 1].map(|i| call.stored(i)) == [DType::BF16; 2];
     if narrow && form == Form::RightTransposed as usize && is_skinny(m, k) {
         // Weights as they are stored: half the bytes of reading them as f32.
         let (a, b) = (call.input::<bf16>(0), call.input::<bf16>(1));
         for plane in 0..planes {
             let c = &mut c[plane * m * n..][..m * n];
-            let store = start(c, bias.get(plane * bias_step..).unwrap_or(&[]), n, accumulate);
+            let store = start(c, &bias(plane), n, accumulate);
             gemm_bf16(c, a, &b[plane * b_step..][..k * n], Size { m, n, k }, store);
         }
         return;
@@ -129,7 +139,7 @@ fn matmul_cpu(call: &mut CpuCall) {
             1 => Matrix::transposed(b, k),
             _ => Matrix::rows(b, n),
         };
-        let store = start(c, bias.get(plane * bias_step..).unwrap_or(&[]), n, accumulate);
+        let store = start(c, &bias(plane), n, accumulate);
         gemm(c, n, a, b, Size { m, n, k }, 1.0, store);
     }
 }
@@ -137,7 +147,7 @@ fn matmul_cpu(call: &mut CpuCall) {
 /// How to store over c, which holds the bias if there is one: that saves a pass over the result.
 fn start(c: &mut [f32], bias: &[f32], n: usize, accumulate: usize) -> Store {
     if !bias.is_empty() {
-        c.par_chunks_mut(n).for_each(|row| row.copy_from_slice(&bias[..n]));
+        c.par_chunks_mut(n).for_each(|row| row.copy_from_slice(bias));
     }
     match bias.is_empty() && accumulate == 0 {
         true => Store::Assign,

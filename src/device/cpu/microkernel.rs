@@ -8,8 +8,10 @@ use half::bf16;
 /// # Safety
 /// The operations may only run where the instructions of the type were detected, and `load` and
 /// `store` touch `LANES` floats from the pointer on.
-pub(super) unsafe trait Vector: Copy {
+pub(crate) unsafe trait Vector: Copy {
     const LANES: usize;
+    /// How many of them there are.
+    const REGISTERS: usize;
     unsafe fn splat(x: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
     /// `LANES` of these, widened.
@@ -29,6 +31,7 @@ pub(super) struct Baseline([f32; 4]);
 // SAFETY: plain Rust, correct on every machine.
 unsafe impl Vector for Baseline {
     const LANES: usize = 4;
+    const REGISTERS: usize = if cfg!(target_arch = "aarch64") { 32 } else { 16 };
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         Baseline([x; 4])
@@ -67,10 +70,11 @@ mod x86 {
     use std::arch::x86_64::*;
 
     macro_rules! vector {
-        ($register:ty, $lanes:literal, $splat:ident, $load:ident, $widen:ident, $store:ident, $fma:ident, $sum:ident) => {
+        ($register:ty, $lanes:literal, $registers:literal, $splat:ident, $load:ident, $widen:ident, $store:ident, $fma:ident, $sum:ident) => {
             // SAFETY: each method is one instruction of the set that the type stands for.
             unsafe impl Vector for $register {
                 const LANES: usize = $lanes;
+                const REGISTERS: usize = $registers;
                 #[inline(always)]
                 unsafe fn splat(x: f32) -> Self {
                     // SAFETY: the trait's contract: the instructions were detected.
@@ -136,10 +140,21 @@ mod x86 {
         _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehdup_ps(pairs)))
     }
 
-    vector!(__m256, 8, _mm256_set1_ps, _mm256_loadu_ps, widen256, _mm256_storeu_ps, _mm256_fmadd_ps, sum256);
+    vector!(
+        __m256,
+        8,
+        16,
+        _mm256_set1_ps,
+        _mm256_loadu_ps,
+        widen256,
+        _mm256_storeu_ps,
+        _mm256_fmadd_ps,
+        sum256
+    );
     vector!(
         __m512,
         16,
+        32,
         _mm512_set1_ps,
         _mm512_loadu_ps,
         widen512,
@@ -147,6 +162,43 @@ mod x86 {
         _mm512_fmadd_ps,
         _mm512_reduce_add_ps
     );
+}
+
+/// How weights and caches are stored.
+pub(crate) trait Operand: Stored {
+    /// # Safety
+    /// As [`Vector::load`].
+    unsafe fn load<V: Vector>(from: *const Self) -> V;
+}
+
+impl Operand for f32 {
+    #[inline(always)]
+    unsafe fn load<V: Vector>(from: *const f32) -> V {
+        // SAFETY: the caller's contract.
+        unsafe { V::load(from) }
+    }
+}
+
+impl Operand for bf16 {
+    #[inline(always)]
+    unsafe fn load<V: Vector>(from: *const bf16) -> V {
+        // SAFETY: the caller's contract.
+        unsafe { V::load_bf16(from) }
+    }
+}
+
+/// Asks for the cache line at `from`, which need not exist, in the second-level cache: in the first, what is
+/// asked for ahead would wait for its few open misses, and the work with it.
+#[inline(always)]
+pub(super) fn prefetch<E>(from: *const E) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which never faults.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(from.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
 }
 
 /// Where the left operand of a register tile lies: element `(i, p)` at `i * row + p * depth`.

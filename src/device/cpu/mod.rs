@@ -21,6 +21,7 @@ pub mod vector;
 
 pub use free::free;
 pub use mapped::Mapped;
+pub(crate) use microkernel::Operand;
 
 use super::blocks::Blocks;
 use super::{Block, Call, Executor, Kernel, Layout, Lifetime, Precision, Used};

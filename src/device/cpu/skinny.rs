@@ -1,5 +1,8 @@
 //! `x Wᵀ` for a few rows of x, as in decoding: W is read once, in place, at the speed of memory, and in bf16
 //! as it is.
+//!
+//! A few rows of W at a time meet all rows of x, while the next few are fetched into the second-level cache:
+//! fetched into the first, they would wait for its few open misses and the products with them.
 
 mod bf16;
 
@@ -8,17 +11,16 @@ pub use bf16::gemm_bf16;
 use rayon::prelude::*;
 
 use super::gemm::{Matrix, Size, Store};
-use super::microkernel::{Baseline, Vector};
-use super::narrow::Stored;
+use super::microkernel::{Baseline, Operand, Vector, prefetch};
 #[cfg(target_arch = "x86_64")]
 use super::simd::Level;
 use super::simd::level;
 
 /// Most rows of x this path takes; from there on packing W pays.
 const MOST_ROWS: usize = 16;
-/// Rows of W and of x whose dot products run side by side.
+/// Most rows of W and of x whose dot products run side by side.
 const W_ROWS: usize = 4;
-const X_ROWS: usize = 4;
+const X_ROWS: usize = 8;
 /// Bytes of W that one task reads, about.
 const TASK_BYTES: usize = 256 << 10;
 
@@ -32,29 +34,6 @@ pub fn serves(a: &Matrix, b: &Matrix, size: Size) -> bool {
     is_skinny(size.m, size.k) && a.column_stride == 1 && b.row_stride == 1
 }
 
-/// How weights are stored.
-pub(super) trait Weight: Stored {
-    /// # Safety
-    /// As [`Vector::load`].
-    unsafe fn load<V: Vector>(from: *const Self) -> V;
-}
-
-impl Weight for f32 {
-    #[inline(always)]
-    unsafe fn load<V: Vector>(from: *const f32) -> V {
-        // SAFETY: the caller's contract.
-        unsafe { V::load(from) }
-    }
-}
-
-impl Weight for half::bf16 {
-    #[inline(always)]
-    unsafe fn load<V: Vector>(from: *const half::bf16) -> V {
-        // SAFETY: the caller's contract.
-        unsafe { V::load_bf16(from) }
-    }
-}
-
 /// W `[n, k]`: rows of weights, `stride` elements apart.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a, E> {
@@ -63,8 +42,8 @@ pub(super) struct Rows<'a, E> {
 }
 
 impl<'a, E> Rows<'a, E> {
-    /// The group of rows from `first` on; a ragged last one repeats its last row, and the caller drops the copies.
-    fn group(&self, first: usize, size: Size) -> [&'a [E]; W_ROWS] {
+    /// `W` rows from `first` on; a ragged last group repeats its last row, and the caller drops the copies.
+    fn group<const W: usize>(&self, first: usize, size: Size) -> [&'a [E]; W] {
         std::array::from_fn(|j| {
             let start = (first + j).min(size.n - 1) * self.stride;
             &self.data[start..start + size.k]
@@ -72,17 +51,58 @@ impl<'a, E> Rows<'a, E> {
     }
 }
 
+/// How m rows of x are shared out: how many at a time, and with how many rows of W.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tile {
+    x: usize,
+    w: usize,
+}
+
+impl Tile {
+    /// The least passes over m rows whose sums stay in `registers`, beside a row of W each and one of x.
+    fn new(m: usize, registers: usize) -> Tile {
+        let most = |w: usize| ((registers - w - 1) / w).min(X_ROWS);
+        let passes = m.div_ceil(most(W_ROWS - 1));
+        let x = m.div_ceil(passes);
+        Tile { x, w: if x <= most(W_ROWS) { W_ROWS } else { W_ROWS - 1 } }
+    }
+}
+
+/// Calls `$kernel::<.., X, W>` with the X and W of a tile.
+macro_rules! with_tile {
+    ($tile:expr, $kernel:ident[$($generic:ty),*]($($argument:expr),* $(,)?)) => {
+        match ($tile.w, $tile.x) {
+            (4, 1) => $kernel::<$($generic,)* 1, 4>($($argument),*),
+            (4, 2) => $kernel::<$($generic,)* 2, 4>($($argument),*),
+            (4, 3) => $kernel::<$($generic,)* 3, 4>($($argument),*),
+            (4, 4) => $kernel::<$($generic,)* 4, 4>($($argument),*),
+            (4, 5) => $kernel::<$($generic,)* 5, 4>($($argument),*),
+            (4, _) => $kernel::<$($generic,)* 6, 4>($($argument),*),
+            (_, 1) => $kernel::<$($generic,)* 1, 3>($($argument),*),
+            (_, 2) => $kernel::<$($generic,)* 2, 3>($($argument),*),
+            (_, 3) => $kernel::<$($generic,)* 3, 3>($($argument),*),
+            (_, 4) => $kernel::<$($generic,)* 4, 3>($($argument),*),
+            (_, 5) => $kernel::<$($generic,)* 5, 3>($($argument),*),
+            (_, 6) => $kernel::<$($generic,)* 6, 3>($($argument),*),
+            (_, 7) => $kernel::<$($generic,)* 7, 3>($($argument),*),
+            _ => $kernel::<$($generic,)* 8, 3>($($argument),*),
+        }
+    };
+}
+use with_tile;
+
 /// A group of rows of W against all rows of x: `out[i * W_ROWS + j] = x_i . w_j`.
 type Dots<E> =
     unsafe fn(out: &mut [f32; MOST_ROWS * W_ROWS], x: &Matrix, w: &Rows<E>, first: usize, size: Size);
 
-fn dots<E: Weight>() -> Dots<E> {
+/// The code for this machine, and its registers.
+fn dots<E: Operand>() -> (Dots<E>, usize) {
     match level() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => dots_avx512::<E>,
+        Level::Avx512 => (dots_avx512::<E>, std::arch::x86_64::__m512::REGISTERS),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => dots_avx2::<E>,
-        _ => dots_baseline::<E>,
+        Level::Avx2 => (dots_avx2::<E>, std::arch::x86_64::__m256::REGISTERS),
+        _ => (dots_baseline::<E>, Baseline::REGISTERS),
     }
 }
 
@@ -90,7 +110,7 @@ fn dots<E: Weight>() -> Dots<E> {
 /// AVX-512 must have been detected.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn dots_avx512<E: Weight>(
+unsafe fn dots_avx512<E: Operand>(
     out: &mut [f32; MOST_ROWS * W_ROWS],
     x: &Matrix,
     w: &Rows<E>,
@@ -105,7 +125,7 @@ unsafe fn dots_avx512<E: Weight>(
 /// AVX2 and FMA must have been detected.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn dots_avx2<E: Weight>(
+unsafe fn dots_avx2<E: Operand>(
     out: &mut [f32; MOST_ROWS * W_ROWS],
     x: &Matrix,
     w: &Rows<E>,
@@ -118,7 +138,7 @@ unsafe fn dots_avx2<E: Weight>(
 
 /// # Safety
 /// None beyond the types; unsafe only to share a signature.
-unsafe fn dots_baseline<E: Weight>(
+unsafe fn dots_baseline<E: Operand>(
     out: &mut [f32; MOST_ROWS * W_ROWS],
     x: &Matrix,
     w: &Rows<E>,
@@ -132,126 +152,64 @@ unsafe fn dots_baseline<E: Weight>(
 /// # Safety
 /// The instructions of `V` must exist.
 #[inline(always)]
-unsafe fn rows<V: Vector, E: Weight>(
+unsafe fn rows<V: Vector, E: Operand>(
     out: &mut [f32; MOST_ROWS * W_ROWS],
     x: &Matrix,
     w: &Rows<E>,
     first: usize,
     size: Size,
 ) {
-    let w_rows = w.group(first, size);
-    let x_row = |i: usize| &x.data[i * x.row_stride..i * x.row_stride + size.k];
-    // The first rows of x walk W in the order of memory, which the prefetcher of the processor
-    // follows; the others find W in the first-level cache.
-    // SAFETY: the caller's contract; every row is `k` long.
-    unsafe {
-        for (j, w) in w_rows.into_iter().enumerate() {
-            match size.m {
-                1 => line::<V, E, 1, 4>(out, j, [x_row(0)], w),
-                2 => line::<V, E, 2, 2>(out, j, [x_row(0), x_row(1)], w),
-                3 => line::<V, E, 3, 2>(out, j, [x_row(0), x_row(1), x_row(2)], w),
-                _ => line::<V, E, 4, 3>(out, j, [x_row(0), x_row(1), x_row(2), x_row(3)], w),
-            }
-        }
-        for i in (X_ROWS..size.m).step_by(X_ROWS) {
-            let out = &mut out[i * W_ROWS..];
-            match size.m - i {
-                1 => block::<V, E, 1>(out, [x_row(i)], w_rows),
-                2 => block::<V, E, 2>(out, [x_row(i), x_row(i + 1)], w_rows),
-                3 => block::<V, E, 3>(out, [x_row(i), x_row(i + 1), x_row(i + 2)], w_rows),
-                _ => {
-                    let x = [x_row(i), x_row(i + 1), x_row(i + 2), x_row(i + 3)];
-                    block::<V, E, X_ROWS>(out, x, w_rows);
-                }
-            }
-        }
+    let tile = Tile::new(size.m, V::REGISTERS);
+    for i in (0..size.m).step_by(tile.x) {
+        let (out, rows) = (&mut out[i * W_ROWS..], &x.data[i * x.row_stride..]);
+        let part = Tile { x: tile.x.min(size.m - i), ..tile };
+        // SAFETY: the caller's contract; every row is `k` long.
+        unsafe { with_tile!(part, block[V, E](out, rows, x.row_stride, w, first, size, i == 0)) }
     }
 }
 
-/// One row of W against `X` rows of x, with `U` partial sums each.
+/// `W` rows of W against `X` rows of x; where `ahead`, the next `W` rows are fetched meanwhile.
 ///
 /// # Safety
-/// Every row must be as long as `w`, and the instructions of `V` must exist.
+/// x must hold `X` rows of k, and the instructions of `V` must exist.
 #[inline(always)]
-unsafe fn line<V: Vector, E: Weight, const X: usize, const U: usize>(
+unsafe fn block<V: Vector, E: Operand, const X: usize, const W: usize>(
     out: &mut [f32],
-    j: usize,
-    x: [&[f32]; X],
-    w: &[E],
+    x: &[f32],
+    x_stride: usize,
+    w: &Rows<E>,
+    first: usize,
+    size: Size,
+    ahead: bool,
 ) {
-    let k = w.len();
-    let (step, whole) = (U * V::LANES, k - k % V::LANES);
+    let k = size.k;
+    let whole = k - k % V::LANES;
+    let rows: [&[E]; W] = w.group(first, size);
+    let next = if ahead { W * w.stride } else { 0 };
     // SAFETY: `p + LANES <= k` bounds every load.
     unsafe {
-        let mut acc = [[V::splat(0.0); U]; X];
-        let mut p = 0;
-        while p + step <= whole {
-            for u in 0..U {
-                let at = p + u * V::LANES;
-                let column: V = E::load(w.as_ptr().add(at));
-                for (sums, x) in acc.iter_mut().zip(&x) {
-                    sums[u] = V::load(x.as_ptr().add(at)).fma(column, sums[u]);
+        let mut acc = [[V::splat(0.0); W]; X];
+        for p in (0..whole).step_by(V::LANES) {
+            let mut columns = [V::splat(0.0); W];
+            for (column, row) in columns.iter_mut().zip(&rows) {
+                *column = E::load(row.as_ptr().add(p));
+                if ahead {
+                    prefetch(row.as_ptr().wrapping_add(p + next));
                 }
             }
-            p += step;
-        }
-        while p < whole {
-            let column: V = E::load(w.as_ptr().add(p));
-            for (sums, x) in acc.iter_mut().zip(&x) {
-                sums[0] = V::load(x.as_ptr().add(p)).fma(column, sums[0]);
-            }
-            p += V::LANES;
-        }
-        for (i, sums) in acc.into_iter().enumerate() {
-            let mut sum: f32 = (whole..k).map(|p| x[i][p] * w[p].wide()).sum();
-            for partial in sums {
-                sum += partial.sum();
-            }
-            out[i * W_ROWS + j] = sum;
-        }
-    }
-}
-
-/// Four rows of W against `X` rows of x.
-///
-/// # Safety
-/// All rows must be equally long, and the instructions of `V` must exist.
-#[inline(always)]
-unsafe fn block<V: Vector, E: Weight, const X: usize>(out: &mut [f32], x: [&[f32]; X], w: [&[E]; W_ROWS]) {
-    let k = w[0].len();
-    let whole = k - k % V::LANES;
-    // SAFETY: `p + LANES <= k` bounds every load.
-    unsafe {
-        let mut acc = [[V::splat(0.0); W_ROWS]; X];
-        for p in (0..whole).step_by(V::LANES) {
-            let columns: [V; W_ROWS] = load_all(&w, p);
-            for (row, x) in acc.iter_mut().zip(&x) {
-                let x = V::load(x.as_ptr().add(p));
-                for (sum, column) in row.iter_mut().zip(columns) {
+            for (i, sums) in acc.iter_mut().enumerate() {
+                let x = V::load(x.as_ptr().add(i * x_stride + p));
+                for (sum, column) in sums.iter_mut().zip(columns) {
                     *sum = x.fma(column, *sum);
                 }
             }
         }
-        for (i, row) in acc.into_iter().enumerate() {
-            for (j, sum) in row.into_iter().enumerate() {
-                let tail: f32 = (whole..k).map(|p| x[i][p] * w[j][p].wide()).sum();
+        for (i, sums) in acc.into_iter().enumerate() {
+            for (j, (sum, row)) in sums.into_iter().zip(&rows).enumerate() {
+                let tail: f32 = (whole..k).map(|p| x[i * x_stride + p] * row[p].wide()).sum();
                 out[i * W_ROWS + j] = sum.sum() + tail;
             }
         }
-    }
-}
-
-/// # Safety
-/// Every row must hold `LANES` floats from `p` on, and the instructions of `V` must exist.
-#[inline(always)]
-unsafe fn load_all<V: Vector, E: Weight>(rows: &[&[E]; W_ROWS], p: usize) -> [V; W_ROWS] {
-    // SAFETY: the caller's contract.
-    unsafe {
-        let mut loaded = [V::splat(0.0); W_ROWS];
-        for (register, row) in loaded.iter_mut().zip(rows) {
-            *register = E::load(row.as_ptr().add(p));
-        }
-        loaded
     }
 }
 
@@ -271,7 +229,7 @@ impl Shared {
 }
 
 /// The product for operands that [`serves`] accepts; the caller checked the sizes.
-pub(super) fn gemm<E: Weight>(
+pub(super) fn gemm<E: Operand>(
     c: &mut [f32],
     c_stride: usize,
     x: Matrix,
@@ -280,32 +238,33 @@ pub(super) fn gemm<E: Weight>(
     alpha: f32,
     store: Store,
 ) {
-    let dots = dots::<E>();
+    let (dots, registers) = dots::<E>();
     // SAFETY: `dots()` returned code for instructions that were detected.
     let group = |first, out: &mut _| unsafe { dots(out, &x, &w, first, size) };
-    share_out(c, c_stride, size, size_of::<E>(), |value| alpha * value, store, group);
+    let width = Tile::new(size.m, registers).w;
+    share_out(c, c_stride, size, (width, size_of::<E>()), |value| alpha * value, store, group);
 }
 
-/// Has every group of rows of W computed, and stores what it gives.
+/// Has every group of `width` rows of W computed, each number of `bytes`, and stores what it gives.
 fn share_out(
     c: &mut [f32],
     c_stride: usize,
     size: Size,
-    bytes: usize,
+    (width, bytes): (usize, usize),
     scaled: impl Fn(f32) -> f32 + Sync,
     store: Store,
     dots: impl Fn(usize, &mut [f32; MOST_ROWS * W_ROWS]) + Sync,
 ) {
     let c = Shared(c.as_mut_ptr());
     let c = &c;
-    let group = (TASK_BYTES / bytes / size.k).max(W_ROWS).next_multiple_of(W_ROWS);
+    let group = (TASK_BYTES / bytes / size.k).max(width).next_multiple_of(width);
     let task = |index: usize| {
         let last = ((index + 1) * group).min(size.n);
-        for first in (index * group..last).step_by(W_ROWS) {
+        for first in (index * group..last).step_by(width) {
             let mut out = [0.0; MOST_ROWS * W_ROWS];
             dots(first, &mut out);
             for i in 0..size.m {
-                for j in first..(first + W_ROWS).min(last) {
+                for j in first..(first + width).min(last) {
                     let value = scaled(out[i * W_ROWS + j - first]);
                     // SAFETY: i < m and j < n, and column j belongs to this task.
                     unsafe { c.write(i * c_stride + j, value, store) };

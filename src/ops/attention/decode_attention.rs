@@ -7,7 +7,8 @@
 //! `[splits, N, H, D + 2]` holds what a split finds. No gradient. HF `LEDDecoderAttention` with `past_key_values`.
 
 use super::{scale, tile};
-use crate::device::cpu::attention::decode::{Decode, Sizes, Walk, decode};
+use crate::device::cpu::Operand;
+use crate::device::cpu::attention::decode::{Decode, Sizes, decode};
 use crate::device::{Call, CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
 use crate::ops::{Gradient, OpSpec};
@@ -35,7 +36,7 @@ static FORWARD: Kernel = Kernel {
     gpu: Gpu::Passes(passes),
 };
 
-fn decode_cpu<E: Walk>(call: &mut CpuCall) {
+fn decode_cpu<E: Operand>(call: &mut CpuCall) {
     let [n, h, d, s, rows, columns] = call.sizes();
     let operands = Decode::<E> {
         q: call.input(0),

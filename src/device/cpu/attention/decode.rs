@@ -2,13 +2,14 @@
 //! read once, in the order of memory. Rows over the same cache row, such as the beams of an input, read it
 //! together. Long caches are split and merged (Dao et al. 2023).
 
+mod walk;
+
 use rayon::prelude::*;
 
 use crate::device::cpu::math::exp_nonpositive;
-use crate::device::cpu::narrow::Stored;
+use crate::device::cpu::microkernel::Operand;
 use crate::device::cpu::scratch::with_scratch;
 use crate::device::cpu::simd::{fma, multiversion};
-use half::bf16;
 
 /// Most rows that read keys together.
 const TOGETHER: usize = 8;
@@ -16,8 +17,6 @@ const TOGETHER: usize = 8;
 const SPLIT: usize = 256;
 /// Keys whose scores are held at a time.
 const TILE: usize = 64;
-/// Running sums of a dot product.
-const LANES: usize = 16;
 
 /// Sizes of a decoding step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +108,7 @@ fn part_len(sizes: &Sizes) -> usize {
 }
 
 /// Writes `o` `[N, H, D]`; a query that sees no key gets zeros. Panics where a length is wrong.
-pub fn decode<E: Walk>(o: &mut [f32], operands: &Decode<E>) {
+pub(crate) fn decode<E: Operand>(o: &mut [f32], operands: &Decode<E>) {
     operands.check();
     let sizes = operands.sizes;
     assert_eq!(o.len(), operands.q.len(), "attention: o is not [N, H, D]");
@@ -128,7 +127,7 @@ pub fn decode<E: Walk>(o: &mut [f32], operands: &Decode<E>) {
             }
         }
         tasks.into_par_iter().for_each(|(task, part)| {
-            with_scratch(task.count * sizes.h * TILE, |scores| E::attend(part, scores, operands, task));
+            with_scratch(task.count * sizes.h * TILE, |scores| walk::attend(part, scores, operands, task));
         });
         let mut rest = &parts[..];
         for &(first, count) in &groups {
@@ -142,118 +141,7 @@ pub fn decode<E: Walk>(o: &mut [f32], operands: &Decode<E>) {
     });
 }
 
-/// A storage type of caches that the loop over keys is compiled for.
-pub trait Walk: Stored {
-    #[doc(hidden)]
-    fn attend(part: &mut [f32], scores: &mut [f32], operands: &Decode<Self>, task: Task);
-}
-
-impl Walk for f32 {
-    fn attend(part: &mut [f32], scores: &mut [f32], operands: &Decode<f32>, task: Task) {
-        attend_f32(part, scores, operands, task);
-    }
-}
-
-impl Walk for bf16 {
-    fn attend(part: &mut [f32], scores: &mut [f32], operands: &Decode<bf16>, task: Task) {
-        attend_bf16(part, scores, operands, task);
-    }
-}
-
-#[inline(always)]
-fn dot<E: Stored, const FMA: bool>(a: &[f32], b: &[E]) -> f32 {
-    let mut lanes = [0.0f32; LANES];
-    let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let tail: f32 = a.remainder().iter().zip(b.remainder()).map(|(x, y)| x * y.wide()).sum();
-    for (a, b) in a.zip(b) {
-        for lane in 0..LANES {
-            lanes[lane] = fma::<FMA>(a[lane], b[lane].wide(), lanes[lane]);
-        }
-    }
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            lanes[lane] += lanes[lane + width];
-        }
-        width /= 2;
-    }
-    lanes[0] + tail
-}
-
-/// One task: its queries share their keys, or it has one query only. `scores` holds `[T, H, TILE]`.
-#[inline(always)]
-fn attend<E: Stored, const FMA: bool>(part: &mut [f32], scores: &mut [f32], x: &Decode<E>, task: Task) {
-    let Sizes { h, d, .. } = x.sizes;
-    let Task { first, count: t, from, to } = task;
-    let c = h * d;
-    let (max, rest) = part.split_at_mut(t * h);
-    let (sum, o) = rest.split_at_mut(t * h);
-    max.fill(f32::NEG_INFINITY);
-    sum.fill(0.0);
-    o.fill(0.0);
-    let q = &x.q[first * c..(first + t) * c];
-    for start in (from..to).step_by(TILE) {
-        let count = TILE.min(to - start);
-        for j in 0..count {
-            let at = x.position(first, start + j);
-            let seen = x.key_state.is_empty() || x.key_state[at] != 0;
-            let row = &x.k[at * c..(at + 1) * c];
-            for i in 0..t {
-                for head in 0..h {
-                    let part = head * d..(head + 1) * d;
-                    scores[(i * h + head) * TILE + j] = match seen {
-                        true => x.scale * dot::<E, FMA>(&q[i * c..][part.clone()], &row[part]),
-                        false => f32::NEG_INFINITY,
-                    };
-                }
-            }
-        }
-        for ((line, (max, sum)), o) in
-            scores.chunks_exact_mut(TILE).zip(max.iter_mut().zip(sum.iter_mut())).zip(o.chunks_exact_mut(d))
-        {
-            let line = &mut line[..count];
-            let new = line.iter().copied().fold(*max, |a, b| if b > a { b } else { a });
-            // Nothing seen yet: -inf - -inf would be NaN.
-            let shift = if new == f32::NEG_INFINITY { 0.0 } else { new };
-            let decay = exp_nonpositive::<FMA>(*max - shift);
-            for p in line.iter_mut() {
-                *p = exp_nonpositive::<FMA>(*p - shift);
-            }
-            *sum = *sum * decay + line.iter().sum::<f32>();
-            if new != *max {
-                o.iter_mut().for_each(|x| *x *= decay);
-            }
-            *max = new;
-        }
-        for j in 0..count {
-            let at = x.position(first, start + j);
-            // A hidden key may hold anything.
-            if !x.key_state.is_empty() && x.key_state[at] == 0 {
-                continue;
-            }
-            let row = &x.v[at * c..(at + 1) * c];
-            for i in 0..t {
-                for head in 0..h {
-                    let p = scores[(i * h + head) * TILE + j];
-                    let o = &mut o[(i * h + head) * d..][..d];
-                    for (o, v) in o.iter_mut().zip(&row[head * d..]) {
-                        *o = fma::<FMA>(p, v.wide(), *o);
-                    }
-                }
-            }
-        }
-    }
-}
-
 multiversion! {
-    fn attend_f32(part: &mut [f32], scores: &mut [f32], operands: &Decode<f32>, task: Task) {
-        attend::<f32, FMA>(part, scores, operands, task);
-    }
-
-    fn attend_bf16(part: &mut [f32], scores: &mut [f32], operands: &Decode<bf16>, task: Task) {
-        attend::<bf16, FMA>(part, scores, operands, task);
-    }
-
     /// Joins the splits of query i of a group of t: `o` `[H, D]`.
     fn merge(o: &mut [f32], parts: &[f32], place: (usize, usize), sizes: Sizes) {
         let Sizes { h, d, .. } = sizes;

@@ -19,14 +19,16 @@ pub fn gemm_bf16(c: &mut [f32], x: &[bf16], w: &[bf16], size: Size, store: Store
 
 #[cfg(target_arch = "x86_64")]
 mod pairs {
-    use super::super::{MOST_ROWS, W_ROWS, X_ROWS, share_out};
+    use super::super::{MOST_ROWS, Tile, W_ROWS, share_out, with_tile};
     use super::{Rows, Size, Store};
+    use crate::device::cpu::microkernel::prefetch;
     use crate::device::cpu::simd::{Level, level};
     use half::bf16;
     use std::arch::x86_64::*;
 
     /// Numbers in a register.
     const LANES: usize = 32;
+    const REGISTERS: usize = 32;
 
     pub fn detected() -> bool {
         level() == Level::Avx512 && is_x86_feature_detected!("avx512bf16")
@@ -35,7 +37,8 @@ mod pairs {
     pub fn gemm(c: &mut [f32], x: &[bf16], w: Rows<bf16>, size: Size, store: Store) {
         // SAFETY: the caller detected the instructions.
         let group = |first, out: &mut _| unsafe { rows(out, x, &w, first, size) };
-        share_out(c, size.n, size, size_of::<bf16>(), |value| value, store, group);
+        let width = Tile::new(size.m, REGISTERS).w;
+        share_out(c, size.n, size, (width, size_of::<bf16>()), |value| value, store, group);
     }
 
     /// # Safety
@@ -48,20 +51,12 @@ mod pairs {
         first: usize,
         size: Size,
     ) {
-        let w_rows = w.group(first, size);
-        let row = |i: usize| &x[i * size.k..(i + 1) * size.k];
-        for i in (0..size.m).step_by(X_ROWS) {
-            let out = &mut out[i * W_ROWS..];
+        let tile = Tile::new(size.m, REGISTERS);
+        for i in (0..size.m).step_by(tile.x) {
+            let (out, x) = (&mut out[i * W_ROWS..], &x[i * size.k..]);
+            let part = Tile { x: tile.x.min(size.m - i), ..tile };
             // SAFETY: every row is `k` long, and the caller detected the instructions.
-            unsafe {
-                match size.m - i {
-                    1 => lines::<1, 4>(out, [row(i)], w_rows),
-                    2 => lines::<2, 2>(out, [row(i), row(i + 1)], w_rows),
-                    3 => lines::<3, 2>(out, [row(i), row(i + 1), row(i + 2)], w_rows),
-                    _ if i == 0 => lines::<4, 2>(out, [row(0), row(1), row(2), row(3)], w_rows),
-                    _ => block(out, [row(i), row(i + 1), row(i + 2), row(i + 3)], w_rows),
-                }
-            }
+            unsafe { with_tile!(part, block[](out, x, w, first, size, i == 0)) }
         }
     }
 
@@ -82,55 +77,33 @@ mod pairs {
         }
     }
 
-    /// One row of W after the other, in the order of memory, against `X` rows of x with `U` sums each.
+    /// `W` rows of W against `X` rows of x; where `ahead`, the next `W` rows are fetched meanwhile.
     ///
     /// # Safety
-    /// All rows must be equally long, and the instructions must exist.
+    /// x must hold `X` rows of k, and the instructions must exist.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    unsafe fn lines<const X: usize, const U: usize>(out: &mut [f32], x: [&[bf16]; X], w: [&[bf16]; W_ROWS]) {
-        for (j, w) in w.into_iter().enumerate() {
-            let mut sums = [[_mm512_setzero_ps(); U]; X];
-            let mut p = 0;
-            while p < w.len() {
-                for u in 0..U {
-                    let at = p + u * LANES;
-                    let count = w.len().saturating_sub(at);
-                    if count == 0 {
-                        break;
-                    }
-                    // SAFETY: `at < len`, and `count` says how many follow.
-                    unsafe {
-                        let column = load(w.as_ptr().add(at), count);
-                        for (sums, x) in sums.iter_mut().zip(&x) {
-                            sums[u] = _mm512_dpbf16_ps(sums[u], load(x.as_ptr().add(at), count), column);
-                        }
-                    }
-                }
-                p += U * LANES;
-            }
-            for (i, sums) in sums.into_iter().enumerate() {
-                let sum = sums.into_iter().reduce(|a, b| _mm512_add_ps(a, b));
-                out[i * W_ROWS + j] = sum.map_or(0.0, |sum| _mm512_reduce_add_ps(sum));
-            }
-        }
-    }
-
-    /// Four rows of W, which are near by now, against four of x.
-    ///
-    /// # Safety
-    /// All rows must be equally long, and the instructions must exist.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    unsafe fn block(out: &mut [f32], x: [&[bf16]; X_ROWS], w: [&[bf16]; W_ROWS]) {
-        let k = w[0].len();
-        let mut sums = [[_mm512_setzero_ps(); W_ROWS]; X_ROWS];
+    unsafe fn block<const X: usize, const W: usize>(
+        out: &mut [f32],
+        x: &[bf16],
+        w: &Rows<bf16>,
+        first: usize,
+        size: Size,
+        ahead: bool,
+    ) {
+        let k = size.k;
+        let rows: [&[bf16]; W] = w.group(first, size);
+        let next = W * w.stride;
+        let mut sums = [[_mm512_setzero_ps(); W]; X];
         for p in (0..k).step_by(LANES) {
             // SAFETY: `p < k`, and `k - p` says how many follow.
             unsafe {
-                let columns = w.map(|w| load(w.as_ptr().add(p), k - p));
-                for (sums, x) in sums.iter_mut().zip(&x) {
-                    let x = load(x.as_ptr().add(p), k - p);
+                let columns = rows.map(|row| load(row.as_ptr().add(p), k - p));
+                if ahead {
+                    rows.iter().for_each(|row| prefetch(row.as_ptr().wrapping_add(p + next)));
+                }
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    let x = load(x.as_ptr().add(i * k + p), k - p);
                     for (sum, column) in sums.iter_mut().zip(columns) {
                         *sum = _mm512_dpbf16_ps(*sum, x, column);
                     }
@@ -159,9 +132,17 @@ mod tests {
                 .collect()
         };
         on_every_level(|| {
-            for (m, n, k) in
-                [(1, 5, 64), (2, 9, 100), (3, 4, 768), (4, 131, 65), (8, 66, 96), (15, 7, 333), (16, 8, 64)]
-            {
+            for (m, n, k) in [
+                (1, 5, 64),
+                (2, 9, 100),
+                (3, 4, 768),
+                (4, 131, 65),
+                (5, 9, 96),
+                (7, 10, 64),
+                (8, 66, 96),
+                (15, 7, 333),
+                (16, 8, 64),
+            ] {
                 let (x, w) = (noise(m * k, 1), noise(n * k, 2));
                 let mut c = vec![0.5f32; m * n];
                 gemm_bf16(&mut c, &x, &w, Size { m, n, k }, Store::Add);
