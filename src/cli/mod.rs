@@ -6,6 +6,7 @@ mod convert;
 mod data;
 mod decoding;
 mod doctor;
+mod energy;
 mod evaluate;
 mod failure;
 mod finetune;
