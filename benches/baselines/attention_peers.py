@@ -30,6 +30,7 @@ one that says what is here.
 import argparse
 import gc
 import json
+import statistics
 import sys
 import time
 
@@ -37,6 +38,7 @@ import torch
 import transformers
 
 from attention_patterns import DTYPES, PEERS, Absent, attention, usable
+from joules import Spent
 
 # At least, however long they take.
 RUNS = 3
@@ -141,22 +143,16 @@ def captured(run):
     return graph.replay, "events around a CUDA graph"
 
 
-def energy(run):
+def energy(run, on_gpu):
     """Joules of one run, or why they are not known."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
-        counter = lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) * 1e-3
-        start, before, runs = time.perf_counter(), counter(), 0
-        while time.perf_counter() - start < ENERGY_SECONDS:
-            run()
-            torch.cuda.synchronize()
-            runs += 1
-        return {"energy_j": (counter() - before) / runs}
-    except Exception as why:
-        return {"energy_j": None, "energy_note": f"n/a: {why}"}
+    if not on_gpu:
+        return Spent(on_gpu).per(1, 0.0)
+    spent, start, runs = Spent(on_gpu), time.perf_counter(), 0
+    while time.perf_counter() - start < ENERGY_SECONDS:
+        run()
+        torch.cuda.synchronize()
+        runs += 1
+    return spent.per(runs, time.perf_counter() - start)
 
 
 def measure(args):
@@ -169,18 +165,15 @@ def measure(args):
     flush = make_flush(args)
     if args.direction == "forward":
         run = torch.no_grad()(forward)
-        before = flush
     else:
         o = forward()
         d_o = torch.rand_like(o) * 2 - 1
         run = lambda: torch.autograd.grad(o, leaves, d_o, retain_graph=True)
-        before = flush
     run()
     timing = "host"
     if on_gpu:
         run, timing = captured(run)
-    seconds = repeat(args, run, before, event_clock if on_gpu else host_clock)
-    seconds_sorted = sorted(seconds)
+    seconds = repeat(args, run, flush, event_clock if on_gpu else host_clock)
     return {
         "kind": args.kind,
         "peer": args.peer,
@@ -192,9 +185,9 @@ def measure(args):
         "threads": torch.get_num_threads(),
         "timing": timing,
         "seconds": seconds,
-        "median_s": seconds_sorted[len(seconds) // 2],
+        "median_s": statistics.median(seconds),
         "finite": bool(torch.isfinite(forward()).all()),
-        **(energy(run) if on_gpu else {"energy_j": None, "energy_note": "n/a: asked of a GPU only"}),
+        **energy(run, on_gpu),
     }
 
 

@@ -24,6 +24,8 @@ allocator had given out at most (torch.cuda.max_memory_allocated). Precisions, o
     tf32    float32, products on tensor cores (torch.set_float32_matmul_precision("high"))
     bf16    weights, activations, gradients and the optimizer's state in bfloat16, without autocast
 
+energy_j is of one sample, by the counter of NVML over all timed steps; it needs pynvml, and a second of them at least.
+
 With --serve, every line on stdin is a JSON list of these arguments and every line on stdout the answer, after a first
 one that says what is here: one process for many configurations, since importing takes longer than most steps.
 """
@@ -39,6 +41,8 @@ import numpy as np
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+from joules import Spent
 
 LED_BASE = Path(__file__).resolve().parent / "led-base"
 
@@ -137,6 +141,7 @@ def measure(args):
         step()
     finished()
     seconds, cpu_seconds = [], []
+    spent = Spent(on_gpu)
     for _ in range(args.repeat):
         start, cpu_start = time.perf_counter(), time.process_time()
         step()
@@ -164,6 +169,7 @@ def measure(args):
         "median_s": float(np.median(seconds)),
         "p80_s": float(np.percentile(seconds, 80)),
         "cpu_s": float(np.median(cpu_seconds)),
+        **spent.per(args.repeat * args.batch_size, sum(seconds)),
         "samples_per_s": args.batch_size / float(np.median(seconds)),
         "peak_bytes": torch.cuda.max_memory_allocated() if on_gpu else peak_resident_bytes(),
         "peak_bytes_is": "torch.cuda.max_memory_allocated" if on_gpu else "VmHWM of the whole process",

@@ -155,9 +155,8 @@ impl Row {
         let Row { kind, pass, precision, batch_size, length, heads, head_size, pattern, .. } = self;
         let comma = if pattern.is_empty() { "" } else { ", " };
         let (kind, pass) = (kind.name(), pass.name());
-        format!(
-            "{kind} {pass}, {batch_size} x {length}, {heads} heads of {head_size}{comma}{pattern}, {precision}"
-        )
+        let sizes = format!("{batch_size} x {length}, {heads} heads of {head_size}");
+        format!("{kind} {pass}, {sizes}{comma}{pattern}, {precision}")
     }
 }
 

@@ -82,7 +82,8 @@ impl Baseline {
         match !name.is_empty() && name.chars().all(usual) && !name.starts_with('.') {
             true => Ok(dir.join(name).join(format!("{bench}.json"))),
             false => Err(Error::usage(format!(
-                "'{name}' cannot name a baseline: use letters, digits, '-', '_' and '.', and no '.' at the start"
+                "'{name}' cannot name a baseline: use letters, digits, '-', '_' and '.', the last not at the \
+                 start"
             ))),
         }
     }
@@ -112,8 +113,8 @@ impl Baseline {
         })?;
         let differs = |what: &str, theirs: &str, ours: &str| {
             Error::usage(format!(
-                "{} is of the {what} '{theirs}', and this is '{ours}': their times do not compare; keep a baseline of \
-                 this one with --save-baseline",
+                "{} is of the {what} '{theirs}', and this is '{ours}': their times do not compare; keep a \
+                 baseline of this one with --save-baseline",
                 path.display()
             ))
         };
@@ -134,7 +135,8 @@ impl Baseline {
         if missing.len() == self.rows.len() {
             let have: Vec<&str> = missing.iter().take(3).map(String::as_str).collect();
             return Err(Error::usage(format!(
-                "the baseline '{name}' has none of these sizes: it has {}{}; ask for those, or keep another one",
+                "the baseline '{name}' has none of these sizes: it has {}{}; ask for those, or keep \
+                 another one",
                 have.join("; "),
                 if missing.len() > have.len() { "; and others" } else { "" }
             )));
@@ -154,7 +156,8 @@ impl Baseline {
     }
 }
 
-/// A difference is one where the middle 60 % of the runs do not overlap and the medians differ by more than `tolerance`.
+/// A difference is one where the middle 60 % of the runs do not overlap and the medians differ by more than
+/// `tolerance`.
 fn verdict(before: &Quantiles, now: &Quantiles, tolerance: f64) -> Verdict {
     let ratio = now.median_s / before.median_s;
     if now.p20_s > before.p80_s && ratio > 1.0 + tolerance {
@@ -180,7 +183,8 @@ impl Comparison {
         match slower.is_empty() {
             true => Ok(()),
             false => Err(Error::Slower(format!(
-                "slower than the baseline '{}': {}; measure again on a quiet machine, and look at what changed since {}",
+                "slower than the baseline '{}': {}; measure again on a quiet machine, and look at \
+                 what changed since {}",
                 self.baseline,
                 slower.join("; "),
                 self.date

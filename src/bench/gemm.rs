@@ -21,8 +21,8 @@ pub struct Size {
     pub k: usize,
 }
 
-/// The products of LED-base: projections and feed-forward layers over 1024 tokens, the language-model head over 128,
-/// and the same weights in decoding, for one answer and for four beams.
+/// The products of LED-base: projections and feed-forward layers over 1024 tokens, the language-model head
+/// over 128, and the same weights in decoding, for one answer and for four beams.
 pub const LED_BASE: [Size; 9] = [
     Size { m: 1024, n: 768, k: 768 },
     Size { m: 1024, n: 3072, k: 768 },

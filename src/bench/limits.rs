@@ -97,8 +97,8 @@ pub fn limits(open: impl Fn(Precision) -> Result<Device>, device: &str, time: Du
     Ok(Found { limits, rates })
 }
 
-/// What no kernel here measures on a GPU: the FMA rate is that of fp32 products, which use the same units, and the
-/// exponentials are the data sheet's, or follow from 16 a clock beside 128 multiply-adds of a multiprocessor.
+/// What no kernel here measures on a GPU: the FMA rate is that of fp32 products, which use the same units,
+/// and the exponentials are the data sheet's, or follow from 16 a clock beside 128 multiply-adds of a multiprocessor.
 fn on_gpu(fp32: f64, described: Option<&Limits>) -> (Rate, Rate) {
     let stated = |name: &str, value, unit, how: String| Rate {
         name: name.into(),

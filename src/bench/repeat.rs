@@ -31,7 +31,8 @@ const SLOWED: f64 = 1.05;
 /// Label of the launches that only clear the caches.
 const FLUSH: &str = "cache flush";
 
-/// The seconds of all launches of a pass, one value a run: on a GPU by its events, elsewhere by the host's clock.
+/// The seconds of all launches of a pass, one value a run: on a GPU by its events, elsewhere by the host's
+/// clock.
 #[derive(Debug, Clone, Default)]
 pub struct Samples {
     pub forward: Vec<f64>,
@@ -130,7 +131,8 @@ pub fn warnings(seconds: &[f64]) -> Vec<String> {
     let share = outliers(seconds) as f64 / seconds.len() as f64;
     if share > RESTLESS {
         warnings.push(format!(
-            "{:.0} % of the runs are outliers: end other work on this machine, or measure longer with --seconds",
+            "{:.0} % of the runs are outliers: end other work on this machine, or \
+             measure longer with --seconds",
             100.0 * share
         ));
     }
@@ -140,8 +142,8 @@ pub fn warnings(seconds: &[f64]) -> Vec<String> {
         && second.p20_s > first.p80_s
     {
         warnings.push(format!(
-            "the second half of the runs took {:.0} % longer than the first, as when clocks fall: let the device cool \
-             down, fix its clocks (on a GPU `nvidia-smi -lgc`), or end other work",
+            "the second half of the runs took {:.0} % longer than the first, as when clocks fall: let the \
+             device cool down, fix its clocks (on a GPU `nvidia-smi -lgc`), or end other work",
             100.0 * (second.median_s / first.median_s - 1.0)
         ));
     }
@@ -152,8 +154,8 @@ pub fn warnings(seconds: &[f64]) -> Vec<String> {
 pub fn throttled(share: f64) -> Option<String> {
     (share > 0.0).then(|| {
         format!(
-            "heat or the power limit held the clocks down in {:.0} % of the samples: cool the device, or fix its clocks \
-             lower (`nvidia-smi -lgc`), and measure again",
+            "heat or the power limit held the clocks down in {:.0} % of the samples: cool the device, or fix \
+             its clocks lower (`nvidia-smi -lgc`), and measure again",
             100.0 * share
         )
     })
