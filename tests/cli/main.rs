@@ -5,6 +5,7 @@ mod bench;
 mod cache;
 mod data;
 mod doctor;
+mod energy;
 mod evaluate;
 mod finetune;
 mod forward;
