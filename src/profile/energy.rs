@@ -27,15 +27,11 @@ pub struct Phase {
     /// Less what the device takes when it does nothing; absent where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub above_idle_j: Option<f64>,
-    /// Whether the energy is told from nothing: where not, it is at most `energy_j` and two standard errors.
+    /// Whether the energy is told from nothing, and from that of other phases.
     pub resolved: bool,
-}
-
-impl Phase {
-    /// What the energy is at most, two standard errors above.
-    pub fn bound_j(&self) -> Option<f64> {
-        self.standard_error_j.map(|error| self.energy_j + 2.0 * error)
-    }
+    /// More than this it does not take, resolved or not; absent where nothing says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most_j: Option<f64>,
 }
 
 /// What was measured, and why something was not.

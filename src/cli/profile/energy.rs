@@ -58,7 +58,7 @@ fn columns(energy: &Energy) -> Vec<Column> {
     let energy_of = |phase: &Option<Phase>| match phase {
         None => String::new(),
         Some(phase) if phase.resolved => joules(Joules(phase.energy_j)),
-        Some(phase) => phase.bound_j().map_or("n/a".into(), |bound| format!("< {}", joules(Joules(bound)))),
+        Some(phase) => phase.at_most_j.map_or("n/a".into(), |bound| format!("< {}", joules(Joules(bound)))),
     };
     let error_of = |phase: &Option<Phase>| {
         let error = phase.as_ref().filter(|phase| phase.resolved).and_then(|phase| phase.standard_error_j);

@@ -66,6 +66,7 @@ pub fn in_place(
         standard_error_j: Some(share.standard_error.0 / count).filter(|error| error.is_finite()),
         above_idle_j: None,
         resolved: share.resolved,
+        at_most_j: Some(share.at_most.0 / count).filter(|most| most.is_finite()),
     };
     let named = phases.iter().map(|phase| Key { kernel: None, ..Key::new(*phase, "") });
     let total = attribution.total.0;

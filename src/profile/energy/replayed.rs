@@ -222,15 +222,16 @@ fn phase(key: Key, time: Seconds, trials: &[Watts], idle: Watts) -> Phase {
     let spread = trials.iter().map(|power| (power.0 - mean).powi(2)).sum::<f64>();
     // One trial says nothing of the spread.
     let standard_error_j = (trials.len() > 1).then(|| (spread / (count - 1.0) / count).sqrt() * time.0);
-    let above = (mean - idle.0) * time.0;
+    let energy_j = mean * time.0;
     Phase {
         key,
         time_s: time.0,
         power_w: mean,
-        energy_j: mean * time.0,
+        energy_j,
         standard_error_j,
-        above_idle_j: Some(above),
-        resolved: above > 2.0 * standard_error_j.unwrap_or(0.0),
+        above_idle_j: Some((mean - idle.0) * time.0),
+        resolved: energy_j > 2.0 * standard_error_j.unwrap_or(0.0),
+        at_most_j: standard_error_j.map(|error| energy_j + 2.0 * error),
     }
 }
 
