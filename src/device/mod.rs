@@ -12,6 +12,7 @@ mod graph;
 mod layout;
 pub mod plan;
 mod precision;
+pub mod replay;
 pub mod sim;
 
 pub use call::{Arg, Call, Cost, CpuCall, Gpu, Kernel, Pass};

@@ -17,6 +17,7 @@ mod hub;
 mod kernels;
 mod overfit;
 mod plan;
+mod profile;
 mod refusals;
 mod reporting;
 mod resume;
