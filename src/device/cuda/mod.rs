@@ -98,6 +98,7 @@ impl Cuda {
         match (call.real(), self.precision) {
             (DType::BF16, _) => Variant::Bf16,
             (_, Precision::Tf32) => Variant::Tf32,
+            (_, Precision::Tf32x3) => Variant::Tf32x3,
             _ => Variant::F32,
         }
     }
