@@ -1,13 +1,16 @@
 //! A plot as a file of its own: with a legend, and with colours for a light and for a dark screen.
 
-use super::{HEIGHT, Mark, Plot, WIDTH, svg, swatch, text_width};
+use super::{FONT, HEIGHT, Mark, Plot, WIDTH, svg, swatch, text_width};
 use crate::markup::{escape, push};
 
-/// Twice the size that a report's column has.
-const SCALE: f64 = 2.0;
+/// Of the size that a report's column has.
+const SCALE: f64 = 1.6;
 const MARGIN: f64 = 20.0;
 const TITLE: f64 = 34.0;
-const LINE: f64 = 24.0;
+const LINE: f64 = 26.0;
+/// Pixels of the legend's letters, and how much wider they are than the axes'.
+const LETTERS: f64 = 16.0;
+const WIDER: f64 = LETTERS / FONT;
 /// Colours as the report's page has them.
 const STYLE: &str = "svg{--paper:#fff;--ink:#16191d;--faint:#5b636d;--rule:#e3e6ea;font-family:system-ui,sans-serif}\
 @media(prefers-color-scheme:dark){svg{--paper:#14171b;--ink:#e7eaee;--faint:#9aa4af;--rule:#2c323a;--s0:#56b4e9;\
@@ -20,9 +23,9 @@ pub fn file(plot: &Plot) -> String {
     let whole = TITLE + MARGIN + height + legend.height + MARGIN;
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {whole}\" width=\"{width}\" \
-         height=\"{whole}\" font-size=\"14\"><style>{STYLE}</style>\
+         height=\"{whole}\" font-size=\"{LETTERS}\"><style>{STYLE}</style>\
          <rect width=\"100%\" height=\"100%\" style=\"fill:var(--paper)\"/>\
-         <text x=\"{MARGIN}\" y=\"{TITLE}\" font-size=\"18\" font-weight=\"600\" style=\"fill:var(--ink)\">{}</text>",
+         <text x=\"{MARGIN}\" y=\"{TITLE}\" font-size=\"20\" font-weight=\"600\" style=\"fill:var(--ink)\">{}</text>",
         escape(&plot.title)
     );
     push(
@@ -36,7 +39,11 @@ pub fn file(plot: &Plot) -> String {
     );
     push(
         &mut out,
-        format_args!("<g transform=\"translate(0 {})\">{}</g></svg>\n", TITLE + MARGIN + height, legend.drawn),
+        format_args!(
+            "<g transform=\"translate(0 {})\">{}</g></svg>\n",
+            TITLE + MARGIN + height,
+            legend.drawn
+        ),
     );
     out
 }
@@ -51,7 +58,7 @@ fn legend(plot: &Plot, right: f64) -> Legend {
     const SWATCH: f64 = 42.0;
     let (mut x, mut y, mut drawn) = (MARGIN, LINE, String::new());
     for series in &plot.series {
-        let wide = SWATCH + 1.15 * text_width(&series.name) + MARGIN;
+        let wide = SWATCH + WIDER * text_width(&series.name) + MARGIN;
         if x > MARGIN && x + wide > right {
             (x, y) = (MARGIN, y + LINE);
         }

@@ -219,7 +219,7 @@ fn what_does_not_compare_is_said() {
     with_baselines(dir.path(), SIZE, "--save-baseline main").succeeds();
     let path = dir.path().join("main/gemm.json");
     let text = fs::read_to_string(&path).unwrap();
-    with_baselines(dir.path(), SIZE, "--baseline main --sizes 8x8x8")
+    with_baselines(dir.path(), "8x8x8", "--baseline main")
         .fails(2, &["none of these sizes", "32x32x32 fp32"]);
     fs::write(&path, text.replace(", 1 thread\"", ", 64 threads\"")).unwrap();
     with_baselines(dir.path(), SIZE, "--baseline main")
