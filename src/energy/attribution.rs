@@ -21,6 +21,9 @@ const RESOLVED: f64 = 0.2;
 /// Largest factor by which the other phases' times may inflate a resolved phase's variance.
 const INFLATION: f64 = 1e9;
 
+/// Standard errors above its power that a phase's power is not.
+const SURE: f64 = 3.0;
+
 /// What an interval owes the one before, from nothing, noise of the power itself, to nearly all.
 const MEMORIES: [f64; 4] = [0.0, 0.5, 0.8, 0.95];
 
@@ -156,15 +159,17 @@ impl Equations {
         let mean_power = self.total / self.time.iter().sum::<f64>();
         let mut shares = vec![Share { resolved: true, ..Share::default() }; self.time.len()];
         for (power, &k) in best.powers.iter().zip(&used) {
-            let time = self.time[k];
-            let within = power.deviation <= RESOLVED * mean_power;
+            let (time, apart) = (self.time[k], power.inflation <= INFLATION);
+            // Alone it would have to explain its intervals' whole energy.
+            let alone = plain.alone(k).min(self.total / time);
+            let likely = if apart { power.watts + SURE * power.deviation } else { alone };
             shares[k] = Share {
                 power: Watts(power.watts),
                 energy: Joules(power.watts * time),
                 standard_error: Joules(power.deviation * time),
                 time: Seconds(time),
-                resolved: within && power.inflation <= INFLATION,
-                at_most: Joules((plain.alone(k) * time).min(self.total)),
+                resolved: apart && power.deviation <= RESOLVED * mean_power,
+                at_most: Joules(likely.min(alone).max(power.watts) * time),
             };
         }
         let parts: f64 = shares.iter().map(|share| share.energy.0).sum();

@@ -133,8 +133,8 @@ mod tests {
             slices.push(slice(start, "b", at + 4, at + 9));
         }
         let power = |at: u32| match at % 10 {
-            0..3 => 90.0,
-            4..9 => 40.0,
+            0..=2 => 90.0,
+            4..=8 => 40.0,
             _ => 10.0,
         };
         let energy = |to: u32| Joules((0..to).map(|at| power(at) * 0.01).sum());
