@@ -36,7 +36,11 @@ pub fn file(plot: &Plot) -> String {
     );
     push(
         &mut out,
-        format_args!("<g transform=\"translate(0 {})\">{}</g></svg>\n", TITLE + MARGIN + height, legend.drawn),
+        format_args!(
+            "<g transform=\"translate(0 {})\">{}</g></svg>\n",
+            TITLE + MARGIN + height,
+            legend.drawn
+        ),
     );
     out
 }
@@ -50,7 +54,8 @@ struct Legend {
 fn legend(plot: &Plot, right: f64) -> Legend {
     const SWATCH: f64 = 42.0;
     let (mut x, mut y, mut drawn) = (MARGIN, LINE, String::new());
-    for series in &plot.series {
+    // A line without points, such as an interval's bar, is not told apart by a name.
+    for series in plot.series.iter().filter(|series| !series.points.is_empty()) {
         let wide = SWATCH + 1.15 * text_width(&series.name) + MARGIN;
         if x > MARGIN && x + wide > right {
             (x, y) = (MARGIN, y + LINE);

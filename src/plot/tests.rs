@@ -95,11 +95,18 @@ fn a_file_of_its_own_names_every_series_and_fits_a_dark_screen() {
     let mut drawn = plot(points.clone());
     for name in ["a long name of a series", "another long name of a series", "<third>"] {
         let line = Vec::new();
-        drawn.series.push(Series { name: name.into(), style: drawn.series.len(), points: points.clone(), line });
+        drawn.series.push(Series {
+            name: name.into(),
+            style: drawn.series.len(),
+            points: points.clone(),
+            line,
+        });
     }
     let text = file(&drawn);
     assert!(text.contains("prefers-color-scheme:dark") && text.contains("&lt;b&gt;title</text>"));
-    for name in ["a long name of a series</text>", "another long name of a series</text>", "&lt;third&gt;</text>"] {
+    for name in
+        ["a long name of a series</text>", "another long name of a series</text>", "&lt;third&gt;</text>"]
+    {
         assert!(text.contains(name), "{name}");
     }
     assert_eq!(text.matches("<svg").count(), text.matches("</svg>").count());
