@@ -17,6 +17,7 @@ pub mod models;
 pub mod nn;
 pub mod ops;
 pub mod plot;
+pub mod profile;
 pub mod shape;
 pub mod stats;
 pub mod study;

@@ -196,6 +196,7 @@ impl Limits {
         match precision {
             Precision::Fp32 => self.fp32,
             Precision::Tf32 => self.tf32.unwrap_or(self.fp32),
+            Precision::Tf32x3 => self.tf32.map_or(self.fp32, |rate| (rate / 3.0).max(self.fp32)),
             Precision::Bf16 => self.bf16.unwrap_or(self.fp32),
         }
     }

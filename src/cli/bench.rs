@@ -5,7 +5,7 @@ mod gemm;
 mod generate;
 mod kernels;
 mod limits;
-mod options;
+pub(super) mod options;
 mod step;
 mod table;
 
@@ -18,6 +18,8 @@ use std::path::PathBuf;
 use wattention::bench::step::Kernels;
 use wattention::device::Device;
 use wattention::energy::Measurement;
+use wattention::error::{Error, Result};
+use wattention::hub;
 use wattention::models::{self, Loaded, Options};
 use wattention::units::Seconds;
 
@@ -46,7 +48,7 @@ enum What {
 
 /// What is measured.
 #[derive(clap::Args, Debug)]
-struct Subject {
+pub(super) struct Subject {
     /// Model directory in HF layout, or the name of a repository in the Hugging Face cache: ORG/NAME[@REVISION]
     #[arg(long, value_name = "DIR_OR_NAME", required_unless_present = "config")]
     model: Option<PathBuf>,
@@ -78,7 +80,12 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
 
 impl Subject {
     /// The model of that name, or one of random weights for the configuration, and where it came from.
-    fn open(&self, device: &Device, options: Options, global: &Global) -> anyhow::Result<(PathBuf, Loaded)> {
+    pub(super) fn open(
+        &self,
+        device: &Device,
+        options: Options,
+        global: &Global,
+    ) -> anyhow::Result<(PathBuf, Loaded)> {
         Ok(match (&self.model, &self.config) {
             (Some(name), _) => {
                 (name.clone(), models::load(&choices::model_dir(name, global)?, device, options)?)
@@ -86,6 +93,15 @@ impl Subject {
             (None, Some(config)) => (config.clone(), models::random(config, device, options, global.seed)?),
             (None, None) => anyhow::bail!("give --model DIR or --config FILE"),
         })
+    }
+
+    /// What was named, and the configuration of that model.
+    pub(super) fn config(&self) -> Result<(PathBuf, PathBuf)> {
+        match (&self.model, &self.config) {
+            (Some(name), _) => Ok((name.clone(), hub::directory(name)?.join("config.json"))),
+            (None, Some(config)) => Ok((config.clone(), config.clone())),
+            (None, None) => Err(Error::usage("give --model DIR or --config FILE")),
+        }
     }
 }
 

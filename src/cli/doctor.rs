@@ -16,6 +16,7 @@ mod text;
 
 /// Say what is here: processor, GPUs, driver, libraries, compiled kernels, sensors; with -v every kernel
 #[derive(clap::Args, Debug)]
+#[command(after_help = energy::HELP)]
 pub struct Args {
     /// Run every kernel on small cases and compare with the CPU (with --device cuda or sim)
     #[arg(long)]

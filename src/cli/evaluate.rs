@@ -2,6 +2,7 @@
 
 use super::choices::{self, ModelChoices, Truncation, named};
 use super::decoding::Decoding;
+use super::energy::{self, Predicting};
 use super::global::Global;
 use super::output;
 use super::predictions::{self, Scoring};
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use submission::Submission;
 use wattention::data::{self, Split};
 use wattention::device::Precision;
+use wattention::energy::{Activity, HELP, Work};
 use wattention::error::{Error, Result};
 use wattention::evaluate::{Task, evaluate};
 use wattention::generate::{self, GenerateOptions};
@@ -26,6 +28,7 @@ mod submission;
 
 /// Score a model on a dataset: ROUGE, F1 and loss
 #[derive(clap::Args, Debug)]
+#[command(after_help = HELP)]
 pub struct Args {
     /// Model directory in HF layout, or the name of a repository in the Hugging Face cache: ORG/NAME[@REVISION]
     #[arg(long, value_name = "DIR_OR_NAME")]
@@ -90,6 +93,7 @@ struct Report {
     decoding: Option<GenerateOptions>,
     eval_seconds: f64,
     samples_per_second: f64,
+    energy: energy::Report,
     predictions_output: Option<PathBuf>,
     submission: Option<PathBuf>,
 }
@@ -119,12 +123,15 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         return Err(Error::data(&args.dataset, what).into());
     }
     let device = global.open_device()?;
+    let mut energy = Predicting::start(&device, Activity::Evaluation)?;
     let loaded = models::load(&model_dir, &device, args.choices.options())?;
     let limits = loaded.model.limits();
     let decoding = args.decoding.options(&model_dir, &limits, global.seed, NonZeroUsize::new(1))?;
     let lengths = args.truncation.lengths(&limits);
     let attention = args.choices.global_attention;
+    energy.reads();
     let corpus = Corpus::encode(&tokenizer, &examples, lengths, limits, attention)?;
+    energy.rests();
     let mut session = Session::new(loaded, args.choices.options(), generate::state)?;
 
     let settings = args.settings(global, [lengths.source, lengths.target], &decoding)?;
@@ -137,6 +144,12 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     if !known.is_empty() {
         global.note(format_args!("{} predictions are there from a run that was stopped", known.len()));
     }
+    // What an earlier run predicted cost nothing here.
+    let fresh = &corpus.examples[known.len()..];
+    let work = Work {
+        samples: fresh.len() as u64,
+        tokens: fresh.iter().map(|example| example.input.len() as u64).sum(),
+    };
     let batch = args.batch_size.get();
     let mut progress = Scoring::new(global, examples.len());
     let task = Task {
@@ -148,10 +161,12 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         batch_size: batch,
         known,
     };
+    energy.predicts();
     let evaluation = evaluate(&mut session, task, &mut |said| {
         progress.done(said.len());
         partial.as_mut().map_or(Ok(()), |partial| partial.add(&examples, said))
     })?;
+    energy.rests();
     progress.finish();
     let scored = match has_answers {
         false => None,
@@ -180,10 +195,11 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         decoding: (args.protocol == Protocol::Scrolls).then_some(decoding),
         eval_seconds: evaluation.time.0,
         samples_per_second: examples.len() as f64 / evaluation.time.0,
+        energy: energy.report(work, evaluation.time),
         predictions_output: args.predictions_output,
         submission: args.submission,
     };
-    let text = report.text();
+    let text = report.text() + "\n" + &report.energy.text();
     global.print(&report, text)
 }
 

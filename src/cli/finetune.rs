@@ -5,24 +5,26 @@ use super::global::Global;
 use super::predictions::{self, Scoring};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use wattention::data::{self, Example, Split};
 use wattention::device::Device;
+use wattention::energy::{Activity, HELP};
 use wattention::error::{Error, Result};
-use wattention::evaluate::{Predicting, Work, evaluate, work};
+use wattention::evaluate::{self, Predicting, evaluate, work};
 use wattention::generate::GenerateOptions;
 use wattention::hub;
 use wattention::metrics::Protocol;
 use wattention::models::session::Session;
-use wattention::models::{self, Limits, Loaded};
+use wattention::models::{self, Loaded};
 use wattention::text::Tokenizer;
 use wattention::train::checkpoint::{self, Saver};
-use wattention::train::{Control, Corpus, Lengths, Options, Summary, Trainer};
+use wattention::train::{Control, Corpus, Options, Summary, Trainer};
 use wattention::units::Bytes;
 
 mod batch;
 mod cache;
+mod energy;
 mod memory;
 mod metrics;
+mod parts;
 mod recipes;
 mod report;
 mod reporting;
@@ -38,7 +40,8 @@ mod watch;
 pub use recipes::{NAMES as RECIPES, recipe};
 
 use cache::Cache;
-use metrics::Metrics;
+use energy::Energy;
+use parts::Part;
 use report::{Evaluated, Report, Resolved, Trained};
 use reporting::Reporting;
 use run_dir::{Existing, RunDir};
@@ -50,6 +53,7 @@ use watch::Watch;
 
 /// Fine-tune a model on a dataset, into a run directory with metrics, predictions and the model
 #[derive(clap::Args, Debug)]
+#[command(after_help = HELP)]
 pub struct Args {
     #[command(flatten)]
     start: Start,
@@ -62,7 +66,7 @@ pub struct Args {
     #[arg(long, value_name = "PATH_OR_NAME", alias = "dataset-name")]
     dataset: String,
 
-    /// Run directory: config.json, metrics.jsonl, predictions.jsonl and model/ in HF layout
+    /// Run directory: config.json, metrics.jsonl, energy.json, predictions.jsonl and model/ in HF layout
     #[arg(long, value_name = "RUN")]
     output_dir: PathBuf,
 
@@ -114,12 +118,6 @@ struct Start {
     config_name: Option<PathBuf>,
 }
 
-/// A split in text and in tokens.
-struct Part {
-    examples: Vec<Example>,
-    corpus: Corpus,
-}
-
 pub fn run(mut args: Args, global: &Global) -> anyhow::Result<()> {
     args.start.model = args.start.model.map(|name| choices::model_dir(&name, global)).transpose()?;
     args.tokenizer = args.tokenizer.map(|name| hub::directory(&name)).transpose()?;
@@ -133,6 +131,7 @@ pub fn run(mut args: Args, global: &Global) -> anyhow::Result<()> {
     let run_dir = RunDir::check(&args.output_dir, existing, &[&start, tokenizer_dir])?;
     let tokenizer = Tokenizer::load(tokenizer_dir)?;
     let device = global.open_device()?;
+    let mut energy = Energy::start(&device, args.reporting.energy_per_phase, run_dir.root())?;
     let model_options = models::Options { recompute: args.recomputation.recompute, ..args.choices.options() };
     let config = args.start.config();
     let limits = models::limits(&config)?;
@@ -141,7 +140,9 @@ pub fn run(mut args: Args, global: &Global) -> anyhow::Result<()> {
     control.check(options.eval_steps)?;
     let max_new_tokens = at_most(args.max_new_tokens, 128, limits.max_target);
     let decoding = GenerateOptions { max_new_tokens, ..GenerateOptions::new(&limits) };
+    energy.enter(Activity::Data);
     let (train, validation) = args.read(global, &tokenizer, limits, &options)?;
+    energy.enter(Activity::Rest);
     let decides = control.metric() != "loss";
     let run = memory::Run {
         config: &config,
@@ -208,6 +209,7 @@ pub fn run(mut args: Args, global: &Global) -> anyhow::Result<()> {
         settings: &settings,
     };
     let signals = Signals::catch().map_err(|e| Error::internal(format!("signals cannot be caught: {e}")))?;
+    energy.go_on(resumed.is_some(), global)?;
     let mut metrics = run_dir.start(&config, resumed.as_ref().map(|from| from.state.global_step))?;
     if let Some(board) = args.reporting.open(run_dir.root(), resumed.is_some())? {
         metrics = metrics.also_to(board);
@@ -235,9 +237,16 @@ pub fn run(mut args: Args, global: &Global) -> anyhow::Result<()> {
         trainer.state().eval_loss,
     );
     let steps_per_epoch = options.steps_per_epoch(train.examples.len());
-    let summary = train_all(trainer, global, view, &signals, steps_per_epoch, &mut metrics)?;
+    energy.trains(trainer.state());
+    let (metrics, watched) = (&mut metrics, &mut energy);
+    let watch = Watch { metrics, energy: watched, view, global, signals: &signals, steps_per_epoch };
+    let summary = train_all(trainer, watch)?;
     // Before predicting, so that nothing later can lose it.
+    energy.enter(Activity::Checkpoint);
     run_dir.save(&session.real().loaded, &companions)?;
+    energy.enter(Activity::Rest);
+    energy.trained(&summary);
+    energy.write()?;
     let epoch = summary.steps as f64 / options.steps_per_epoch(train.examples.len()) as f64;
     let trained = Trained::new(&summary, epoch);
     metrics.write(&trained)?;
@@ -252,8 +261,10 @@ pub fn run(mut args: Args, global: &Global) -> anyhow::Result<()> {
         eval: None,
         planned_bytes: needs.total,
         used_bytes: Bytes(0),
+        energy: None,
     };
     if let (Some(part), Some(predicting)) = (scored, &predicting) {
+        energy.enter(Activity::Evaluation);
         let mut progress = Scoring::new(global, part.examples.len());
         let task = predicting.task();
         let evaluation = evaluate(&mut session, task, &mut |said| {
@@ -267,22 +278,22 @@ pub fn run(mut args: Args, global: &Global) -> anyhow::Result<()> {
         report.eval = Some(evaluated);
     }
     report.used_bytes = Bytes(session.real().device().used().total() as u64);
+    energy.enter(Activity::Rest);
+    report.energy = Some(energy.write()?);
     let text = report.text();
     global.print(&report, text)
 }
 
-fn train_all(
-    trainer: Trainer<Work>,
-    global: &Global,
-    view: View,
-    signals: &Signals,
-    steps_per_epoch: u64,
-    metrics: &mut Metrics,
-) -> Result<Summary> {
-    let mut watch = Watch { metrics, view, global, signals, steps_per_epoch };
+fn train_all(trainer: Trainer<evaluate::Work>, mut watch: Watch) -> Result<Summary> {
     let summary = trainer.run(&mut watch);
+    watch.energy.enter(Activity::Rest);
+    if summary.is_err() {
+        // What ended the run is worth more than what its energy could not be written to.
+        let _ = watch.energy.write();
+    }
     if let Err(Error::Interrupted(_)) = &summary {
-        global.note("training is stopped and saved; the same command with --resume auto goes on with it");
+        let text = "training is stopped and saved; the same command with --resume auto goes on with it";
+        watch.global.note(text);
     }
     let summary = summary?;
     watch.view.finish(format_args!("training: {} steps in {}", summary.steps, summary.train_time));
@@ -337,53 +348,5 @@ impl Args {
             settings.add("max_new_tokens", &max_new_tokens)?;
         }
         Ok(settings)
-    }
-
-    /// The training split line by line, and the validation split where there is one.
-    fn read(
-        &self,
-        global: &Global,
-        tokenizer: &Tokenizer,
-        limits: Limits,
-        options: &Options,
-    ) -> Result<(Part, Option<Part>)> {
-        let lengths = Lengths { source: options.max_source_length, target: options.max_target_length };
-        let cache = self.cache.open();
-        let part = |examples: Vec<Example>, split: Split| -> Result<Part> {
-            let global_attention = self.choices.global_attention;
-            let corpus = match &cache {
-                None => Corpus::encode(tokenizer, &examples, lengths, limits, global_attention)?,
-                Some(cache) => {
-                    let (corpus, outcome) = Corpus::encode_cached(
-                        tokenizer,
-                        &examples,
-                        lengths,
-                        limits,
-                        global_attention,
-                        cache,
-                    )?;
-                    cache::tell(global, split.name(), &outcome);
-                    corpus
-                }
-            };
-            Ok(Part { examples, corpus })
-        };
-        let dataset = data::open(&self.dataset)?;
-        let (most, eval_most) = (self.settings.max_train_samples, self.settings.max_eval_samples);
-        // Every reference is an example to learn from, whatever the protocol groups for scoring.
-        let train = part(choices::examples(&dataset, Split::Train, Protocol::Paper, most)?, Split::Train)?;
-        let found = choices::examples(&dataset, Split::Validation, self.protocol, eval_most);
-        let validation = match found {
-            Ok(examples) => Some(part(examples, Split::Validation)?),
-            Err(Error::Missing { .. }) if options.eval_steps == 0 => {
-                global.warn(format_args!(
-                    "{} has no validation split: nothing will be evaluated",
-                    self.dataset
-                ));
-                None
-            }
-            Err(error) => return Err(error),
-        };
-        Ok((train, validation))
     }
 }

@@ -5,6 +5,7 @@ use super::decoding::Decoding;
 use super::global::Global;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use wattention::energy::HELP;
 
 mod documents;
 mod output;
@@ -13,6 +14,7 @@ mod tokens;
 
 /// Generate summaries or answers, for texts or at the token level
 #[derive(clap::Args, Debug)]
+#[command(after_help = HELP)]
 #[command(group = clap::ArgGroup::new("from").required(true).args(["input", "inputs"]))]
 pub struct Args {
     /// Model directory in HF layout, or the name of a repository in the Hugging Face cache: ORG/NAME[@REVISION]

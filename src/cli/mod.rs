@@ -6,6 +6,7 @@ mod convert;
 mod data;
 mod decoding;
 mod doctor;
+mod energy;
 mod evaluate;
 mod failure;
 mod finetune;
@@ -17,6 +18,7 @@ mod machine;
 mod output;
 mod plan;
 mod predictions;
+mod profile;
 mod progress;
 mod study;
 
@@ -64,6 +66,7 @@ subcommands! {
     Forward => forward,
     Generate => generate,
     Plan => plan,
+    Profile => profile,
     Study => study,
 }
 

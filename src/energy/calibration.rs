@@ -3,6 +3,7 @@
 use super::Meter;
 use crate::error::{Error, Result};
 use crate::units::{Joules, Seconds, Watts};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,20 +14,22 @@ const CHANGES: usize = 6;
 const LOOK: Duration = Duration::from_millis(2);
 
 /// What was learnt about a counter.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// The longest of a few stretches between two changes.
+    /// How far apart in time two values of the counter are.
+    #[serde(rename = "update_period_s")]
     pub update_period: Seconds,
     /// Energy counted over energy integrated from the power sensor; absent without one.
+    #[serde(rename = "counter_over_integrated")]
     pub ratio: Option<f64>,
 }
 
 impl fmt::Display for Calibration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "which moves every {}", self.update_period)?;
+        write!(f, "counter every {}, ", self.update_period)?;
         match self.ratio {
-            Some(ratio) => write!(f, " and counted {ratio:.2} times the integrated power when it was opened"),
-            None => write!(f, "; this GPU has no power sensor to compare it with"),
+            Some(ratio) => write!(f, "counter/integrated {ratio:.2}"),
+            None => write!(f, "no power sensor"),
         }
     }
 }

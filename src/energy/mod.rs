@@ -2,22 +2,38 @@
 //!
 //! A sensor that is missing, forbidden or too slow for a window gives a reason, never a number.
 
+mod attribution;
 mod calibration;
+mod choice;
+mod increments;
+mod ledger;
 mod none;
 mod nvml;
 mod rapl;
+mod recorder;
+mod replay;
+mod report;
 mod sampler;
 mod window;
 
+pub use attribution::{Attribution, Equations, Interval, Share, attribute};
+pub use calibration::Calibration;
+pub use choice::{Choice, HELP};
+pub use increments::{Increments, intervals};
+pub use ledger::{Activity, Ledger};
 pub use none::NoSensor;
 pub use nvml::{Identity, Nvml};
 pub use rapl::Rapl;
+pub use recorder::Recorder;
+pub use replay::Replay;
+pub use report::{Efficiency, PaperEfficiency, PhaseEnergy, RunEnergy, Spent, Work, joules, phase_table};
 pub use sampler::Sampler;
 pub use window::{Measurement, PaperReading, Window};
 
 use crate::device::Device;
 use crate::error::Result;
 use crate::units::{Bytes, Joules, Seconds, Watts};
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// A cumulative energy counter, and the sensors beside it.
@@ -31,6 +47,11 @@ pub trait Meter: Send {
     /// How far apart in time two values of the counter are.
     fn update_period(&self) -> Seconds;
 
+    /// What is known of the counter.
+    fn calibration(&self) -> Calibration {
+        Calibration { update_period: self.update_period(), ratio: None }
+    }
+
     /// What the sensors say now.
     fn sample(&mut self) -> Sample {
         Sample::default()
@@ -38,26 +59,46 @@ pub trait Meter: Send {
 }
 
 /// What a device's sensors say at one moment; absent is what it has no sensor for.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Sample {
+    #[serde(rename = "power_w", skip_serializing_if = "Option::is_none")]
     pub power: Option<Watts>,
     /// The driver's own average over about a second.
+    #[serde(rename = "average_power_w", skip_serializing_if = "Option::is_none")]
     pub average_power: Option<Watts>,
     /// Share of the time in which any kernel ran, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub utilisation: Option<f64>,
+    #[serde(rename = "memory_bytes", skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
+    #[serde(rename = "memory_total_bytes", skip_serializing_if = "Option::is_none")]
     pub memory_total: Option<Bytes>,
     /// Degrees Celsius.
+    #[serde(rename = "temperature_c", skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_mhz: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_clock_mhz: Option<f64>,
     /// Whether heat or a power limit holds the clocks down.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub throttled: bool,
 }
 
-/// The meter of what `device` computes on: a GPU's own, else the processor's; it may only say why there is none.
+/// The meter of what `device` computes on, a GPU's own, else the processor's; it may only say why there is none.
+///
+/// The environment may choose another one, and choose wrongly: see [`Choice`].
+pub fn choose(device: &Device) -> Result<Box<dyn Meter>> {
+    Choice::read()?.open(|| device.uuid().map_or_else(processor, |uuid| gpu(&Identity { uuid })))
+}
+
+/// As [`choose`]; a wrong choice is one more reason why there is no meter.
 pub fn open(device: &Device) -> Box<dyn Meter> {
-    device.uuid().map_or_else(processor, |uuid| gpu(&Identity { uuid }))
+    match choose(device) {
+        Ok(meter) => meter,
+        Err(why) => Box::new(NoSensor::new(why.to_string())),
+    }
 }
 
 /// The meter of a GPU.

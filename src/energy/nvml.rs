@@ -95,7 +95,7 @@ fn find<'a>(library: &'a nvml_wrapper::Nvml, identity: &Identity) -> Result<(Dev
 
 impl Meter for Nvml {
     fn name(&self) -> String {
-        format!("NVML energy counter of {}, {}", self.name, self.calibration)
+        format!("NVML energy counter of {}; {}", self.name, self.calibration)
     }
 
     fn read(&mut self) -> Result<Joules> {
@@ -112,6 +112,10 @@ impl Meter for Nvml {
 
     fn update_period(&self) -> Seconds {
         self.calibration.update_period
+    }
+
+    fn calibration(&self) -> Calibration {
+        self.calibration
     }
 
     fn sample(&mut self) -> Sample {

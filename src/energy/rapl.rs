@@ -5,7 +5,7 @@
 //! Linux kernel documentation, "Power Capping Framework"; Intel SDM volume 3B, section "Platform Specific Power
 //! Management Support".
 
-use super::Meter;
+use super::{Calibration, Meter};
 use crate::error::{Error, Result};
 use crate::units::{Joules, Seconds};
 use std::collections::BTreeMap;
@@ -45,7 +45,8 @@ impl Rapl {
         counters.update()?;
         counters.micro = 0;
         let labels: Vec<&str> = counters.domains.iter().map(|d| d.label.as_str()).collect();
-        let name = format!("RAPL: {}; all that the machine did", labels.join(", "));
+        let calibration = Calibration { update_period: period.into(), ratio: None };
+        let name = format!("RAPL: {}; all that the machine did; {calibration}", labels.join(", "));
         Ok(Rapl { name, period, counters })
     }
 }

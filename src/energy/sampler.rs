@@ -1,7 +1,7 @@
 //! A thread that looks at a meter again and again, for the windows that are open.
 
 use super::window::Sums;
-use super::{Meter, Sample};
+use super::{Calibration, Meter, Sample};
 use crate::error::{Error, Result};
 use crate::units::{Joules, Seconds};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -15,16 +15,20 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// A meter with a thread that samples it. Dropping it ends the thread; windows that are open keep what they have.
 pub struct Sampler {
     shared: Arc<Mutex<Shared>>,
-    /// Dropped first, which the thread notices.
-    stop: Option<Sender<()>>,
+    /// Ends the thread when dropped; a message makes it look at its settings again.
+    wake: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// What the thread and the windows work on.
 pub(super) struct Shared {
     meter: Box<dyn Meter>,
+    interval: Duration,
+    /// When the sensors are looked at next.
+    due: Instant,
     windows: Vec<(u64, Sums)>,
     next: u64,
+    changes: Option<Changes>,
 }
 
 impl Sampler {
@@ -33,22 +37,63 @@ impl Sampler {
     }
 
     fn every(interval: Duration, meter: Box<dyn Meter>) -> Result<Self> {
-        let shared = Arc::new(Mutex::new(Shared { meter, windows: Vec::new(), next: 0 }));
-        let (stop, stopped) = mpsc::channel();
+        let due = Instant::now() + interval;
+        let shared = Shared { meter, interval, due, windows: Vec::new(), next: 0, changes: None };
+        let shared = Arc::new(Mutex::new(shared));
+        let (wake, woken) = mpsc::channel();
         let seen = shared.clone();
         let work = move || {
-            while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-                lock(&seen).look();
+            loop {
+                let wait = lock(&seen).wait();
+                match woken.recv_timeout(wait) {
+                    Ok(()) => {}
+                    Err(RecvTimeoutError::Timeout) => lock(&seen).turn(),
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
             }
         };
         let thread = thread::Builder::new().name("energy".into()).spawn(work);
         let thread = thread.map_err(|e| Error::Device(format!("cannot watch the energy counter: {e}")))?;
-        Ok(Sampler { shared, stop: Some(stop), thread: Some(thread) })
+        Ok(Sampler { shared, wake: Some(wake), thread: Some(thread) })
     }
 
     /// What is counted, or why nothing is.
     pub fn name(&self) -> String {
         lock(&self.shared).meter.name()
+    }
+
+    /// What the sensors say now.
+    pub fn sample(&self) -> Sample {
+        lock(&self.shared).meter.sample()
+    }
+
+    pub fn calibration(&self) -> Calibration {
+        lock(&self.shared).meter.calibration()
+    }
+
+    /// Keeps when the counter changes and to what, from now on and from nothing, until [`Sampler::stop_changes`].
+    ///
+    /// Whoever asks takes them again and again: they are kept until then.
+    pub fn record_changes(&self) {
+        let mut shared = lock(&self.shared);
+        let period = shared.meter.update_period();
+        shared.changes = Some(Changes::new(period));
+        drop(shared);
+        if let Some(wake) = &self.wake {
+            // A thread that is gone has panicked, which was printed; there are no changes then.
+            let _ = wake.send(());
+        }
+    }
+
+    /// The changes since the last call, in order; keeping them goes on.
+    pub fn take_changes(&self) -> Vec<(Instant, Joules)> {
+        let mut shared = lock(&self.shared);
+        shared.changes.as_mut().map(|changes| std::mem::take(&mut changes.found)).unwrap_or_default()
+    }
+
+    /// Ends keeping changes and returns what was not taken yet.
+    pub fn stop_changes(&self) -> Vec<(Instant, Joules)> {
+        lock(&self.shared).changes.take().map(|changes| changes.found).unwrap_or_default()
     }
 
     pub(super) fn shared(&self) -> Arc<Mutex<Shared>> {
@@ -58,7 +103,7 @@ impl Sampler {
 
 impl Drop for Sampler {
     fn drop(&mut self) {
-        self.stop = None;
+        self.wake = None;
         if let Some(thread) = self.thread.take() {
             // A panic of the thread has been printed; the windows say that nothing was sampled.
             let _ = thread.join();
@@ -67,34 +112,70 @@ impl Drop for Sampler {
 }
 
 impl Shared {
+    /// How long the thread may rest.
+    fn wait(&self) -> Duration {
+        let due = self.due.saturating_duration_since(Instant::now());
+        self.changes.as_ref().map_or(due, |changes| changes.poll.min(due))
+    }
+
+    /// One turn of the thread.
+    fn turn(&mut self) {
+        if Instant::now() < self.due {
+            // What fails here fails again when a window closes, which reports it.
+            let _ = self.read();
+            return;
+        }
+        self.look();
+        self.due = Instant::now() + self.interval;
+    }
+
+    /// The counter, for everybody who needs it: a change is noted whoever sees it.
+    pub fn read(&mut self) -> Result<Joules> {
+        let read = self.meter.read();
+        if let (Some(changes), Ok(energy)) = (&mut self.changes, &read) {
+            changes.see(Instant::now(), *energy);
+        }
+        read
+    }
+
     /// Reads the counter, which may wrap if nobody does, and the sensors for every open window.
-    fn look(&mut self) -> Sample {
-        // What fails here fails again when the window closes, which reports it.
-        let _ = self.meter.read();
+    fn look(&mut self) {
+        let counted = self.read().ok();
         let sample = self.meter.sample();
-        let now = Instant::now();
-        self.windows.iter_mut().for_each(|(_, sums)| sums.add(now, &sample));
-        sample
+        let (now, period) = (Instant::now(), self.meter.update_period());
+        self.windows.iter_mut().for_each(|(_, sums)| sums.add(now, &sample, counted, period));
     }
 
     /// Opens a window: its number, and the counter.
     pub fn open(&mut self) -> (u64, Result<Joules>) {
         let number = self.next;
         self.next += 1;
-        let before = self.meter.read();
+        let before = self.read();
+        let (sample, period) = (self.meter.sample(), self.meter.update_period());
         let mut sums = Sums::new(Instant::now());
-        sums.add(Instant::now(), &self.meter.sample());
+        sums.add(Instant::now(), &sample, before.as_ref().ok().copied(), period);
         self.windows.push((number, sums));
         (number, before)
     }
 
-    /// Closes a window: the counter, its name and period, and what was sampled.
-    pub fn close(&mut self, number: u64) -> (Result<Joules>, String, Seconds, Option<Sums>) {
-        let after = self.meter.read();
+    /// What a window has seen until now; the counter, its name and period.
+    pub fn peek(&mut self, number: u64) -> (Result<Joules>, String, Seconds, Option<&Sums>) {
+        let after = self.read();
         self.look();
-        let at = self.windows.iter().position(|(window, _)| *window == number);
-        let sums = at.map(|at| self.windows.swap_remove(at).1);
+        let sums = self.windows.iter().find(|(window, _)| *window == number).map(|(_, sums)| sums);
         (after, self.meter.name(), self.meter.update_period(), sums)
+    }
+
+    pub fn close(&mut self, number: u64) {
+        self.windows.retain(|(window, _)| *window != number);
+    }
+
+    pub fn name(&self) -> String {
+        self.meter.name()
+    }
+
+    pub fn calibration(&self) -> Calibration {
+        self.meter.calibration()
     }
 }
 
@@ -103,52 +184,36 @@ pub(super) fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::energy::Window;
-    use crate::units::Watts;
+/// When a counter changed, as well as looking at it tells.
+struct Changes {
+    /// Between two looks at the counter.
+    poll: Duration,
+    period: Duration,
+    last: Option<(Instant, Joules)>,
+    found: Vec<(Instant, Joules)>,
+}
 
-    /// 50 W and, from its opening on, as much energy.
-    struct Steady(Instant);
-
-    impl Meter for Steady {
-        fn name(&self) -> String {
-            "steady".into()
-        }
-
-        fn read(&mut self) -> Result<Joules> {
-            Ok(Joules(50.0 * self.0.elapsed().as_secs_f64()))
-        }
-
-        fn update_period(&self) -> Seconds {
-            Seconds(1e-4)
-        }
-
-        fn sample(&mut self) -> Sample {
-            Sample { power: Some(Watts(50.0)), utilisation: Some(0.5), ..Sample::default() }
-        }
+impl Changes {
+    /// A counter that moves often is exact wherever it is looked at; one that moves seldom has to be watched.
+    fn new(period: Seconds) -> Self {
+        const OFTEN: Seconds = Seconds(0.005);
+        const POLLS: f64 = 50.0;
+        let seconds = if period < OFTEN { 0.01 } else { (period.0 / POLLS).clamp(0.002, 0.01) };
+        let period = Duration::try_from_secs_f64(period.0).unwrap_or_default();
+        Changes { poll: Duration::from_secs_f64(seconds), period, last: None, found: Vec::new() }
     }
 
-    #[test]
-    fn windows_overlap_and_their_integral_is_that_of_the_power() {
-        let sampler = Sampler::every(Duration::from_millis(1), Box::new(Steady(Instant::now()))).unwrap();
-        let outer = Window::start(&sampler);
-        thread::sleep(Duration::from_millis(20));
-        let inner = Window::start(&sampler);
-        thread::sleep(Duration::from_millis(20));
-        let (inner, outer) = (inner.stop(), outer.stop());
-        assert!(outer.time.0 > inner.time.0 + 0.015);
-        for measured in [inner, outer] {
-            let energy = measured.energy.unwrap().0;
-            let integrated = measured.integrated.unwrap().0;
-            // Both are 50 W over the window, but for the moments between reading and sampling.
-            assert!(
-                (energy - integrated).abs() < 0.2 * energy,
-                "{energy} J counted, {integrated} J integrated"
-            );
-            assert_eq!(measured.utilisation, Some(0.5));
-            assert_eq!(measured.peak_power, Some(Watts(50.0)));
+    /// The counter at `now`: it changed since the last look, and not longer ago than its period.
+    fn see(&mut self, now: Instant, energy: Joules) {
+        if let Some((before, old)) = self.last
+            && energy != old
+        {
+            let since = now.duration_since(before).min(self.period);
+            self.found.push((now - since / 2, energy));
         }
+        self.last = Some((now, energy));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,15 +4,15 @@ use super::Sample;
 use super::sampler::{Sampler, Shared, lock};
 use crate::error::Result;
 use crate::units::{Bytes, Joules, Seconds, Watts};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Fewest updates of the counter in a window. Each end is off by less than one, so the energy by less than 10 %.
-const UPDATES: f64 = 10.0;
+pub(super) const UPDATES: f64 = 10.0;
 
 /// What a window found; absent is what there is no sensor for.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
     #[serde(rename = "time_s")]
     pub time: Seconds,
@@ -24,6 +24,7 @@ pub struct Measurement {
     /// The same by integrating sampled power, as a check of the counter.
     #[serde(rename = "integrated_j")]
     pub integrated: Option<Joules>,
+    /// The largest sampled; without a power sensor, the largest mean between two looks at the counter.
     #[serde(rename = "peak_power_w")]
     pub peak_power: Option<Watts>,
     /// Mean share of the time in which any kernel ran.
@@ -45,12 +46,15 @@ pub struct Measurement {
 
 /// Ang et al. 2022 (arXiv 2204.07288) read wandb's system metrics: a sample every 2 s, the mean of 15 samples a row,
 /// and the mean over the rows; energy is that power times the time.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct PaperReading {
     #[serde(rename = "mean_power_w")]
     pub power: Watts,
     #[serde(rename = "energy_j")]
     pub energy: Joules,
+    /// Shares, 0 to 1, of the time and of the device's memory.
+    pub utilisation: Option<f64>,
+    pub memory: Option<f64>,
 }
 
 impl Measurement {
@@ -65,7 +69,7 @@ pub struct Window {
     shared: Arc<Mutex<Shared>>,
     number: u64,
     start: Instant,
-    before: Result<Joules>,
+    before: Result<Joules, String>,
 }
 
 impl Window {
@@ -73,13 +77,19 @@ impl Window {
     pub fn start(sampler: &Sampler) -> Self {
         let shared = sampler.shared();
         let (number, before) = lock(&shared).open();
-        Window { shared, number, start: Instant::now(), before }
+        Window { shared, number, start: Instant::now(), before: before.map_err(|e| e.to_string()) }
     }
 
     pub fn stop(self) -> Measurement {
+        self.so_far()
+    }
+
+    /// What it has found until now; it stays open.
+    pub fn so_far(&self) -> Measurement {
         let time = Seconds::from(self.start.elapsed());
-        let (after, name, period, sums) = lock(&self.shared).close(self.number);
-        let (energy, note) = match spent(self.before, after, period, time) {
+        let mut shared = lock(&self.shared);
+        let (after, name, period, sums) = shared.peek(self.number);
+        let (energy, note) = match spent(&self.before, after, period, time) {
             Ok(energy) => (Some(energy), name),
             Err(why) => (None, why),
         };
@@ -88,22 +98,34 @@ impl Window {
     }
 }
 
+impl Drop for Window {
+    fn drop(&mut self) {
+        lock(&self.shared).close(self.number);
+    }
+}
+
 /// The energy between two readings, or why it is not known.
 fn spent(
-    before: Result<Joules>,
+    before: &Result<Joules, String>,
     after: Result<Joules>,
     period: Seconds,
     time: Seconds,
 ) -> Result<Joules, String> {
-    let before = before.map_err(|e| e.to_string())?;
+    let before = before.as_ref().map_err(String::clone)?;
     let after = after.map_err(|e| e.to_string())?;
     let least = Seconds(UPDATES * period.0);
     if time < least {
-        return Err(format!(
-            "too short to measure: {time}, and this counter needs {least}; repeat the work within one window"
-        ));
+        return Err(too_short(time, least) + "; repeat the work within one window");
     }
-    let energy = Joules(after.0 - before.0);
+    moved(Joules(after.0 - before.0), time)
+}
+
+pub(super) fn too_short(time: Seconds, least: Seconds) -> String {
+    format!("too short to measure: {time}, and this counter needs {least}")
+}
+
+/// What a counter moved by, unless it stood still or went backwards.
+pub(super) fn moved(energy: Joules, time: Seconds) -> Result<Joules, String> {
     match energy > Joules(0.0) {
         true => Ok(energy),
         false => Err(format!("the counter did not move in {time}")),
@@ -134,6 +156,8 @@ impl Mean {
 pub(super) struct Sums {
     last: Option<(Instant, Watts)>,
     integrated: Joules,
+    /// The counter, where no power sensor makes the peak.
+    counter: Option<(Instant, Joules)>,
     peak_power: Option<Watts>,
     utilisation: Mean,
     memory: Mean,
@@ -150,6 +174,7 @@ impl Sums {
         Sums {
             last: None,
             integrated: Joules(0.0),
+            counter: None,
             peak_power: None,
             utilisation: Mean::default(),
             memory: Mean::default(),
@@ -158,19 +183,22 @@ impl Sums {
             clock: Mean::default(),
             samples: 0,
             throttled: 0,
-            paper: Paper { next: start, row: Mean::default(), rows: Mean::default() },
+            paper: Paper { next: start, count: 0, rows: Default::default() },
         }
     }
 
-    pub fn add(&mut self, now: Instant, sample: &Sample) {
-        if let Some(power) = sample.power {
-            if let Some((at, before)) = self.last {
-                let seconds = now.duration_since(at).as_secs_f64();
-                self.integrated += Joules((before.0 + power.0) / 2.0 * seconds);
+    /// Takes in what the sensors say at `now`, and the counter, which moves every `period`.
+    pub fn add(&mut self, now: Instant, sample: &Sample, counted: Option<Joules>, period: Seconds) {
+        match sample.power {
+            Some(power) => {
+                if let Some((at, before)) = self.last {
+                    let seconds = now.duration_since(at).as_secs_f64();
+                    self.integrated += Joules((before.0 + power.0) / 2.0 * seconds);
+                }
+                self.last = Some((now, power));
+                self.peak_power = largest(self.peak_power, Some(power));
             }
-            self.last = Some((now, power));
-            self.peak_power =
-                Some(self.peak_power.map_or(power, |peak| if power > peak { power } else { peak }));
+            None => self.count(now, counted, period),
         }
         self.utilisation.add(sample.utilisation);
         self.memory.add(sample.memory.map(|bytes| bytes.0 as f64));
@@ -179,7 +207,20 @@ impl Sums {
         self.clock.add(sample.clock_mhz);
         self.samples += 1;
         self.throttled += u64::from(sample.throttled);
-        self.paper.add(now, sample.average_power.or(sample.power));
+        self.paper.add(now, sample);
+    }
+
+    /// The mean power since the last look that lies long enough back.
+    fn count(&mut self, now: Instant, counted: Option<Joules>, period: Seconds) {
+        let Some(energy) = counted else { return };
+        if let Some((at, before)) = self.counter {
+            let time = Seconds::from(now.duration_since(at));
+            if time.0 < UPDATES * period.0 || time.0 <= 0.0 {
+                return;
+            }
+            self.peak_power = largest(self.peak_power, Some(Joules(energy.0 - before.0) / time));
+        }
+        self.counter = Some((now, energy));
     }
 
     fn measurement(&self, time: Seconds) -> Measurement {
@@ -200,23 +241,38 @@ impl Sums {
     }
 }
 
-fn largest<T: PartialOrd>(a: Option<T>, b: Option<T>) -> Option<T> {
+pub(super) fn largest<T: PartialOrd>(a: Option<T>, b: Option<T>) -> Option<T> {
     // None is less than every value.
     if a > b { a } else { b }
 }
 
-/// Samples and rows as wandb 0.12 made them.
+/// Samples and rows as wandb 0.12 made them: of power, utilisation and memory.
 struct Paper {
     next: Instant,
+    /// Samples in the row that is being filled.
+    count: u64,
+    rows: [Rows; 3],
+}
+
+/// The mean of one quantity over the row that is being filled, and of the means over the rows that are full.
+#[derive(Default)]
+struct Rows {
     row: Mean,
     rows: Mean,
+}
+
+impl Rows {
+    /// A run that ends within its first row has that row alone.
+    fn value(&self) -> Option<f64> {
+        self.rows.value().or(self.row.value())
+    }
 }
 
 impl Paper {
     const BETWEEN: Duration = Duration::from_secs(2);
     const ROW: u64 = 15;
 
-    fn add(&mut self, now: Instant, power: Option<Watts>) {
+    fn add(&mut self, now: Instant, sample: &Sample) {
         if now < self.next {
             return;
         }
@@ -224,101 +280,25 @@ impl Paper {
         while self.next <= now {
             self.next += Self::BETWEEN;
         }
-        self.row.add(power.map(|power| power.0));
-        if self.row.count == Self::ROW {
-            self.rows.add(std::mem::take(&mut self.row).value());
+        let power = sample.average_power.or(sample.power).map(|power| power.0);
+        let memory = sample.memory.zip(sample.memory_total);
+        let memory = memory.map(|(used, total)| used.0 as f64 / total.0 as f64);
+        self.count += 1;
+        for (rows, value) in self.rows.iter_mut().zip([power, sample.utilisation, memory]) {
+            rows.row.add(value);
+            if self.count == Self::ROW {
+                rows.rows.add(std::mem::take(&mut rows.row).value());
+            }
         }
+        self.count %= Self::ROW;
     }
 
     fn reading(&self, time: Seconds) -> Option<PaperReading> {
-        // A run that ends within its first row has that row alone.
-        let power = Watts(self.rows.value().or(self.row.value())?);
-        Some(PaperReading { power, energy: Joules(power.0 * time.0) })
+        let [power, utilisation, memory] = self.rows.each_ref().map(Rows::value);
+        let power = Watts(power?);
+        Some(PaperReading { power, energy: Joules(power.0 * time.0), utilisation, memory })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::energy::Meter;
-    use crate::error::Error;
-
-    /// Reads the listed values one after the other, then fails.
-    struct Listed(Vec<f64>, Seconds);
-
-    impl Meter for Listed {
-        fn name(&self) -> String {
-            "listed".into()
-        }
-
-        fn read(&mut self) -> Result<Joules> {
-            match self.0.is_empty() {
-                true => Err(Error::Device("the sensor went away".into())),
-                false => Ok(Joules(self.0.remove(0))),
-            }
-        }
-
-        fn update_period(&self) -> Seconds {
-            self.1
-        }
-    }
-
-    fn measure(values: &[f64], period: f64) -> Measurement {
-        let sampler = Sampler::start(Box::new(Listed(values.to_vec(), Seconds(period)))).unwrap();
-        Window::start(&sampler).stop()
-    }
-
-    #[test]
-    fn energy_is_the_difference_of_two_readings() {
-        let measured = measure(&[5.0, 7.5], 0.0);
-        assert_eq!(measured.energy, Some(Joules(2.5)));
-        assert_eq!(measured.note, "listed");
-        assert_eq!(measured.power(), Some(Joules(2.5) / measured.time));
-        assert_eq!((measured.integrated, measured.paper), (None, None), "there is no power sensor");
-    }
-
-    #[test]
-    fn a_window_of_few_updates_has_a_reason_instead() {
-        let measured = measure(&[5.0, 7.5], 3600.0);
-        assert_eq!(measured.energy, None);
-        assert!(measured.note.contains("needs 10:00:00"), "{}", measured.note);
-        assert_eq!(measured.power(), None);
-    }
-
-    #[test]
-    fn a_counter_at_rest_or_backwards_is_no_measurement() {
-        for values in [[5.0, 5.0], [5.0, 4.0], [5.0, f64::NAN]] {
-            let measured = measure(&values, 0.0);
-            assert_eq!(measured.energy, None, "{values:?}");
-            assert!(measured.note.contains("did not move"), "{}", measured.note);
-        }
-    }
-
-    #[test]
-    fn a_sensor_lost_at_either_end_leaves_the_time() {
-        for values in [&[][..], &[5.0]] {
-            let measured = measure(values, 0.0);
-            assert_eq!(measured.energy, None);
-            assert!(measured.note.contains("went away"), "{}", measured.note);
-        }
-    }
-
-    #[test]
-    fn the_mean_of_the_paper_is_over_whole_rows_of_fifteen_samples() {
-        let start = Instant::now();
-        let mut sums = Sums::new(start);
-        // 100 W for the 15 samples of the first row, 200 W for the second, 900 W for the begun third.
-        for tenth in 0..=640 {
-            let seconds = tenth as f64 * 0.1;
-            let power = [100.0, 200.0, 900.0][(seconds / 30.0) as usize];
-            let sample = Sample { power: Some(Watts(power)), ..Sample::default() };
-            sums.add(start + Duration::from_millis(tenth * 100), &sample);
-        }
-        let measured = sums.measurement(Seconds(64.0));
-        assert_eq!(measured.paper, Some(PaperReading { power: Watts(150.0), energy: Joules(150.0 * 64.0) }));
-        // 30 s of 100 W, 30 s of 200 W, 4 s of 900 W; the trapezoids that lead up begin 0.1 s early.
-        let truth = 3000.0 + 6000.0 + 3600.0 + 0.05 * (100.0 + 700.0);
-        assert!((measured.integrated.unwrap().0 - truth).abs() < 1e-6);
-        assert_eq!(measured.peak_power, Some(Watts(900.0)));
-    }
-}
+mod tests;

@@ -109,8 +109,12 @@ impl Feed {
         Feed(receiver)
     }
 
-    /// The next step's data.
-    pub fn next(&self) -> Result<Prepared> {
-        self.0.recv().map_err(|_| Error::internal("the thread that prepares batches ended early"))?
+    /// The next step's data; `waits` is told when it is not ready yet.
+    pub fn next(&self, waits: impl FnOnce()) -> Result<Prepared> {
+        let ready = self.0.try_recv().or_else(|_| {
+            waits();
+            self.0.recv()
+        });
+        ready.map_err(|_| Error::internal("the thread that prepares batches ended early"))?
     }
 }

@@ -6,6 +6,7 @@ use super::options::Options;
 use super::state::Times;
 use super::step::{StepReport, TrainState, loss_step};
 use super::trainer::Trainer;
+use crate::energy::Activity;
 use crate::error::{Error, Result};
 use crate::models::LossRule;
 use crate::models::session::Session;
@@ -49,6 +50,9 @@ pub type Scores = Vec<(&'static str, f64)>;
 /// Somebody who watches a run.
 pub trait Observer {
     fn event(&mut self, event: &Event) -> Result<()>;
+
+    /// What the run does from now on.
+    fn enters(&mut self, _: Activity) {}
 
     /// The signal that asks the run to stop, if one has come.
     fn interrupted(&self) -> Option<i32> {

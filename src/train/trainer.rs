@@ -9,6 +9,7 @@ use super::options::Options;
 use super::run::{Event, Observer, Scorer, Summary, loss_unless};
 use super::state::{Cursor, TrainerState};
 use super::step::TrainState;
+use crate::energy::Activity;
 use crate::error::{Error, Result};
 use crate::models::session::Session;
 use std::time::Instant;
@@ -105,6 +106,7 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
             let feed = Feed::start(scope, order, steps);
             self.steps(&feed, observer)
         });
+        observer.enters(Activity::Checkpoint);
         // What is being written is finished, however the run ended.
         let start = Instant::now();
         let written = self.saver.as_mut().map_or(Ok(()), Saver::finish);
@@ -171,7 +173,8 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
 
     fn step(&mut self, feed: &Feed, observer: &mut dyn Observer) -> Result<()> {
         let start = Instant::now();
-        let batch = feed.next()?;
+        let batch = feed.next(|| observer.enters(Activity::Data))?;
+        observer.enters(Activity::Training);
         let fed = Instant::now();
         let windows = (self.state.losses.clone(), self.state.gradient_norms.clone());
         let outcome = self.update(&batch)?;
@@ -218,6 +221,7 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
             self.state.evaluation_due = false;
             return Ok(false);
         };
+        observer.enters(Activity::Evaluation);
         let start = Instant::now();
         let batch = self.options.per_device_eval_batch_size;
         let eval_loss = loss_unless(self.session, validation, batch, &|| observer.interrupted())?;
@@ -246,6 +250,7 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
         let Some(saver) = self.saver.as_mut().filter(|saver| saver.newest != Some(step)) else {
             return Ok(());
         };
+        observer.enters(Activity::Checkpoint);
         let start = Instant::now();
         let side = self.session.real();
         let (m, v) = side.state.as_ref().moments();

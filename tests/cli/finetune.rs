@@ -68,7 +68,7 @@ fn a_run_directory_is_complete_and_its_model_reloads() {
     let done = small(dir.path(), "--max-steps 3 --eval-steps 2 --learning-rate 1e-3 --json");
     let report = done.json();
     let run = dir.path().join("run");
-    assert_eq!(names_in(&run), ["config.json", "metrics.jsonl", "model", "predictions.jsonl"]);
+    assert_eq!(names_in(&run), ["config.json", "energy.json", "metrics.jsonl", "model", "predictions.jsonl"]);
 
     let metrics = lines(&run.join("metrics.jsonl"));
     assert_eq!(numbers(&metrics, "loss").len(), 3);
@@ -120,7 +120,7 @@ fn the_same_seed_gives_the_same_files_and_another_seed_others() {
         let dir = tempfile::tempdir().unwrap();
         small(dir.path(), &format!("--max-steps 2 --no-predict --seed {seed}")).succeeds();
         let run = dir.path().join("run");
-        assert_eq!(names_in(&run), ["config.json", "metrics.jsonl", "model"]);
+        assert_eq!(names_in(&run), ["config.json", "energy.json", "metrics.jsonl", "model"]);
         let losses = numbers(&lines(&run.join("metrics.jsonl")), "loss");
         (losses, fs::read(run.join("model/model.safetensors")).unwrap())
     };
@@ -153,7 +153,7 @@ fn a_run_directory_is_not_overwritten_unless_asked() {
     assert_eq!(names_in(&run), ["mine.txt", "predictions.jsonl"]);
     small(dir.path(), "--max-steps 1 --no-predict --overwrite-output-dir").succeeds();
     // What the earlier run said is gone; what no run wrote is not.
-    assert_eq!(names_in(&run), ["config.json", "metrics.jsonl", "mine.txt", "model"]);
+    assert_eq!(names_in(&run), ["config.json", "energy.json", "metrics.jsonl", "mine.txt", "model"]);
 }
 
 #[test]

@@ -64,7 +64,8 @@ fn a_run_that_goes_on_is_the_run_in_one_go() {
     let kept = ["checkpoint-2", "checkpoint-4", "checkpoint-6", "checkpoint-8"];
     let names = names_in(&whole.path().join("run"));
     assert_eq!(names[..4], kept);
-    assert_eq!(names[4..], ["config.json", "latest", "metrics.jsonl", "model", "predictions.jsonl"]);
+    let files = ["config.json", "energy.json", "latest", "metrics.jsonl", "model", "predictions.jsonl"];
+    assert_eq!(names[4..], files);
 
     // From a checkpoint by name, over the end of another run.
     let dir = tempfile::tempdir().unwrap();
@@ -177,7 +178,7 @@ fn what_cannot_be_gone_on_with_is_refused() {
     ran(start(other.path(), "--resume").arg(&foreign)).fails(2, &["--output-dir", "--model"]);
     // An overwritten run leaves no checkpoints to go on with.
     ran(&mut start(dir.path(), "--no-predict --overwrite-output-dir --save-steps 0")).succeeds();
-    assert_eq!(names_in(&run), ["config.json", "metrics.jsonl", "model"]);
+    assert_eq!(names_in(&run), ["config.json", "energy.json", "metrics.jsonl", "model"]);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 // A stand-in for libnvidia-ml.so.1: GPUs that draw a known power, each with a sensor that fails in its own way.
 //
-// GPU N has the UUID 00000000-0000-0000-0000-00000000000N. Its counter moves every 20 ms.
+// GPU N has the UUID 00000000-0000-0000-0000-00000000000N. Its counter moves every 20 ms. The last two run the script
+// that they were compiled with, {watts, seconds} again and again since 1970, under a counter of 100 ms.
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,7 +11,7 @@
 enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NO_PERMISSION = 4, NOT_FOUND = 6, GPU_IS_LOST = 15 };
 
 // As in tests/energy/main.rs.
-enum { STEADY, NO_COUNTER, FORBIDDEN, LOST, BACKWARDS, STALLED, NO_POWER, PART, NOISY, FALSE_COUNTER, GPUS };
+enum { STEADY, NO_COUNTER, FORBIDDEN, LOST, BACKWARDS, STALLED, NO_POWER, PART, NOISY, FALSE_COUNTER, SCRIPTED, HESITANT, GPUS };
 
 static const double WATTS = 80.0, UPDATE = 0.02;
 
@@ -24,6 +26,36 @@ static double since_first_reading(intptr_t gpu) {
     static double first[GPUS];
     if (first[gpu] == 0.0) first[gpu] = now();
     return now() - first[gpu];
+}
+
+static const double SCRIPT_OF[][2] = {SCRIPT};
+enum { PHASES = sizeof SCRIPT_OF / sizeof SCRIPT_OF[0] };
+static const double SCRIPT_UPDATE = 0.1;
+
+// Seconds since 1970, which the test can know as well.
+static double wall(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+// Joules that the script has drawn at `time`.
+static double drawn(double time) {
+    double cycle = 0.0, whole = 0.0;
+    for (int i = 0; i < PHASES; i++) cycle += SCRIPT_OF[i][1], whole += SCRIPT_OF[i][0] * SCRIPT_OF[i][1];
+    double joules = floor(time / cycle) * whole, left = fmod(time, cycle);
+    for (int i = 0; i < PHASES && left > 0.0; i++) {
+        joules += SCRIPT_OF[i][0] * fmin(left, SCRIPT_OF[i][1]);
+        left -= SCRIPT_OF[i][1];
+    }
+    return joules;
+}
+
+static double scripted(intptr_t gpu) {
+    double time = wall();
+    // Stands still for the first 0.4 s of every 2 s.
+    if (gpu == HESITANT && fmod(time, 2.0) < 0.4) time -= fmod(time, 2.0);
+    return drawn(floor(time / SCRIPT_UPDATE) * SCRIPT_UPDATE);
 }
 
 // Handles are never null.
@@ -67,6 +99,7 @@ int nvmlDeviceGetTotalEnergyConsumption(void* device, unsigned long long* millij
     case BACKWARDS: if (passed > 0.4) passed -= 0.4; break;
     case STALLED: passed = 0.0; break;
     case FALSE_COUNTER: watts *= 0.5; break;
+    case SCRIPTED: case HESITANT: return *millijoules = (unsigned long long)(1e3 * scripted(gpu)), SUCCESS;
     }
     *millijoules = (unsigned long long)(1e3 * watts * UPDATE) * (unsigned long long)(passed / UPDATE + 100.0);
     return SUCCESS;

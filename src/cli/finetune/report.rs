@@ -1,5 +1,6 @@
 //! What a run writes down about itself: before, in `config.json`, and after, under HF's names.
 
+use super::energy;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use wattention::device::Precision;
@@ -97,6 +98,7 @@ pub struct Report {
     pub planned_bytes: Bytes,
     /// What the device really held at most.
     pub used_bytes: Bytes,
+    pub energy: Option<energy::Report>,
 }
 
 impl Trained {
@@ -161,6 +163,10 @@ impl Report {
                 eval.eval_rouge1, eval.eval_rouge2, eval.eval_rouge_l, eval.eval_f1
             );
         }
-        format!("{text}: {}", self.output_dir.display())
+        text += &format!(": {}", self.output_dir.display());
+        match &self.energy {
+            Some(energy) => text + "\n" + &energy.text(),
+            None => text,
+        }
     }
 }

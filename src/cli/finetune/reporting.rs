@@ -1,4 +1,4 @@
-//! The flags about who else is told of a run's numbers.
+//! The flags about which of a run's numbers there are, and who else is told of them.
 
 use super::tensorboard::Board;
 use clap::ValueEnum;
@@ -15,6 +15,10 @@ pub struct Reporting {
     /// Folder of TensorBoard's event files, which asks for them [default: RUN/runs]
     #[arg(long, value_name = "DIR", alias = "logging-dir")]
     tensorboard_dir: Option<PathBuf>,
+
+    /// Divide the energy of the steps by phase; on a GPU steps then run launch by launch, which is slower
+    #[arg(long)]
+    pub energy_per_phase: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,11 +1,13 @@
-//! A run's events: every one to `metrics.jsonl`, the latest to the terminal.
+//! A run's events: every one to `metrics.jsonl`, the latest to the terminal, what they cost to `energy.json`.
 
 use super::super::global::Global;
+use super::energy::Energy;
 use super::metrics::Metrics;
 use super::signals::Signals;
 use super::view::View;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use wattention::energy::Activity;
 use wattention::error::Result;
 use wattention::train::{Event, Observer, Scores};
 
@@ -40,6 +42,7 @@ struct EvaluationLine {
 
 pub struct Watch<'a> {
     pub metrics: &'a mut Metrics,
+    pub energy: &'a mut Energy,
     pub view: View,
     pub global: &'a Global,
     pub signals: &'a Signals,
@@ -57,6 +60,7 @@ impl Observer for Watch<'_> {
         match event {
             &Event::Step { step, report, samples, tokens, .. } => {
                 self.view.step(step, report, samples, tokens);
+                self.energy.stepped(samples, tokens);
                 self.metrics.write(&StepLine {
                     loss: report.loss,
                     grad_norm: report.grad_norm,
@@ -87,9 +91,14 @@ impl Observer for Watch<'_> {
             Event::Checkpoint { step } => {
                 let text = format_args!("checkpoint-{step} is being saved");
                 self.view.aside(|| self.global.detail(text));
-                Ok(())
+                // A run that is killed later goes on from here, and with what it had cost until here.
+                self.energy.write().map(|_| ())
             }
         }
+    }
+
+    fn enters(&mut self, activity: Activity) {
+        self.energy.enter(activity);
     }
 
     fn interrupted(&self) -> Option<i32> {

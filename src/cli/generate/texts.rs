@@ -1,6 +1,7 @@
 //! Documents in, predictions out.
 
 use super::super::choices::{self, at_most};
+use super::super::energy::{self, Predicting};
 use super::super::global::Global;
 use super::super::{output as outputs, progress::Progress};
 use super::Args;
@@ -14,12 +15,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use wattention::data::Example;
 use wattention::device::Precision;
+use wattention::energy::{Activity, Work};
 use wattention::error::{Error, Result};
 use wattention::generate::{self, GenerateOptions, State, generate};
 use wattention::models;
 use wattention::models::session::Session;
 use wattention::text::{Spaces, Tokenizer};
 use wattention::train::{Corpus, Lengths};
+use wattention::units::Seconds;
 
 /// One line of the output.
 #[derive(Serialize)]
@@ -40,6 +43,7 @@ struct Report {
     documents: usize,
     decoding: GenerateOptions,
     seconds: f64,
+    energy: energy::Report,
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,6 +67,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
     let tokenizer = choices::tokenizer(args.tokenizer.as_deref(), &model_dir)?;
     let (documents, form) = documents::read(input)?;
     let device = global.open_device()?;
+    let mut energy = Predicting::start(&device, Activity::Generation)?;
     let loaded = models::load(&model_dir, &device, args.choices.options())?;
     let limits = loaded.model.limits();
     let decoding = args.decoding.options(&args.model, &limits, global.seed, args.num_return_sequences)?;
@@ -71,7 +76,9 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
         target: limits.max_target,
     };
     let attention = args.choices.global_attention;
+    energy.reads();
     let corpus = Corpus::encode(&tokenizer, &examples(&documents), lengths, limits, attention)?;
+    energy.rests();
     let mut session = Session::new(loaded, args.choices.options(), generate::state)?;
     let mut sink = match &args.output {
         Some(path) => Sink::File(Growing::create(path)?),
@@ -79,6 +86,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
         None => Sink::Stdout(form),
     };
 
+    energy.predicts();
     let start = Instant::now();
     let count = documents.len();
     let mut progress = Progress::new(global, count as u64, "generation");
@@ -97,10 +105,16 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
         progress.step(which.len() as u64, "");
     }
     let seconds = start.elapsed().as_secs_f64();
+    let tokens = corpus.examples.iter().map(|example| example.input.len() as u64).sum();
+    let energy = energy.report(Work { samples: count as u64, tokens }, Seconds(seconds));
     progress.finish(format_args!("{count} documents in {seconds:.1} s"));
 
     let predictions = match sink {
-        Sink::Stdout(_) => return Ok(()),
+        // Its lines are the result.
+        Sink::Stdout(_) => {
+            energy.note(global);
+            return Ok(());
+        }
         Sink::File(growing) => {
             growing.finish()?;
             None
@@ -114,11 +128,12 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
         documents: count,
         decoding,
         seconds,
+        energy,
         output: args.output.clone(),
         predictions,
     };
     let output = args.output.as_deref().unwrap_or(Path::new("")).display();
-    global.print(&report, format_args!("{count} predictions: {output}"))
+    global.print(&report, format_args!("{count} predictions: {output}\n{}", report.energy.text()))
 }
 
 /// Documents as examples without references.

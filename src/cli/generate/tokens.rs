@@ -1,6 +1,7 @@
 //! Tokens in, tokens out, as HF `generate` takes and gives them.
 
 use super::super::choices;
+use super::super::energy::{self, Predicting};
 use super::super::forward::inputs::Inputs;
 use super::super::global::Global;
 use super::super::output;
@@ -8,7 +9,9 @@ use super::Args;
 use anyhow::Context;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use wattention::device::Precision;
+use wattention::energy::{Activity, Work};
 use wattention::error::Error;
 use wattention::generate::{self, GenerateOptions, generate};
 use wattention::models;
@@ -26,6 +29,7 @@ struct Report {
     /// `[B * num_return_sequences, L]`, the start token included.
     sequences: [usize; 2],
     decoding: GenerateOptions,
+    energy: energy::Report,
     output: PathBuf,
 }
 
@@ -35,13 +39,21 @@ pub fn run(args: &Args, inputs: &Path, global: &Global) -> anyhow::Result<()> {
     output::check_apart(inputs, output)?;
     output::check_file(output)?;
     let device = global.open_device()?;
+    let mut energy = Predicting::start(&device, Activity::Generation)?;
     let model_dir = choices::model_dir(&args.model, global)?;
     let loaded = models::load(&model_dir, &device, args.choices.options())?;
     let limits = loaded.model.limits();
     let source = batch.source(&limits).with_context(|| inputs.display().to_string())?;
     let decoding = args.decoding.options(&model_dir, &limits, global.seed, args.num_return_sequences)?;
     let mut session = Session::new(loaded, args.choices.options(), generate::state)?;
+    // Key state 0 is padding.
+    let tokens = source.key_state.iter().filter(|state| **state != 0).count() as u64;
+    let work = Work { samples: source.batch as u64, tokens };
+    energy.predicts();
+    let start = Instant::now();
     let rows = generate(&mut session, &source, &decoding)?;
+    let runtime = start.elapsed().into();
+    energy.rests();
 
     let shape = [rows.len(), rows.first().map_or(0, Vec::len)];
     let values: Vec<i64> = rows.concat().into_iter().map(i64::from).collect();
@@ -54,9 +66,11 @@ pub fn run(args: &Args, inputs: &Path, global: &Global) -> anyhow::Result<()> {
         source: [source.batch, source.len],
         sequences: shape,
         decoding,
+        energy: energy.report(work, runtime),
         output: output.clone(),
     };
     let [b, l] = shape;
     let text = format!("{} x {} tokens in, {b} x {l} out: {}", source.batch, source.len, output.display());
+    let text = text + "\n" + &report.energy.text();
     global.print(&report, text)
 }
