@@ -57,7 +57,8 @@ struct Legend {
 fn legend(plot: &Plot, right: f64) -> Legend {
     const SWATCH: f64 = 42.0;
     let (mut x, mut y, mut drawn) = (MARGIN, LINE, String::new());
-    for series in &plot.series {
+    // A line without points, such as an interval's bar, is not told apart by a name.
+    for series in plot.series.iter().filter(|series| !series.points.is_empty()) {
         let wide = SWATCH + WIDER * text_width(&series.name) + MARGIN;
         if x > MARGIN && x + wide > right {
             (x, y) = (MARGIN, y + LINE);

@@ -212,9 +212,9 @@ mod tests {
 
     #[test]
     fn every_preset_has_cells_that_may_run() {
-        for (name, count) in NAMES.into_iter().zip([embedded::ALL.len() * 3, 48, 12]) {
-            assert_eq!(cells(name).len(), count, "{name}");
-        }
+        assert_eq!((cells("paper").len(), cells("scrolls").len()), (48, 12));
+        // The program brings along all that the quick one needs.
+        Places::default().check(&cells("quick")).unwrap();
         assert_eq!(named("fast").unwrap_err().exit_code(), 2);
     }
 

@@ -157,8 +157,11 @@ fn shown(quantity: Quantity, value: f64, unit: f64) -> String {
     }
 }
 
+/// A column of a figure's CSV: its title and its reading.
+type FileColumn<'a> = (&'a str, &'a dyn Fn(&Cell) -> Reading);
+
 /// Names and readings of every cell as CSV, as measured and in base units.
-fn csv(study: &Study, columns: &[(&str, &dyn Fn(&Cell) -> Reading)]) -> String {
+fn csv(study: &Study, columns: &[FileColumn]) -> String {
     let titles: Vec<&str> = columns.iter().map(|(title, _)| *title).collect();
     let mut out = format!("model,dataset,max_source_length,seed,protocol,{}\r\n", titles.join(","));
     for cell in study.cells {

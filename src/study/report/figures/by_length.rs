@@ -122,7 +122,7 @@ fn figure(study: &Study, measure: &Measure) -> String {
     let low = |cell: &Cell| cell.score_low.clone();
     let high = |cell: &Cell| cell.score_high.clone();
     let mut columns: Vec<super::Column> = vec![(&title, &of, &show)];
-    let mut file: Vec<(&str, &dyn Fn(&Cell) -> Reading)> = vec![(measure.column, &of)];
+    let mut file: Vec<super::FileColumn> = vec![(measure.column, &of)];
     if is_score {
         columns.extend([
             ("from", &low as &dyn Fn(&Cell) -> Reading, &show as &dyn Fn(f64) -> String),

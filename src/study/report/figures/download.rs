@@ -1,8 +1,7 @@
 //! The files of a figure, inside of links: nothing is fetched and nothing runs.
 
 use crate::study::markup::{escape, push};
-use crate::study::plots::{Plot, svg, swatch};
-use crate::study::results::Mark;
+use crate::study::plots::{self, Plot};
 
 /// Links to the numbers as CSV and to each panel as an SVG that stands alone.
 pub fn links(id: &str, panels: &[(String, Plot)], csv: &str) -> String {
@@ -11,7 +10,7 @@ pub fn links(id: &str, panels: &[(String, Plot)], csv: &str) -> String {
     for (i, (heading, plot)) in panels.iter().enumerate() {
         let name = if heading.is_empty() { String::new() } else { format!(" {}", escape(heading)) };
         let file = if panels.len() == 1 { id.to_string() } else { format!("{id}-{}", i + 1) };
-        let alone = data("image/svg+xml", &alone(plot));
+        let alone = data("image/svg+xml", &plots::file(plot));
         push(&mut out, format_args!(" <a download=\"{file}.svg\" href=\"{alone}\">SVG{name}</a>"));
     }
     out.push_str("</p>");
@@ -44,35 +43,6 @@ fn data(kind: &str, text: &str) -> String {
             _ => push(&mut out, format_args!("%{byte:02X}")),
         }
     }
-    out
-}
-
-/// A panel with its title and legend, which in the page stand outside of it.
-fn alone(plot: &Plot) -> String {
-    const WIDTH: usize = 400;
-    const TOP: usize = 30;
-    const PLOT: usize = 270;
-    const ROW: usize = 20;
-    let named: Vec<_> = plot.series.iter().filter(|series| !series.points.is_empty()).collect();
-    let height = TOP + PLOT + ROW * named.len() + 10;
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
-         height=\"{height}\" font-family=\"sans-serif\" font-size=\"12.5\"><rect width=\"100%\" height=\"100%\" \
-         fill=\"#fff\"/><text x=\"10\" y=\"20\" font-weight=\"bold\">{}</text>",
-        escape(&plot.title)
-    );
-    out.push_str(&svg(plot).replacen(
-        "<svg ",
-        &format!("<svg x=\"10\" y=\"{TOP}\" width=\"380\" height=\"270\" "),
-        1,
-    ));
-    for (i, series) in named.iter().enumerate() {
-        let y = TOP + PLOT + ROW * i;
-        let mark = swatch(series.style, Mark::Measured);
-        out.push_str(&mark.replacen("<svg ", &format!("<svg x=\"10\" y=\"{y}\" "), 1));
-        push(&mut out, format_args!("<text x=\"52\" y=\"{}\">{}</text>", y + 11, escape(&series.name)));
-    }
-    out.push_str("</svg>");
     out
 }
 

@@ -148,7 +148,7 @@ fn figure(
     let units: Vec<(String, f64)> = used.iter().map(|m| unit(study, m)).collect();
     let shows: Vec<_> = units.iter().map(|(_, size)| move |value: f64| significant(value / size)).collect();
     let mut columns: Vec<super::Column> = vec![("score", &score, &points)];
-    let mut file: Vec<(&str, &dyn Fn(&Cell) -> Reading)> = vec![("score", &score)];
+    let mut file: Vec<super::FileColumn> = vec![("score", &score)];
     for (((measure, reading), (title, _)), show) in used.iter().zip(&readings).zip(&units).zip(&shows) {
         columns.push((title, reading, show));
         file.push((measure.column, reading));
