@@ -15,7 +15,7 @@ pub struct Source {
     pub path: PathBuf,
     /// Names of its kernels, in order.
     pub entries: Vec<String>,
-    /// Whether there is also a form with f32 storage and tf32 products.
+    /// Whether there are also forms with f32 storage and products of tf32, one each or three.
     pub tf32: bool,
 }
 

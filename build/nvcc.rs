@@ -20,8 +20,12 @@ const TESTED: (u32, u32) = (13, 0);
 const COMPRESSES: (u32, u32) = (12, 8);
 
 /// The ways to compile a file: the name in `src/device/cuda/kernels.rs` and the flag.
-const VARIANTS: [(&str, Option<&str>); 3] =
-    [("F32", None), ("Bf16", Some("-DWATTENTION_BF16")), ("Tf32", Some("-DWATTENTION_TF32"))];
+const VARIANTS: [(&str, Option<&str>); 4] = [
+    ("F32", None),
+    ("Bf16", Some("-DWATTENTION_BF16")),
+    ("Tf32", Some("-DWATTENTION_TF32")),
+    ("Tf32x3", Some("-DWATTENTION_TF32X3")),
+];
 
 /// One run of nvcc.
 struct Job<'a> {
@@ -72,7 +76,9 @@ fn jobs<'a>(nvcc: &Nvcc, archs: &[Arch], sources: &'a [Source], folder: &Path) -
     let headers = kernels::headers();
     let mut jobs = Vec::new();
     for source in sources {
-        for (variant, own) in VARIANTS.iter().filter(|(variant, _)| *variant != "Tf32" || source.tf32) {
+        for (variant, own) in
+            VARIANTS.iter().filter(|(variant, _)| !variant.starts_with("Tf32") || source.tf32)
+        {
             let mut flags = shared.clone();
             flags.extend(own.map(String::from));
             let files: Vec<&PathBuf> = headers.iter().chain([&source.path]).collect();

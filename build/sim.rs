@@ -11,7 +11,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// (name in symbols, preprocessor definition).
-const VARIANTS: [(&str, &str); 3] = [("f32", ""), ("bf16", "WATTENTION_BF16"), ("tf32", "WATTENTION_TF32")];
+const VARIANTS: [(&str, &str); 4] =
+    [("f32", ""), ("bf16", "WATTENTION_BF16"), ("tf32", "WATTENTION_TF32"), ("tf32x3", "WATTENTION_TF32X3")];
 
 /// One compilation: the C++ text, its object, and what the objects depends on.
 struct Unit {
@@ -97,7 +98,7 @@ struct Compiler {
 
 fn variants(source: &Source) -> impl Iterator<Item = (&'static str, &'static str)> {
     let tf32 = source.tf32;
-    VARIANTS.into_iter().filter(move |(name, _)| *name != "tf32" || tf32)
+    VARIANTS.into_iter().filter(move |(name, _)| !name.starts_with("tf32") || tf32)
 }
 
 fn units(sources: &[Source]) -> Vec<Unit> {

@@ -2,8 +2,8 @@
 //
 // A block is 4 warps; a warp owns M groups of 16 rows of its tile. Scores and sums lie in registers as the C
 // fragments of mma.m16n8: lane 4 g + c holds, of each 16 by 8 piece, rows g and g + 8 of columns 2 c and 2 c + 1.
-// Three arithmetics share that layout, and with it all the code around the products: bf16 and tf32 tensor cores, and
-// float by FMA. A head size below D is padded with zeros.
+// Four arithmetics share that layout, and with it all the code around the products: bf16, tf32 and three times tf32
+// on tensor cores, and float by FMA. A head size below D is padded with zeros.
 #pragma once
 
 #include "common.cuh"
@@ -155,9 +155,36 @@ DEVICE void multiply(float (&o)[M][D / 8][4], const float (&p)[M][K / 8][4], con
     }
 }
 
-#elif defined(WATTENTION_TF32)
+#elif defined(WATTENTION_TF32) || defined(WATTENTION_TF32X3)
 
+#ifdef WATTENTION_TF32X3
+constexpr bool SPLIT = true;
+DEVICE float exp2_of(float x) { return exp2f(x); }
+#else
+constexpr bool SPLIT = false;
 DEVICE float exp2_of(float x) { return exp2_approximate(x); }
+#endif
+
+// A float as tf32 and, where SPLIT, what that leaves of it: together 22 of its 24 bits.
+struct Parts {
+    unsigned high, low;
+};
+
+DEVICE Parts parts_of(float x) {
+    const unsigned high = to_tf32(x);
+    return {high, SPLIT ? to_tf32(x - __uint_as_float(high)) : 0u};
+}
+
+// d += a b; of the split product, low times low is below the last bit. The small terms go first.
+DEVICE void mma_parts(float (&d)[4], const Parts (&a)[4], const Parts (&b)[2]) {
+    const unsigned high[4] = {a[0].high, a[1].high, a[2].high, a[3].high};
+    if (SPLIT) {
+        const unsigned low[4] = {a[0].low, a[1].low, a[2].low, a[3].low};
+        mma_tf32(d, low, {b[0].high, b[1].high});
+        mma_tf32(d, high, {b[0].low, b[1].low});
+    }
+    mma_tf32(d, high, {b[0].high, b[1].high});
+}
 
 // s[16 M, N] += a[16 M, D] b[N, D]^T, a and b tiles. ldmatrix moves 4 floats as a row of 8 halves.
 template <int D, int M, int N>
@@ -167,23 +194,25 @@ DEVICE void multiply_transposed(float (&s)[M][N / 8][4], const real* a, const re
     const real* b_lane = b + (lane % 8 + lane / 16 * 8) * PITCH<D> + lane / 8 % 2 * 4;
 #pragma unroll
     for (int k = 0; k < D; k += 8) {
-        unsigned x[M][4];
+        Parts x[M][4];
 #pragma unroll
         for (int m = 0; m < M; m++) {
-            ldmatrix_x4(x[m], a_lane + m * 16 * PITCH<D> + k);
+            unsigned loaded[4];
+            ldmatrix_x4(loaded, a_lane + m * 16 * PITCH<D> + k);
 #pragma unroll
-            for (int i = 0; i < 4; i++) x[m][i] = to_tf32(__uint_as_float(x[m][i]));
+            for (int i = 0; i < 4; i++) x[m][i] = parts_of(__uint_as_float(loaded[i]));
         }
 #pragma unroll
         for (int n = 0; n < N / 8; n += 2) {
-            unsigned y[4];
-            ldmatrix_x4(y, b_lane + n * 8 * PITCH<D> + k);
+            unsigned loaded[4];
+            ldmatrix_x4(loaded, b_lane + n * 8 * PITCH<D> + k);
+            Parts y[4];
 #pragma unroll
-            for (int i = 0; i < 4; i++) y[i] = to_tf32(__uint_as_float(y[i]));
+            for (int i = 0; i < 4; i++) y[i] = parts_of(__uint_as_float(loaded[i]));
 #pragma unroll
             for (int m = 0; m < M; m++) {
-                mma_tf32(s[m][n], x[m], {y[0], y[1]});
-                mma_tf32(s[m][n + 1], x[m], {y[2], y[3]});
+                mma_parts(s[m][n], x[m], {y[0], y[1]});
+                mma_parts(s[m][n + 1], x[m], {y[2], y[3]});
             }
         }
     }
@@ -196,18 +225,18 @@ DEVICE void multiply(float (&o)[M][D / 8][4], const float (&p)[M][K / 8][4], con
     const real* b_lane = b + lane_column() * PITCH<D> + lane_row();
 #pragma unroll
     for (int k = 0; k < K / 8; k++) {
-        unsigned x[M][4];
+        Parts x[M][4];
 #pragma unroll
         for (int m = 0; m < M; m++) {
-            x[m][0] = to_tf32(p[m][k][0]), x[m][1] = to_tf32(p[m][k][2]);
-            x[m][2] = to_tf32(p[m][k][1]), x[m][3] = to_tf32(p[m][k][3]);
+            x[m][0] = parts_of(p[m][k][0]), x[m][1] = parts_of(p[m][k][2]);
+            x[m][2] = parts_of(p[m][k][1]), x[m][3] = parts_of(p[m][k][3]);
         }
 #pragma unroll
         for (int n = 0; n < D / 8; n++) {
             const real* at = b_lane + k * 8 * PITCH<D> + n * 8;
-            const unsigned y[2] = {to_tf32(at[0]), to_tf32(at[PITCH<D>])};
+            const Parts y[2] = {parts_of(at[0]), parts_of(at[PITCH<D>])};
 #pragma unroll
-            for (int m = 0; m < M; m++) mma_tf32(o[m][n], x[m], y);
+            for (int m = 0; m < M; m++) mma_parts(o[m][n], x[m], y);
         }
     }
 }

@@ -6,7 +6,7 @@
 // longer than others: `work` [items, 4] (head and block, entries from and to, slot) cuts them into parts. A part writes
 // what it finds to its slot of `partial`; a last pass joins them by `joins` [lists, 3] (head and block, first slot,
 // parts).
-// Also compiled with -DWATTENTION_TF32.
+// Also compiled with -DWATTENTION_TF32 and -DWATTENTION_TF32X3.
 #include "attention.cuh"
 
 // Rows that a block joins.

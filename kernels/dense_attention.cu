@@ -4,7 +4,7 @@
 // Keys behind the last visible one are cut off before the walk begins, so padding costs a look and no product. Where
 // queries are few, `splits` blocks share the keys of a tile; what each finds goes to `partial`, and a last pass joins
 // them in order. One query over a cache is decode_attention.cu.
-// Also compiled with -DWATTENTION_TF32.
+// Also compiled with -DWATTENTION_TF32 and -DWATTENTION_TF32X3.
 #include "attention.cuh"
 
 DEVICE Counted visible_keys(const int* key_state, int b, int rows) {

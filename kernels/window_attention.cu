@@ -3,7 +3,7 @@
 // then -1; lse delta [B, H, S]. Masked and global queries give zeros. Saved for backward: q, k, v, o, lse.
 // Global keys are gathered into tiles of their own, in the same softmax. Their dk and dv are sums over all queries:
 // blocks take SPAN queries each and write partial [B, H, S / SPAN, G, 2, D], which a last pass adds up in order.
-// Also compiled with -DWATTENTION_TF32.
+// Also compiled with -DWATTENTION_TF32 and -DWATTENTION_TF32X3.
 #include "attention.cuh"
 
 constexpr int SPAN = 512;

@@ -13,8 +13,8 @@
 # WATTENTION_SANITIZE=0 leaves that out.
 #
 # A test that cannot run here is either #[ignore = "why"], or prints `skipped: WHY` and returns; both are counted as
-# skipped and named at the end. With WATTENTION_PYTHON naming an interpreter that has torch and transformers, saved
-# models are loaded there, too.
+# skipped and named at the end. So is the study's report in a browser where there is no Chromium. With
+# WATTENTION_PYTHON naming an interpreter that has torch and transformers, saved models are loaded there, too.
 set -euo pipefail
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
@@ -91,6 +91,18 @@ trap 'rm -f -- "$log"' EXIT
 status=0
 # What passing tests print is shown, for it may be why they were skipped.
 step cargo test --locked --no-fail-fast -- --show-output 2>&1 | tee -- "$log" || status=$?
+
+# The study's report as a reader meets it; without a browser the script says so and leaves with 77.
+browsed=0
+printf '\n---- report_check stdout ----\n' >>"$log"
+step python3 scripts/report_check.py "${CARGO_TARGET_DIR:-target}/debug/wattention" 2>&1 | tee -a -- "$log" || browsed=$?
+case $browsed in
+    0 | 77) printf 'test result: ok. 1 passed; 0 failed\n' >>"$log" ;;
+    *)
+        printf 'test report_check ... FAILED\ntest result: FAILED. 0 passed; 1 failed\n' >>"$log"
+        status=$browsed
+        ;;
+esac
 
 if command -v c++ >/dev/null; then
     # The same tests, on the kernels of kernels/*.cu.

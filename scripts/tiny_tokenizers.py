@@ -1,10 +1,10 @@
-"""Regenerates the tokenizers of the two tiny models and the golden that src/text is compared with.
+"""Regenerates the tokenizers of the embedded models and the golden that src/text is compared with.
 
     pip install transformers==5.17.0 tokenizers==0.23.3
     python scripts/tiny_tokenizers.py
 
-Writes weights/tiny-led/ and weights/tiny-bigbird-pegasus/ (tokenizer.json, tokenizer_config.json,
-special_tokens_map.json) and tests/goldens/tokenizers.json. The same versions write the same bytes.
+Writes weights/tiny-led/, the same into weights/small-led/, and weights/tiny-bigbird-pegasus/ (tokenizer.json,
+tokenizer_config.json, special_tokens_map.json) and tests/goldens/tokenizers.json. The same versions write the same bytes.
 
 Both are trained on the training meetings of weights/data/qmsum-slice, each transcript, query and answer once, and
 have 2048 tokens, special tokens included:
@@ -189,12 +189,15 @@ def main():
     }
     for name, train in (("tiny-led", train_led), ("tiny-bigbird-pegasus", train_bigbird_pegasus)):
         folder = ROOT / "weights" / name
-        save(folder, *train())
+        tokenizer = train()
+        save(folder, *tokenizer)
+        if name == "tiny-led":
+            save(ROOT / "weights" / "small-led", *tokenizer)
         goldens[name] = golden(folder, goldens["cases"], inputs)
     path = ROOT / "tests" / "goldens" / "tokenizers.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(goldens, ensure_ascii=False, separators=(",", ":")) + "\n")
-    print(f"wrote two tokenizers and {path.relative_to(ROOT)}")
+    print(f"wrote the tokenizers and {path.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -46,6 +46,10 @@ pub enum Error {
     #[error("internal error: {0}; please report this with the command you ran")]
     Internal(String),
 
+    /// A benchmark that took longer than the one it is compared with.
+    #[error("{0}")]
+    Slower(String),
+
     /// Stopped by a signal.
     #[error("interrupted by signal {0}")]
     Interrupted(i32),
@@ -87,6 +91,7 @@ impl Error {
     /// The process exit code, after sysexits.h where it has one.
     pub fn exit_code(&self) -> i32 {
         match self {
+            Error::Slower(_) => 1,
             Error::Usage(_) => 2,
             Error::Data { .. } => 65,
             Error::Missing { .. } => 66,

@@ -1,5 +1,9 @@
 //! Accuracy of a model on a dataset: generated answers (SCROLLS) or teacher-forced ones (the paper).
 
+mod predicting;
+
+pub use predicting::{Predicting, SCORES};
+
 use crate::data::Example;
 use crate::device::Used;
 use crate::error::Result;

@@ -5,6 +5,7 @@ use crate::device::{Cost, Precision};
 use crate::error::{Error, Result};
 use crate::units::{Bytes, Joules, Seconds, Watts};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// Rates of a device that nothing on it exceeds; each is a bound, never a forecast.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -154,11 +155,48 @@ impl Limits {
         })
     }
 
+    /// The limits of the GPU that a device's name contains, such as "cuda:0 (NVIDIA H200)"; none for others.
+    pub fn described_in(device: &str) -> Option<Self> {
+        let device = device.to_ascii_lowercase();
+        Limits::names().find(|name| device.contains(name)).and_then(|name| Limits::described(name).ok())
+    }
+
+    /// The limits in a file that `bench limits --save` wrote.
+    pub fn read(path: &Path) -> Result<Self> {
+        let wrong = |what: String| {
+            let remedy = "write them with `bench limits --save FILE`";
+            Error::data(path.display(), format!("these are no limits of a device: {what}; {remedy}"))
+        };
+        let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, &e))?;
+        let limits: Limits = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        match limits.unusable() {
+            Some(name) => Err(wrong(format!("`{name}` is not a number above 0"))),
+            None => Ok(limits),
+        }
+    }
+
+    /// The first rate that bounds nothing.
+    fn unusable(&self) -> Option<&'static str> {
+        let rates = [
+            ("bandwidth", Some(self.bandwidth)),
+            ("fma", Some(self.fma)),
+            ("fp32", Some(self.fp32)),
+            ("tf32", self.tf32),
+            ("bf16", self.bf16),
+            ("exponentials", Some(self.exponentials)),
+            ("launch_s", Some(self.launch.0)),
+            ("power_limit_w", self.power.map(|power| power.0)),
+        ];
+        let usable = |rate: f64| rate.is_finite() && rate > 0.0;
+        rates.into_iter().find(|(_, rate)| rate.is_some_and(|rate| !usable(rate))).map(|(name, _)| name)
+    }
+
     /// FLOP/s of matrix products in `precision`; where there is no matrix unit for it, that of fp32.
     pub fn products(&self, precision: Precision) -> f64 {
         match precision {
             Precision::Fp32 => self.fp32,
             Precision::Tf32 => self.tf32.unwrap_or(self.fp32),
+            Precision::Tf32x3 => self.tf32.map_or(self.fp32, |rate| (rate / 3.0).max(self.fp32)),
             Precision::Bf16 => self.bf16.unwrap_or(self.fp32),
         }
     }
@@ -228,5 +266,30 @@ mod tests {
     fn an_unknown_gpu_is_refused_with_the_known_ones() {
         let error = Limits::described("b300").unwrap_err();
         assert!(error.to_string().contains("h200, h100, a100, a6000"), "{error}");
+    }
+
+    #[test]
+    fn a_file_of_limits_is_read_and_one_of_nonsense_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("limits.json");
+        let mut limits = Limits { origin: Origin::Measured, ..Limits::described("a100").unwrap() };
+        std::fs::write(&path, serde_json::to_string(&limits).unwrap()).unwrap();
+        assert_eq!(Limits::read(&path).unwrap(), limits);
+        limits.exponentials = -1.0;
+        std::fs::write(&path, serde_json::to_string(&limits).unwrap()).unwrap();
+        let refused = Limits::read(&path).unwrap_err();
+        assert!(refused.exit_code() == 65 && refused.to_string().contains("`exponentials`"), "{refused}");
+        std::fs::write(&path, "{}").unwrap();
+        assert!(Limits::read(&path).unwrap_err().to_string().contains("bench limits --save"));
+        assert_eq!(Limits::read(&dir.path().join("none")).unwrap_err().exit_code(), 66);
+    }
+
+    #[test]
+    fn a_gpu_is_known_by_its_name() {
+        let name = |device: &str| Limits::described_in(device).map(|limits| limits.device);
+        assert_eq!(name("cuda:0 (NVIDIA H200)").as_deref(), Some("h200"));
+        assert_eq!(name("cuda:1 (NVIDIA RTX A6000)").as_deref(), Some("a6000"));
+        assert_eq!(name("cuda:0 (NVIDIA RTX 6000 Ada Generation)"), None);
+        assert_eq!(name("cpu"), None);
     }
 }

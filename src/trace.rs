@@ -1,16 +1,25 @@
 //! Phases: named scopes that label every launch, so that one name serves the timeline, energy and benchmarks.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Which half of a training step a launch belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pass {
     Forward,
     Backward,
+}
+
+impl Pass {
+    pub fn name(self) -> &'static str {
+        match self {
+            Pass::Forward => "forward",
+            Pass::Backward => "backward",
+        }
+    }
 }
 
 /// Where in the step a launch happens, for example forward `encoder.attention`.
@@ -36,12 +45,20 @@ pub struct Slice {
     pub end: Instant,
 }
 
+/// Who hears of phases as they begin and end, such as a tool that draws ranges.
+#[derive(Debug, Clone, Copy)]
+pub struct Listener {
+    pub enter: fn(Phase),
+    pub leave: fn(),
+}
+
 type Timings = BTreeMap<(Phase, &'static str), Timing>;
 
 thread_local! {
     static CURRENT: Cell<Phase> = const { Cell::new(Phase { label: "other", pass: Pass::Forward }) };
     static TIMINGS: RefCell<Option<Timings>> = const { RefCell::new(None) };
     static TIMELINE: RefCell<Option<Vec<Slice>>> = const { RefCell::new(None) };
+    static LISTENER: Cell<Option<Listener>> = const { Cell::new(None) };
 }
 
 /// The phase that launches are labelled with now.
@@ -60,18 +77,32 @@ pub fn phase(label: &'static str) -> Guard {
 /// Enters `phase` until the guard is dropped.
 #[must_use = "the phase ends when the guard is dropped"]
 pub fn enter(phase: Phase) -> Guard {
-    Guard { outer: CURRENT.replace(phase) }
+    let listener = LISTENER.get();
+    if let Some(listener) = listener {
+        (listener.enter)(phase);
+    }
+    Guard { outer: CURRENT.replace(phase), listener }
 }
 
 /// Restores the outer phase when dropped.
 pub struct Guard {
     outer: Phase,
+    /// Who heard of the phase, and so hears of its end.
+    listener: Option<Listener>,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         CURRENT.set(self.outer);
+        if let Some(listener) = self.listener {
+            (listener.leave)();
+        }
     }
+}
+
+/// Tells `listener`, and nobody else, of the phases of this thread from now on.
+pub fn listen(listener: Listener) {
+    LISTENER.set(Some(listener));
 }
 
 /// Starts collecting host timings on this thread, from nothing.
@@ -106,14 +137,19 @@ pub fn is_timing() -> bool {
 
 /// Adds one call of `kernel` in the current phase.
 pub fn add(kernel: &'static str, start: Instant, end: Instant) {
+    add_in(current(), kernel, start, end);
+}
+
+/// Adds one call of `kernel` in `phase`, which may be over.
+pub fn add_in(phase: Phase, kernel: &'static str, start: Instant, end: Instant) {
     TIMELINE.with_borrow_mut(|slices| {
         if let Some(slices) = slices {
-            slices.push(Slice { phase: current(), kernel, start, end });
+            slices.push(Slice { phase, kernel, start, end });
         }
     });
     TIMINGS.with_borrow_mut(|timings| {
         if let Some(timings) = timings {
-            let entry = timings.entry((current(), kernel)).or_default();
+            let entry = timings.entry((phase, kernel)).or_default();
             entry.calls += 1;
             entry.time += end - start;
         }
@@ -151,6 +187,22 @@ mod tests {
         let calls: Vec<_> = timings.iter().map(|((p, k), t)| (p.label, *k, t.calls)).collect();
         assert_eq!(calls, [("encoder", "k", 2), ("encoder.attention", "k", 1)]);
         assert_eq!(current().label, "other");
+    }
+
+    #[test]
+    fn a_listener_hears_every_phase_begin_and_end() {
+        thread_local!(static HEARD: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) });
+        let before = phase("before");
+        listen(Listener {
+            enter: |phase| HEARD.with_borrow_mut(|heard| heard.push(phase.label)),
+            leave: || HEARD.with_borrow_mut(|heard| heard.push("end")),
+        });
+        {
+            let _encoder = phase("encoder");
+            let _attention = phase("encoder.attention");
+        }
+        drop(before);
+        assert_eq!(HEARD.take(), ["encoder", "encoder.attention", "end", "end"], "only what began is ended");
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use wattention::data::qmsum::{self, Existing, Imported};
+use wattention::data::folder::Existing;
+use wattention::data::qmsum::{self, Imported};
 use wattention::data::{self, Dataset, Kind, Record, Split};
 use wattention::error::{Error, Result};
 use wattention::metrics::{Headline, Protocol};

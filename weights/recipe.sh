@@ -1,24 +1,44 @@
 #!/usr/bin/env bash
-# Trains the tiny models of this folder from nothing, on the embedded training meetings alone.
-# Usage: weights/recipe.sh [OUTPUT_DIR]; then copy OUTPUT_DIR/<name>/model.safetensors over the old ones.
+# Trains the models of this folder from nothing, on made-up documents (`wattention data synth needle`).
+# Usage: weights/recipe.sh [OUTPUT_DIR [MODEL...]]; then copy OUTPUT_DIR/<model>/model.safetensors over the old ones.
+# WATTENTION names a binary to use instead of building one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-runs/recipe}
-# The binary embeds the weights it is about to replace, so it is built once, before.
-cargo build --release
-wattention=target/release/wattention
-for name in tiny-led tiny-bigbird-pegasus; do
-  short="$out/$name-1024"
-  long="$out/$name-4096"
-  common=(--dataset qmsum-slice --max-target-length 128 --warmup-ratio 0.1 --adam-beta2 0.98
-    --weight-decay 0.001 --label-smoothing 0.1 --no-predict --overwrite-output-dir)
-  # Short inputs first: most of the language is learnt at a quarter of the cost.
+models=("${@:2}")
+if [[ ${#models[@]} -eq 0 ]]; then
+  models=(tiny-led small-led tiny-bigbird-pegasus)
+fi
+wattention=${WATTENTION:-target/release/wattention}
+if [[ -z ${WATTENTION:-} ]]; then
+  # The binary embeds the weights it is about to replace, so it is built once, before.
+  cargo build --release
+fi
+
+# Documents of one fact, half to be asked about and half to be summarised: in DIR, of about LENGTH words.
+documents() { # DIR LENGTH TRAIN
+  for task in qa summary; do
+    "$wattention" data synth needle --task "$task" --facts 1 --length "$2" --train "$3" --validation 64 --test 1 \
+      --seed 1 --overwrite --to "$1/$task"
+  done
+  mkdir -p "$1/both"
+  cat "$1"/{qa,summary}/train.jsonl > "$1/both/train.jsonl"
+  cp "$1/qa/validation.jsonl" "$1/both/validation.jsonl"
+}
+documents "$out/short" 34 6400
+documents "$out/long" 850 160
+
+common=(--device cpu --max-target-length 32 --max-new-tokens 16 --warmup-ratio 0.05 --adam-beta2 0.98
+  --overwrite-output-dir)
+for name in "${models[@]}"; do
+  # Short documents first: what the model needs is learnt in them at a fraction of the cost.
   "$wattention" finetune --config-name "weights/$name/config.json" --tokenizer "weights/$name" \
-    --output-dir "$short" --max-source-length 1024 --num-train-epochs 32 --learning-rate 2e-3 \
+    --dataset "$out/short/both" --output-dir "$out/$name-short" --max-source-length 64 --num-train-epochs 1 \
+    --learning-rate 2e-3 --per-device-train-batch-size 32 "${common[@]}"
+  # Then attention that stays sharp over more tokens, and BigBird's sparse blocks.
+  "$wattention" finetune --model "$out/$name-short/model" --dataset "$out/long/both" \
+    --output-dir "$out/$name-long" --max-source-length 1024 --num-train-epochs 1 --learning-rate 5e-4 \
     --per-device-train-batch-size 8 "${common[@]}"
-  # Then the positions beyond 1024.
-  "$wattention" finetune --model "$short/model" --output-dir "$long" --max-source-length 4096 \
-    --num-train-epochs 3 --learning-rate 1e-3 --per-device-train-batch-size 8 "${common[@]}"
   mkdir -p "$out/$name"
-  cp "$long/model/model.safetensors" "$out/$name/model.safetensors"
+  cp "$out/$name-long/model/model.safetensors" "$out/$name/model.safetensors"
 done

@@ -1,13 +1,15 @@
 //! The time of generation over a synthetic batch, and of one decoding step beside what memory allows.
 
-use super::stats::{Quantiles, quantiles};
+use super::Meters;
 use super::step::Kernels;
 use crate::device::cpu::vector;
+use crate::energy::{Measurement, Window};
 use crate::error::{Error, Result};
 use crate::generate::{self, GenerateOptions, State, generate};
 use crate::models::batch::Source;
 use crate::models::session::Session;
 use crate::models::{Loaded, Options};
+use crate::stats::{Quantiles, quantiles};
 use crate::trace;
 use crate::train::synthetic::synthetic_batch;
 use rayon::prelude::*;
@@ -42,9 +44,15 @@ pub struct Measured {
     pub step_seconds: Vec<f64>,
     pub step_median_s: f64,
     pub steps_per_second: f64,
+    /// Of the answers, over whole runs.
+    pub tokens_per_second: f64,
+    /// Of whole runs; absent where `energy` says why.
+    pub joules_per_sample: Option<f64>,
+    /// Of all counted runs together, those of one token included.
+    pub energy: Measurement,
     /// Bytes that a step must read: weights, and keys and values in the middle of the run.
     pub step_bytes: StepBytes,
-    /// What all threads together read from memory; absent on a GPU.
+    /// The limits' bandwidth, or else what all threads of a processor together read from memory.
     pub memory_bytes_per_second: Option<f64>,
     /// The time that reading them takes, over the time of a step.
     pub share_of_limit: Option<f64>,
@@ -88,6 +96,7 @@ pub fn generation(
     options: Options,
     work: Work,
     kernels: bool,
+    meters: Meters,
 ) -> Result<(Measured, Kernels)> {
     if work.repeat == 0 || work.max_new_tokens < 2 {
         return Err(Error::usage("--repeat must be at least 1, and --max-new-tokens at least 2"));
@@ -111,10 +120,12 @@ pub fn generation(
         timed(&whole)?;
     }
     let (mut seconds, mut first_token_seconds) = (Vec::new(), Vec::new());
+    let window = Window::start(meters.sampler);
     for _ in 0..work.repeat {
         first_token_seconds.push(timed(&first)?);
         seconds.push(timed(&whole)?);
     }
+    let energy = window.stop();
     let timings = match kernels {
         false => Kernels::new(),
         true => {
@@ -128,9 +139,17 @@ pub fn generation(
         seconds.iter().zip(&first_token_seconds).map(|(whole, first)| (whole - first) / steps).collect();
     let missing = || Error::internal("no run was measured");
     let step_median_s = quantiles(&step_seconds).ok_or_else(missing)?.median_s;
-    let memory_bytes_per_second = on_cpu.then(reading_speed);
+    let whole = quantiles(&seconds).ok_or_else(missing)?;
+    // The time of the runs of one token is shared out to them, and so is the energy.
+    let share = seconds.iter().sum::<f64>() / (seconds.iter().chain(&first_token_seconds).sum::<f64>());
+    let samples = (work.batch_size * work.repeat) as f64;
+    let limit = meters.limits.map(|limits| limits.bandwidth);
+    let memory_bytes_per_second = limit.or_else(|| on_cpu.then(reading_speed));
     let measured = Measured {
-        quantiles: quantiles(&seconds).ok_or_else(missing)?,
+        quantiles: whole,
+        tokens_per_second: (work.batch_size * work.max_new_tokens) as f64 / whole.median_s,
+        joules_per_sample: energy.energy.map(|joules| share * joules.0 / samples),
+        energy,
         seconds,
         first_token_seconds,
         step_seconds,

@@ -1,11 +1,11 @@
 //! The time of every kernel on the cases that the tests use, with what each launch computes and moves.
 
-use super::stats::{Quantiles, quantiles};
 use crate::cases::Case;
 use crate::cases::trial::Trial;
 use crate::device::plan::{Plan, Recording};
 use crate::device::{Cost, Device};
 use crate::error::{Error, Result};
+use crate::stats::{Quantiles, quantiles};
 use crate::tensor::Tensor;
 use crate::trace;
 use serde::Serialize;

@@ -1,6 +1,22 @@
 //! Benchmarks: the same work again and again, and what the times look like.
 
+pub mod attention;
+pub mod baseline;
+pub mod gemm;
 pub mod generate;
 pub mod kernels;
-pub mod stats;
+pub mod limits;
+pub mod repeat;
 pub mod step;
+
+use crate::energy::Sampler;
+use crate::limits::Limits;
+
+/// What a benchmark is measured with beside the clock.
+#[derive(Clone, Copy)]
+pub struct Meters<'a> {
+    /// Of the device's energy.
+    pub sampler: &'a Sampler,
+    /// What the device does at most, where that is known.
+    pub limits: Option<&'a Limits>,
+}

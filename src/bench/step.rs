@@ -1,9 +1,11 @@
 //! The time of a step, or of a part of it, over a synthetic batch.
 
-use super::stats::{Quantiles, quantiles};
+use super::Meters;
 use crate::device::Used;
+use crate::energy::{Measurement, Window};
 use crate::error::{Error, Result};
 use crate::models::{Loaded, Options};
+use crate::stats::{Quantiles, quantiles};
 use crate::trace::{self, Phase, Timing};
 use crate::train::synthetic::{Mode, Stepper, synthetic_batch};
 use serde::Serialize;
@@ -30,9 +32,17 @@ pub struct Measured {
     /// Every counted run, in order.
     pub seconds: Vec<f64>,
     pub samples_per_second: f64,
+    /// Of the inputs.
+    pub tokens_per_second: f64,
     /// Floating-point operations of one run, as planned.
     pub flops: u64,
     pub gflops_per_second: f64,
+    /// Model FLOPs utilisation: the FLOPs a second over the device's rate of products; none without limits.
+    pub mfu: Option<f64>,
+    /// Absent where `energy` says why.
+    pub joules_per_sample: Option<f64>,
+    /// Of all counted runs together.
+    pub energy: Measurement,
     /// The process's highest resident memory; absent where the system does not tell.
     pub peak_bytes: Option<u64>,
     /// Bytes of tensors: weights, gradients, moments, and the step arena.
@@ -45,7 +55,13 @@ pub struct Measured {
 pub type Kernels = Vec<((Phase, &'static str), Timing)>;
 
 /// Runs `work` over one random batch; with `kernels`, one more run is timed kernel by kernel.
-pub fn step(loaded: Loaded, options: Options, work: Work, kernels: bool) -> Result<(Measured, Kernels)> {
+pub fn step(
+    loaded: Loaded,
+    options: Options,
+    work: Work,
+    kernels: bool,
+    meters: Meters,
+) -> Result<(Measured, Kernels)> {
     if work.repeat == 0 {
         return Err(Error::usage("--repeat must be at least 1"));
     }
@@ -58,11 +74,13 @@ pub fn step(loaded: Loaded, options: Options, work: Work, kernels: bool) -> Resu
     }
     let mut seconds = Vec::with_capacity(work.repeat);
     let mut loss = 0.0;
+    let window = Window::start(meters.sampler);
     for _ in 0..work.repeat {
         let start = Instant::now();
         loss = stepper.run(&source, &target)?;
         seconds.push(start.elapsed().as_secs_f64());
     }
+    let energy = window.stop();
     let quantiles = quantiles(&seconds).ok_or_else(|| Error::internal("no run was measured"))?;
     let timings = match kernels {
         false => Kernels::new(),
@@ -74,9 +92,16 @@ pub fn step(loaded: Loaded, options: Options, work: Work, kernels: bool) -> Resu
     };
     let flops = stepper.recordings().iter().map(|(_, r)| r.cost().flops.0).sum::<u64>();
     let Used { persistent, arena } = stepper.device().used();
+    let rate = flops as f64 / quantiles.median_s;
+    let precision = stepper.device().precision();
+    let samples = (work.batch_size * work.repeat) as f64;
     let measured = Measured {
         samples_per_second: work.batch_size as f64 / quantiles.median_s,
-        gflops_per_second: flops as f64 / quantiles.median_s / 1e9,
+        tokens_per_second: (work.batch_size * work.max_source_length) as f64 / quantiles.median_s,
+        gflops_per_second: rate / 1e9,
+        mfu: meters.limits.map(|limits| rate / limits.products(precision)),
+        joules_per_sample: energy.energy.map(|joules| joules.0 / samples),
+        energy,
         quantiles,
         seconds,
         flops,

@@ -58,7 +58,7 @@ pub fn compare(case: &Case, device: &Device) -> Result<Comparison> {
     let time = start.elapsed().into();
     let bound = match device.precision() {
         // Both sides round.
-        Precision::Fp32 => 2.0 * rounding(case.terms),
+        Precision::Fp32 | Precision::Tf32x3 => 2.0 * rounding(case.terms),
         Precision::Tf32 => 4.0 * TF32_UNIT,
         Precision::Bf16 => {
             let plain = run(case, &Device::open("cpu", Precision::Bf16)?, Precision::Bf16)?;

@@ -68,6 +68,19 @@ impl Truncation {
     }
 }
 
+/// Fails where lengths exceed the model's positions.
+pub fn check_lengths(lengths: Lengths, limits: &Limits) -> Result<()> {
+    for (flag, asked, most) in [
+        ("max-source-length", lengths.source, limits.max_source),
+        ("max-target-length", lengths.target, limits.max_target),
+    ] {
+        if asked > most {
+            return Err(Error::usage(format!("--{flag} {asked} exceeds the model's {most} positions")));
+        }
+    }
+    Ok(())
+}
+
 /// The directory that `--model` names: a folder, or a repository in the Hugging Face cache.
 pub fn model_dir(name: &Path, global: &Global) -> Result<PathBuf> {
     let dir = hub::directory(name)?;

@@ -1,14 +1,17 @@
-//! `data`: bring datasets into SCROLLS form and say what they hold.
+//! `data`: bring datasets into SCROLLS form, make some, and say what they hold.
 
 use super::global::Global;
 use clap::Subcommand;
 use serde::Serialize;
 use std::path::PathBuf;
-use wattention::data::qmsum::{self, Existing};
+use wattention::data::folder::Existing;
+use wattention::data::qmsum;
 
+mod needles;
 mod stats;
+mod synth;
 
-/// Import datasets and say what they hold
+/// Import or make datasets and say what they hold
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(subcommand)]
@@ -22,6 +25,7 @@ enum Command {
         #[command(subcommand)]
         from: Release,
     },
+    Synth(synth::Args),
     Stats(stats::Args),
 }
 
@@ -46,7 +50,7 @@ struct Qmsum {
     overwrite: bool,
 }
 
-/// What `data import --json` prints: examples by split.
+/// What `data import --json` and `data synth --json` print: examples by split.
 #[derive(Serialize)]
 struct Report {
     train: usize,
@@ -55,9 +59,18 @@ struct Report {
     to: String,
 }
 
+impl Report {
+    fn print(&self, global: &Global) -> anyhow::Result<()> {
+        let Report { train, validation, test, to } = self;
+        let text = format!("{train} train, {validation} validation and {test} test examples: {to}");
+        global.print(self, text)
+    }
+}
+
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     match args.command {
         Command::Import { from: Release::Qmsum(args) } => import_qmsum(args, global),
+        Command::Synth(args) => synth::run(args, global),
         Command::Stats(args) => stats::run(args, global),
     }
 }
@@ -69,7 +82,5 @@ fn import_qmsum(args: Qmsum, global: &Global) -> anyhow::Result<()> {
     };
     let qmsum::Imported { train, validation, test } = qmsum::import(&args.from, &args.to, existing)?;
     let to = args.to.display().to_string();
-    let text = format!("{train} train, {validation} validation and {test} test examples: {to}");
-    let report = Report { train, validation, test, to };
-    global.print(&report, text)
+    Report { train, validation, test, to }.print(global)
 }

@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR_OR_NAME")]
     tokenizer: Option<PathBuf>,
 
-    /// A SCROLLS zip, a folder of <split>.jsonl, or the name of an embedded dataset (qmsum-slice)
+    /// A SCROLLS zip, a folder of <split>.jsonl, or the name of an embedded dataset (qmsum-slice, needle-qa)
     #[arg(long, value_name = "PATH_OR_NAME")]
     dataset: String,
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use wattention::device::Device;
 use wattention::energy::{Activity, HELP};
 use wattention::error::{Error, Result};
-use wattention::evaluate::{self, evaluate, work};
+use wattention::evaluate::{self, Predicting, evaluate, work};
 use wattention::generate::GenerateOptions;
 use wattention::hub;
 use wattention::metrics::Protocol;
@@ -31,9 +31,8 @@ mod reporting;
 mod resume;
 mod run_dir;
 mod saving;
-mod scorer;
 mod settings;
-mod signals;
+pub(super) mod signals;
 mod tensorboard;
 mod view;
 mod watch;
@@ -47,7 +46,6 @@ use report::{Evaluated, Report, Resolved, Trained};
 use reporting::Reporting;
 use run_dir::{Existing, RunDir};
 use saving::Saving;
-use scorer::Predicting;
 use settings::Settings;
 use signals::Signals;
 use view::View;
@@ -64,7 +62,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR_OR_NAME", alias = "tokenizer-name")]
     tokenizer: Option<PathBuf>,
 
-    /// A SCROLLS zip, a folder of <split>.jsonl, or the name of an embedded dataset (qmsum-slice)
+    /// A SCROLLS zip, a folder of <split>.jsonl, or the name of an embedded dataset (qmsum-slice, needle-qa)
     #[arg(long, value_name = "PATH_OR_NAME", alias = "dataset-name")]
     dataset: String,
 

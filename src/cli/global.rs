@@ -41,7 +41,7 @@ pub struct Global {
 }
 
 fn precision(text: &str) -> Result<Precision, String> {
-    Precision::parse(text).ok_or_else(|| "the formats are fp32, tf32 and bf16".into())
+    Precision::parse(text).ok_or_else(|| "the formats are fp32, tf32, tf32x3 and bf16".into())
 }
 
 fn device_name(text: &str) -> Result<String, String> {

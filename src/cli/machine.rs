@@ -1,4 +1,7 @@
-//! What the machine is, as far as it says.
+//! What the machine is, as far as it says, and when it was asked.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+use wattention::device::Device;
 
 /// The processor's name, or else its kind.
 pub fn processor() -> String {
@@ -8,4 +11,52 @@ pub fn processor() -> String {
     };
     let file = std::fs::read_to_string("/proc/cpuinfo").ok();
     file.and_then(name).unwrap_or_else(|| std::env::consts::ARCH.to_string())
+}
+
+/// What times are of: a GPU by its name, or the processor and how many threads compute on it.
+pub fn device_label(device: &Device) -> String {
+    match device.name() {
+        name if name == "cpu" => {
+            let threads = rayon::current_num_threads();
+            format!("{name} ({}), {threads} thread{}", processor(), if threads == 1 { "" } else { "s" })
+        }
+        name => name,
+    }
+}
+
+/// The date in UTC, as `2026-11-23`.
+pub fn today() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    date(since.map_or(0, |since| since.as_secs() / 86_400))
+}
+
+/// The date so many days after 1970-01-01, in the Gregorian calendar.
+fn date(days: u64) -> String {
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let (mut year, mut left) = (1970, days);
+    while left >= 365 + u64::from(leap(year)) {
+        left -= 365 + u64::from(leap(year));
+        year += 1;
+    }
+    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let mut month = 0;
+    while left >= lengths[month] {
+        left -= lengths[month];
+        month += 1;
+    }
+    format!("{year}-{:02}-{:02}", month + 1, left + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_dates() {
+        // As `date -u -d @SECONDS +%F` prints them.
+        let dates = [(0, "1970-01-01"), (59, "1970-03-01"), (11_016, "2000-02-29"), (20_780, "2026-11-23")];
+        for (days, text) in dates {
+            assert_eq!(date(days), text);
+        }
+    }
 }

@@ -18,6 +18,7 @@ mod machine;
 mod output;
 mod plan;
 mod predictions;
+mod profile;
 mod progress;
 mod study;
 
@@ -65,6 +66,7 @@ subcommands! {
     Forward => forward,
     Generate => generate,
     Plan => plan,
+    Profile => profile,
     Study => study,
 }
 

@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use wattention::error::Error;
 use wattention::hub;
+use wattention::limits::Limits;
 use wattention::train::synthetic::Mode;
 use wattention::units::Bytes;
 
@@ -44,6 +45,10 @@ pub struct Args {
     /// Find the largest batch that this much memory holds, such as 48GiB
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     fit: Option<Bytes>,
+
+    /// Predict the least time, and the energy in it, on this GPU: h200, h100, a100 or a6000
+    #[arg(long, value_name = "NAME")]
+    gpu: Option<String>,
 }
 
 fn bytes(text: &str) -> Result<Bytes, String> {
@@ -61,6 +66,7 @@ struct Report {
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
+    let gpu = args.gpu.as_deref().map(Limits::described).transpose()?;
     let config = match (args.config, args.model) {
         (Some(config), _) => config,
         (None, Some(model)) => hub::directory(&model)?.join("config.json"),
@@ -68,6 +74,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     };
     let options = args.recomputation.options();
     let shapes = Shapes::new(&config, global.precision, options, args.mode, &args.truncation)?;
+    let shapes = shapes.on(gpu);
     let (estimate, fit) = match args.fit {
         None => (shapes.estimate(args.batch_size.get())?, None),
         Some(budget) => {

@@ -1,22 +1,50 @@
 //! `study`: the main job, models × datasets × input lengths to a table and a report.
 
 use super::global::Global;
-use super::machine;
-use super::progress::Progress;
 use std::path::{Path, PathBuf};
-use wattention::energy::{self, Sampler};
-use wattention::error::{Error, Result};
+use wattention::error::Result;
 use wattention::files;
-use wattention::study::cell::{self, CellObserver};
-use wattention::study::grid::{CellPlan, Grid};
+use wattention::limits::Limits;
+use wattention::study::forecast;
+use wattention::study::grid::{Grid, Memory};
+use wattention::study::published::Places;
 use wattention::study::report;
-use wattention::study::results::{Cell, Results, table};
-use wattention::train::{Event, Observer};
+use wattention::study::results::Results;
+use wattention::study::{presets, results};
+use wattention::units::Bytes;
+
+mod budget;
+mod compare;
+mod recommend;
+mod run;
+mod watch;
 
 /// Fine-tune, evaluate and measure models × datasets × input lengths; write a table and a report
+///
+/// A study that is stopped, in any way, goes on where it was when the same command is given again: finished
+/// cells are kept, and a cell that was training goes on from its last checkpoint. A cell that fails does not stop
+/// the others, and is tried again the next time.
 #[derive(clap::Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
-    /// A study that comes with the program: quick
+    #[command(subcommand)]
+    then: Option<Then>,
+
+    #[command(flatten)]
+    study: StudyArgs,
+}
+
+/// What is done with results that are there.
+#[derive(clap::Subcommand, Debug)]
+enum Then {
+    Compare(compare::Args),
+    Recommend(recommend::Args),
+    Report(ReportArgs),
+}
+
+#[derive(clap::Args, Debug)]
+struct StudyArgs {
+    /// A study that comes with the program: quick (minutes on two cores), paper (Ang et al. 2022), scrolls (LED-base)
     #[arg(long, value_name = "NAME", default_value = "quick", conflicts_with = "config")]
     preset: String,
 
@@ -24,7 +52,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Where results.csv, results.json, report.html and the cells go; finished cells there are kept
+    /// Where the report, the results and the cells' run directories go; finished cells there are kept
     #[arg(long, value_name = "DIR", default_value = "runs/study")]
     output_dir: PathBuf,
 
@@ -32,140 +60,100 @@ pub struct Args {
     #[arg(long)]
     overwrite_output_dir: bool,
 
-    /// Print the cells and run nothing
+    /// A folder to look for models in first: DIR/NAME with config.json, tokenizer and weights
+    #[arg(long, value_name = "DIR")]
+    models_dir: Option<PathBuf>,
+
+    /// A folder to look for datasets in first: DIR/NAME.zip or DIR/NAME/<split>.jsonl
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Stop after so many hours, between steps, and say what is left
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    max_hours: Option<f64>,
+
+    /// Stop after so many measured kilowatt-hours, between steps, and say what is left
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    max_kwh: Option<f64>,
+
+    /// Print every cell's batch, memory and least time and energy, and run nothing; no weights are needed
     #[arg(long)]
     dry_run: bool,
+
+    /// The GPU that --dry-run foresees times for: h200, h100, a100 or a6000 [default: the study's, if it names one]
+    #[arg(long, value_name = "NAME", requires = "dry_run")]
+    gpu: Option<String>,
+
+    /// What the batch size "largest" may take, such as 48GiB [default: the study's, or what is free]
+    #[arg(long, value_name = "BYTES", value_parser = memory)]
+    memory: Option<Memory>,
+}
+
+/// Write the report and the tables of a study's results again, without running anything
+#[derive(clap::Args, Debug)]
+struct ReportArgs {
+    /// A study's folder, or its results.json
+    #[arg(value_name = "DIR")]
+    results: PathBuf,
+
+    /// Where they go [default: the folder of the results]
+    #[arg(long, value_name = "DIR")]
+    output_dir: Option<PathBuf>,
+}
+
+fn memory(text: &str) -> Result<Memory, String> {
+    match Bytes::parse(text) {
+        Some(bytes) if bytes.0 > 0 => Ok(Memory(bytes)),
+        _ => Err("give a size such as 48GiB, 512MiB or 2e9".into()),
+    }
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
+    match args.then {
+        None => study(args.study, global),
+        Some(Then::Compare(args)) => compare::run(args, global),
+        Some(Then::Recommend(args)) => recommend::run(args, global),
+        Some(Then::Report(args)) => rewrite(args, global),
+    }
+}
+
+fn study(args: StudyArgs, global: &Global) -> anyhow::Result<()> {
     let mut grid = match &args.config {
         Some(path) => Grid::read(path)?,
-        None => Grid::preset(&args.preset)?,
+        None => presets::named(&args.preset)?,
     };
-    if args.config.is_none() {
-        grid.seeds = vec![global.seed];
-    }
-    let plans = grid.cells()?;
+    grid.memory = args.memory.or(grid.memory);
+    let places = Places { models: args.models_dir.clone(), data: args.data_dir.clone() };
+    let cells = grid.cells(&places, global.precision, global.seed)?;
     if args.dry_run {
-        let lines: Vec<String> = plans.iter().map(CellPlan::slug).collect();
-        return global.print(&plans, lines.join("\n"));
+        let gpu = args.gpu.as_ref().or(grid.gpu.as_ref());
+        let limits = gpu.map(|name| Limits::described(name)).transpose()?;
+        let forecasts = forecast::forecast(&cells, &places, limits.as_ref(), grid.memory)?;
+        let text = forecast::table(&forecasts, limits.as_ref());
+        return global.print(&serde_json::json!({ "limits": limits, "cells": forecasts }), text);
     }
-    let device = global.open_device()?;
-    let sampler = Sampler::start(energy::open(&device))?;
-    let out = &args.output_dir;
-    files::create_dir(&out.join("cells"))?;
-    let mut results =
-        Results { title: grid.title.clone(), environment: environment(&device.name()), cells: Vec::new() };
-    for (i, plan) in plans.iter().enumerate() {
-        let title = format!("[{}/{}] {}", i + 1, plans.len(), plan.slug());
-        let place = out.join("cells").join(format!("{}.json", plan.slug()));
-        let finished = match args.overwrite_output_dir {
-            true => None,
-            false => read_finished(&place, plan),
-        };
-        let cell = match finished {
-            Some(cell) => {
-                global.note(format_args!("{title}: already there"));
-                cell
-            }
-            None => {
-                let mut watch = Watch::new(global, title);
-                let cell = cell::run(plan, &device, &sampler, &out.join("models"), &mut watch)?;
-                watch.finish(&cell);
-                write_finished(&place, plan, &cell)?;
-                cell
-            }
-        };
-        results.cells.push(cell);
-        write(&results, out)?;
-    }
-    global.print(&results, table(&results.cells))?;
-    global.note(format_args!("report: {}", out.join("report.html").display()));
-    Ok(())
+    places.check(&cells)?;
+    run::run(&args, &grid, &cells, &places, global)
 }
 
-/// All three files, after every cell: a study that is stopped leaves what it has.
-fn write(results: &Results, out: &Path) -> Result<()> {
-    results.write(&out.join("results.json"))?;
-    results.write_csv(&out.join("results.csv"))?;
+fn rewrite(args: ReportArgs, global: &Global) -> anyhow::Result<()> {
+    let (results, folder) = read(&args.results)?;
+    let to = args.output_dir.unwrap_or(folder);
+    files::create_dir(&to)?;
+    write(&results, &to)?;
+    let report = to.join("report.html");
+    global.print(&serde_json::json!({ "report": report }), report.display())
+}
+
+/// The results in a study's folder, or at a file of them; and that folder.
+fn read(path: &Path) -> Result<(Results, PathBuf)> {
+    let file = if path.is_dir() { path.join("results.json") } else { path.to_path_buf() };
+    let folder = file.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new("."));
+    Ok((Results::read(&file)?, folder.to_path_buf()))
+}
+
+/// Every form of the results, and the report.
+fn write(results: &results::Results, out: &Path) -> Result<()> {
+    results.write_all(out)?;
     report::write(results, &out.join("report.html"))
-}
-
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Finished {
-    plan: CellPlan,
-    cell: Cell,
-}
-
-/// A finished cell of exactly this plan; anything else is run again.
-fn read_finished(place: &Path, plan: &CellPlan) -> Option<Cell> {
-    let text = std::fs::read_to_string(place).ok()?;
-    let finished: Finished = serde_json::from_str(&text).ok()?;
-    (finished.plan == *plan).then_some(finished.cell)
-}
-
-fn write_finished(place: &Path, plan: &CellPlan, cell: &Cell) -> Result<()> {
-    let finished = Finished { plan: plan.clone(), cell: cell.clone() };
-    let text = serde_json::to_string_pretty(&finished).map_err(|e| Error::output(place, e))?;
-    files::write_text(place, &text)
-}
-
-/// Shows one cell's training, then its evaluation.
-struct Watch<'a> {
-    global: &'a Global,
-    title: String,
-    progress: Option<Progress>,
-    scored: usize,
-}
-
-impl<'a> Watch<'a> {
-    fn new(global: &'a Global, title: String) -> Self {
-        Watch { global, title, progress: None, scored: 0 }
-    }
-
-    fn finish(self, cell: &Cell) {
-        let score = cell.headline().value().unwrap_or(f64::NAN);
-        let line = format!("{}: {} {score:.2}", self.title, cell.headline_metric.label());
-        match self.progress {
-            Some(progress) => progress.finish(line),
-            None => self.global.note(line),
-        }
-    }
-}
-
-impl Observer for Watch<'_> {
-    fn event(&mut self, event: &Event) -> Result<()> {
-        if let Event::Step { total, report, .. } = event {
-            let progress =
-                self.progress.get_or_insert_with(|| Progress::new(self.global, *total, &self.title));
-            progress.step(1, format_args!("loss {:.3}", report.loss));
-        }
-        Ok(())
-    }
-}
-
-impl CellObserver for Watch<'_> {
-    fn evaluated(&mut self, done: usize, total: usize) {
-        if self.scored == 0 {
-            let label = format!("{}, scoring", self.title);
-            self.progress = Some(Progress::new(self.global, total as u64, &label));
-        }
-        if let Some(progress) = &mut self.progress {
-            progress.step((done - self.scored) as u64, "");
-        }
-        self.scored = done;
-    }
-}
-
-/// What the results were made on and with.
-fn environment(device: &str) -> Vec<(String, String)> {
-    let pairs = [
-        ("device", device.to_string()),
-        ("processor", machine::processor()),
-        ("threads", rayon::current_num_threads().to_string()),
-        ("system", std::env::consts::OS.to_string()),
-        ("wattention", env!("CARGO_PKG_VERSION").to_string()),
-        ("command", std::env::args().collect::<Vec<_>>().join(" ")),
-    ];
-    pairs.map(|(key, value)| (key.to_string(), value)).into()
 }

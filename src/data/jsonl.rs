@@ -18,6 +18,8 @@ struct Line {
     pid: String,
     input: String,
     output: Option<String>,
+    #[serde(default)]
+    needles: Vec<[usize; 2]>,
 }
 
 /// Calls `each` with every record. `at` names the file in errors, which read `file:line: what`.
@@ -88,7 +90,11 @@ fn parse(line: &[u8], split: Split) -> std::result::Result<Record, String> {
             line.id
         ));
     }
-    Ok(Record { id: line.id, pid: line.pid, input: line.input, output: line.output })
+    let Line { id, pid, input, output, needles } = line;
+    if let Some([start, end]) = needles.iter().find(|[start, end]| input.get(*start..*end).is_none()) {
+        return Err(format!("the needle of record {id:?} at bytes {start} to {end} is no part of its input"));
+    }
+    Ok(Record { id, pid, input, output, needles })
 }
 
 #[cfg(test)]
@@ -123,6 +129,7 @@ mod tests {
             (br#"{"id":1,"pid":"p","input":"x","output":"y"}"#, "expected a string"),
             (br#"{"id":"i","pid":"p","input":" \n","output":"y"}"#, "is empty"),
             (br#"{"id":"i","pid":"p","input":"x","output":null}"#, "output"),
+            (br#"{"id":"i","pid":"p","input":"x","output":"y","needles":[[0,2]]}"#, "bytes 0 to 2"),
             (b"{\"id\":\"\xff\"}", "not UTF-8 at byte 7"),
         ];
         for (line, expected) in faults {

@@ -1,9 +1,12 @@
 //! Datasets in SCROLLS form: where they are, what they hold, how their examples are read.
 
 pub mod embedded;
+pub mod folder;
 pub mod jsonl;
+pub mod needle;
 pub mod order;
 pub mod qmsum;
+pub mod reach;
 pub mod scrolls;
 
 use std::collections::HashMap;
@@ -67,6 +70,8 @@ pub static ALL: &[Known] = &[
     Known::of("qmsum", Kind::Summarisation),
     Known::of("qasper", Kind::QuestionAnswering),
     Known { embedded: true, ..Known::of(embedded::NAME, Kind::Summarisation) },
+    Known { embedded: true, ..Known::of("needle-qa", Kind::QuestionAnswering) },
+    Known { embedded: true, ..Known::of("needle-summary", Kind::Summarisation) },
 ];
 
 impl Known {
@@ -91,6 +96,9 @@ pub struct Record {
     pub input: String,
     /// None only in test splits, whose answers are not published.
     pub output: Option<String>,
+    /// Where in `input` the answer stands, as bytes `[start, end)`; empty where that is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needles: Vec<[usize; 2]>,
 }
 
 /// What a model sees once and is scored on once.
@@ -114,6 +122,7 @@ pub struct Dataset {
 #[derive(Debug)]
 enum Source {
     Embedded,
+    Needle(&'static needle::Embedded),
     Scrolls(scrolls::Source),
 }
 
@@ -127,6 +136,8 @@ pub fn open(path_or_name: &str) -> Result<Dataset> {
         (file_stem(path), Source::Scrolls(scrolls::Source::find(path)?))
     } else if path_or_name == embedded::NAME {
         (path_or_name.to_string(), Source::Embedded)
+    } else if let Some(made) = needle::EMBEDDED.iter().find(|made| made.name == path_or_name) {
+        (path_or_name.to_string(), Source::Needle(made))
     } else if Path::new(&zipped).is_file() {
         let source = scrolls::Source::find(Path::new(&zipped))?;
         (file_stem(path), Source::Scrolls(source))
@@ -147,22 +158,28 @@ fn file_stem(path: &Path) -> String {
     name.map_or_else(|| "dataset".to_string(), |name| name.to_string_lossy().into_owned())
 }
 
+/// The datasets that need no file.
+fn embedded_names() -> String {
+    let names: Vec<_> = ALL.iter().filter(|known| known.embedded).map(|known| known.name).collect();
+    names.join(", ")
+}
+
 fn not_found(path_or_name: &str) -> Error {
     let known = ALL.iter().find(|known| known.name == path_or_name);
     let remedy = match known {
         Some(known) => format!(
-            "no such file or folder here; download {name}.zip from the tau/scrolls dataset on the Hugging Face hub and give its path{import}, or use the embedded {slice}",
+            "no such file or folder here; download {name}.zip from the tau/scrolls dataset on the Hugging Face hub and give its path{import}, or use one of the embedded {slice}",
             name = known.name,
             import = if known.name == "qmsum" {
                 " (or import the public release: wattention data import qmsum --from DIR --to qmsum)"
             } else {
                 ""
             },
-            slice = embedded::NAME,
+            slice = embedded_names(),
         ),
         None => format!(
-            "no such file or folder; give a SCROLLS zip, a folder with train.jsonl and validation.jsonl, or the embedded {}",
-            embedded::NAME
+            "no such file or folder; give a SCROLLS zip, a folder with train.jsonl and validation.jsonl, or one of the embedded {}",
+            embedded_names()
         ),
     };
     Error::missing(path_or_name, remedy)
@@ -173,6 +190,7 @@ impl Dataset {
     pub fn visit(&self, split: Split, each: &mut dyn FnMut(Record) -> Result<()>) -> Result<()> {
         match &self.source {
             Source::Embedded => embedded::visit(split, each),
+            Source::Needle(made) => made.visit(split, each),
             Source::Scrolls(source) => source.visit(split, each),
         }
     }
@@ -220,6 +238,7 @@ mod tests {
             pid: pid.into(),
             input: format!("input of {id}"),
             output: output.map(Into::into),
+            needles: Vec::new(),
         }
     }
 
@@ -248,7 +267,8 @@ mod tests {
     #[test]
     fn question_answering_is_judged_by_f1() {
         for known in ALL {
-            let expected = if known.name == "qasper" { Headline::F1 } else { Headline::GeometricMean };
+            let asks = ["qasper", "needle-qa"].contains(&known.name);
+            let expected = if asks { Headline::F1 } else { Headline::GeometricMean };
             assert_eq!(known.headline, expected, "{}", known.name);
         }
     }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 /// A permutation of `0..len`, the same on every machine (Fisher-Yates over SplitMix64).
 pub fn order(seed: u64, epoch: u64, len: usize) -> Vec<usize> {
-    let mut draws = Draws { key: mix(mix(seed) ^ epoch), counter: 0 };
+    let mut draws = Draws::new(mix(mix(seed) ^ epoch));
     let mut order: Vec<usize> = (0..len).collect();
     for last in (1..len).rev() {
         order.swap(last, draws.below(last as u64 + 1) as usize);
@@ -40,12 +40,21 @@ fn mix(value: u64) -> u64 {
 }
 
 /// Draw `i` is `mix` of a Weyl sequence at `i`: SplitMix64 addressed by counter.
-struct Draws {
+pub(super) struct Draws {
     key: u64,
     counter: u64,
 }
 
 impl Draws {
+    pub(super) fn new(key: u64) -> Self {
+        Draws { key, counter: 0 }
+    }
+
+    /// Draws of their own for each list of numbers.
+    pub(super) fn of(numbers: &[u64]) -> Self {
+        Self::new(numbers.iter().fold(numbers.len() as u64, |key, number| mix(mix(key) ^ number)))
+    }
+
     fn next(&mut self) -> u64 {
         let at = self.key.wrapping_add(self.counter.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         self.counter += 1;
@@ -53,7 +62,7 @@ impl Draws {
     }
 
     /// Uniform below `bound` without modulo bias (Lemire 2019).
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         let reject_below = bound.wrapping_neg() % bound;
         loop {
             let wide = u128::from(self.next()) * u128::from(bound);
@@ -61,6 +70,25 @@ impl Draws {
                 return (wide >> 64) as u64;
             }
         }
+    }
+
+    /// Uniform in `[0, 1)`.
+    pub(super) fn share(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize]
+    }
+
+    /// `count` different numbers below `bound`, in the order drawn.
+    pub(super) fn distinct(&mut self, bound: usize, count: usize) -> Vec<usize> {
+        let mut all: Vec<usize> = (0..bound).collect();
+        for at in 0..count {
+            all.swap(at, at + self.below((bound - at) as u64) as usize);
+        }
+        all.truncate(count);
+        all
     }
 }
 
@@ -71,7 +99,7 @@ mod tests {
     #[test]
     fn splitmix_matches_its_published_sequence() {
         // The first outputs of the reference generator seeded with 1234567.
-        let mut draws = Draws { key: 1_234_567, counter: 0 };
+        let mut draws = Draws::new(1_234_567);
         assert_eq!(draws.next(), 6_457_827_717_110_365_317);
         assert_eq!(draws.next(), 3_203_168_211_198_807_973);
         assert_eq!(draws.next(), 9_817_491_932_198_370_423);

@@ -1,21 +1,13 @@
 //! QMSum as published (Zhong et al. 2021), one JSON file a meeting, turned into SCROLLS form.
 
 use std::fs;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use tempfile::NamedTempFile;
 
+use super::folder::{Existing, Writer};
 use super::{Record, Split};
 use crate::error::{Error, Result};
-
-/// What to do when an output file is already there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existing {
-    Refuse,
-    Replace,
-}
 
 /// Examples written per split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,20 +26,14 @@ pub fn import(from: &Path, to: &Path, existing: Existing) -> Result<Imported> {
     for split in Split::ALL {
         splits.push((split, read_split(&root.join(folder_name(split)))?));
     }
-    fs::create_dir_all(to).map_err(|error| Error::output(to, error))?;
-    let mut written = Vec::new();
-    for (split, records) in &splits {
-        let path = to.join(split.file_name());
-        if existing == Existing::Refuse && path.exists() {
-            let what = "it is there already; choose another folder or pass --overwrite";
-            return Err(Error::output(&path, what));
-        }
-        written.push((write_lines(to, records)?, path));
+    let mut writer = Writer::new(to, existing)?;
+    let mut counts = [0; 3];
+    for (count, (split, records)) in counts.iter_mut().zip(splits) {
+        *count = writer.write(split, records.into_iter().map(Ok))?;
     }
-    for (file, path) in written {
-        file.persist(&path).map_err(|error| Error::output(&path, error.error))?;
-    }
-    Ok(Imported { train: splits[0].1.len(), validation: splits[1].1.len(), test: splits[2].1.len() })
+    writer.finish()?;
+    let [train, validation, test] = counts;
+    Ok(Imported { train, validation, test })
 }
 
 /// The release's own name for a split.
@@ -95,27 +81,6 @@ fn read_split(folder: &Path) -> Result<Vec<Record>> {
         records.extend(meeting(&name, &text, &path.display().to_string())?);
     }
     Ok(records)
-}
-
-fn write_lines(folder: &Path, records: &[Record]) -> Result<NamedTempFile> {
-    let failed = |error: std::io::Error| Error::output(folder, error);
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // The umask applies to this; tempfile alone would make the file private.
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    let file = builder.prefix(".import-").tempfile_in(folder).map_err(failed)?;
-    let mut out = BufWriter::new(file.as_file());
-    for record in records {
-        serde_json::to_writer(&mut out, record).map_err(|error| failed(error.into()))?;
-        out.write_all(b"\n").map_err(failed)?;
-    }
-    out.flush().map_err(failed)?;
-    drop(out);
-    file.as_file().sync_all().map_err(failed)?;
-    Ok(file)
 }
 
 /// The records of one meeting, general queries first. `at` names the file in errors.
@@ -171,6 +136,7 @@ pub fn meeting(name: &str, json: &str, at: &str) -> Result<Vec<Record>> {
                 id,
                 input: format!("{query}\n\n{transcript}"),
                 output: Some(answer),
+                needles: Vec::new(),
             });
         }
     }

@@ -81,6 +81,18 @@ impl Layout {
         }
     }
 
+    /// The same allocations, no two of which share bytes.
+    pub fn apart(&self) -> Self {
+        let mut peak = 0;
+        let place = |slot: &Slot| {
+            let offset = peak;
+            peak += aligned(slot.bytes);
+            Slot { offset, bytes: slot.bytes }
+        };
+        let slots = self.slots.iter().map(place).collect();
+        Layout { slots, peak, live_peak: self.live_peak }
+    }
+
     /// Bytes of arena the step needs.
     pub fn peak(&self) -> usize {
         self.peak
@@ -124,6 +136,15 @@ mod tests {
         let layout = Layout::from_lifetimes(&[interval(100, 0, 1), interval(128, 2, 3)]);
         assert_eq!(layout.slots[0].offset, layout.slots[1].offset);
         assert_eq!(layout.peak(), 128);
+    }
+
+    #[test]
+    fn apart_no_block_shares_bytes_and_none_is_lost() {
+        let together = Layout::from_lifetimes(&[interval(100, 0, 1), interval(128, 2, 3), interval(1, 4, 5)]);
+        let apart = together.apart();
+        let places: Vec<_> = apart.slots.iter().map(|slot| (slot.offset, slot.bytes)).collect();
+        assert_eq!(places, [(0, 100), (128, 128), (256, 1)]);
+        assert_eq!((apart.peak(), apart.live_peak()), (320, together.live_peak()));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod graph;
 mod layout;
 pub mod plan;
 mod precision;
+pub mod replay;
 pub mod sim;
 
 pub use call::{Arg, Call, Cost, CpuCall, Gpu, Kernel, Pass};
@@ -104,9 +105,9 @@ impl Device {
     pub fn open(name: &str, precision: Precision) -> Result<Self> {
         match name {
             "auto" => Ok(Device::auto(precision)?.0),
-            "cpu" if precision == Precision::Tf32 => {
-                Err(Error::usage("tf32 is a format of GPUs: use --precision fp32 or bf16 on the CPU"))
-            }
+            "cpu" if matches!(precision, Precision::Tf32 | Precision::Tf32x3) => Err(Error::usage(format!(
+                "{precision} is a format of GPUs: use --precision fp32 or bf16 on the CPU"
+            ))),
             "cpu" => Ok(Device(Rc::new(cpu::Cpu::new(precision)))),
             "sim" => Ok(Device(Rc::new(sim::Sim::new(precision)?))),
             "plan" => Err(Error::usage(

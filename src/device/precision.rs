@@ -15,17 +15,20 @@ pub enum Precision {
     Fp32,
     /// Stored as f32, matrix products on tensor cores that keep 10 bits of the fraction.
     Tf32,
+    /// Stored as f32, each product of an attention made of three on tensor cores, with the accuracy of fp32
+    /// ("3xTF32" in CUTLASS); the products of a library are in fp32.
+    Tf32x3,
     /// Weights and activations in bfloat16; the optimizer keeps f32 weights.
     Bf16,
 }
 
 impl Precision {
-    pub const ALL: [Precision; 3] = [Precision::Fp32, Precision::Tf32, Precision::Bf16];
+    pub const ALL: [Precision; 4] = [Precision::Fp32, Precision::Tf32, Precision::Tf32x3, Precision::Bf16];
 
     /// The type of weights and activations.
     pub fn storage(self) -> DType {
         match self {
-            Precision::Fp32 | Precision::Tf32 => DType::F32,
+            Precision::Fp32 | Precision::Tf32 | Precision::Tf32x3 => DType::F32,
             Precision::Bf16 => DType::BF16,
         }
     }
@@ -34,6 +37,7 @@ impl Precision {
         match self {
             Precision::Fp32 => "fp32",
             Precision::Tf32 => "tf32",
+            Precision::Tf32x3 => "tf32x3",
             Precision::Bf16 => "bf16",
         }
     }

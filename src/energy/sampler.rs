@@ -1,7 +1,7 @@
 //! A thread that looks at a meter again and again, for the windows that are open.
 
 use super::window::Sums;
-use super::{Calibration, Meter};
+use super::{Calibration, Meter, Sample};
 use crate::error::{Error, Result};
 use crate::units::{Joules, Seconds};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -60,6 +60,11 @@ impl Sampler {
     /// What is counted, or why nothing is.
     pub fn name(&self) -> String {
         lock(&self.shared).meter.name()
+    }
+
+    /// What the sensors say now.
+    pub fn sample(&self) -> Sample {
+        lock(&self.shared).meter.sample()
     }
 
     pub fn calibration(&self) -> Calibration {

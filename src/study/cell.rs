@@ -1,142 +1,176 @@
-//! One cell of a study: fine-tune, evaluate, measure.
+//! One cell of a study in its run directory: fine-tune, evaluate, measure; what is done there is not done again.
 
-use super::embedded;
+mod batch;
+mod log;
+mod parts;
+mod scored;
+mod trained;
+mod window;
+
 use super::grid::CellPlan;
-use super::results::{Cell, Metric, Reading};
-use crate::data::{self, Split};
+use super::published::Places;
+use super::results::{Cell, Metric};
+use crate::data::{Dataset, Example, Split};
 use crate::device::Device;
-use crate::energy::{Measurement, Sampler, Window};
+use crate::energy::Sampler;
 use crate::error::{Error, Result};
-use crate::evaluate::{Evaluation, Task, evaluate, work};
-use crate::generate::GenerateOptions;
+use crate::evaluate::work;
+use crate::files;
 use crate::metrics::{Headline, Protocol};
 use crate::models::session::Session;
-use crate::models::{self, Options, RandomBlocks};
+use crate::models::{self, Limits, Options};
 use crate::text::Tokenizer;
 use crate::train::batches::Lengths;
-use crate::train::{Corpus, Observer, Summary, fine_tune};
+use crate::train::token_cache::TokenCache;
+use crate::train::{Corpus, Observer, checkpoint};
+use serde::{Deserialize, Serialize};
+use std::fs;
 use std::path::Path;
+
+pub use scored::example_scores;
+pub use window::config_with_window;
 
 /// What a cell's run tells whoever watches, besides training events.
 pub trait CellObserver: Observer {
-    /// Examples scored so far.
-    fn evaluated(&mut self, done: usize, total: usize);
+    /// Examples scored so far under a protocol.
+    fn evaluated(&mut self, protocol: Protocol, done: usize, total: usize);
 }
 
-/// Runs `plan` on `device`; embedded models are unpacked under `models_dir`.
-pub fn run(
-    plan: &CellPlan,
-    device: &Device,
-    sampler: &Sampler,
-    models_dir: &Path,
-    observer: &mut dyn CellObserver,
-) -> Result<Cell> {
-    let dir = embedded::directory(&plan.model, models_dir)?;
-    let tokenizer = Tokenizer::load(&dir)?;
-    let dataset = data::open(&plan.dataset)?;
-    // The drawn plan everywhere is what the 2022 study measured.
-    let options = Options {
-        random_blocks: match plan.protocol {
-            Protocol::Paper => RandomBlocks::Drawn,
-            Protocol::Scrolls => RandomBlocks::EvalZero,
-        },
-        ..Options::default()
-    };
-    let loaded = models::load(&dir, device, options)?;
-    let limits = loaded.model.limits();
-    let lengths = Lengths { source: plan.train.max_source_length, target: plan.train.max_target_length };
-    let read = |split: Split, most: usize| {
-        let mut examples = dataset.examples(split, plan.protocol)?;
+/// A cell and all that its run needs.
+pub struct Run<'a> {
+    pub plan: &'a CellPlan,
+    pub device: &'a Device,
+    pub sampler: &'a Sampler,
+    pub places: &'a Places,
+    /// The cell's run directory, which nobody else writes to.
+    pub dir: &'a Path,
+    /// Embedded models are unpacked, and token ids kept, under this folder.
+    pub beside: &'a Path,
+}
+
+/// `cell.json`: a cell that is done.
+#[derive(Serialize, Deserialize)]
+struct Finished {
+    plan: CellPlan,
+    /// One a protocol.
+    cells: Vec<Cell>,
+}
+
+/// The results in `dir` if a cell of exactly this plan was finished there.
+pub fn finished(dir: &Path, plan: &CellPlan) -> Option<Vec<Cell>> {
+    let text = fs::read_to_string(dir.join("cell.json")).ok()?;
+    let finished: Finished = serde_json::from_str(&text).ok()?;
+    (finished.plan == *plan).then_some(finished.cells)
+}
+
+/// Forgets what is in `dir`, so that the cell runs from its beginning.
+pub fn forget(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::output(dir, e)),
+        _ => Ok(()),
+    }
+}
+
+/// A split in text and in tokens.
+struct Part {
+    examples: Vec<Example>,
+    corpus: Corpus,
+}
+
+/// What a cell reads, before any weight.
+struct Material<'a> {
+    run: &'a Run<'a>,
+    /// The model's directory.
+    model: std::path::PathBuf,
+    options: Options,
+    limits: Limits,
+    tokenizer: Tokenizer,
+    dataset: Dataset,
+    cache: TokenCache,
+}
+
+impl Run<'_> {
+    /// Runs the cell to its end, from wherever an earlier process left it; one result a protocol.
+    pub fn run(&self, observer: &mut dyn CellObserver) -> Result<Vec<Cell>> {
+        files::create_dir(self.dir)?;
+        files::remove_leftovers(self.dir)?;
+        let material = Material::read(self)?;
+        let first = self.plan.protocols[0];
+        // Every reference is an example to learn from, whatever the protocol groups for scoring.
+        let train = material.part(Split::Train, Protocol::Paper, self.plan.max_train_samples)?;
+        let validation = material.part(Split::Validation, first, self.plan.max_eval_samples)?;
+        let plan = batch::choose(&material, &train, &validation)?;
+        let loaded = models::load(&material.model, self.device, material.options)?;
+        let mut session = Session::new(loaded, material.options, work)?;
+        let trained = trained::train(&material, &plan, &mut session, &train, &validation, observer)?;
+        let mut cells = Vec::new();
+        for &protocol in &self.plan.protocols {
+            let other;
+            let part = match protocol == first {
+                true => &validation,
+                false => {
+                    other = material.part(Split::Validation, protocol, self.plan.max_eval_samples)?;
+                    &other
+                }
+            };
+            cells.push(scored::score(&material, &plan, &mut session, part, protocol, &trained, observer)?);
+        }
+        let finished = Finished { plan: self.plan.clone(), cells };
+        let path = self.dir.join("cell.json");
+        let text = serde_json::to_string_pretty(&finished).map_err(|e| Error::output(&path, e))?;
+        files::write_text(&path, &(text + "\n"))?;
+        checkpoint::remove_all(self.dir)?;
+        if !self.plan.keep_model {
+            forget(&self.dir.join(trained::MODEL))?;
+        }
+        Ok(finished.cells)
+    }
+}
+
+impl<'a> Material<'a> {
+    fn read(run: &'a Run<'a>) -> Result<Self> {
+        let plan = run.plan;
+        let unpacked = run.beside.join("models");
+        let mut model = run.places.model(&plan.model, &unpacked)?;
+        if let Some(window) = plan.attention_window {
+            model = window::with_window(&model, window, &unpacked)?;
+        }
+        let options = Options { random_blocks: plan.random_blocks, ..Options::default() };
+        let limits = models::limits(&model.join("config.json"))?;
+        let tokenizer = Tokenizer::load(&model)?;
+        let dataset = run.places.dataset(&plan.dataset)?;
+        let cache = TokenCache::new(&run.beside.join("tokens"));
+        Ok(Material { run, model, options, limits, tokenizer, dataset, cache })
+    }
+
+    /// The first `most` examples of a split, or all of it if that is 0.
+    fn part(&self, split: Split, protocol: Protocol, most: usize) -> Result<Part> {
+        let plan = self.run.plan;
+        let mut examples = self.dataset.examples(split, protocol)?;
         if most > 0 {
             examples.truncate(most);
         }
         if examples.is_empty() {
             return Err(Error::data(&plan.dataset, format!("its {} split has no examples", split.name())));
         }
-        let corpus = Corpus::encode(&tokenizer, &examples, lengths, limits, plan.global_attention)?;
-        Ok((examples, corpus))
-    };
-    let (train_examples, train) = read(Split::Train, plan.max_train_samples)?;
-    let (eval_examples, validation) = read(Split::Validation, plan.max_eval_samples)?;
-    let parameters = loaded.parameters.trainable();
-    let mut session = Session::new(loaded, options, work)?;
-    let window = Window::start(sampler);
-    let summary = fine_tune(&mut session, &train, Some(&validation), &plan.train, observer)?;
-    let energy = window.stop();
-    let (used, planned) = (session.real().device().used(), session.planned());
-    let batch = plan.train.per_device_eval_batch_size;
-    let total = eval_examples.len();
-    let decoding = GenerateOptions { max_new_tokens: plan.max_new_tokens, ..GenerateOptions::new(&limits) };
-    let task = Task {
-        tokenizer: &tokenizer,
-        corpus: &validation,
-        examples: &eval_examples,
-        protocol: plan.protocol,
-        decoding: &decoding,
-        batch_size: batch,
-        known: Vec::new(),
-    };
-    let evaluation = evaluate(&mut session, task, &mut |said| {
-        observer.evaluated(said.len(), total);
-        Ok(())
-    })?;
-    let headline = match dataset.headline {
-        Headline::GeometricMean => Metric::GeometricMean,
-        Headline::F1 => Metric::F1,
-    };
-    Ok(Cell {
-        device: device.name(),
-        train_examples: train_examples.len() as u64,
-        parameters: parameters as u64,
-        headline_metric: headline,
-        peak_bytes_planned: Reading::predicted(planned.total() as f64),
-        peak_bytes_measured: Reading::measured(used.total() as f64),
-        ..cell(plan, &summary, &evaluation, &energy)
-    })
-}
+        let lengths = Lengths { source: plan.train.max_source_length, target: plan.train.max_target_length };
+        // A cache that cannot be written costs time alone.
+        let (corpus, _) = Corpus::encode_cached(
+            &self.tokenizer,
+            &examples,
+            lengths,
+            self.limits,
+            plan.global_attention,
+            &self.cache,
+        )?;
+        Ok(Part { examples, corpus })
+    }
 
-fn cell(plan: &CellPlan, summary: &Summary, evaluation: &Evaluation, energy: &Measurement) -> Cell {
-    let scores = evaluation.scores.rounded();
-    let per_second = |n: f64, seconds: f64| Reading::measured(n / seconds);
-    let or_why = |value: Option<f64>| value.map_or_else(|| Reading::absent(&energy.note), Reading::measured);
-    Cell {
-        model: plan.model_name(),
-        dataset: Path::new(&plan.dataset)
-            .file_name()
-            .map_or_else(|| plan.dataset.clone(), |name| name.to_string_lossy().into_owned()),
-        max_source_length: plan.train.max_source_length as u64,
-        precision: "fp32".into(),
-        seed: plan.train.seed,
-        protocol: match plan.protocol {
-            Protocol::Scrolls => "scrolls".into(),
-            Protocol::Paper => "paper".into(),
-        },
-        device: String::new(),
-        batch_size: plan.train.per_device_train_batch_size as u64,
-        steps: summary.steps,
-        train_examples: 0,
-        eval_examples: evaluation.examples as u64,
-        parameters: 0,
-        headline_metric: Metric::GeometricMean,
-        rouge1: Reading::measured(scores.rouge1),
-        rouge2: Reading::measured(scores.rouge2),
-        rouge_l: Reading::measured(scores.rouge_l),
-        geometric_mean: Reading::measured(scores.geometric_mean),
-        f1: Reading::measured(scores.f1),
-        train_loss_final: Reading::measured(summary.final_loss),
-        eval_loss: summary.eval_loss.map_or_else(|| Reading::absent("not evaluated"), Reading::measured),
-        train_seconds: Reading::measured(summary.train_time.0),
-        train_samples_per_second: per_second(summary.samples as f64, summary.train_time.0),
-        train_tokens_per_second: per_second(summary.tokens as f64, summary.train_time.0),
-        eval_seconds: Reading::measured(evaluation.time.0),
-        eval_samples_per_second: per_second(evaluation.examples as f64, evaluation.time.0),
-        peak_bytes_planned: Reading::absent("not planned"),
-        peak_bytes_measured: Reading::absent("not measured"),
-        energy_joules: or_why(energy.energy.map(|joules| joules.0)),
-        mean_power_watts: or_why(energy.power().map(|watts| watts.0)),
-        energy_note: match energy.energy {
-            Some(_) => energy.note.clone(),
-            None => format!("n/a: {}", energy.note),
-        },
+    /// The metric that the dataset is judged by.
+    fn metric(&self) -> Metric {
+        match self.dataset.headline {
+            Headline::GeometricMean => Metric::GeometricMean,
+            Headline::F1 => Metric::F1,
+        }
     }
 }

@@ -26,7 +26,7 @@ macro_rules! model {
 }
 
 /// Every embedded model; `weights/README.md` says how they were made.
-pub static ALL: &[EmbeddedModel] = &[model!("tiny-led"), model!("tiny-bigbird-pegasus")];
+pub static ALL: &[EmbeddedModel] = &[model!("tiny-led"), model!("small-led"), model!("tiny-bigbird-pegasus")];
 
 /// The directory of the model called `name_or_path`: an embedded one is written under `dir` first; a path or the name
 /// of a repository is looked up.

@@ -1,10 +1,20 @@
 //! Which cells a study has, from a preset or a TOML file.
 
-use super::embedded;
-use crate::data;
+mod batch;
+mod plan;
+mod rules;
+
+pub use batch::{BatchSize, Memory};
+pub use plan::CellPlan;
+pub use rules::Rule;
+
+use super::presets;
+use super::published::Places;
+use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::metrics::Protocol;
-use crate::train::{self, GlobalAttention};
+use crate::models::RandomBlocks;
+use crate::train::{self, Control, GlobalAttention};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -13,143 +23,135 @@ use std::path::Path;
 #[serde(default, deny_unknown_fields)]
 pub struct Grid {
     pub title: String,
-    /// Model directories, or names of embedded models.
+    /// Model directories, repositories in the Hugging Face cache, or names of embedded models.
     pub models: Vec<String>,
     /// Dataset paths, or names of embedded datasets.
     pub datasets: Vec<String>,
+    /// L, tokens that inputs are cut to.
     pub max_source_lengths: Vec<usize>,
-    pub seeds: Vec<u64>,
-    pub protocol: Protocol,
+    /// Number formats; left out, that of the command line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precisions: Option<Vec<Precision>>,
+    /// Left out, that of the command line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seeds: Option<Vec<u64>>,
+    /// LED's attention windows, tokens of both sides together; left out, that of each model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention_windows: Option<Vec<usize>>,
+    /// Examples of a training step, or the most that fit; left out, `per_device_train_batch_size`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_sizes: Option<Vec<BatchSize>>,
+    /// What the largest batch may take; left out, what is free on the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
+    /// The GPU whose costs a dry run foresees, unless it is told another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
+    /// How each trained model is scored.
+    pub protocols: Vec<Protocol>,
+    /// BigBird's random blocks outside of training; left out, drawn where `paper` is among the protocols.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub random_blocks: Option<RandomBlocks>,
     /// 0 for all.
     pub max_train_samples: usize,
     /// 0 for all.
     pub max_eval_samples: usize,
     pub max_new_tokens: usize,
     pub global_attention: GlobalAttention,
-    /// Training settings of every cell; source length and seed come from the grid.
+    /// Whether each cell's run directory keeps the trained model.
+    pub keep_models: bool,
+    /// Training settings of every cell; source length, seed and batch come from the grid.
     pub train: train::Options,
-}
-
-/// One combination.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CellPlan {
-    pub model: String,
-    pub dataset: String,
-    pub protocol: Protocol,
-    pub max_train_samples: usize,
-    pub max_eval_samples: usize,
-    pub max_new_tokens: usize,
-    pub global_attention: GlobalAttention,
-    pub train: train::Options,
+    /// Checkpoints and early stopping of every cell.
+    pub control: Control,
+    /// Settings of some cells only; of two that meet, the later one counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
 }
 
 impl Default for Grid {
-    /// The quick preset: minutes on two cores, on what the binary brings along.
+    /// The quick preset: what a file leaves out is as there.
     fn default() -> Self {
-        Grid {
-            title: "Quick study: tiny models on real meetings".into(),
-            models: embedded::ALL.iter().map(|model| model.name.to_string()).collect(),
-            datasets: vec![data::embedded::NAME.into()],
-            max_source_lengths: vec![1024, 2048, 4096],
-            seeds: vec![42],
-            protocol: Protocol::Scrolls,
-            max_train_samples: 0,
-            max_eval_samples: 0,
-            max_new_tokens: 96,
-            global_attention: GlobalAttention::First,
-            train: train::Options {
-                learning_rate: 5e-4,
-                warmup_ratio: 0.1,
-                num_train_epochs: 1.0,
-                per_device_train_batch_size: 4,
-                per_device_eval_batch_size: 8,
-                max_target_length: 128,
-                adam_beta2: 0.98,
-                weight_decay: 0.001,
-                ..train::Options::default()
-            },
-        }
+        presets::quick()
     }
 }
 
 impl Grid {
-    /// A preset by name.
-    pub fn preset(name: &str) -> Result<Self> {
-        match name {
-            "quick" => Ok(Grid::default()),
-            other => Err(Error::usage(format!(
-                "preset '{other}' is not in this build; there is quick, and --config FILE for a grid of your own"
-            ))),
-        }
-    }
-
     /// A grid from a TOML file; what it leaves out is as in the quick preset.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, &e))?;
-        let grid: Grid = toml::from_str(&text).map_err(|e| {
+        toml::from_str(&text).map_err(|e| {
             let line = line_of(&text, e.message(), e.span());
             Error::data(format!("{}:{line}", path.display()), e.message().to_string())
-        })?;
-        Ok(grid)
+        })
     }
 
     /// All cells, models innermost so that a drift of the machine favours none.
-    pub fn cells(&self) -> Result<Vec<CellPlan>> {
-        for (key, empty) in [
-            ("models", self.models.is_empty()),
-            ("datasets", self.datasets.is_empty()),
-            ("max_source_lengths", self.max_source_lengths.is_empty()),
-            ("seeds", self.seeds.is_empty()),
+    ///
+    /// `precision` and `seed` stand in where the grid lists none. Models and datasets are looked up only where their
+    /// kind decides what cells there are.
+    pub fn cells(&self, places: &Places, precision: Precision, seed: u64) -> Result<Vec<CellPlan>> {
+        let precisions = self.precisions.clone().unwrap_or_else(|| vec![precision]);
+        let seeds = self.seeds.clone().unwrap_or_else(|| vec![seed]);
+        let fixed = || vec![BatchSize::Of(self.train.per_device_train_batch_size)];
+        let batch_sizes = self.batch_sizes.clone().unwrap_or_else(fixed);
+        let windows = match &self.attention_windows {
+            Some(windows) => windows.iter().copied().map(Some).collect(),
+            None => vec![None],
+        };
+        for (key, entries) in [
+            ("models", self.models.len()),
+            ("datasets", self.datasets.len()),
+            ("max_source_lengths", self.max_source_lengths.len()),
+            ("precisions", precisions.len()),
+            ("seeds", seeds.len()),
+            ("attention_windows", windows.len()),
+            ("batch_sizes", batch_sizes.len()),
+            ("protocols", self.protocols.len()),
         ] {
-            if empty {
+            if entries == 0 {
                 return Err(Error::usage(format!("the study's `{key}` is empty; list at least one")));
             }
         }
         let mut cells = Vec::new();
         for dataset in &self.datasets {
-            for &seed in &self.seeds {
-                for &max_source_length in &self.max_source_lengths {
-                    for model in &self.models {
-                        let train = train::Options { max_source_length, seed, ..self.train.clone() };
-                        train.check()?;
-                        cells.push(CellPlan {
-                            model: model.clone(),
-                            dataset: dataset.clone(),
-                            protocol: self.protocol,
-                            max_train_samples: self.max_train_samples,
-                            max_eval_samples: self.max_eval_samples,
-                            max_new_tokens: self.max_new_tokens,
-                            global_attention: self.global_attention,
-                            train,
-                        });
+            for &seed in &seeds {
+                for &length in &self.max_source_lengths {
+                    for (&precision, &batch) in product(&precisions, &batch_sizes) {
+                        for (&window, model) in product(&windows, &self.models) {
+                            let at = plan::At { model, dataset, length, precision, seed, window, batch };
+                            cells.extend(self.cell(places, at)?);
+                        }
                     }
                 }
             }
         }
+        plan::name_apart(&mut cells);
         Ok(cells)
+    }
+
+    /// The cell of one combination; none of a window for a model that has no window but the grid's first.
+    fn cell(&self, places: &Places, at: plan::At) -> Result<Option<CellPlan>> {
+        let has_window = at.window.is_none() || places.has_window(at.model)?;
+        let first = self.attention_windows.as_ref().and_then(|windows| windows.first().copied());
+        if !has_window && at.window != first {
+            return Ok(None);
+        }
+        let window = at.window.filter(|_| has_window);
+        CellPlan::new(self, plan::At { window, ..at }).map(Some)
+    }
+
+    /// BigBird's blocks outside of training. The drawn plan everywhere is what the 2022 study measured.
+    fn blocks(&self) -> RandomBlocks {
+        self.random_blocks.unwrap_or(match self.protocols.contains(&Protocol::Paper) {
+            true => RandomBlocks::Drawn,
+            false => RandomBlocks::EvalZero,
+        })
     }
 }
 
-impl CellPlan {
-    /// The model's name without its folders.
-    pub fn model_name(&self) -> String {
-        last_part(&self.model)
-    }
-
-    /// A folder name for the cell's run directory.
-    pub fn slug(&self) -> String {
-        let dataset = last_part(&self.dataset);
-        let parts = [
-            last_part(&self.model),
-            dataset,
-            self.train.max_source_length.to_string(),
-            format!("seed{}", self.train.seed),
-        ];
-        let keep = |c: char| {
-            if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }
-        };
-        parts.join("_").chars().map(keep).collect()
-    }
+fn product<'a, A, B>(outer: &'a [A], inner: &'a [B]) -> impl Iterator<Item = (&'a A, &'a B)> {
+    outer.iter().flat_map(move |a| inner.iter().map(move |b| (a, b)))
 }
 
 /// Line of a TOML error: that of the key it quotes, for the span of an unknown key is its whole table.
@@ -160,34 +162,5 @@ fn line_of(text: &str, message: &str, span: Option<std::ops::Range<usize>>) -> u
     by_key.unwrap_or(by_span) + 1
 }
 
-fn last_part(path: &str) -> String {
-    let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
-    name.unwrap_or_else(|| path.to_string())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_grid_is_the_product_and_models_alternate() {
-        let cells = Grid::default().cells().unwrap();
-        assert_eq!(cells.len(), 6);
-        assert_ne!(cells[0].model, cells[1].model);
-        assert_eq!(cells[0].train.max_source_length, cells[1].train.max_source_length);
-        let slugs: std::collections::HashSet<String> = cells.iter().map(CellPlan::slug).collect();
-        assert_eq!(slugs.len(), 6);
-    }
-
-    #[test]
-    fn unknown_keys_and_empty_lists_are_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("study.toml");
-        std::fs::write(&path, "title = 'x'\nmodles = ['a']\n").unwrap();
-        let error = Grid::read(&path).unwrap_err();
-        assert_eq!(error.exit_code(), 65);
-        assert!(error.to_string().contains("study.toml:2"), "{error}");
-        std::fs::write(&path, "seeds = []\n").unwrap();
-        assert_eq!(Grid::read(&path).unwrap().cells().unwrap_err().exit_code(), 2);
-    }
-}
+mod tests;

@@ -1,9 +1,16 @@
 //! The study: models × datasets × input lengths, and what came of them.
 
+pub mod bootstrap;
 pub mod cell;
+pub mod compare;
 pub mod embedded;
+pub mod forecast;
 pub mod grid;
-mod markup;
-pub mod plots;
+pub mod presets;
+pub mod published;
+pub mod recommend;
 pub mod report;
 pub mod results;
+mod trade_off;
+
+use crate::{markup, plot as plots};

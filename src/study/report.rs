@@ -2,6 +2,7 @@
 
 mod doubling;
 mod figures;
+mod statements;
 mod summary;
 mod tables;
 
@@ -11,6 +12,9 @@ use crate::error::Result;
 use std::path::Path;
 
 const STYLE: &str = include_str!("report/style.css");
+const SCRIPT: &str = include_str!("report/script.js");
+/// SHA-256 of the script in base64, by which the page allows it and no other.
+const SCRIPT_HASH: &str = "/7rQORQ6puQlaBuleXXaWcmMC0d+h7LhCo1a3Vlzjkk=";
 
 /// Writes `report.html`, whole or not at all.
 pub fn write(results: &Results, path: &Path) -> Result<()> {
@@ -29,25 +33,36 @@ pub fn html(results: &Results) -> String {
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
+         img-src data:; script-src 'sha256-{SCRIPT_HASH}'\">\n\
          <link rel=\"icon\" href=\"data:,\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
          <a class=\"skip\" href=\"#summary\">Skip to the summary</a>\n<header>\n<p class=\"kicker\">Accuracy, time, memory and energy by input length</p>\n\
          <h1>{title}</h1>\n<p class=\"scope\">{}</p>\n",
         escape(&scope(&study))
     );
-    out.push_str(
-        "<nav aria-label=\"Sections\"><a href=\"#summary\">Summary</a><a href=\"#figures\">Figures</a>\
-         <a href=\"#cells\">All numbers</a><a href=\"#environment\">Environment</a></nav>\n</header>\n<main>\n",
+    let unfinished = match results.failed.is_empty() && results.left.is_empty() {
+        true => "",
+        false => "<a href=\"#unfinished\">Not finished</a>",
+    };
+    push(
+        &mut out,
+        format_args!(
+            "<nav aria-label=\"Sections\"><a href=\"#summary\">Summary</a><a href=\"#figures\">Figures</a>\
+         <a href=\"#cells\">All numbers</a>{}<a href=\"#environment\">Environment</a></nav>\n</header>\n<main>\n",
+            unfinished
+        ),
     );
     out.push_str(&summary::section(&study));
     out.push_str(&figures::section(&study));
     out.push_str(&tables::section(&study));
+    out.push_str(&unfinished_cells(results));
     out.push_str(&environment(results));
     push(
         &mut out,
         format_args!(
             "</main>\n<footer><p>Written by wattention {}. The same numbers, unrounded, are in results.csv and \
-             results.json beside this file.</p></footer>\n</body>\n</html>\n",
+             results.json beside this file, and as tables for documents in results.md and results.tex.</p></footer>\n\
+             <script>{SCRIPT}</script>\n</body>\n</html>\n",
             env!("CARGO_PKG_VERSION")
         ),
     );
@@ -148,6 +163,34 @@ fn common(study: &Study) -> Vec<(&'static str, String)> {
     .filter(|(varies, ..)| !varies)
     .map(|(_, name, value)| (name, value))
     .collect()
+}
+
+/// Cells that failed, and cells that have still to be run.
+fn unfinished_cells(results: &Results) -> String {
+    if results.failed.is_empty() && results.left.is_empty() {
+        return String::new();
+    }
+    let mut out = String::from(
+        "<section id=\"unfinished\" aria-labelledby=\"unfinished-title\">\n<h2 id=\"unfinished-title\">Not finished</h2>\n\
+         <p>The same command tries failed cells again and goes on with the others.</p>\n",
+    );
+    if !results.failed.is_empty() {
+        out.push_str("<h3>Failed</h3>\n<ul class=\"findings\">\n");
+        for failure in &results.failed {
+            let (cell, error) = (escape(&failure.cell), escape(&failure.error));
+            push(&mut out, format_args!("<li><b>{cell}</b>: {error}</li>\n"));
+        }
+        out.push_str("</ul>\n");
+    }
+    if !results.left.is_empty() {
+        out.push_str("<h3>Still to be run</h3>\n<ul class=\"findings\">\n");
+        for cell in &results.left {
+            push(&mut out, format_args!("<li>{}</li>\n", escape(cell)));
+        }
+        out.push_str("</ul>\n");
+    }
+    out.push_str("</section>\n");
+    out
 }
 
 fn environment(results: &Results) -> String {

@@ -1,23 +1,27 @@
-//! What a study found: one [`Cell`] per trained and evaluated combination, kept in `results.json`
-//! and `results.csv`.
+//! What a study found: one [`Cell`] per trained combination and protocol, kept in `results.json` and, to be read
+//! elsewhere, in `results.csv`, `results.md` and `results.tex`.
 
 mod csv;
+mod documents;
 mod naming;
 mod reading;
 mod table;
 
-pub use csv::csv;
+pub use csv::{csv, field, number};
+pub use documents::{latex, markdown};
 pub use naming::Varying;
 pub use reading::{Mark, Reading};
 pub use table::table;
 
+use super::bootstrap::Interval;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::metrics::Scores;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// The metric a dataset is judged by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Metric {
     #[serde(rename = "rouge1")]
     Rouge1,
@@ -25,6 +29,7 @@ pub enum Metric {
     Rouge2,
     #[serde(rename = "rougeL")]
     RougeL,
+    #[default]
     #[serde(rename = "geometric_mean")]
     GeometricMean,
     #[serde(rename = "f1")]
@@ -53,14 +58,28 @@ impl Metric {
             Metric::F1 => "F1",
         }
     }
+
+    /// Its value among scores.
+    pub fn of(self, scores: &Scores) -> f64 {
+        match self {
+            Metric::Rouge1 => scores.rouge1,
+            Metric::Rouge2 => scores.rouge2,
+            Metric::RougeL => scores.rouge_l,
+            Metric::GeometricMean => scores.geometric_mean,
+            Metric::F1 => scores.f1,
+        }
+    }
 }
 
 /// A column name and the reading under it.
 pub type Field = (&'static str, fn(&Cell) -> &Reading);
 
 /// One combination of the study and everything read from it. Scores are 0 to 100.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Cell {
+    /// The cell's run directory under `cells/`.
+    #[serde(default)]
+    pub run: String,
     pub model: String,
     pub dataset: String,
     /// L, tokens every input is padded or cut to.
@@ -71,7 +90,10 @@ pub struct Cell {
     pub protocol: String,
     pub device: String,
     pub batch_size: u64,
+    /// Steps done, fewer than planned after early stopping.
     pub steps: u64,
+    #[serde(default)]
+    pub planned_steps: u64,
     pub train_examples: u64,
     pub eval_examples: u64,
     pub parameters: u64,
@@ -82,21 +104,66 @@ pub struct Cell {
     pub rouge_l: Reading,
     pub geometric_mean: Reading,
     pub f1: Reading,
+    /// Ends of the headline's 95 % interval, by drawing the examples again.
+    #[serde(default)]
+    pub score_low: Reading,
+    #[serde(default)]
+    pub score_high: Reading,
     pub train_loss_final: Reading,
     pub eval_loss: Reading,
     pub train_seconds: Reading,
+    /// With evaluations and checkpoints, as HF's `train_runtime` and Ang et al. 2022.
+    #[serde(default)]
+    pub train_wall_seconds: Reading,
     pub train_samples_per_second: Reading,
     pub train_tokens_per_second: Reading,
     pub eval_seconds: Reading,
     pub eval_samples_per_second: Reading,
+    /// The step of the best evaluation, where evaluations decide.
+    #[serde(default)]
+    pub best_step: Reading,
     /// Bytes the memory plan of the training step foresees.
     pub peak_bytes_planned: Reading,
     /// Bytes in use at the highest point of training.
     pub peak_bytes_measured: Reading,
+    /// Of training with its evaluations and checkpoints.
     pub energy_joules: Reading,
     pub mean_power_watts: Reading,
+    /// Training samples/s/W, which is samples per joule.
+    #[serde(default)]
+    pub samples_per_second_per_watt: Reading,
+    #[serde(default)]
+    pub joules_per_sample: Reading,
+    #[serde(default)]
+    pub eval_energy_joules: Reading,
+    /// As Ang et al. 2022 took them: the mean of samples every 2 s, and that times the time.
+    #[serde(default)]
+    pub paper_power_watts: Reading,
+    #[serde(default)]
+    pub paper_energy_joules: Reading,
+    /// Percent of the time in which any kernel ran.
+    #[serde(default)]
+    pub utilisation_percent: Reading,
+    /// In use on the device while training, whoever uses them.
+    #[serde(default)]
+    pub device_memory_mean_bytes: Reading,
+    #[serde(default)]
+    pub device_memory_peak_bytes: Reading,
+    /// Where training's time went, the most first; empty where that was not measured.
+    #[serde(default)]
+    pub phases: Vec<PhaseTime>,
     /// What the energy covers (which sensor, which parts), or why there is none.
     pub energy_note: String,
+}
+
+/// Time of one phase of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PhaseTime {
+    /// As in the trace, for example `encoder.attention`.
+    pub phase: String,
+    /// `forward` or `backward`.
+    pub pass: String,
+    pub seconds: Reading,
 }
 
 impl Cell {
@@ -119,24 +186,50 @@ impl Cell {
         }
     }
 
+    /// The headline's 95 % interval over examples, where it is known.
+    pub fn interval(&self) -> Option<Interval> {
+        Some(Interval { low: self.score_low.value()?, high: self.score_high.value()? })
+    }
+
+    /// Seconds of inference per example.
+    pub fn latency(&self) -> Reading {
+        match &self.eval_samples_per_second {
+            Reading::Measured(rate) => Reading::measured(1.0 / rate),
+            Reading::Predicted(rate) => Reading::predicted(1.0 / rate),
+            absent => absent.clone(),
+        }
+    }
+
     /// Every reading's column name and field, in file order.
-    pub const READINGS: [Field; 16] = [
+    pub const READINGS: [Field; 28] = [
         ("rouge1", |c| &c.rouge1),
         ("rouge2", |c| &c.rouge2),
         ("rougeL", |c| &c.rouge_l),
         ("geometric_mean", |c| &c.geometric_mean),
         ("f1", |c| &c.f1),
+        ("score_low", |c| &c.score_low),
+        ("score_high", |c| &c.score_high),
         ("train_loss_final", |c| &c.train_loss_final),
         ("eval_loss", |c| &c.eval_loss),
         ("train_seconds", |c| &c.train_seconds),
+        ("train_wall_seconds", |c| &c.train_wall_seconds),
         ("train_samples_per_second", |c| &c.train_samples_per_second),
         ("train_tokens_per_second", |c| &c.train_tokens_per_second),
         ("eval_seconds", |c| &c.eval_seconds),
         ("eval_samples_per_second", |c| &c.eval_samples_per_second),
+        ("best_step", |c| &c.best_step),
         ("peak_bytes_planned", |c| &c.peak_bytes_planned),
         ("peak_bytes_measured", |c| &c.peak_bytes_measured),
         ("energy_joules", |c| &c.energy_joules),
         ("mean_power_watts", |c| &c.mean_power_watts),
+        ("samples_per_second_per_watt", |c| &c.samples_per_second_per_watt),
+        ("joules_per_sample", |c| &c.joules_per_sample),
+        ("eval_energy_joules", |c| &c.eval_energy_joules),
+        ("paper_power_watts", |c| &c.paper_power_watts),
+        ("paper_energy_joules", |c| &c.paper_energy_joules),
+        ("utilisation_percent", |c| &c.utilisation_percent),
+        ("device_memory_mean_bytes", |c| &c.device_memory_mean_bytes),
+        ("device_memory_peak_bytes", |c| &c.device_memory_peak_bytes),
     ];
 }
 
@@ -148,6 +241,20 @@ pub struct Results {
     #[serde(with = "pairs")]
     pub environment: Vec<(String, String)>,
     pub cells: Vec<Cell>,
+    /// Cells that could not be run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<Failure>,
+    /// Names of cells that have still to be run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
+}
+
+/// A cell that could not be run, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    pub cell: String,
+    pub error: String,
+    pub exit_code: i32,
 }
 
 impl Results {
@@ -165,9 +272,12 @@ impl Results {
         files::write_text(path, &text)
     }
 
-    /// Writes `results.csv`, one row per cell.
-    pub fn write_csv(&self, path: &Path) -> Result<()> {
-        files::write_text(path, &csv(&self.cells))
+    /// Writes every form of the results but the report: results.json, .csv, .md and .tex.
+    pub fn write_all(&self, dir: &Path) -> Result<()> {
+        self.write(&dir.join("results.json"))?;
+        files::write_text(&dir.join("results.csv"), &csv(&self.cells))?;
+        files::write_text(&dir.join("results.md"), &markdown(self))?;
+        files::write_text(&dir.join("results.tex"), &latex(self))
     }
 }
 

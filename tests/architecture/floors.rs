@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 /// From the ground up.
 const FLOORS: [&[&str]; 16] = [
-    &["error", "files", "units"],
-    &["shape", "hub"],
+    &["error", "files", "markup", "stats", "units"],
+    &["shape", "hub", "plot"],
     &["trace"],
     &["device"],
     &["tensor", "limits"],

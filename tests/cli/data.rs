@@ -175,3 +175,87 @@ fn datasets_and_tokenizers_that_are_not_there() {
     let at = dir.path().to_str().unwrap();
     stats(slice, &["--tokenizer", at]).fails(65, &["tokenizer.json is invalid"]);
 }
+
+/// `data synth needle` into `to`.
+fn synth(to: &Path, flags: &str) -> Ran {
+    ran(command().args(["data", "synth", "needle", "--to"]).arg(to).args(flags.split_whitespace()))
+}
+
+#[test]
+fn a_made_dataset_is_what_stats_then_finds() {
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("needle-qa");
+    let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/tiny-led");
+    let tokenizer = tokenizer.to_str().unwrap();
+    let sizes =
+        format!("--length 512 --facts 3 --train 64 --validation 32 --test 16 --tokenizer {tokenizer}");
+    let report = synth(&to, &format!("{sizes} --json")).json();
+    let counts = ["train", "validation", "test"].map(|split| report[split].as_u64().unwrap());
+    assert_eq!(counts, [64, 32, 16]);
+    assert_eq!(names_in(&to), ["test.jsonl", "train.jsonl", "validation.jsonl"]);
+    let files = || names_in(&to).into_iter().map(|name| std::fs::read(to.join(name)).unwrap());
+    let made: Vec<Vec<u8>> = files().collect();
+
+    let report = stats(&to, &["--json", "--tokenizer", tokenizer]).json();
+    assert_eq!(report["kind"], "question_answering");
+    for (found, count) in report["splits"].as_array().unwrap().iter().zip(counts) {
+        assert_eq!((&found["examples"], &found["needles"]["examples"]), (&json!(count), &json!(count)));
+        assert!(found["input_tokens"]["max"].as_u64().unwrap() <= 512);
+        let within = found["needles"]["within"].as_array().unwrap();
+        let share = |at: usize| within[at]["share"].as_f64().unwrap();
+        assert_eq!(within.len(), 2);
+        assert_eq!((within[0]["tokens"].as_u64(), within[1]["tokens"].as_u64()), (Some(256), Some(512)));
+        // Places are even: half of them in the first half, give or take two and the question's tokens.
+        assert!((share(0) - 0.5).abs() <= 2.0 / count as f64 + 0.04, "{}", share(0));
+        assert_eq!(share(1), 1.0);
+        // One of sixteen owners at random: the most frequent one of `count` has a share between these.
+        let frequent = found["needles"]["most_frequent_answer"].as_f64().unwrap();
+        assert!((1.0 / 16.0..0.5).contains(&frequent), "{frequent}");
+    }
+    let text = stats(&to, &["--tokenizer", tokenizer]).out;
+    assert!(text.contains("100.0 % of the answers stand in the first 512 tokens"), "{text}");
+
+    synth(&to, &sizes).fails(74, &["train.jsonl", "--overwrite"]);
+    synth(&to, &format!("{sizes} --overwrite --seed 43")).succeeds();
+    assert!(files().zip(&made).all(|(new, old)| new != *old));
+    synth(&to, &format!("{sizes} --overwrite --seed 42")).succeeds();
+    assert!(files().eq(made));
+}
+
+#[test]
+fn datasets_that_cannot_be_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("made");
+    for (flags, said) in [
+        ("", "--length"),
+        ("--length 0", "--length"),
+        ("--length -5", "--length"),
+        ("--length 10", "too short"),
+        ("--length 99999999999999999999", "--length"),
+        ("--length 200 --facts 0", "--facts"),
+        ("--length 200 --facts 17", "--facts"),
+        ("--length 200 --train 0", "--train"),
+        ("--length 200 --train 1e3", "--train"),
+        ("--length 200 --task both", "--task"),
+    ] {
+        let done = synth(&to, flags);
+        assert_eq!(done.code, Some(2), "{flags}: {}", done.err);
+        assert!(done.err.contains(said), "{flags}: {}", done.err);
+        assert!(!to.exists(), "{flags}");
+    }
+    synth(&to, "--length 200 --tokenizer no-such-model").fails(66, &["no-such-model"]);
+    std::fs::write(&to, "a file").unwrap();
+    synth(&to, "--length 200").fails(74, &["made"]);
+}
+
+#[test]
+fn the_embedded_needles_tell_where_their_answers_stand() {
+    let report = stats(Path::new("needle-qa"), &["--json"]).json();
+    let validation = &report["splits"].as_array().unwrap()[1];
+    assert_eq!(
+        (&validation["split"], &validation["needles"]["examples"]),
+        (&json!("validation"), &json!(128))
+    );
+    assert_eq!(validation["needles"]["within"], json!([]));
+    assert!(stats(Path::new("qmsum-slice"), &["--json"]).json()["splits"][0].get("needles").is_none());
+}

@@ -1,6 +1,7 @@
 //! The command line as a new user meets it: what it writes, says and refuses.
 
 mod batch;
+mod bench;
 mod cache;
 mod data;
 mod doctor;
@@ -16,11 +17,14 @@ mod hub;
 mod kernels;
 mod overfit;
 mod plan;
+mod profile;
 mod refusals;
 mod reporting;
 mod resume;
 mod settings;
 mod signals;
+mod study;
+mod study_results;
 #[path = "../torch_file/mod.rs"]
 mod torch_file;
 

@@ -1,13 +1,18 @@
 //! `bench generate`: greedy decoding or beam search over a synthetic batch.
 
 use super::super::global::Global;
+use super::super::machine;
+use super::options::{Baselines, Ceiling, Known};
 use super::{KernelRow, Subject};
 use serde::Serialize;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use wattention::bench::Meters;
+use wattention::bench::baseline::Entry;
 use wattention::bench::generate::{Measured, Work, generation};
 use wattention::device::Precision;
+use wattention::energy::{self, Sampler};
 use wattention::models::Options;
 use wattention::units::{Bytes, Seconds};
 
@@ -43,6 +48,12 @@ pub struct GenerateArgs {
     /// Time one more run kernel by kernel
     #[arg(long)]
     kernels: bool,
+
+    #[command(flatten)]
+    ceiling: Ceiling,
+
+    #[command(flatten)]
+    baselines: Baselines,
 }
 
 #[derive(Serialize)]
@@ -56,6 +67,8 @@ struct Report {
     precision: Precision,
     threads: usize,
     #[serde(flatten)]
+    known: Known,
+    #[serde(flatten)]
     measured: Measured,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     kernels: Vec<KernelRow>,
@@ -63,6 +76,9 @@ struct Report {
 
 pub fn run(args: GenerateArgs, global: &Global) -> anyhow::Result<()> {
     let device = global.open_device()?;
+    let label = machine::device_label(&device);
+    let known = args.ceiling.open(&label, global)?;
+    let judge = args.baselines.open("generate", &label)?;
     let options = Options::default();
     let (model, loaded) = args.subject.open(&device, options, global)?;
     let work = Work {
@@ -74,7 +90,12 @@ pub fn run(args: GenerateArgs, global: &Global) -> anyhow::Result<()> {
         warmup: args.warmup,
         repeat: args.repeat,
     };
-    let (measured, kernels) = generation(loaded, options, work, args.kernels)?;
+    let sampler = Sampler::start(energy::open(&device))?;
+    let meters = Meters { sampler: &sampler, limits: known.limits.as_ref() };
+    let (measured, kernels) = generation(loaded, options, work, args.kernels, meters)?;
+    let sizes = format!("{} x {} to {}", work.batch_size, work.max_source_length, work.max_new_tokens);
+    let name = format!("{}, {sizes}, {} beams, {}", model.display(), work.num_beams, global.precision);
+    let entry = Entry { name, quantiles: measured.quantiles };
     let report = Report {
         model,
         batch_size: work.batch_size,
@@ -84,10 +105,11 @@ pub fn run(args: GenerateArgs, global: &Global) -> anyhow::Result<()> {
         device: device.name(),
         precision: global.precision,
         threads: rayon::current_num_threads(),
+        known,
         measured,
         kernels: super::rows(kernels),
     };
-    global.print(&report, &report)
+    judge.finish(report, vec![entry], global)
 }
 
 impl fmt::Display for Report {
@@ -114,10 +136,12 @@ impl fmt::Display for Report {
         )?;
         write!(
             f,
-            "step      {}, {:.1} steps/s after the first",
+            "step      {}, {:.1} steps/s after the first, {:.1} tokens/s with it",
             Seconds(m.step_median_s),
-            m.steps_per_second
+            m.steps_per_second,
+            m.tokens_per_second
         )?;
+        write!(f, "\nenergy    {}", super::energy_line(m.joules_per_sample, &m.energy))?;
         if let (Some(speed), Some(share)) = (m.memory_bytes_per_second, m.share_of_limit) {
             let b = m.step_bytes;
             write!(

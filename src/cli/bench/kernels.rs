@@ -1,9 +1,12 @@
 //! `bench kernels`: every kernel on the cases of the tests.
 
 use super::super::global::Global;
+use super::super::machine;
+use super::options::Baselines;
 use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
+use wattention::bench::baseline::Entry;
 use wattention::bench::kernels::{Measured, measure};
 use wattention::cases;
 use wattention::device::Precision;
@@ -28,6 +31,9 @@ pub struct Args {
     /// Milliseconds for which each case is measured
     #[arg(long, value_name = "MS", default_value_t = 100)]
     time_ms: u64,
+
+    #[command(flatten)]
+    baselines: Baselines,
 }
 
 #[derive(Serialize)]
@@ -54,6 +60,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         return Err(Error::usage("no case has such a name; leave out --case to see them all").into());
     }
     let device = global.open_device()?;
+    let judge = args.baselines.open("kernels", &machine::device_label(&device))?;
     let [warm_up, time] = [args.warmup_ms, args.time_ms].map(Duration::from_millis);
     let mut kernels = Vec::new();
     for case in &cases {
@@ -66,7 +73,11 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         threads: rayon::current_num_threads(),
         kernels,
     };
-    global.print(&report, &report)
+    let precision = report.precision;
+    let name = |row: &Measured| format!("{} {}, {}, {precision}", row.op, row.case, row.kernel);
+    let entries =
+        report.kernels.iter().map(|row| Entry { name: name(row), quantiles: row.quantiles }).collect();
+    judge.finish(report, entries, global)
 }
 
 impl fmt::Display for Report {

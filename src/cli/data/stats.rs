@@ -1,7 +1,8 @@
-//! `data stats`: examples, ids and lengths by split.
+//! `data stats`: examples, ids and lengths by split, and where answers stand.
 
 use super::super::global::Global;
 use super::super::progress::Progress;
+use super::needles::Needles;
 use serde::Serialize;
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -17,7 +18,7 @@ const CHUNK: usize = 64;
 /// Count examples, words and tokens by split
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A SCROLLS zip, a folder of <split>.jsonl, or the name of an embedded dataset (qmsum-slice)
+    /// A SCROLLS zip, a folder of <split>.jsonl, or the name of an embedded dataset (qmsum-slice, needle-qa)
     #[arg(long, value_name = "PATH_OR_NAME")]
     dataset: String,
 
@@ -45,6 +46,8 @@ struct SplitStats {
     input_tokens: Option<Lengths>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_tokens: Option<Lengths>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    needles: Option<Needles>,
 }
 
 /// The spread of a list of lengths.
@@ -84,10 +87,11 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     if let (true, Some(error)) = (splits.is_empty(), absent) {
         return Err(error.into());
     }
-    if let Some(tokenizer) = tokenizer {
-        for stats in &mut splits {
-            count_tokens(&dataset, &tokenizer, stats, global)?;
+    for stats in &mut splits {
+        if let Some(tokenizer) = &tokenizer {
+            count_tokens(&dataset, tokenizer, stats, global)?;
         }
+        stats.needles = Needles::of(&dataset, stats.split, tokenizer.as_ref())?;
     }
     let report = Report { dataset: dataset.name, kind: dataset.kind, splits };
     global.print(&report, report.table())
@@ -113,6 +117,7 @@ fn words(dataset: &Dataset, split: Split) -> Result<Option<SplitStats>> {
         output_words: Lengths::of(outputs),
         input_tokens: None,
         output_tokens: None,
+        needles: None,
     }))
 }
 
@@ -179,6 +184,9 @@ impl Report {
                 let [min, median, max] = [min.to_string(), median.to_string(), max.to_string()];
                 row(&mut table, [&split, &examples, &ids, text, unit, &min, &median, &max]);
             }
+        }
+        for stats in &self.splits {
+            table.extend(stats.needles.iter().map(|needles| needles.text(stats.split)));
         }
         table
     }

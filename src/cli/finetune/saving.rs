@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use wattention::evaluate::SCORES;
 use wattention::train::Control;
 
 #[derive(clap::Args, Debug)]
@@ -62,9 +63,6 @@ pub struct Saving {
     #[arg(long)]
     group_by_length: bool,
 }
-
-/// What predictions are scored by, under HF's names.
-pub const SCORES: [&str; 5] = ["rouge1", "rouge2", "rougeL", "geometric_mean", "f1"];
 
 fn metric(text: &str) -> Result<String, String> {
     let name = text.strip_prefix("eval_").unwrap_or(text);

@@ -1,16 +1,18 @@
 //! Memory and cost of one step, by phase.
 
-use super::super::choices::Truncation;
+use super::super::choices::{Truncation, check_lengths};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 use wattention::device::{Cost, Precision};
+use wattention::energy::joules;
 use wattention::error::{Error, Result};
+use wattention::limits;
 use wattention::models::{Limits, Options};
 use wattention::trace::Phase;
 use wattention::train::synthetic::{Mode, Stepper, synthetic_batch};
 use wattention::train::{Lengths, Parts};
-use wattention::units::{Bytes, Flops};
+use wattention::units::{Bytes, Flops, Joules, Seconds};
 
 /// A model, a mode and lengths: all that a batch size turns into a step.
 pub struct Shapes<'a> {
@@ -19,6 +21,8 @@ pub struct Shapes<'a> {
     options: Options,
     mode: Mode,
     lengths: Lengths,
+    /// Of the GPU to predict for.
+    gpu: Option<limits::Limits>,
 }
 
 /// What a step needs and does.
@@ -31,8 +35,21 @@ pub struct Estimate {
     pub parameters: usize,
     pub memory: Memory,
     pub work: Work,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<Predicted>,
     /// Work by phase and pass, the most FLOPs first.
     pub phases: Vec<PhaseWork>,
+}
+
+/// What the step takes at best on a GPU: no launch is faster than the GPU's limits.
+#[derive(Debug, Serialize)]
+pub struct Predicted {
+    pub gpu: String,
+    #[serde(rename = "least_s")]
+    pub least: Seconds,
+    /// In that time at the power limit, which is the most.
+    #[serde(rename = "energy_at_power_limit_j")]
+    pub energy: Option<Joules>,
 }
 
 /// Bytes on the device.
@@ -85,15 +102,13 @@ impl<'a> Shapes<'a> {
         let stepper = Stepper::dry_run(config, precision, options, Mode::Encoder)?;
         let limits = stepper.loaded().model.limits();
         let lengths = truncation.lengths(&limits);
-        for (flag, asked, most) in [
-            ("max-source-length", lengths.source, limits.max_source),
-            ("max-target-length", lengths.target, limits.max_target),
-        ] {
-            if asked > most {
-                return Err(Error::usage(format!("--{flag} {asked} exceeds the model's {most} positions")));
-            }
-        }
-        Ok(Shapes { config, precision, options, mode, lengths })
+        check_lengths(lengths, &limits)?;
+        Ok(Shapes { config, precision, options, mode, lengths, gpu: None })
+    }
+
+    /// With a prediction for the GPU that has these limits.
+    pub fn on(self, gpu: Option<limits::Limits>) -> Self {
+        Shapes { gpu, ..self }
     }
 
     /// The most examples whose tokens a 32-bit index can count.
@@ -118,9 +133,13 @@ impl<'a> Shapes<'a> {
         let mut work = Work::default();
         let mut by_phase: BTreeMap<Phase, Work> = BTreeMap::new();
         let (mut arena, mut live) = (0, 0);
+        let mut least = Seconds(0.0);
         for (_, recording) in stepper.recordings() {
             arena = arena.max(recording.layout.peak());
             live = live.max(recording.layout.live_peak());
+            if let Some(gpu) = &self.gpu {
+                least += gpu.least_of(&recording.launches, self.precision);
+            }
             for launch in &recording.launches {
                 work.add(launch.cost);
                 by_phase.entry(launch.phase).or_default().add(launch.cost);
@@ -137,6 +156,11 @@ impl<'a> Shapes<'a> {
             parameters: stepper.loaded().parameters.trainable(),
             memory: memory(&stepper, arena, live),
             work,
+            predicted: self.gpu.as_ref().map(|gpu| Predicted {
+                gpu: gpu.device.clone(),
+                least,
+                energy: gpu.energy(least),
+            }),
             phases,
         })
     }
@@ -160,13 +184,20 @@ impl Estimate {
         let mut text = format!(
             "{} of {} x {} tokens in, {} out; {} parameters\n\
              memory {total}: weights {weights}, gradients {gradients}, optimizer {optimizer}, \
-             arena {arena} ({arena_live} in use at most)\n\n",
+             arena {arena} ({arena_live} in use at most)\n",
             self.mode.name(),
             self.batch_size,
             self.max_source_length,
             self.max_target_length,
             self.parameters,
         );
+        if let Some(Predicted { gpu, least, energy }) = &self.predicted {
+            let energy = energy.map_or(String::new(), |energy| {
+                format!(", {} in that time at the power limit", joules(energy))
+            });
+            text += &format!("predicted: {least} at least at the limits of {gpu}{energy}\n");
+        }
+        text += "\n";
         let row = |name: &str, pass: &str, work: &Work| {
             format!(
                 "{name:<28}{pass:<10}{:>9}{:>16}{:>12}{:>14}",

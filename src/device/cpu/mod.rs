@@ -12,6 +12,7 @@ pub mod narrow;
 pub mod norm;
 pub mod optimizer;
 mod pack;
+pub mod peak;
 pub mod philox;
 mod scratch;
 pub mod simd;

@@ -157,7 +157,7 @@ impl Gemm {
     fn plan(&self, shape: &Shape) -> Result<Plan> {
         let at = |e: CublasError| failed(&shape.name(), e);
         let compute = match self.precision {
-            Precision::Fp32 | Precision::Bf16 => Compute::CUBLAS_COMPUTE_32F,
+            Precision::Fp32 | Precision::Tf32x3 | Precision::Bf16 => Compute::CUBLAS_COMPUTE_32F,
             Precision::Tf32 => Compute::CUBLAS_COMPUTE_32F_FAST_TF32,
         };
         let description = result::create_matmul_desc(compute, Type::CUDA_R_32F).map_err(at)?;

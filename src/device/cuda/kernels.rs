@@ -9,6 +9,8 @@ pub enum Variant {
     Bf16,
     /// Stored as f32, products rounded to tf32. Files without products are the same as F32 and have none.
     Tf32,
+    /// Stored as f32, each product made of three of tf32; as Tf32 otherwise.
+    Tf32x3,
 }
 
 impl Variant {
@@ -17,6 +19,7 @@ impl Variant {
             Variant::F32 => "f32",
             Variant::Bf16 => "bf16",
             Variant::Tf32 => "tf32",
+            Variant::Tf32x3 => "tf32x3",
         }
     }
 }
@@ -73,12 +76,12 @@ pub struct Resources {
 // MODULES, RESOURCES: every file in every variant; every entry in every variant on every architecture.
 include!(concat!(env!("OUT_DIR"), "/cuda_kernels.rs"));
 
-/// The module with an entry, in this variant or, for `Tf32`, in the form that serves both.
+/// The module with an entry, in this variant or, for those of tf32, in the form that serves all.
 pub fn module_of(entry: &str, variant: Variant) -> Option<&'static Module> {
     let find = |variant| MODULES.iter().find(|m| m.variant == variant && m.entries.contains(&entry));
     match variant {
-        Variant::Tf32 => find(Variant::Tf32).or_else(|| find(Variant::F32)),
-        variant => find(variant),
+        Variant::F32 | Variant::Bf16 => find(variant),
+        Variant::Tf32 | Variant::Tf32x3 => find(variant).or_else(|| find(Variant::F32)),
     }
 }
 
@@ -146,7 +149,7 @@ mod tests {
     fn every_entry_is_there_in_both_storage_types() {
         for module in MODULES {
             for entry in module.entries {
-                for variant in [Variant::F32, Variant::Bf16, Variant::Tf32] {
+                for variant in [Variant::F32, Variant::Bf16, Variant::Tf32, Variant::Tf32x3] {
                     assert!(module_of(entry, variant).is_some(), "{entry} {}", variant.name());
                 }
             }

@@ -4,6 +4,7 @@
 
 mod driver;
 mod errors;
+mod events;
 mod gemm;
 mod graph;
 pub mod kernels;
@@ -11,6 +12,7 @@ mod launch;
 mod libraries;
 mod memory;
 mod modules;
+mod nvtx;
 #[cfg(test)]
 pub(crate) mod stand_in;
 
@@ -24,8 +26,9 @@ use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::trace;
 use cudarc::driver::result;
-use cudarc::driver::sys::{CUevent_flags, CUresult};
+use cudarc::driver::sys::CUresult;
 use driver::Context;
+use events::Pending;
 use gemm::{Gemm, Operands, Shape};
 use graph::Graph;
 use kernels::{ARCHITECTURES, Code, MODULES, PTX, Variant};
@@ -34,7 +37,6 @@ use memory::{Memory, Pool};
 use modules::Modules;
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 /// Bytes for what the driver allocates later: kernels when they are first used, and graphs.
 const RESERVED: usize = 256 << 20;
@@ -47,6 +49,8 @@ pub struct Cuda {
     /// Whether steps are left as they are.
     launch_by_launch: bool,
     recent: RefCell<Recent>,
+    /// Launches that are being timed.
+    pending: RefCell<Option<Pending>>,
     modules: Modules,
     gemm: Gemm,
     blocks: Blocks<Memory>,
@@ -66,6 +70,7 @@ impl Cuda {
             return Err(errors::no_code(&gpu.name, gpu.capability, &compiled()));
         }
         let (variable, off) = errors::NO_GRAPHS;
+        nvtx::start();
         errors::calling(|| {
             let context = Context::open(&gpu)?;
             Ok(Cuda {
@@ -74,6 +79,7 @@ impl Cuda {
                 graphs: Graphs::new(),
                 launch_by_launch: std::env::var(variable).is_ok_and(|value| value == off),
                 recent: RefCell::default(),
+                pending: RefCell::default(),
                 blocks: Blocks::default(),
                 pool: Pool::default(),
                 precision,
@@ -92,6 +98,7 @@ impl Cuda {
         match (call.real(), self.precision) {
             (DType::BF16, _) => Variant::Bf16,
             (_, Precision::Tf32) => Variant::Tf32,
+            (_, Precision::Tf32x3) => Variant::Tf32x3,
             _ => Variant::F32,
         }
     }
@@ -191,33 +198,6 @@ impl Cuda {
         let copied = unsafe { result::memcpy_htod_async(to, bytes, self.context.stream) };
         copied.map_err(|e| self.failed(e.0, format_args!("copy {} bytes to the GPU", bytes.len())))
     }
-
-    /// Runs `work` and measures how long the stream was busy with it.
-    fn timed(&self, kernel: &'static str, work: impl FnOnce() -> Result<()>) -> Result<()> {
-        let stream = self.context.stream;
-        let flags = CUevent_flags::CU_EVENT_DEFAULT;
-        let measured = |e: result::DriverError| self.failed(e.0, "measure a kernel's time");
-        let (start, end) = (
-            result::event::create(flags).map_err(measured)?,
-            result::event::create(flags).map_err(measured)?,
-        );
-        // SAFETY: the events were created here, are recorded on a stream that lives, and destroyed once.
-        let milliseconds = unsafe {
-            let outcome = result::event::record(start, stream).map_err(measured).and_then(|()| {
-                work()?;
-                result::event::record(end, stream).map_err(measured)?;
-                self.wait()?;
-                errors::calling(|| result::event::elapsed(start, end).map_err(measured))
-            });
-            let _ = (result::event::destroy(start), result::event::destroy(end));
-            outcome?
-        };
-        // The stream was waited for, so the kernel has only just ended.
-        let end = Instant::now();
-        let start = end - Duration::from_secs_f64(f64::from(milliseconds) * 1e-3);
-        trace::add(kernel, start, end);
-        Ok(())
-    }
 }
 
 /// The embedded code that serves this GPU.
@@ -296,6 +276,7 @@ impl Executor for Cuda {
 
     fn synchronize(&self) -> Result<()> {
         self.graphs.refuse("the host waits for the device")?;
+        self.resolve()?;
         self.wait()
     }
 
@@ -310,10 +291,12 @@ impl Executor for Cuda {
 
     fn end_step(&self) -> Result<()> {
         self.blocks.end();
-        self.graphs.end(self)
+        self.graphs.end(self)?;
+        self.resolve()
     }
 
     fn abandon_step(&self) {
+        self.pending.take();
         self.blocks.end();
         self.graphs.abandon();
     }

@@ -90,6 +90,7 @@ extern "C" fn find(image: *const c_void, entry: *const c_char) -> usize {
         Variant::F32 => (DType::F32, Precision::Fp32),
         Variant::Bf16 => (DType::BF16, Precision::Bf16),
         Variant::Tf32 => (DType::F32, Precision::Tf32),
+        Variant::Tf32x3 => (DType::F32, Precision::Tf32x3),
     };
     let mut kernels = kernels();
     kernels.extend(Kernel::find(entry, real, precision));

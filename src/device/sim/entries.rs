@@ -63,12 +63,12 @@ pub(super) fn available() -> Result<()> {
 pub(super) fn find(name: &str, real: DType, precision: Precision) -> Result<Entry> {
     let variant = match (real, precision) {
         (DType::BF16, _) => "bf16",
-        (_, Precision::Tf32) => "tf32",
+        (_, precision @ (Precision::Tf32 | Precision::Tf32x3)) => precision.name(),
         _ => "f32",
     };
     let of = |variant: &str| ALL.iter().find(|(v, n, _)| (*v, *n) == (variant, name));
-    // Only kernels with matrix products have a form of their own for tf32.
-    let found = of(variant).or_else(|| of("f32").filter(|_| variant == "tf32"));
+    // Only kernels with matrix products have forms of their own for tf32.
+    let found = of(variant).or_else(|| of("f32").filter(|_| real == DType::F32));
     let (_, _, Address(raw)) =
         found.ok_or_else(|| Error::internal(format!("no kernel file has the entry {name} in {variant}")))?;
     // SAFETY: constants of the linked kernels.

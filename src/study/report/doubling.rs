@@ -3,7 +3,8 @@
 use super::tables::{Footnotes, table};
 use super::{Study, distinct};
 use crate::study::markup::{decimals, escape, significant};
-use crate::study::results::{Cell, Mark, Reading};
+use crate::study::results::{Cell, Reading};
+use crate::study::trade_off::mean;
 
 /// What came of running a series at twice the length; factors are new over old, seeds averaged.
 pub struct Doubling {
@@ -32,7 +33,8 @@ pub fn doublings(study: &Study) -> Vec<Doubling> {
                     continue;
                 }
                 let both = |of: fn(&Cell) -> &Reading, with: fn(f64, f64) -> f64| {
-                    combine(&mean(&short, of), &mean(&long, of), with)
+                    let over_seeds = |cells: &[&Cell]| mean(cells, |cell| of(cell).clone());
+                    over_seeds(&short).with(&over_seeds(&long), with)
                 };
                 out.push(Doubling {
                     task: task.clone(),
@@ -47,32 +49,6 @@ pub fn doublings(study: &Study) -> Vec<Doubling> {
         }
     }
     out
-}
-
-/// The mean over seeds, predicted if any part of it is; absent unless every seed has a number.
-pub fn mean(cells: &[&Cell], of: fn(&Cell) -> &Reading) -> Reading {
-    let mut sum = 0.0;
-    let mut predicted = false;
-    for cell in cells {
-        match of(cell).marked() {
-            Some((value, mark)) => {
-                sum += value;
-                predicted |= mark == Mark::Predicted;
-            }
-            None => return Reading::absent(of(cell).why().unwrap_or_default()),
-        }
-    }
-    let mean = sum / cells.len() as f64;
-    if predicted { Reading::predicted(mean) } else { Reading::measured(mean) }
-}
-
-fn combine(old: &Reading, new: &Reading, with: fn(f64, f64) -> f64) -> Reading {
-    match (old.marked(), new.marked()) {
-        (Some((a, Mark::Measured)), Some((b, Mark::Measured))) => Reading::measured(with(a, b)),
-        (Some((a, _)), Some((b, _))) => Reading::predicted(with(a, b)),
-        (None, _) => old.clone(),
-        (_, None) => new.clone(),
-    }
 }
 
 fn signed(points: f64) -> String {

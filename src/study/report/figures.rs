@@ -1,77 +1,19 @@
-//! The figures: each a set of panels (one per dataset), a legend, its numbers as a table, and words.
+//! The figures: each a set of panels (one per dataset), a legend, its numbers as a table, words, and files to keep.
 
+mod by_length;
+mod download;
+mod pareto;
+mod phases;
 mod trade_off;
 
-use super::doubling::mean;
 use super::tables::{Footnotes, table};
 use super::{Study, distinct};
 use crate::study::markup::{Quantity, decimals, escape, push, significant};
-use crate::study::plots::{Axis, Plot, Point, Series, svg, swatch};
-use crate::study::results::{Cell, Mark, Reading};
+use crate::study::plots::{Plot, Point, Series, svg, swatch};
+use crate::study::results::{Cell, Mark, Metric, Reading, field, number};
+use crate::study::trade_off::{Choice, choices};
 
-/// A quantity drawn against input length.
-struct Measure {
-    id: &'static str,
-    title: &'static str,
-    note: &'static str,
-    axis: &'static str,
-    quantity: Quantity,
-    of: fn(&Cell) -> &Reading,
-}
-
-/// Drawn in this order; a new figure is a new line here.
-const MEASURES: [Measure; 6] = [
-    Measure {
-        id: "accuracy",
-        title: "Accuracy",
-        note: "Higher is better. The axis does not start at zero.",
-        axis: "score",
-        quantity: Quantity::Score,
-        of: Cell::headline,
-    },
-    Measure {
-        id: "training-time",
-        title: "Training time",
-        note: "Lower is better. The whole training run.",
-        axis: "training time",
-        quantity: Quantity::Time,
-        of: |c| &c.train_seconds,
-    },
-    Measure {
-        id: "training-throughput",
-        title: "Training throughput",
-        note: "Higher is better.",
-        axis: "training",
-        quantity: Quantity::Throughput,
-        of: |c| &c.train_samples_per_second,
-    },
-    Measure {
-        id: "inference-throughput",
-        title: "Inference throughput",
-        note: "Higher is better.",
-        axis: "evaluation",
-        quantity: Quantity::Throughput,
-        of: |c| &c.eval_samples_per_second,
-    },
-    Measure {
-        id: "memory",
-        title: "Peak memory",
-        note: "Lower is better. Measured in training, or planned where it was not.",
-        axis: "peak memory",
-        quantity: Quantity::Memory,
-        of: Cell::peak_bytes,
-    },
-    Measure {
-        id: "energy",
-        title: "Energy",
-        note: "Lower is better. What it covers stands with the numbers below.",
-        axis: "energy",
-        quantity: Quantity::Energy,
-        of: |c| &c.energy_joules,
-    },
-];
-
-/// All figures that have something to show, then what could not be shown and why.
+/// All figures, each with what it shows or why it shows nothing.
 pub fn section(study: &Study) -> String {
     let mut out = String::from(
         "<section id=\"figures\" aria-labelledby=\"figures-title\">\n<h2 id=\"figures-title\">Figures</h2>\n",
@@ -80,84 +22,87 @@ pub fn section(study: &Study) -> String {
         out.push_str("<p>No cell has been run yet.</p>\n</section>\n");
         return out;
     }
-    let wide = match study.tasks.len() {
-        0 | 1 => "",
-        // Four panels stand two by two rather than three and one.
-        2 | 4 => " wide pairs",
-        _ => " wide",
-    };
-    push(&mut out, format_args!("<div class=\"figures{wide}\">\n"));
-    let mut missing = Vec::new();
-    for measure in &MEASURES {
-        if study.cells.iter().any(|cell| (measure.of)(cell).value().is_some()) {
-            out.push_str(&against_length(study, measure));
-        } else {
-            let reasons = distinct(study.cells.iter().filter_map(|cell| (measure.of)(cell).why()));
-            missing.push((measure.title, reasons));
-        }
-        if measure.id == "accuracy" {
-            out.push_str(&trade_off::figure(study));
-        }
-    }
+    out.push_str(
+        "<p class=\"note\">Figures 1 to 6 are those of Ang et al. 2022 (arXiv 2204.07288), drawn from the cells \
+         of this study.</p>\n",
+    );
+    out.push_str("<div class=\"figures\">\n");
+    out.push_str(&by_length::accuracy(study));
+    out.push_str(&trade_off::figures(study));
+    out.push_str(&by_length::costs(study));
+    out.push_str("</div>\n<h3 class=\"group\">What is worth its cost</h3>\n");
+    out.push_str("<div class=\"figures\">\n");
+    out.push_str(&pareto::figures(study));
     out.push_str("</div>\n");
-    for (title, reasons) in missing {
-        let why = reasons.join("; ");
-        push(&mut out, format_args!("<p class=\"missing\">{title} is not drawn: {}.</p>\n", escape(&why)));
-    }
+    out.push_str(&phases::figure(study));
     out.push_str("</section>\n");
     out
 }
 
-/// One figure of a measure, its unit chosen for all panels alike.
-fn against_length(study: &Study, measure: &Measure) -> String {
-    let values = study.cells.iter().filter_map(|cell| (measure.of)(cell).value());
-    let unit = measure.quantity.unit(values.fold(0.0, f64::max));
-    let show = |value: f64| shown(measure.quantity, value, unit.size);
-    let panels = study.tasks.iter().enumerate().map(|(index, task)| {
-        let cells = study.task(task);
-        let values: Vec<f64> =
-            cells.iter().filter_map(|cell| Some((measure.of)(cell).value()? / unit.size)).collect();
-        let title = match measure.quantity {
-            Quantity::Score => scores(&cells),
-            _ => format!("{} ({})", measure.axis, unit.name),
+/// A figure before it is written.
+struct Figure<'a> {
+    /// Unique in the page.
+    id: &'a str,
+    title: &'a str,
+    /// HTML.
+    note: &'a str,
+    /// With their headings.
+    panels: Vec<(String, Plot)>,
+    /// The numbers as HTML, and as CSV.
+    numbers: String,
+    csv: String,
+    /// HTML below the panels.
+    below: String,
+}
+
+impl Figure<'_> {
+    fn html(&self) -> String {
+        let Figure { id, title, note, panels, numbers, csv, below } = self;
+        let plots: Vec<&Plot> = panels.iter().map(|(_, plot)| plot).collect();
+        let class = match panels.len() {
+            0 | 1 => "",
+            // Four panels stand two by two rather than three and one.
+            2 | 4 => " class=\"wide pairs\"",
+            _ => " class=\"wide\"",
         };
-        let y = match measure.quantity {
-            Quantity::Score => Axis::around(&title, &values),
-            _ => Axis::from_zero(&title, &values),
-        };
-        let lengths: Vec<f64> = cells.iter().map(|cell| cell.max_source_length as f64).collect();
-        let series = lines(
-            study,
-            task,
-            |cell| {
-                let (value, mark) = (measure.of)(cell).marked()?;
-                let says = format!(
-                    "{}, {} tokens: {} {}",
-                    study.varying.row(cell),
-                    cell.max_source_length,
-                    show(value),
-                    unit.name
-                );
-                Some(Point { x: cell.max_source_length as f64, y: value / unit.size, mark, says, tag: None })
-            },
-            |cells| {
-                let (value, mark) = mean(cells, measure.of).marked()?;
-                Some((cells[0].max_source_length as f64, value / unit.size, mark))
-            },
+        let mut out = format!(
+            "<figure id=\"figure-{id}\"{class}><figcaption><h3>{title}</h3><p>{note}</p></figcaption>{}<div class=\"panels\">",
+            legend(&plots)
         );
-        Plot {
-            id: format!("{}-{index}", measure.id),
-            title: format!("{} against input length, {task}", measure.title),
-            description: description(&series),
-            x: Axis::lengths("input length (tokens)", &lengths),
-            y,
-            series,
+        for (heading, plot) in panels {
+            let heading = match heading.is_empty() {
+                true => String::new(),
+                false => format!("<h4>{}</h4>", escape(heading)),
+            };
+            push(&mut out, format_args!("<div class=\"panel\">{heading}{}</div>", svg(plot)));
         }
-    });
-    let panels: Vec<Plot> = panels.collect();
-    let unit_note = if unit.name.is_empty() { String::new() } else { format!(" ({})", unit.name) };
-    let numbers = by_length(study, &format!("{}{unit_note}", measure.title), measure.of, show);
-    figure(study, measure.id, &format!("{} by input length", measure.title), measure.note, &panels, &numbers)
+        let files = download::links(id, panels, csv);
+        push(
+            &mut out,
+            format_args!(
+                "</div><div class=\"below\">{below}{files}<details><summary>Numbers</summary>{numbers}</details></div></figure>\n"
+            ),
+        );
+        out
+    }
+}
+
+/// The headings of a figure with one panel per task: a single dataset is named at the top of the page.
+fn heading(study: &Study, task: &str) -> String {
+    if study.tasks.len() > 1 { task.into() } else { String::new() }
+}
+
+/// A figure that cannot be drawn, and why.
+fn absent(id: &str, title: &str, why: &str, instead: &str) -> String {
+    format!(
+        "<figure id=\"figure-{id}\" class=\"absent-figure\"><figcaption><h3>{title}</h3><p>Not drawn: {}. {instead}</p></figcaption></figure>\n",
+        escape(why.trim_end_matches('.'))
+    )
+}
+
+/// The reasons for which no cell has a number.
+fn reasons<'a>(cells: impl Iterator<Item = &'a Cell>, of: impl Fn(&Cell) -> Reading) -> String {
+    distinct(cells.filter_map(|cell| of(cell).why())).join("; ")
 }
 
 /// The points of every series of a task, and the line through them: per length, the mean over seeds.
@@ -165,13 +110,15 @@ fn lines(
     study: &Study,
     task: &str,
     point: impl Fn(&Cell) -> Option<Point>,
-    corner: impl Fn(&[&Cell]) -> Option<(f64, f64, Mark)>,
+    corner: impl Fn(&Choice) -> Option<(f64, f64, Mark)>,
 ) -> Vec<Series> {
+    let of_task: Vec<Choice> =
+        choices(study.cells).into_iter().filter(|choice| choice.task == task).collect();
     let of_series = |(style, name): (usize, &String)| {
-        let run = study.run(task, name);
-        let points: Vec<Point> = run.iter().filter_map(|cell| point(cell)).collect();
-        let by_length = run.chunk_by(|a, b| a.max_source_length == b.max_source_length);
-        let line = by_length.filter_map(&corner).collect();
+        let points: Vec<Point> = study.run(task, name).iter().filter_map(|cell| point(cell)).collect();
+        let mut along: Vec<&Choice> = of_task.iter().filter(|choice| choice.series == *name).collect();
+        along.sort_by_key(|choice| choice.length);
+        let line = along.into_iter().filter_map(&corner).collect();
         Series { name: name.clone(), style, points, line }
     };
     let series = study.series.iter().enumerate().map(of_series);
@@ -198,6 +145,11 @@ fn scores(cells: &[&Cell]) -> String {
     }
 }
 
+/// Predicted if either is.
+fn both(one: Mark, other: Mark) -> Mark {
+    if one == Mark::Measured { other } else { one }
+}
+
 fn shown(quantity: Quantity, value: f64, unit: f64) -> String {
     match quantity {
         Quantity::Score => decimals(value, 2),
@@ -205,57 +157,65 @@ fn shown(quantity: Quantity, value: f64, unit: f64) -> String {
     }
 }
 
-/// A figure's numbers: one row per series and dataset, one column per length.
-fn by_length(
-    study: &Study,
-    caption: &str,
-    of: fn(&Cell) -> &Reading,
-    show: impl Fn(f64) -> String,
-) -> String {
-    let lengths = study.lengths();
-    let mut titles = vec!["model".to_string(), "dataset".into()];
-    titles.extend(lengths.iter().map(|length| length.to_string()));
-    let mut notes = Footnotes::default();
-    let mut rows = Vec::new();
-    for task in &study.tasks {
-        for series in &study.series {
-            let run = study.run(task, series);
-            if run.is_empty() {
-                continue;
-            }
-            let mut row = vec![escape(series), escape(task)];
-            for length in &lengths {
-                let here = run.iter().filter(|cell| cell.max_source_length == *length);
-                let fields: Vec<_> = here.map(|cell| notes.reading(of(cell), &show)).collect();
-                row.push(if fields.is_empty() { "–".into() } else { fields.join(", ") });
-            }
-            rows.push(row);
-        }
-    }
-    table(caption, &titles, 2, &rows) + &notes.html()
-}
+/// A column of a figure's CSV: its title and its reading.
+type FileColumn<'a> = (&'a str, &'a dyn Fn(&Cell) -> Reading);
 
-fn figure(study: &Study, id: &str, title: &str, note: &str, panels: &[Plot], numbers: &str) -> String {
-    let mut out = format!(
-        "<figure id=\"figure-{id}\"><figcaption><h3>{title}</h3><p>{note}</p></figcaption>{}<div class=\"panels\">",
-        legend(panels)
-    );
-    for (plot, task) in panels.iter().zip(&study.tasks) {
-        // A single dataset is named at the top of the page.
-        let name = match panels {
-            [_] => String::new(),
-            _ => format!("<h4>{}</h4>", escape(task)),
-        };
-        push(&mut out, format_args!("<div class=\"panel\">{name}{}</div>", svg(plot)));
+/// Names and readings of every cell as CSV, as measured and in base units.
+fn csv(study: &Study, columns: &[FileColumn]) -> String {
+    let titles: Vec<&str> = columns.iter().map(|(title, _)| *title).collect();
+    let mut out = format!("model,dataset,max_source_length,seed,protocol,{}\r\n", titles.join(","));
+    for cell in study.cells {
+        let mut row = vec![
+            field(&study.varying.series(cell)),
+            field(&cell.dataset),
+            cell.max_source_length.to_string(),
+            cell.seed.to_string(),
+            field(&cell.protocol),
+        ];
+        row.extend(columns.iter().map(|(_, of)| number(&of(cell))));
+        out.push_str(&row.join(","));
+        out.push_str("\r\n");
     }
-    push(&mut out, format_args!("</div><details><summary>Numbers</summary>{numbers}</details></figure>\n"));
     out
 }
 
+/// A column of a figure's table: its title, its reading and how that is written.
+type Column<'a> = (&'a str, &'a dyn Fn(&Cell) -> Reading, &'a dyn Fn(f64) -> String);
+
+/// The numbers behind a figure, one row per cell.
+fn numbers<'a>(
+    study: &Study,
+    caption: &str,
+    cells: impl Iterator<Item = &'a Cell>,
+    columns: &[Column],
+) -> String {
+    let mut titles = vec!["model".to_string(), "dataset".into(), "tokens".into()];
+    titles.extend(columns.iter().map(|(title, ..)| escape(title)));
+    let mut notes = Footnotes::default();
+    let rows: Vec<Vec<String>> = cells
+        .map(|cell| {
+            let mut row = vec![
+                escape(&study.varying.row(cell)),
+                escape(&cell.dataset),
+                cell.max_source_length.to_string(),
+            ];
+            row.extend(columns.iter().map(|(_, of, show)| notes.reading(&of(cell), show)));
+            row
+        })
+        .collect();
+    table(caption, &titles, 2, &rows) + &notes.html()
+}
+
+/// Whether a task is question answering: its figure is the fifth.
+fn is_answers(cells: &[&Cell]) -> bool {
+    cells.iter().any(|cell| cell.headline_metric == Metric::F1)
+}
+
 /// The series that occur in the panels, and what hollow markers and the lines mean where it matters.
-fn legend(panels: &[Plot]) -> String {
+fn legend(panels: &[&Plot]) -> String {
     let all: Vec<&Series> = panels.iter().flat_map(|plot| &plot.series).collect();
-    let mut entries = distinct(all.iter().map(|series| (series.style, series.name.as_str())));
+    let named = all.iter().filter(|series| !series.points.is_empty());
+    let mut entries = distinct(named.map(|series| (series.style, series.name.as_str())));
     entries.sort_unstable();
     let mut out = String::from("<ul class=\"legend\" aria-label=\"Legend\">");
     for (style, name) in entries {
@@ -265,7 +225,7 @@ fn legend(panels: &[Plot]) -> String {
     if points.clone().any(|point| point.mark == Mark::Predicted) {
         out.push_str("<li class=\"mark\">hollow, dashed: predicted</li>");
     }
-    if all.iter().any(|series| series.points.len() > series.line.len()) {
+    if all.iter().any(|series| !series.line.is_empty() && series.points.len() > series.line.len()) {
         out.push_str("<li class=\"mark\">line: mean over seeds</li>");
     }
     out.push_str("</ul>");

@@ -1,6 +1,7 @@
 //! What the numbers say, in plain words and no more than they say.
 
 use super::doubling::{Doubling, doubling_sentence, doubling_table, doublings};
+use super::statements::statements;
 use super::{Study, distinct};
 use crate::study::markup::{Quantity, decimals, escape, push, significant};
 use crate::study::results::{Cell, Mark, Reading};
@@ -136,6 +137,7 @@ fn findings(study: &Study, doublings: &[Doubling]) -> Vec<String> {
         out.push("There are no results yet.".into());
         return out;
     }
+    out.extend(statements(study));
     out.extend(doubling_sentence(doublings));
     if doublings.is_empty() && study.cells.len() > 1 {
         out.push(
@@ -152,7 +154,8 @@ fn findings(study: &Study, doublings: &[Doubling]) -> Vec<String> {
     }
     if !study.varying.seed && study.cells.len() > 1 {
         out.push(
-            "Each cell is one run with one seed. How far another seed would move a score is not known here."
+            "Each cell is one run with one seed: intervals are over examples, and how far another seed would move a \
+             score is not known here."
                 .into(),
         );
     }

@@ -96,47 +96,62 @@ pub fn section(study: &Study) -> String {
         out.push_str("<p>No cell has been run yet.</p>\n</section>\n");
         return out;
     }
-    let accuracy: [Column; 7] = [
+    let accuracy: [Column; 9] = [
         ("ROUGE\u{2011}1", Form::Score, |c| &c.rouge1),
         ("ROUGE\u{2011}2", Form::Score, |c| &c.rouge2),
         ("ROUGE\u{2011}L", Form::Score, |c| &c.rouge_l),
         ("geometric mean", Form::Score, |c| &c.geometric_mean),
         ("F1", Form::Score, |c| &c.f1),
+        ("interval from", Form::Score, |c| &c.score_low),
+        ("interval to", Form::Score, |c| &c.score_high),
         ("evaluation loss", Form::Plain, |c| &c.eval_loss),
         ("last training loss", Form::Plain, |c| &c.train_loss_final),
     ];
-    let time: [Column; 5] = [
+    let time: [Column; 7] = [
         ("training time", Form::In(Quantity::Time), |c| &c.train_seconds),
+        ("with evaluations", Form::In(Quantity::Time), |c| &c.train_wall_seconds),
         ("training examples/s", Form::Plain, |c| &c.train_samples_per_second),
         ("training tokens/s", Form::Plain, |c| &c.train_tokens_per_second),
         ("evaluation time", Form::In(Quantity::Time), |c| &c.eval_seconds),
         ("evaluation examples/s", Form::Plain, |c| &c.eval_samples_per_second),
+        ("best step", Form::Plain, |c| &c.best_step),
     ];
-    let cost: [Column; 4] = [
+    let memory: [Column; 5] = [
         ("peak memory, measured", Form::In(Quantity::Memory), |c| &c.peak_bytes_measured),
         ("peak memory, planned", Form::In(Quantity::Memory), |c| &c.peak_bytes_planned),
-        ("energy", Form::In(Quantity::Energy), |c| &c.energy_joules),
+        ("device memory, mean", Form::In(Quantity::Memory), |c| &c.device_memory_mean_bytes),
+        ("device memory, peak", Form::In(Quantity::Memory), |c| &c.device_memory_peak_bytes),
+        ("utilisation (%)", Form::Plain, |c| &c.utilisation_percent),
+    ];
+    let energy: [Column; 7] = [
+        ("training energy", Form::In(Quantity::Energy), |c| &c.energy_joules),
         ("mean power (W)", Form::Plain, |c| &c.mean_power_watts),
+        ("samples/s/W", Form::Plain, |c| &c.samples_per_second_per_watt),
+        ("joules per sample", Form::Plain, |c| &c.joules_per_sample),
+        ("evaluation energy", Form::In(Quantity::Energy), |c| &c.eval_energy_joules),
+        ("power as the paper (W)", Form::Plain, |c| &c.paper_power_watts),
+        ("energy as the paper", Form::In(Quantity::Energy), |c| &c.paper_energy_joules),
     ];
     out.push_str("<p>Numbers are measured unless they say <i class=\"predicted\">predicted</i>; scores run from 0 to 100.</p>\n");
     out.push_str(&theme(
         study,
         "Accuracy",
-        &[("judged by", |c| c.headline_metric.label().into())],
+        &[("judged by", |c| c.headline_metric.label().into()), ("protocol", |c| c.protocol.clone())],
         &accuracy,
     ));
     let sizes: [Fact; 3] = [
-        ("steps", |c| integer(c.steps)),
+        ("steps (planned)", |c| match c.planned_steps {
+            0 => integer(c.steps),
+            planned => format!("{} ({})", integer(c.steps), integer(planned)),
+        }),
         ("training examples", |c| integer(c.train_examples)),
         ("evaluation examples", |c| integer(c.eval_examples)),
     ];
     out.push_str(&theme(study, "Time", &sizes, &time));
-    let machine: [Fact; 3] = [
-        ("parameters", |c| integer(c.parameters)),
-        ("batch size", |c| integer(c.batch_size)),
-        ("energy covers", |c| c.energy_note.clone()),
-    ];
-    out.push_str(&theme(study, "Memory and energy", &machine, &cost));
+    let machine: [Fact; 2] =
+        [("parameters", |c| integer(c.parameters)), ("batch size", |c| integer(c.batch_size))];
+    out.push_str(&theme(study, "Memory and utilisation", &machine, &memory));
+    out.push_str(&theme(study, "Energy", &[("energy covers", |c| c.energy_note.clone())], &energy));
     out.push_str("</section>\n");
     out
 }

@@ -1,13 +1,32 @@
 use super::*;
-use crate::study::results::Reading;
 use crate::study::results::tests::cell;
+use crate::study::results::{Failure, Reading};
 
 fn study(cells: Vec<Cell>) -> Results {
     Results {
         title: "A <b>title</b>".into(),
         environment: vec![("<key>".into(), "\"value\" & more".into())],
         cells,
+        ..Results::default()
     }
+}
+
+/// The page without its own script.
+fn page(results: &Results) -> String {
+    let whole = html(results);
+    assert!(whole.contains(SCRIPT));
+    whole.replace(SCRIPT, "")
+}
+
+#[test]
+fn the_script_is_the_one_that_the_page_allows() {
+    use sha2::Digest;
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let hash = sha2::Sha256::digest(SCRIPT.as_bytes());
+    let bits = |i: usize| hash.get(i / 8).map_or(0, |byte| byte >> (7 - i % 8) & 1) as usize;
+    let digits = (0..43).map(|d| DIGITS[(0..6).fold(0, |sum, i| 2 * sum + bits(6 * d + i))] as char);
+    assert_eq!(SCRIPT_HASH, digits.collect::<String>() + "=");
+    assert!(html(&Results::default()).contains(&format!("script-src 'sha256-{SCRIPT_HASH}'\"")));
 }
 
 #[test]
@@ -18,8 +37,13 @@ fn hostile_names_stay_text() {
     bad.protocol = hostile.into();
     bad.energy_note = hostile.into();
     bad.energy_joules = Reading::absent(hostile);
-    let page = html(&study(vec![bad, cell("led", "qmsum", 128)]));
-    assert!(!page.contains("<script") && !page.contains("<img") && !page.contains("onerror='"));
+    let mut results = study(vec![bad, cell("led", "qmsum", 128)]);
+    results.failed = vec![Failure { cell: hostile.into(), error: hostile.into(), exit_code: 65 }];
+    results.left = vec![hostile.into()];
+    let page = page(&results);
+    assert!(page.contains("id=\"unfinished\""));
+    assert_eq!(page.matches("<script").count(), 1, "the page's own");
+    assert!(!page.contains("<img") && !page.contains("onerror='"));
     assert!(page.contains("&lt;script&gt;alert(1)"));
     assert!(page.contains("<dt>&lt;key&gt;</dt><dd>&quot;value&quot; &amp; more</dd>"));
     assert!(page.contains("<h1>A &lt;b&gt;title&lt;/b&gt;</h1>"));
@@ -29,14 +53,14 @@ fn hostile_names_stay_text() {
 fn the_page_needs_nothing_but_itself() {
     let page = html(&study(vec![cell("led", "qmsum", 128)]));
     let outside = page.replace("http://www.w3.org/2000/svg", "");
-    for way in ["http:", "https:", "url(", "@import", "src=\"", "<script"] {
+    for way in ["http:", "https:", "url(", "@import", "src=\"", "fetch(", "XMLHttp", "import("] {
         assert!(!outside.contains(way), "{way}");
     }
 }
 
 #[test]
 fn an_empty_study_is_a_page() {
-    let page = html(&Results::default());
+    let page = page(&Results::default());
     assert!(page.contains("There are no results yet.") && page.ends_with("</html>\n"));
     assert!(!page.contains("NaN") && !page.contains("<svg"));
 }
@@ -57,7 +81,8 @@ fn doubling_is_told_from_the_numbers() {
         "{page}"
     );
     assert!(page.contains("Energy is not reported: no sensor."));
-    assert!(page.contains("Energy is not drawn: no sensor."));
+    assert!(page.contains("No total training energy: no sensor. Shown instead: training time."));
+    assert!(page.contains("Figure 1. Accuracy against power efficiency</h3><p>Not drawn: not recorded."));
     assert!(page.contains("<dt>Best ROUGE geometric mean</dt><dd><b>19.42</b>"));
 }
 
@@ -102,4 +127,88 @@ fn the_file_replaces_an_older_one_at_once() {
     write(&study(Vec::new()), &path).unwrap();
     assert!(std::fs::read_to_string(&path).unwrap().starts_with("<!doctype html>"));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+/// A cell with a score and its interval, trained for some seconds.
+fn scored(model: &str, length: u64, score: [f64; 3], seconds: f64) -> Cell {
+    let mut one = cell(model, "qmsum", length);
+    let [low, at, high] = score.map(Reading::measured);
+    (one.score_low, one.geometric_mean, one.score_high) = (low, at, high);
+    one.train_seconds = Reading::measured(seconds);
+    one
+}
+
+#[test]
+fn sentences_follow_from_the_numbers() {
+    let cells = vec![
+        scored("large", 1024, [19.0, 20.0, 21.0], 100.0),
+        scored("base", 1024, [14.0, 15.0, 16.0], 50.0),
+        scored("base", 4096, [16.5, 17.5, 18.5], 400.0),
+    ];
+    let text = page(&study(cells));
+    assert!(text.contains(
+        "On qmsum, large at 1024 tokens beats base at 4096 tokens by 2.50 points for 4.00 times less training time."
+    ));
+    assert!(text.contains(
+        "On qmsum, base gains 2.50 points from 1024 to 4096 tokens for 8.00 times the training time."
+    ));
+    assert!(text.contains("more than any other by more than the intervals"));
+    assert!(text.contains("on the front, cheapest first: base at 1024 tokens; large at 1024 tokens."));
+    assert!(text.contains("<li>base at 4096 tokens by large at 1024 tokens</li>"));
+}
+
+#[test]
+fn nothing_is_claimed_where_intervals_overlap() {
+    let cells = vec![
+        scored("large", 1024, [15.0, 20.0, 25.0], 100.0),
+        scored("base", 1024, [13.0, 15.0, 17.0], 50.0),
+        scored("base", 4096, [14.5, 17.5, 20.5], 400.0),
+    ];
+    let text = page(&study(cells));
+    assert!(!text.contains(" tokens beats ") && !text.contains(" gains "));
+    assert!(text.contains(
+        "these intervals do not tell the longest input from the shortest: base, 1024 to 4096 tokens, at 8.00 times the \
+         training time."
+    ));
+    assert!(text.contains("the intervals tell it apart from none of the others"));
+    assert!(text.contains("by large at 1024 tokens, though their intervals overlap"));
+}
+
+#[test]
+fn answers_have_the_fifth_figure_and_energy_the_first_two() {
+    let mut answers = scored("led", 1024, [10.0, 20.0, 30.0], 10.0);
+    (answers.dataset, answers.headline_metric) = ("qasper".into(), crate::study::results::Metric::F1);
+    let mut summary = scored("led", 1024, [10.0, 20.0, 30.0], 10.0);
+    summary.energy_joules = Reading::measured(5000.0);
+    summary.samples_per_second_per_watt = Reading::measured(0.05);
+    let text = page(&study(vec![summary, answers]));
+    assert!(text.contains("Figure 5. Question answering: qasper"));
+    for id in ["figure-power-efficiency", "figure-energy", "figure-training-speed", "figure-inference-speed"]
+    {
+        assert_eq!(text.matches(&format!("id=\"{id}\"")).count(), 1, "{id}");
+    }
+    assert!(text.contains("training samples/s/W") && text.contains("training energy (kJ)"));
+    let files: Vec<&str> = text.matches(" download=\"").collect();
+    assert!(files.len() > 20, "{}", files.len());
+}
+
+#[test]
+fn phases_are_bars_where_they_were_timed() {
+    use crate::study::results::PhaseTime;
+    let mut one = cell("led", "qmsum", 128);
+    let phase = |name: &str, pass: &str, seconds: f64| PhaseTime {
+        phase: name.into(),
+        pass: pass.into(),
+        seconds: Reading::measured(seconds),
+    };
+    one.phases = vec![
+        phase("encoder.attention", "forward", 1.0),
+        phase("encoder.attention", "backward", 2.0),
+        phase("<b>", "forward", 1.0),
+    ];
+    let text = page(&study(vec![one]));
+    assert!(text.contains("encoder.attention 75 %") && !text.contains("<b>:"));
+    assert!(
+        page(&study(vec![cell("led", "qmsum", 128)])).contains("phases are timed while training on the CPU")
+    );
 }

@@ -3,7 +3,7 @@
 use super::{Cell, Reading};
 
 /// The columns before the readings.
-const SETUP: [&str; 13] = [
+const SETUP: [&str; 14] = [
     "model",
     "dataset",
     "max_source_length",
@@ -13,6 +13,7 @@ const SETUP: [&str; 13] = [
     "device",
     "batch_size",
     "steps",
+    "planned_steps",
     "train_examples",
     "eval_examples",
     "parameters",
@@ -37,19 +38,20 @@ pub fn csv(cells: &[Cell]) -> String {
 
 fn row(cell: &Cell) -> Vec<String> {
     let setup = [
-        text(&cell.model),
-        text(&cell.dataset),
+        field(&cell.model),
+        field(&cell.dataset),
         cell.max_source_length.to_string(),
-        text(&cell.precision),
+        field(&cell.precision),
         cell.seed.to_string(),
-        text(&cell.protocol),
-        text(&cell.device),
+        field(&cell.protocol),
+        field(&cell.device),
         cell.batch_size.to_string(),
         cell.steps.to_string(),
+        cell.planned_steps.to_string(),
         cell.train_examples.to_string(),
         cell.eval_examples.to_string(),
         cell.parameters.to_string(),
-        text(cell.headline_metric.name()),
+        field(cell.headline_metric.name()),
     ];
     let readings = Cell::READINGS.map(|(name, of)| (name, of(cell)));
     let predicted: Vec<_> = readings
@@ -60,20 +62,21 @@ fn row(cell: &Cell) -> Vec<String> {
     setup
         .into_iter()
         .chain(readings.map(|(_, reading)| number(reading)))
-        .chain([text(&cell.energy_note), text(&predicted.join(" "))])
+        .chain([field(&cell.energy_note), field(&predicted.join(" "))])
         .collect()
 }
 
-fn number(reading: &Reading) -> String {
+/// A reading as a field.
+pub fn number(reading: &Reading) -> String {
     match (reading.value(), reading.why()) {
         (Some(value), _) => value.to_string(),
-        (None, why) => text(&format!("n/a: {}", why.unwrap_or_default())),
+        (None, why) => field(&format!("n/a: {}", why.unwrap_or_default())),
     }
 }
 
 /// A text field. What a spreadsheet would run as a formula gets an apostrophe in front, and what it
 /// could split at (also on `;` and tabs, by locale) is quoted.
-fn text(value: &str) -> String {
+pub fn field(value: &str) -> String {
     let formula = value
         .trim_start_matches([' ', '\u{a0}', '\u{feff}'])
         .starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);

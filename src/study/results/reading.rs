@@ -1,5 +1,6 @@
 //! A number that says whether it was measured.
 
+pub use crate::plot::Mark;
 use serde::{Deserialize, Serialize};
 
 /// A number, or why there is none. JSON: `{"kind":"measured","value":1.5}`, `{"kind":"absent","why":"no sensor"}`.
@@ -12,11 +13,11 @@ pub enum Reading {
     Absent(String),
 }
 
-/// How a number came to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
-    Measured,
-    Predicted,
+impl Default for Reading {
+    /// What results of an earlier program lack.
+    fn default() -> Self {
+        Reading::absent("not recorded")
+    }
 }
 
 impl Reading {
@@ -28,6 +29,21 @@ impl Reading {
     /// A prediction, with the same rule.
     pub fn predicted(value: f64) -> Self {
         Reading::Predicted(value).finite()
+    }
+
+    /// A measurement, or why there is none.
+    pub fn or_why(value: Option<f64>, why: &str) -> Self {
+        value.map_or_else(|| Reading::absent(why), Reading::measured)
+    }
+
+    /// What two readings make together: measured where both are, absent where one is.
+    pub fn with(&self, other: &Reading, make: impl Fn(f64, f64) -> f64) -> Reading {
+        match (self.marked(), other.marked()) {
+            (Some((a, Mark::Measured)), Some((b, Mark::Measured))) => Reading::measured(make(a, b)),
+            (Some((a, _)), Some((b, _))) => Reading::predicted(make(a, b)),
+            (None, _) => Reading::absent(self.why().unwrap_or_default()),
+            (_, None) => Reading::absent(other.why().unwrap_or_default()),
+        }
     }
 
     pub fn absent(why: impl Into<String>) -> Self {

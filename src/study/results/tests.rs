@@ -34,6 +34,7 @@ pub fn cell(model: &str, dataset: &str, length: u64) -> Cell {
         energy_joules: Reading::absent("no sensor"),
         mean_power_watts: Reading::absent("no sensor"),
         energy_note: "n/a: no sensor".into(),
+        ..Cell::default()
     }
 }
 
@@ -46,6 +47,12 @@ fn study() -> Results {
         title: "Quick study".into(),
         environment: vec![("zeta".into(), "1".into()), ("alpha".into(), "naïve \"quotes\"".into())],
         cells: vec![cell("led", "qmsum", 128), odd],
+        failed: vec![Failure {
+            cell: "led_qmsum_256".into(),
+            error: "no \"memory\"\n".into(),
+            exit_code: 75,
+        }],
+        left: vec!["led_qmsum_512".into()],
     }
 }
 

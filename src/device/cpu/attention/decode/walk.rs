@@ -214,9 +214,9 @@ unsafe fn values<V: Vector, E: Operand, const X: usize>(
                     // SAFETY: `p + LANES <= d` bounds every load and store.
                     unsafe { add::<V, E, 1, 1>(&mut o[p..], 0, weights, 0, &x.v[head * d + p..], places) };
                 }
-                for p in whole..d {
+                for (p, sum) in o.iter_mut().enumerate().skip(whole) {
                     for (weight, place) in weights.iter().zip(places) {
-                        o[p] += weight * x.v[place + head * d + p].wide();
+                        *sum += weight * x.v[place + head * d + p].wide();
                     }
                 }
             }

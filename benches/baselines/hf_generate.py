@@ -1,6 +1,6 @@
 """The PyTorch side of `wattention bench generate`: generate() of transformers on the CPU.
 
-    python benches/baselines/led_generate.py --num-beams 4 --max-source-length 1024 --threads 2 --json
+    python benches/baselines/hf_generate.py --num-beams 4 --max-source-length 1024 --threads 2 --json
 
 The batch is synthetic: random ids, nothing padded, for LED global attention on the first token. The model is
 randomly initialised, which changes no timing; no answer ends before its last token. Seconds are wall time of
@@ -18,7 +18,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
-from led_step import LED_BASE, make_batch, peak_resident_bytes
+from hf_step import LED_BASE, make_batch, peak_resident_bytes
 
 
 def parse_arguments():
@@ -31,6 +31,7 @@ def parse_arguments():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=5, help="timed runs")
     parser.add_argument("--warmup", type=int, default=1, help="runs before the timed ones")
+    parser.add_argument("--compile", action="store_true", help="the model's forward pass through torch.compile")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a line of text")
     args = parser.parse_args()
@@ -46,6 +47,8 @@ def main():
     config = AutoConfig.from_pretrained(args.model)
     model = AutoModelForSeq2SeqLM.from_config(config).eval()
     model.generation_config.eos_token_id = None
+    if args.compile:
+        model.forward = torch.compile(model.forward)
     batch = {name: value for name, value in make_batch(config, args).items() if name != "labels"}
 
     def run(tokens):
@@ -66,6 +69,7 @@ def main():
         "baseline": "transformers",
         "model": Path(args.model).resolve().name,
         "attention": config._attn_implementation,
+        "compiled": args.compile,
         "batch_size": args.batch_size,
         "max_source_length": args.max_source_length,
         "max_new_tokens": args.max_new_tokens,

@@ -6,12 +6,20 @@
 
 mod axis;
 mod labels;
+mod standalone;
 
 pub use axis::{Axis, Scale, Tick};
+pub use standalone::file;
 
-use super::markup::{escape, push};
-use super::results::Mark;
+use crate::markup::{escape, push};
 use labels::{Box2, place};
+
+/// How a number came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    Measured,
+    Predicted,
+}
 
 /// One observation in data units.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,14 +1,16 @@
-//! Predictions on the validation split: at the end of a run, and at its evaluations where they decide.
+//! Predictions on the validation split, as a training run scores them at its evaluations.
 
-use super::saving::SCORES;
-use wattention::data::Example;
-use wattention::error::Result;
-use wattention::evaluate::{Task, Work, evaluate};
-use wattention::generate::GenerateOptions;
-use wattention::metrics::Protocol;
-use wattention::models::session::Session;
-use wattention::text::Tokenizer;
-use wattention::train::{Corpus, Scorer, Scores};
+use super::{Task, Work, evaluate};
+use crate::data::Example;
+use crate::error::Result;
+use crate::generate::GenerateOptions;
+use crate::metrics::Protocol;
+use crate::models::session::Session;
+use crate::text::Tokenizer;
+use crate::train::{Corpus, Scorer, Scores};
+
+/// What predictions are scored by, under HF's names.
+pub const SCORES: [&str; 5] = ["rouge1", "rouge2", "rougeL", "geometric_mean", "f1"];
 
 /// What is predicted, and how it is scored.
 pub struct Predicting<'a> {

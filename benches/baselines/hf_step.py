@@ -1,7 +1,7 @@
 """The PyTorch side of `wattention bench step`: one model step by transformers, on the CPU or on a GPU.
 
-    python benches/baselines/led_step.py --mode forward --max-source-length 1024 --threads 2 --json
-    python benches/baselines/led_step.py --device cuda --precision bf16 --mode train --max-source-length 16384
+    python benches/baselines/hf_step.py --mode forward --max-source-length 1024 --threads 2 --json
+    python benches/baselines/hf_step.py --device cuda --precision bf16 --mode train --max-source-length 16384
 
 Modes:
     encoder           encoder only, no gradients
@@ -10,7 +10,9 @@ Modes:
     train             that, gradient clipping at norm 1 and a fused torch.optim.AdamW step, as the HF Trainer does
 
 The batch is synthetic: random ids, nothing padded, for LED global attention on the first token, random labels.
-The model is randomly initialised, which changes no timing. Attention is what transformers picks by default.
+The model is randomly initialised, which changes no timing. Attention is what transformers picks by default. The folder
+of --model decides between LED and BigBird-Pegasus. --compile sends the model, or its encoder, through torch.compile;
+the warm-up steps compile it.
 Seconds are wall time per step after the warm-up steps; cpu_s is the median processor time of all threads, for
 machines that do other work meanwhile. peak_bytes is VmHWM, the largest resident set of the process since its
 start, with interpreter, libraries and weights; run one configuration per process.
@@ -21,6 +23,8 @@ allocator had given out at most (torch.cuda.max_memory_allocated). Precisions, o
     fp32    float32, products as IEEE says
     tf32    float32, products on tensor cores (torch.set_float32_matmul_precision("high"))
     bf16    weights, activations, gradients and the optimizer's state in bfloat16, without autocast
+
+energy_j is of one sample, by the counter of NVML over all timed steps; it needs pynvml, and a second of them at least.
 
 With --serve, every line on stdin is a JSON list of these arguments and every line on stdout the answer, after a first
 one that says what is here: one process for many configurations, since importing takes longer than most steps.
@@ -38,6 +42,8 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
+from joules import Spent
+
 LED_BASE = Path(__file__).resolve().parent / "led-base"
 
 
@@ -53,6 +59,7 @@ def parse_arguments(words=None):
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=5, help="timed steps")
     parser.add_argument("--warmup", type=int, default=1, help="steps before the timed ones")
+    parser.add_argument("--compile", action="store_true", help="through torch.compile")
     parser.add_argument("--dropout", type=float, help="instead of the config's")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a line of text")
@@ -76,18 +83,21 @@ def make_batch(config, args):
     return {name: value.to(args.device) for name, value in batch.items()}
 
 
-def make_step(model, batch, mode):
+def make_step(model, batch, args):
+    mode, compiled = args.mode, torch.compile if args.compile else lambda module: module
     if mode == "encoder":
         source = {name: value for name, value in batch.items() if name != "labels"}
-        return torch.no_grad()(lambda: model.get_encoder()(**source))
+        encoder = compiled(model.get_encoder())
+        return torch.no_grad()(lambda: encoder(**source))
+    run = compiled(model)
     if mode == "forward":
-        return torch.no_grad()(lambda: model(**batch).loss)
+        return torch.no_grad()(lambda: run(**batch).loss)
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, fused=True)
 
     def step():
         optimizer.zero_grad()
-        model(**batch).loss.backward()
+        run(**batch).loss.backward()
         if mode == "train":
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -121,7 +131,7 @@ def measure(args):
         dtype = torch.bfloat16 if args.precision == "bf16" else torch.float32
         model = AutoModelForSeq2SeqLM.from_config(config, dtype=dtype)
     model.train(args.mode in ("forward-backward", "train"))
-    step = make_step(model, make_batch(config, args), args.mode)
+    step = make_step(model, make_batch(config, args), args)
 
     def finished():
         if on_gpu:
@@ -131,6 +141,7 @@ def measure(args):
         step()
     finished()
     seconds, cpu_seconds = [], []
+    spent = Spent(on_gpu)
     for _ in range(args.repeat):
         start, cpu_start = time.perf_counter(), time.process_time()
         step()
@@ -145,6 +156,7 @@ def measure(args):
         "device": args.device,
         "precision": args.precision,
         "attention": config._attn_implementation,
+        "compiled": args.compile,
         "batch_size": args.batch_size,
         "max_source_length": args.max_source_length,
         "max_target_length": args.max_target_length,
@@ -157,6 +169,7 @@ def measure(args):
         "median_s": float(np.median(seconds)),
         "p80_s": float(np.percentile(seconds, 80)),
         "cpu_s": float(np.median(cpu_seconds)),
+        **spent.per(args.repeat * args.batch_size, sum(seconds)),
         "samples_per_s": args.batch_size / float(np.median(seconds)),
         "peak_bytes": torch.cuda.max_memory_allocated() if on_gpu else peak_resident_bytes(),
         "peak_bytes_is": "torch.cuda.max_memory_allocated" if on_gpu else "VmHWM of the whole process",

@@ -88,3 +88,27 @@ fn labels_cover_nothing_and_are_dropped_when_they_would() {
     assert_eq!(place((50.0, 50.0), (20.0, 12.0), &area, &[area]), None);
     assert_eq!(place((50.0, 50.0), (120.0, 12.0), &area, &[]), None);
 }
+
+#[test]
+fn a_file_of_its_own_names_every_series_and_fits_a_dark_screen() {
+    let points = vec![point(128.0, 1.0, Mark::Measured, "a"), point(256.0, 2.0, Mark::Measured, "b")];
+    let mut drawn = plot(points.clone());
+    for name in ["a long name of a series", "another long name of a series", "<third>"] {
+        let line = Vec::new();
+        drawn.series.push(Series {
+            name: name.into(),
+            style: drawn.series.len(),
+            points: points.clone(),
+            line,
+        });
+    }
+    let text = file(&drawn);
+    assert!(text.contains("prefers-color-scheme:dark") && text.contains("&lt;b&gt;title</text>"));
+    for name in
+        ["a long name of a series</text>", "another long name of a series</text>", "&lt;third&gt;</text>"]
+    {
+        assert!(text.contains(name), "{name}");
+    }
+    assert_eq!(text.matches("<svg").count(), text.matches("</svg>").count());
+    assert_eq!(text.matches("class=\"swatch\"").count(), drawn.series.len());
+}

@@ -1,0 +1,137 @@
+//! Matrix products alone: y = x Wᵀ, as every linear layer computes it.
+
+use super::repeat::{Flush, Schedule, repeat, warnings};
+use crate::cases::{random, upload};
+use crate::device::{Cost, Device, Layout, Precision};
+use crate::error::{Error, Result};
+use crate::limits::{Bound, Limits};
+use crate::stats::{Quantiles, quantiles};
+use crate::tensor::Tensor;
+use crate::tensor::matmul::{Form, Product, matmul};
+use crate::units::{Bytes, Flops};
+use serde::Serialize;
+use std::fmt;
+use std::rc::Rc;
+
+/// x `[M, K]` against W `[N, K]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Size {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+}
+
+/// The products of LED-base: projections and feed-forward layers over 1024 tokens, the language-model head
+/// over 128, and the same weights in decoding, for one answer and for four beams.
+pub const LED_BASE: [Size; 9] = [
+    Size { m: 1024, n: 768, k: 768 },
+    Size { m: 1024, n: 3072, k: 768 },
+    Size { m: 1024, n: 768, k: 3072 },
+    Size { m: 128, n: 50265, k: 768 },
+    Size { m: 4, n: 768, k: 768 },
+    Size { m: 4, n: 3072, k: 768 },
+    Size { m: 4, n: 768, k: 3072 },
+    Size { m: 1, n: 768, k: 768 },
+    Size { m: 1, n: 50265, k: 768 },
+];
+
+impl Size {
+    /// Parses `1024x768x3072`: M, N and K.
+    pub fn parse(text: &str) -> Option<Self> {
+        let numbers: Option<Vec<usize>> = text.split('x').map(|n| n.trim().parse().ok()).collect();
+        match numbers?[..] {
+            [m, n, k] if m.min(n).min(k) > 0 => Some(Size { m, n, k }),
+            _ => None,
+        }
+    }
+
+    /// Of the product; none where kernels cannot index an operand.
+    fn flops(self) -> Option<u64> {
+        let Size { m, n, k } = self;
+        let indexed = |a: usize, b: usize| a.checked_mul(b).is_some_and(|len| len <= i32::MAX as usize);
+        let [m, n, k] = (indexed(m, k) && indexed(n, k) && indexed(m, n)).then_some([m, n, k])?;
+        (2 * m as u64 * n as u64).checked_mul(k as u64)
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}x{}", self.m, self.n, self.k)
+    }
+}
+
+/// One product.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    #[serde(flatten)]
+    pub size: Size,
+    pub precision: Precision,
+    #[serde(flatten)]
+    pub quantiles: Quantiles,
+    pub runs: usize,
+    pub flops: u64,
+    /// Of both operands and the product, each once.
+    pub bytes: u64,
+    pub gflops_per_second: f64,
+    pub gigabytes_per_second: f64,
+    /// The least time at the device's limits over the median; none without limits.
+    pub share_of_limit: Option<f64>,
+    pub bound: Option<Bound>,
+    pub warnings: Vec<String>,
+}
+
+/// Measures one product on `device`; cold caches with `flush`.
+pub fn product(
+    device: &Device,
+    size: Size,
+    seed: u64,
+    schedule: Schedule,
+    flush: Option<&Flush>,
+    limits: Option<&Limits>,
+) -> Result<Row> {
+    let Size { m, n, k } = size;
+    let flops = size.flops().ok_or_else(|| {
+        Error::DoesNotFit(format!("the operands of {size} are more than a tensor holds; ask for fewer"))
+    })?;
+    let filled = |rows: usize, seed: u64| upload(device, [rows, k], &random(seed, rows * k));
+    let (a, b) = (filled(m, seed.wrapping_mul(2))?, filled(n, seed.wrapping_mul(2).wrapping_add(1))?);
+    let c = Tensor::persistent(device, [m, n], device.precision().storage())?;
+    let samples = repeat(device, &Rc::new(Layout::default()), schedule, || {
+        flush.map_or(Ok(()), Flush::run)?;
+        matmul(&c, Product { a: &a, b: &b, form: Form::RightTransposed, m, n, k }, false)
+    })?;
+    let seconds = samples.forward;
+    let bytes = ((m * k + n * k + m * n) * c.dtype().size()) as u64;
+    let cost = Cost { bytes: Bytes(bytes), flops: Flops(flops), exponentials: 0 };
+    let least = limits.map(|limits| limits.least("matmul", cost, device.precision()));
+    let quantiles = quantiles(&seconds).ok_or_else(|| Error::internal("no run was measured"))?;
+    Ok(Row {
+        size,
+        precision: device.precision(),
+        runs: seconds.len(),
+        flops,
+        bytes,
+        gflops_per_second: flops as f64 / quantiles.median_s / 1e9,
+        gigabytes_per_second: bytes as f64 / quantiles.median_s / 1e9,
+        share_of_limit: least.map(|(least, _)| least.0 / quantiles.median_s),
+        bound: least.map(|(_, bound)| bound),
+        warnings: warnings(&seconds),
+        quantiles,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_three_numbers_above_zero() {
+        assert_eq!(Size::parse("1x768x3072"), Some(Size { m: 1, n: 768, k: 3072 }));
+        for wrong in ["", "1x2", "1x2x3x4", "0x1x1", "-1x2x3", "1xax3", "1 2 3"] {
+            assert_eq!(Size::parse(wrong), None, "{wrong}");
+        }
+        assert_eq!(Size { m: 1 << 16, n: 1 << 16, k: 1 }.flops(), None);
+        assert_eq!(Size { m: 3, n: 5, k: 7 }.flops(), Some(210));
+        assert_eq!(LED_BASE.map(|size| Size::parse(&size.to_string())), LED_BASE.map(Some));
+    }
+}

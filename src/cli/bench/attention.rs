@@ -1,0 +1,266 @@
+//! `bench attention`: one attention op after the other, over lists of sizes.
+
+use super::super::choices::named;
+use super::super::global::Global;
+use super::super::{machine, output};
+use super::options::{Baselines, Ceiling, Known, Repetition};
+use super::table::table;
+use serde::Serialize;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use wattention::bench::attention::{Kind, Pass, Row, Setting, Work, attention};
+use wattention::bench::baseline::Entry;
+use wattention::device::{Device, Precision};
+use wattention::energy::{self, Sampler};
+use wattention::error::Error;
+use wattention::files;
+use wattention::units::Seconds;
+
+mod chart;
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Patterns: window, block-sparse, dense, global, decode
+    #[arg(long, value_name = "KIND,..", value_delimiter = ',', default_value = "window,block-sparse,dense", value_parser = named::<Kind>)]
+    kind: Vec<Kind>,
+
+    /// Passes: forward, backward, both
+    #[arg(long, value_name = "PASS,..", value_delimiter = ',', default_value = "forward,backward", value_parser = named::<Pass>)]
+    pass: Vec<Pass>,
+
+    /// Tokens of every input; of decode, keys in its cache
+    #[arg(long, value_name = "L,..", value_delimiter = ',', default_value = "1024,2048,4096")]
+    lengths: Vec<NonZeroUsize>,
+
+    /// Inputs of a batch
+    #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1")]
+    batch_size: Vec<NonZeroUsize>,
+
+    /// Heads
+    #[arg(long, value_name = "H,..", value_delimiter = ',', default_value = "12")]
+    heads: Vec<NonZeroUsize>,
+
+    /// Channels of a head, 128 at most
+    #[arg(long, value_name = "D,..", value_delimiter = ',', default_value = "64")]
+    head_size: Vec<NonZeroUsize>,
+
+    /// Keys that a window reaches to each side
+    #[arg(long, value_name = "W,..", value_delimiter = ',', default_value = "512")]
+    window: Vec<usize>,
+
+    /// Global tokens of a window, and of global attention: the first ones of each input
+    #[arg(long, value_name = "G,..", value_delimiter = ',', default_value = "1")]
+    globals: Vec<usize>,
+
+    /// Tokens of a block of block-sparse attention
+    #[arg(long, value_name = "K,..", value_delimiter = ',', default_value = "64")]
+    block_size: Vec<NonZeroUsize>,
+
+    /// Random key blocks of a query block, as BigBird's table draws them
+    #[arg(long, value_name = "R", default_value = "3")]
+    random_blocks: NonZeroUsize,
+
+    /// Number formats: fp32, tf32, bf16 [default: --precision]
+    #[arg(long, value_name = "FORMAT,..", value_delimiter = ',', value_parser = named::<Precision>)]
+    precisions: Vec<Precision>,
+
+    #[command(flatten)]
+    repetition: Repetition,
+
+    #[command(flatten)]
+    ceiling: Ceiling,
+
+    #[command(flatten)]
+    baselines: Baselines,
+
+    /// Write the rows as comma-separated values
+    #[arg(long, value_name = "FILE.csv")]
+    csv: Option<PathBuf>,
+
+    /// Draw throughput against length
+    #[arg(long, value_name = "FILE.svg")]
+    svg: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    device: String,
+    seed: u64,
+    /// Whether the caches were cleared between runs.
+    flushed: bool,
+    #[serde(flatten)]
+    known: Known,
+    rows: Vec<Row>,
+}
+
+impl Args {
+    /// Every combination of sizes, each once.
+    fn works(&self) -> Vec<Work> {
+        let mut works: Vec<Work> = Vec::new();
+        let sizes = |list: &[NonZeroUsize]| -> Vec<usize> { list.iter().map(|n| n.get()).collect() };
+        let (batches, lengths) = (sizes(&self.batch_size), sizes(&self.lengths));
+        let (heads, head_sizes, blocks) =
+            (sizes(&self.heads), sizes(&self.head_size), sizes(&self.block_size));
+        let all = product(&self.kind, &heads);
+        let all = product(&all, &head_sizes);
+        let all = product(&all, &product(&product(&self.window, &self.globals), &blocks));
+        let all = product(&all, &product(&batches, &lengths));
+        for ((((kind, heads), head_size), ((window, globals), block_size)), (batch, length)) in all {
+            let random_blocks = self.random_blocks.get();
+            let work =
+                Work { kind, batch, length, heads, head_size, window, globals, block_size, random_blocks };
+            if !works.contains(&work.reduced()) {
+                works.push(work.reduced());
+            }
+        }
+        works
+    }
+
+    /// The passes that `kind` has, each once.
+    fn passes(&self, kind: Kind) -> Vec<Pass> {
+        let mut passes: Vec<Pass> = Vec::new();
+        for &pass in &self.pass {
+            if !passes.contains(&pass) && (pass == Pass::Forward || kind.has_backward()) {
+                passes.push(pass);
+            }
+        }
+        passes
+    }
+}
+
+fn product<A: Copy, B: Copy>(a: &[A], b: &[B]) -> Vec<(A, B)> {
+    a.iter().flat_map(|&a| b.iter().map(move |&b| (a, b))).collect()
+}
+
+pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
+    for path in args.csv.iter().chain(&args.svg) {
+        output::check_file(path)?;
+    }
+    if let Some(kind) = args.kind.iter().find(|kind| args.passes(**kind).is_empty()) {
+        let kind = kind.name();
+        let what =
+            format!("{kind} has no backward pass, nothing is trained through it: add forward to --pass");
+        return Err(Error::usage(what).into());
+    }
+    let mut devices = vec![global.open_device()?];
+    let label = machine::device_label(&devices[0]);
+    if !args.precisions.is_empty() {
+        let name = super::base_name(&devices[0]);
+        devices = args.precisions.iter().map(|&p| Device::open(&name, p)).collect::<Result<_, _>>()?;
+    }
+    let known = args.ceiling.open(&label, global)?;
+    let judge = args.baselines.open("attention", &label)?;
+    let mut rows: Vec<Row> = Vec::new();
+    for device in &devices {
+        let flush = args.repetition.flush(device)?;
+        let sampler = Sampler::start(energy::open(device))?;
+        let setting = Setting {
+            device,
+            schedule: args.repetition.schedule(),
+            flush: flush.as_ref(),
+            limits: known.limits.as_ref(),
+            sampler: &sampler,
+            seed: global.seed,
+        };
+        for work in args.works() {
+            global.detail(format_args!("{} of {} x {}", work.kind.name(), work.batch, work.length));
+            rows.extend(attention(&setting, &work, &args.passes(work.kind))?);
+        }
+    }
+    for row in &rows {
+        row.warnings.iter().for_each(|warning| global.warn(format_args!("{}: {warning}", row.name())));
+    }
+    if let Some(path) = &args.csv {
+        files::write_text(path, &csv(&rows))?;
+    }
+    if let Some(path) = &args.svg {
+        files::write_text(path, &chart::chart(&rows, &label))?;
+    }
+    let entries = rows.iter().map(|row| Entry { name: row.name(), quantiles: row.quantiles }).collect();
+    let flushed = args.repetition.flushes();
+    let report = Report { device: label, seed: global.seed, flushed, known, rows };
+    judge.finish(report, entries, global)
+}
+
+fn csv(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "kind,pass,precision,batch_size,length,heads,head_size,pattern,runs,min_s,p20_s,median_s,p80_s,max_s,flops,\
+         bytes,exponentials,gflops_per_second,tokens_per_second,share_of_limit,bound\r\n",
+    );
+    for row in rows {
+        let q = &row.quantiles;
+        let absent_or = |value: Option<String>| value.unwrap_or_else(|| "n/a".into());
+        let cells = [
+            row.kind.name().into(),
+            row.pass.name().into(),
+            row.precision.to_string(),
+            row.batch_size.to_string(),
+            row.length.to_string(),
+            row.heads.to_string(),
+            row.head_size.to_string(),
+            format!("\"{}\"", row.pattern),
+            row.runs.to_string(),
+            q.min_s.to_string(),
+            q.p20_s.to_string(),
+            q.median_s.to_string(),
+            q.p80_s.to_string(),
+            q.max_s.to_string(),
+            row.flops.to_string(),
+            row.bytes.to_string(),
+            row.exponentials.to_string(),
+            row.gflops_per_second.to_string(),
+            row.tokens_per_second.to_string(),
+            absent_or(row.share_of_limit.map(|share| share.to_string())),
+            absent_or(row.bound.map(|bound| bound.name().into())),
+        ];
+        text += &(cells.join(",") + "\r\n");
+    }
+    text
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let caches = if self.flushed { "cleared" } else { "warm" };
+        write!(f, "{}, caches {caches} between runs", self.device)?;
+        let header = [
+            "kind",
+            "pass",
+            "pattern",
+            "format",
+            "heads",
+            "batch",
+            "length",
+            "median",
+            "20 % to 80 %",
+            "runs",
+            "GFLOP/s",
+            "tokens/s",
+            "of limit",
+            "by",
+        ];
+        let rows: Vec<Vec<String>> = self.rows.iter().map(cells).collect();
+        table(f, &header, &rows, 4)?;
+        write!(f, "\n{}", self.known)
+    }
+}
+
+fn cells(row: &Row) -> Vec<String> {
+    let q = &row.quantiles;
+    vec![
+        row.kind.name().into(),
+        row.pass.name().into(),
+        row.pattern.clone(),
+        row.precision.to_string(),
+        format!("{} x {}", row.heads, row.head_size),
+        row.batch_size.to_string(),
+        row.length.to_string(),
+        Seconds(q.median_s).to_string(),
+        format!("{} to {}", Seconds(q.p20_s), Seconds(q.p80_s)),
+        row.runs.to_string(),
+        format!("{:.1}", row.gflops_per_second),
+        format!("{:.0}", row.tokens_per_second),
+        super::share(row.share_of_limit),
+        row.bound.map_or("", |bound| bound.name()).into(),
+    ]
+}

@@ -1,0 +1,103 @@
+//! `data synth`: make a dataset whose truth is known.
+
+use super::super::choices::named;
+use super::super::global::Global;
+use super::super::progress::Progress;
+use super::Report;
+use clap::{Subcommand, value_parser};
+use std::path::PathBuf;
+use wattention::data::Split;
+use wattention::data::folder::{Existing, Writer};
+use wattention::data::needle::{LONGEST, MOST_EXAMPLES, MOST_FACTS, Maker, Task, Wanted};
+use wattention::hub;
+use wattention::text::Tokenizer;
+
+/// Make a dataset whose answers are known: where they stand, and what a perfect reader scores
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    Needle(Needle),
+}
+
+/// Filler with facts at uniformly spread places, to be found (qa) or listed (summary)
+#[derive(clap::Args, Debug)]
+struct Needle {
+    /// Ask for the owner of one thing, or for all facts in order
+    #[arg(long, value_name = "qa|summary", default_value = "qa", value_parser = named::<Task>)]
+    task: Task,
+
+    /// Words of an input, question included; with --tokenizer its tokens, special ones included
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=LONGEST as i64))]
+    length: u32,
+
+    /// Folder or repository of the tokenizer that --length counts in
+    #[arg(long, value_name = "DIR_OR_NAME")]
+    tokenizer: Option<PathBuf>,
+
+    /// Facts of a document; all but one distract in qa [default: 1 for qa, 4 for summary]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=MOST_FACTS as i64))]
+    facts: Option<u32>,
+
+    /// Examples to train on
+    #[arg(long, value_name = "N", default_value = "256", value_parser = examples())]
+    train: u32,
+
+    /// Examples to validate on
+    #[arg(long, value_name = "N", default_value = "64", value_parser = examples())]
+    validation: u32,
+
+    /// Examples to test on
+    #[arg(long, value_name = "N", default_value = "64", value_parser = examples())]
+    test: u32,
+
+    /// Folder that gets train.jsonl, validation.jsonl and test.jsonl; one named needle-qa is judged by F1
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+
+    /// Replace files that are there already
+    #[arg(long)]
+    overwrite: bool,
+}
+
+fn examples() -> clap::builder::RangedI64ValueParser<u32> {
+    value_parser!(u32).range(1..=MOST_EXAMPLES as i64)
+}
+
+pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
+    let What::Needle(args) = args.what;
+    let tokenizer =
+        args.tokenizer.as_deref().map(|name| Tokenizer::load(&hub::directory(name)?)).transpose()?;
+    let facts = args.facts.unwrap_or(match args.task {
+        Task::Qa => 1,
+        Task::Summary => 4,
+    });
+    let wanted =
+        Wanted { task: args.task, length: args.length as usize, facts: facts as usize, seed: global.seed };
+    let mut maker = Maker::new(wanted, tokenizer.as_ref())?;
+    // Sizes that cannot be are refused before a file is touched.
+    maker.check()?;
+    let existing = match args.overwrite {
+        true => Existing::Replace,
+        false => Existing::Refuse,
+    };
+    let mut writer = Writer::new(&args.to, existing)?;
+    let counts = [args.train, args.validation, args.test];
+    let total = counts.iter().map(|&count| u64::from(count)).sum();
+    let mut progress = Progress::new(global, total, "making documents");
+    for (split, count) in Split::ALL.into_iter().zip(counts) {
+        let records = (0..count as usize).map(|index| {
+            progress.step(1, "");
+            maker.record(split, index)
+        });
+        writer.write(split, records)?;
+    }
+    writer.finish()?;
+    progress.finish(format_args!("making documents: {total} done"));
+    let [train, validation, test] = counts.map(|count| count as usize);
+    Report { train, validation, test, to: args.to.display().to_string() }.print(global)
+}

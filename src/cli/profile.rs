@@ -1,0 +1,87 @@
+//! `profile`: where the time, the work and the joules of a step, a generation or an evaluation go.
+
+mod columns;
+mod compare;
+mod energy;
+mod evaluate;
+mod generate;
+mod measuring;
+mod step;
+mod text;
+
+use super::global::Global;
+use clap::{Subcommand, ValueEnum};
+use std::path::PathBuf;
+use wattention::error::Error;
+use wattention::profile::report;
+
+/// What the columns are.
+const LEGEND: &str = "\
+Columns: time, the median over the traced runs of all calls together; spread, half the distance
+from the 20th to the 80th percentile over the median; share, of all phases' time; FLOP/s and B/s,
+what the launches compute and move over that time; of limit, the least time that the device's
+limits allow over the time, and which limit that is; energy, the mean power in a phase times its time.";
+
+/// Measure where time, work and joules go, by phase and by kernel; compare two such profiles
+#[derive(clap::Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, after_help = LEGEND)]
+pub struct Args {
+    /// Compare two profiles that --save or --json wrote; differences beyond the spread of their runs are
+    /// marked
+    #[arg(long, num_args = 2, value_names = ["A.json", "B.json"])]
+    compare: Option<Vec<PathBuf>>,
+
+    /// How rows are put together
+    #[arg(long, value_name = "WHAT", default_value = "phase", requires = "compare")]
+    by: By,
+
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// A training step, or a part of it, over a synthetic batch; with --plan-only, at best on a GPU that is
+    /// not here
+    #[command(after_help = LEGEND)]
+    Step(step::StepArgs),
+    /// Greedy decoding or beam search over a synthetic batch
+    #[command(after_help = LEGEND)]
+    Generate(generate::GenerateArgs),
+    /// Scoring a model on examples of a dataset
+    #[command(after_help = LEGEND)]
+    Evaluate(evaluate::EvaluateArgs),
+}
+
+/// How rows are put together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum By {
+    Phase,
+    Kernel,
+    /// By phase, and within each by kernel
+    Both,
+}
+
+impl From<By> for report::By {
+    fn from(by: By) -> Self {
+        match by {
+            By::Phase => report::By::Phase,
+            By::Kernel => report::By::Kernel,
+            By::Both => report::By::Both,
+        }
+    }
+}
+
+pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
+    match (args.what, args.compare.as_deref()) {
+        (Some(What::Step(args)), _) => step::run(args, global),
+        (Some(What::Generate(args)), _) => generate::run(args, global),
+        (Some(What::Evaluate(args)), _) => evaluate::run(args, global),
+        (None, Some([a, b])) => compare::run([a, b], args.by.into(), global),
+        (None, _) => Err(Error::usage(
+            "say what to profile: `profile step`, `profile generate` or `profile evaluate`; or give --compare \
+             A.json B.json",
+        )
+        .into()),
+    }
+}

@@ -1,0 +1,168 @@
+//! The time of work, whole and launch by launch.
+
+use super::rows::{self, Key, Row};
+use super::work::Work;
+use crate::device::Device;
+use crate::device::plan::{Launch, Recording};
+use crate::device::replay::{Launched, Replay, Step};
+use crate::error::Result;
+use crate::limits::Limits;
+use crate::trace::{self, Slice};
+use crate::units::Seconds;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Instant;
+
+/// Fewest runs of each kind, whatever time they take; and the most.
+const LEAST: usize = 3;
+const MOST: usize = 200;
+
+/// Traced runs whose launches are kept.
+const KEPT: usize = 3;
+
+/// How long to measure.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    /// Runs before the counted ones.
+    pub warmup: usize,
+    /// Time of the counted ones together.
+    pub seconds: Seconds,
+}
+
+/// One traced run.
+#[derive(Debug, Clone)]
+pub struct Run {
+    pub start: Instant,
+    pub end: Instant,
+    pub slices: Vec<Slice>,
+}
+
+impl Run {
+    /// Does `work` once, launch by launch.
+    pub fn of(work: &mut dyn Work) -> Result<Self> {
+        trace::start_timeline();
+        let start = Instant::now();
+        let outcome = work.run();
+        let end = Instant::now();
+        let slices = trace::stop_timeline();
+        outcome?;
+        Ok(Run { start, end, slices })
+    }
+}
+
+/// Whole runs, seconds each.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Runs {
+    /// As they are without a profiler.
+    pub untraced_s: Vec<f64>,
+    /// With every launch timed.
+    pub traced_s: Vec<f64>,
+}
+
+/// Whether the launches were those of the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    pub launches: usize,
+    /// What differs; absent where the plan has the same kernels in the same order, at the same cost when they
+    /// first run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub difference: Option<String>,
+}
+
+/// What was found.
+pub struct Measured {
+    pub runs: Runs,
+    /// By phase and kernel, in order of the first launch.
+    pub rows: Vec<Row>,
+    pub planned: Planned,
+    /// What every run launches, in order.
+    pub steps: Vec<Step>,
+    /// A few runs, for a timeline.
+    pub kept: Vec<Run>,
+}
+
+impl Measured {
+    pub fn launches(&self) -> impl Iterator<Item = &Launched> {
+        self.steps.iter().flat_map(|step| &step.launches)
+    }
+}
+
+/// Does `work`, whose device is `replay`, with and without tracing in turn; `between` is called after every
+/// pair.
+pub fn measure(
+    work: &mut dyn Work,
+    replay: &Rc<Replay>,
+    budget: Budget,
+    limits: Option<&Limits>,
+    between: &mut dyn FnMut(),
+) -> Result<Measured> {
+    replay.record();
+    let first = work.run();
+    let steps = replay.recorded();
+    first?;
+    for _ in 1..budget.warmup {
+        work.run()?;
+    }
+    let precision = Device::new(replay.clone()).precision();
+    let launches = || steps.iter().flat_map(|step| &step.launches);
+    let mut rows = rows::of_launches(launches(), limits, precision);
+    let places: HashMap<Key, usize> =
+        rows.iter().enumerate().map(|(place, row)| (row.key.clone(), place)).collect();
+    let mut difference = unlike_the_plan(&steps, &work.recordings());
+    let mut runs = Runs::default();
+    let mut kept = Vec::new();
+    let began = Instant::now();
+    while runs.traced_s.len() < LEAST
+        || (runs.traced_s.len() < MOST && Seconds::from(began.elapsed()) < budget.seconds)
+    {
+        let start = Instant::now();
+        work.run()?;
+        runs.untraced_s.push(start.elapsed().as_secs_f64());
+        let run = Run::of(work)?;
+        runs.traced_s.push((run.end - run.start).as_secs_f64());
+        let same = run.slices.iter().map(|s| (s.phase, s.kernel));
+        if difference.is_none() && !same.eq(launches().map(|l| (l.phase, l.kernel))) {
+            difference = Some("a run launched other kernels than the one before".into());
+        }
+        rows.iter_mut().for_each(|row| row.seconds.push(0.0));
+        for slice in &run.slices {
+            let sum = places.get(&Key::new(slice.phase, slice.kernel));
+            if let Some(sum) = sum.and_then(|&place| rows[place].seconds.last_mut()) {
+                *sum += (slice.end - slice.start).as_secs_f64();
+            }
+        }
+        if kept.len() < KEPT {
+            kept.push(run);
+        }
+        between();
+    }
+    let planned = Planned { launches: launches().count(), difference };
+    Ok(Measured { runs, rows, planned, steps, kept })
+}
+
+/// The first difference between what ran and what was planned.
+fn unlike_the_plan(steps: &[Step], recordings: &[&Recording]) -> Option<String> {
+    for (number, step) in steps.iter().enumerate() {
+        let Some(plan) = recordings.iter().find(|recording| Rc::ptr_eq(&recording.layout, &step.layout))
+        else {
+            return Some(format!("step {number} has no plan"));
+        };
+        let [ran, planned] = [step.launches.len(), plan.launches.len()];
+        if ran != planned {
+            return Some(format!("step {number} launched {ran} kernels where {planned} were planned"));
+        }
+        // A decoding step is planned once, and costs more the more tokens it follows.
+        let again = steps[..number].iter().any(|before| Rc::ptr_eq(&before.layout, &step.layout));
+        let other = |(l, p): &(&Launched, &Launch)| {
+            (l.kernel, l.phase) != (p.kernel, p.phase) || (!again && l.cost != p.cost)
+        };
+        if let Some((l, p)) = step.launches.iter().zip(&plan.launches).find(other) {
+            return Some(format!(
+                "step {number} launched {} in {} where {} in {} was planned, or at another cost",
+                l.kernel, l.phase.label, p.kernel, p.phase.label
+            ));
+        }
+    }
+    None
+}

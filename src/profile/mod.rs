@@ -1,0 +1,11 @@
+//! Profiles: where the time, the work and the joules of a step, a generation or an evaluation go.
+
+pub mod compare;
+pub mod energy;
+pub mod measure;
+pub mod predict;
+mod rank;
+pub mod report;
+pub mod rows;
+pub mod timeline;
+pub mod work;

@@ -1,0 +1,176 @@
+//! The plans behind a forecast, one for all cells that agree in what decides it.
+
+use crate::device::Precision;
+use crate::error::{Error, Result};
+use crate::evaluate::{Work, plan_evaluation, work};
+use crate::files;
+use crate::generate::GenerateOptions;
+use crate::limits::Limits;
+use crate::metrics::Protocol;
+use crate::models::{self, RandomBlocks, session::Session};
+use crate::study::cell::config_with_window;
+use crate::study::grid::{BatchSize, CellPlan, Memory};
+use crate::study::published::Places;
+use crate::train::{Corpus, Encoded, Options, largest_batch, plan_run};
+use crate::units::{Bytes, Seconds};
+use std::path::{Path, PathBuf};
+
+/// Examples that a planned corpus has at most, and so the largest batch that is looked for.
+const EXAMPLES: usize = 1024;
+
+/// Memory of a run, with the session that holds the plans of its steps.
+pub struct Needed {
+    pub total: Bytes,
+    session: Session<Work>,
+}
+
+/// Plans training and evaluation of a cell; nothing is computed or allocated.
+pub fn needs(
+    config: &Path,
+    plan: &CellPlan,
+    options: models::Options,
+    train: &Corpus,
+    validation: &Corpus,
+    settings: &Options,
+) -> Result<Needed> {
+    let mut session = Session::dry_run(config, plan.precision, options, work)?;
+    plan_run(&mut session, train, Some(validation), settings)?;
+    let decoding =
+        GenerateOptions { max_new_tokens: plan.max_new_tokens, ..GenerateOptions::new(&train.limits) };
+    for &protocol in &plan.protocols {
+        let batch = settings.per_device_eval_batch_size;
+        plan_evaluation(&mut session, validation, protocol, &decoding, batch)?;
+    }
+    Ok(Needed { total: Bytes(session.planned().total() as u64), session })
+}
+
+/// What decides a plan: cells that agree in it are planned once.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    config: PathBuf,
+    precision: Precision,
+    blocks: RandomBlocks,
+    lengths: [usize; 2],
+    batch: BatchSize,
+    memory: Option<u64>,
+    eval_batch: usize,
+    new_tokens: usize,
+    protocols: Vec<&'static str>,
+    /// Examples in use for the largest batch.
+    most: usize,
+}
+
+/// What the plan executor says of a [`Key`].
+#[derive(Debug, Clone)]
+pub struct Planned {
+    pub batch: usize,
+    pub total: Bytes,
+    pub micro_step: Option<Seconds>,
+    pub optimizer: Option<Seconds>,
+    /// Teacher-forced, per example.
+    pub inference: Option<Seconds>,
+}
+
+/// What decides the plan of `cell`, whose training split has `examples` if that is known.
+pub fn key(
+    cell: &CellPlan,
+    places: &Places,
+    scratch: &Path,
+    memory: Option<Memory>,
+    examples: Option<usize>,
+) -> Result<Key> {
+    let mut config = places.config(&cell.model, scratch)?;
+    if let Some(window) = cell.attention_window {
+        let text = config_with_window(&config, window)?;
+        let name = format!("window{window}-{}.json", &blake3::hash(text.as_bytes()).to_hex()[..12]);
+        config = scratch.join(name);
+        files::write_text(&config, &text)?;
+    }
+    let memory = cell.memory.or(memory).filter(|_| cell.batch_size == BatchSize::Largest);
+    if cell.batch_size == BatchSize::Largest && memory.is_none() {
+        let what =
+            "the batch size \"largest\" needs to know the memory: give --memory, or `memory` in the study";
+        return Err(Error::usage(what));
+    }
+    Ok(Key {
+        config,
+        precision: cell.precision,
+        blocks: cell.random_blocks,
+        lengths: [cell.train.max_source_length, cell.train.max_target_length],
+        batch: cell.batch_size,
+        memory: memory.map(|memory| memory.0.0),
+        eval_batch: cell.train.per_device_eval_batch_size,
+        new_tokens: cell.max_new_tokens,
+        protocols: cell.protocols.iter().map(|protocol| protocol_name(*protocol)).collect(),
+        most: match cell.batch_size {
+            BatchSize::Of(size) => size,
+            BatchSize::Largest => examples.unwrap_or(EXAMPLES).min(EXAMPLES),
+        },
+    })
+}
+
+fn protocol_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Scrolls => "scrolls",
+        Protocol::Paper => "paper",
+    }
+}
+
+/// Plans a cell on examples that use every token they may.
+pub fn planned(key: &Key, cell: &CellPlan, limits: Option<&Limits>) -> Result<Planned> {
+    let of_model = models::limits(&key.config)?;
+    let [source, target] = key.lengths;
+    for (name, asked, most) in
+        [("source", source, of_model.max_source), ("target", target, of_model.max_target)]
+    {
+        if asked > most {
+            return Err(Error::usage(format!(
+                "{asked} {name} tokens exceed the {most} positions of {}",
+                cell.label
+            )));
+        }
+    }
+    let corpus = |examples: usize| {
+        let row = |tokens: usize| vec![of_model.eos as u32; tokens];
+        let one = || Encoded { input: row(source).into(), labels: row(target).into() };
+        Corpus {
+            examples: (0..examples).map(|_| one()).collect(),
+            ids: (0..examples).map(|i| i.to_string()).collect(),
+            limits: of_model,
+            global_attention: cell.global_attention,
+        }
+    };
+    let (train, validation) = (corpus(key.most), corpus(key.eval_batch));
+    let options = models::Options { random_blocks: key.blocks, ..models::Options::default() };
+    let plan = |size: usize| {
+        let settings = Options { per_device_train_batch_size: size, ..cell.train.clone() };
+        let needed = needs(&key.config, cell, options, &train, &validation, &settings)?;
+        let total = needed.total;
+        Ok((needed, total))
+    };
+    let (batch, needed) = match (key.batch, key.memory) {
+        (BatchSize::Of(size), _) => (size, plan(size)?.0),
+        (BatchSize::Largest, memory) => {
+            let budget = Bytes(memory.unwrap_or(0));
+            match largest_batch(key.most, budget, plan)?.fits {
+                Some(fits) => (fits.batch, fits.plan),
+                None => {
+                    let what = format!("not even a batch of 1 fits into {budget}");
+                    return Err(Error::DoesNotFit(what));
+                }
+            }
+        }
+    };
+    let least = |kind: &str| {
+        let limits = limits?;
+        let of_kind = needed.session.recordings().filter(|(signature, _)| signature.kind == kind);
+        of_kind.map(|(_, recording)| limits.least_of(&recording.launches, key.precision)).reduce(|a, b| a + b)
+    };
+    Ok(Planned {
+        batch,
+        total: needed.total,
+        micro_step: least("train"),
+        optimizer: least("optimizer"),
+        inference: least("teacher-forced").map(|time| Seconds(time.0 / key.eval_batch as f64)),
+    })
+}

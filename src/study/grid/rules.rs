@@ -1,0 +1,49 @@
+//! Settings of some cells only: those of one dataset, one model or one length.
+
+use crate::error::{Error, Result};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Where a rule holds, and the settings that it changes there.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rule {
+    /// By name, without folders and `.zip`; left out, any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<String>,
+    /// By its last part; left out, any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_source_length: Option<usize>,
+    /// Of [`crate::train::Options`].
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub train: Map<String, Value>,
+    /// Of [`crate::train::Control`].
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub control: Map<String, Value>,
+}
+
+impl Rule {
+    /// Whether the rule holds for a cell.
+    pub fn holds(&self, model: &str, dataset: &str, length: usize) -> bool {
+        self.model.as_ref().is_none_or(|only| only == model)
+            && self.dataset.as_ref().is_none_or(|only| only == dataset)
+            && self.max_source_length.is_none_or(|only| only == length)
+    }
+}
+
+/// `settings` with those of `changes` that a rule names; `table` is where a user wrote them.
+pub fn changed<T: Serialize + DeserializeOwned>(
+    settings: &T,
+    changes: &Map<String, Value>,
+    table: &str,
+) -> Result<T> {
+    let failed = |e: serde_json::Error| Error::usage(format!("the study's rules.{table}: {e}"));
+    let mut all = serde_json::to_value(settings).map_err(failed)?;
+    if let Value::Object(fields) = &mut all {
+        fields.extend(changes.clone());
+    }
+    serde_json::from_value(all).map_err(failed)
+}

@@ -1,0 +1,131 @@
+//! Sentences about which choice beats which, computed from the cells; nothing is claimed where intervals overlap.
+
+use super::Study;
+use crate::study::markup::{decimals, significant};
+use crate::study::trade_off::{Choice, Cost, choices};
+
+/// The sentences of all tasks.
+pub fn statements(study: &Study) -> Vec<String> {
+    let all = choices(study.cells);
+    let mut out = Vec::new();
+    for task in &study.tasks {
+        let here: Vec<&Choice> =
+            all.iter().filter(|choice| choice.task == *task && choice.score().value().is_some()).collect();
+        out.extend(best(task, &here));
+        out.extend(bargain(task, &here));
+        let (mut changed, mut alike) = (Vec::new(), Vec::new());
+        for series in &study.series {
+            match lengths(task, series, &here) {
+                Some(Lengths::Apart(sentence)) => changed.push(sentence),
+                Some(Lengths::Alike(what)) => alike.push(what),
+                None => {}
+            }
+        }
+        out.extend(changed);
+        if !alike.is_empty() {
+            let what = alike.join("; ");
+            out.push(format!(
+                "On {task}, these intervals do not tell the longest input from the shortest: {what}."
+            ));
+        }
+    }
+    out
+}
+
+fn points(choice: &Choice) -> f64 {
+    choice.score().value().unwrap_or(f64::NAN)
+}
+
+/// The highest score, and which others it cannot be told apart from.
+fn best(task: &str, here: &[&Choice]) -> Option<String> {
+    let first = here.iter().copied().max_by(|a, b| points(a).total_cmp(&points(b)))?;
+    if here.len() < 2 {
+        return None;
+    }
+    let interval = first.interval()?;
+    let others: Vec<&&Choice> =
+        here.iter().filter(|other| !std::ptr::eq(**other, first) && !first.is_apart(other)).collect();
+    let claim = match others.len() {
+        0 => "more than any other by more than the intervals".to_string(),
+        1 => format!("but the intervals do not tell it apart from {}", others[0].name()),
+        all if all + 1 == here.len() => "but the intervals tell it apart from none of the others".into(),
+        many => {
+            format!("but the intervals do not tell it apart from {many} of the {} others", here.len() - 1)
+        }
+    };
+    Some(format!(
+        "On {task}, {} scores highest, {} (95 % interval {} to {}), {claim}.",
+        first.name(),
+        decimals(points(first), 2),
+        decimals(interval.low, 2),
+        decimals(interval.high, 2)
+    ))
+}
+
+/// How many times less `one` costs than `other`: in energy where both have it, else in training time.
+fn saving(one: &Choice, other: &Choice) -> Option<(Cost, f64)> {
+    let factor = |cost: Cost| Some((cost, other.cost(cost).value()? / one.cost(cost).value()?));
+    factor(Cost::Energy).or_else(|| factor(Cost::Time))
+}
+
+/// The shorter input of one model that beats a longer one of another for the least of its cost.
+fn bargain(task: &str, here: &[&Choice]) -> Option<String> {
+    let mut found: Option<(f64, Cost, &Choice, &Choice)> = None;
+    for &one in here {
+        for &other in here {
+            let is_bargain = one.series != other.series
+                && one.length < other.length
+                && points(one) > points(other)
+                && one.is_apart(other);
+            if let Some((cost, by)) = saving(one, other).filter(|(_, by)| is_bargain && *by > 1.0)
+                && found.as_ref().is_none_or(|(most, ..)| by > *most)
+            {
+                found = Some((by, cost, one, other));
+            }
+        }
+    }
+    let (by, cost, one, other) = found?;
+    Some(format!(
+        "On {task}, {} beats {} by {} points for {} times less {}.",
+        one.name(),
+        other.name(),
+        decimals(points(one) - points(other), 2),
+        significant(by),
+        cost.label()
+    ))
+}
+
+/// What a model's longest input adds to its shortest.
+enum Lengths {
+    /// A sentence.
+    Apart(String),
+    /// A part of one.
+    Alike(String),
+}
+
+fn lengths(task: &str, series: &str, here: &[&Choice]) -> Option<Lengths> {
+    let of: Vec<&&Choice> = here.iter().filter(|choice| choice.series == series).collect();
+    let (short, long) = (of.iter().min_by_key(|c| c.length)?, of.iter().max_by_key(|c| c.length)?);
+    if short.length == long.length || short.interval().is_none() || long.interval().is_none() {
+        return None;
+    }
+    let by = points(long) - points(short);
+    let cost = saving(short, long);
+    let cost =
+        cost.map_or(String::new(), |(cost, by)| format!("{} times the {}", significant(by), cost.label()));
+    let (from, to) = (short.length, long.length);
+    Some(match short.is_apart(long) {
+        true => {
+            let verb = if by > 0.0 { "gains" } else { "loses" };
+            let by = decimals(by.abs(), 2);
+            let cost = if cost.is_empty() { cost } else { format!(" for {cost}") };
+            Lengths::Apart(format!(
+                "On {task}, {series} {verb} {by} points from {from} to {to} tokens{cost}."
+            ))
+        }
+        false => {
+            let cost = if cost.is_empty() { cost } else { format!(", at {cost}") };
+            Lengths::Alike(format!("{series}, {from} to {to} tokens{cost}"))
+        }
+    })
+}
