@@ -53,7 +53,10 @@ fn a_signal_stops_at_a_checkpoint_from_which_the_run_ends_the_same() {
         let step = steps(dir.path());
         assert!((3..600).contains(&step));
         let left = names_in(&run);
-        assert_eq!(left, [&format!("checkpoint-{step}"), "config.json", "latest", "metrics.jsonl"]);
+        assert_eq!(
+            left,
+            [&format!("checkpoint-{step}"), "config.json", "energy.json", "latest", "metrics.jsonl"]
+        );
         let again = ran(&mut start(dir.path(), &format!("{LONG} --resume auto")));
         again.succeeds();
         assert!(again.err.contains(&format!("checkpoint-{step}")), "{}", again.err);

@@ -11,7 +11,7 @@
 enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NO_PERMISSION = 4, NOT_FOUND = 6, GPU_IS_LOST = 15 };
 
 // As in tests/energy/main.rs.
-enum { STEADY, NO_COUNTER, FORBIDDEN, LOST, BACKWARDS, STALLED, NO_POWER, PART, NOISY, FALSE_COUNTER, SCRIPTED, HESITANT, GPUS };
+enum { STEADY, NO_COUNTER, FORBIDDEN, LOST, BACKWARDS, STALLED, NO_POWER, PART, NOISY, FALSE_COUNTER, VANISHING, SCRIPTED, HESITANT, GPUS };
 
 static const double WATTS = 80.0, UPDATE = 0.02;
 
@@ -95,7 +95,7 @@ int nvmlDeviceGetTotalEnergyConsumption(void* device, unsigned long long* millij
     switch (gpu) {
     case NO_COUNTER: return NOT_SUPPORTED;
     case FORBIDDEN: return NO_PERMISSION;
-    case LOST: if (passed > 0.4) return GPU_IS_LOST; break;
+    case LOST: case VANISHING: if (passed > 0.4) return GPU_IS_LOST; break;
     case BACKWARDS: if (passed > 0.4) passed -= 0.4; break;
     case STALLED: passed = 0.0; break;
     case FALSE_COUNTER: watts *= 0.5; break;

@@ -61,7 +61,7 @@ fn the_energy_by_phase_is_the_scripts() {
 #[test]
 fn a_gpu_that_is_lost_leaves_what_was_known_and_the_run_goes_on() {
     let Some(library) = library() else { return };
-    let sampler = Sampler::start(Box::new(open(library, Gpu::Lost).unwrap())).unwrap();
+    let sampler = Sampler::start(Box::new(open(library, Gpu::Vanishing).unwrap())).unwrap();
     sampler.record_changes();
     let mut ledger = Ledger::start(&sampler);
     // It is lost 0.4 s after it was opened, which took a part of them.
