@@ -49,7 +49,12 @@ impl CellPlan {
     pub(super) fn new(grid: &Grid, at: At) -> Result<Self> {
         let (model, dataset) = (last_part(at.model), dataset_name(at.dataset));
         let (mut train, mut control) = (grid.train.clone(), grid.control.clone());
+        let (mut max_train_samples, mut max_eval_samples) = (grid.max_train_samples, grid.max_eval_samples);
+        let mut max_new_tokens = grid.max_new_tokens;
         for rule in grid.rules.iter().filter(|rule| rule.holds(&model, &dataset, at.length)) {
+            max_train_samples = rule.max_train_samples.unwrap_or(max_train_samples);
+            max_eval_samples = rule.max_eval_samples.unwrap_or(max_eval_samples);
+            max_new_tokens = rule.max_new_tokens.unwrap_or(max_new_tokens);
             train = rules::changed(&train, &rule.train, "train")?;
             control = rules::changed(&control, &rule.control, "control")?;
         }
@@ -91,9 +96,9 @@ impl CellPlan {
             memory: grid.memory.filter(|_| batch == BatchSize::Largest),
             protocols: grid.protocols.clone(),
             random_blocks: grid.blocks(),
-            max_train_samples: grid.max_train_samples,
-            max_eval_samples: grid.max_eval_samples,
-            max_new_tokens: grid.max_new_tokens,
+            max_train_samples,
+            max_eval_samples,
+            max_new_tokens,
             global_attention: grid.global_attention,
             keep_model: grid.keep_models,
             train,

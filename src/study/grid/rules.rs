@@ -17,6 +17,13 @@ pub struct Rule {
     pub model: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_source_length: Option<usize>,
+    /// 0 for all, as in the grid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_train_samples: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_eval_samples: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_new_tokens: Option<usize>,
     /// Of [`crate::train::Options`].
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub train: Map<String, Value>,
