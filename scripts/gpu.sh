@@ -130,7 +130,7 @@ if [[ -z $out ]]; then
     out=benches/results/$name
 fi
 
-for precision in "${precisions[@]}"; do
+for precision in "${precisions[@]}" tf32x3; do
     check "selftest-$precision" 40 "${program[@]}" doctor --selftest --device "$device" --precision "$precision"
 done
 for what in states tokens repeat; do
@@ -172,6 +172,21 @@ for precision in "${precisions[@]}"; do
         fi
     done
 done
+
+if [[ $device != cuda* ]]; then
+    skip limits "$device measures nothing"
+    skip attention "$device measures nothing"
+    skip profile "$device measures nothing"
+else
+    limits=()
+    measure limits 20 "${program[@]}" bench limits --device "$device" --save "$work/limits.json"
+    [[ ! -s $work/limits.json ]] || limits=(--limits "$work/limits.json")
+    measure attention 60 "${program[@]}" bench attention --device "$device" --precisions fp32,tf32,tf32x3,bf16 \
+        --lengths 1024,4096,16384 --warmup-seconds 0.1 --seconds 0.1 "${limits[@]}"
+    measure profile 90 "${program[@]}" profile step --device "$device" --precision bf16 --config "$config" \
+        --max-source-length 4096 --seconds 3 --replay-seconds 1 --trials 2 --cooldown 0.5 --in-place-seconds 10 \
+        "${limits[@]}"
+fi
 
 # Both sides in turn; what time is left is shared. The longest input is not last, where time may run out.
 waiting=${#precisions[@]}

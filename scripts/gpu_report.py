@@ -8,6 +8,9 @@ what the part printed, one JSON object or nothing; WORK/led-base-*.json are comp
 doctor.json             the machine
 checks.jsonl            a line per check that computes: {"part", "result"}
 kernels.jsonl           a line per step, and per precision of the cases, that was timed kernel by kernel
+limits.json             what the device reached: copies, products, exponentials
+attention.json          attention by kind, pass, length and precision
+profile.json            a training step by phase and kernel, with joules
 led-base-*.json         steps beside PyTorch's, one file a precision, in the form of benches/baselines/compare.py
 summary.json            outcome and seconds of every part
 
@@ -23,6 +26,10 @@ from pathlib import Path
 # An absolute path keeps its last name; https://x/y is none.
 FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s/\"'\\:,;()]+/)+")
 ROOT = str(Path(__file__).resolve().parent.parent) + "/"
+
+
+# Parts with a file of their own.
+ALONE = ("limits", "attention", "profile")
 
 
 def without_paths(text):
@@ -52,11 +59,13 @@ def main():
     work, out = map(Path, sys.argv[1:3])
     out.mkdir(parents=True, exist_ok=True)
     found = parts(work)
-    doctor, checks, kernels = [], [], []
+    doctor, checks, kernels, alone = [], [], [], {}
     for name in (part["part"] for part in found):
         objects = printed(work / f"{name}.out")
         if name == "doctor":
             doctor += objects
+        elif name in ALONE:
+            alone[name] = objects
         elif name.startswith("kernels"):
             kernels += objects
         elif name.startswith(("selftest", "states", "tokens", "repeat")):
@@ -65,7 +74,9 @@ def main():
     def write(name, text):
         (out / name).write_text(without_paths(text), "utf-8")
 
-    for name, objects in (("doctor.json", doctor), ("checks.jsonl", checks), ("kernels.jsonl", kernels)):
+    files = {"doctor.json": doctor, "checks.jsonl": checks, "kernels.jsonl": kernels}
+    files |= {f"{name}.json": objects for name, objects in alone.items()}
+    for name, objects in files.items():
         if objects:
             write(name, "".join(json.dumps(one) + "\n" for one in objects))
     for path in work.glob("led-base-*.json"):

@@ -24,16 +24,17 @@ pub fn quantiles(seconds: &[f64]) -> Option<Quantiles> {
     })
 }
 
-/// How many values lie further than 1.5 interquartile ranges outside of the quartiles (Tukey's fences).
+/// How many values lie further than 1.5 interquartile ranges outside of the quartiles (Tukey's fences), or nowhere.
 pub fn outliers(values: &[f64]) -> usize {
-    let sorted = sorted(values);
-    if sorted.is_empty() {
-        return 0;
+    let mut finite = sorted(values);
+    finite.retain(|value| value.is_finite());
+    if finite.is_empty() {
+        return values.len();
     }
-    let (low, high) = (at(&sorted, 0.25), at(&sorted, 0.75));
+    let (low, high) = (at(&finite, 0.25), at(&finite, 0.75));
     let reach = 1.5 * (high - low);
     let inside = |value: &&f64| (low - reach..=high + reach).contains(*value);
-    sorted.len() - sorted.iter().filter(inside).count()
+    values.len() - finite.iter().filter(inside).count()
 }
 
 fn sorted(values: &[f64]) -> Vec<f64> {

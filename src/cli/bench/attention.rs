@@ -61,7 +61,7 @@ pub struct Args {
     #[arg(long, value_name = "R", default_value = "3")]
     random_blocks: NonZeroUsize,
 
-    /// Number formats: fp32, tf32, bf16 [default: --precision]
+    /// Number formats: fp32, tf32, tf32x3, bf16 [default: --precision]
     #[arg(long, value_name = "FORMAT,..", value_delimiter = ',', value_parser = named::<Precision>)]
     precisions: Vec<Precision>,
 
