@@ -2,7 +2,7 @@
 
 mod predicting;
 
-pub use predicting::{Predicting, SCORES};
+pub use predicting::SCORES;
 
 use crate::data::Example;
 use crate::device::Used;
@@ -52,6 +52,7 @@ pub struct Evaluation {
 }
 
 /// What is scored, and how.
+#[derive(Clone)]
 pub struct Task<'a> {
     pub tokenizer: &'a Tokenizer,
     /// `examples` in tokens, in the same order.

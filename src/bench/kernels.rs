@@ -1,5 +1,6 @@
 //! The time of every kernel on the cases that the tests use, with what each launch computes and moves.
 
+use super::repeat;
 use crate::cases::Case;
 use crate::cases::trial::Trial;
 use crate::device::plan::{Plan, Recording};
@@ -34,17 +35,7 @@ pub fn measure(case: &Case, device: &Device, warm_up: Duration, time: Duration) 
     let recording = plan(case, device)?;
     let trial = Trial::new(case, device, device.precision())?;
     let upstream = trial.upstream(&trial.forward()?.1)?;
-    let step = || -> Result<()> {
-        device.begin_step(&recording.layout)?;
-        match run(&trial, &upstream) {
-            Ok(()) => device.end_step()?,
-            Err(error) => {
-                device.abandon_step();
-                return Err(error);
-            }
-        }
-        device.synchronize()
-    };
+    let step = || repeat::step(device, &recording.layout, || run(&trial, &upstream));
     let start = Instant::now();
     step()?;
     while start.elapsed() < warm_up {

@@ -72,7 +72,8 @@ pub fn repeat(
     Ok(samples)
 }
 
-fn step(device: &Device, layout: &Rc<Layout>, run: impl Fn() -> Result<()>) -> Result<()> {
+/// Runs `run` as one step, and waits for it.
+pub(super) fn step(device: &Device, layout: &Rc<Layout>, run: impl Fn() -> Result<()>) -> Result<()> {
     device.begin_step(layout)?;
     match run() {
         Ok(()) => device.end_step()?,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use wattention::device::Device;
 use wattention::energy::{Activity, HELP};
 use wattention::error::{Error, Result};
-use wattention::evaluate::{self, Predicting, evaluate, work};
+use wattention::evaluate::{self, Task, evaluate, work};
 use wattention::generate::GenerateOptions;
 use wattention::hub;
 use wattention::metrics::Protocol;
@@ -160,13 +160,14 @@ pub fn run(mut args: Args, global: &Global) -> anyhow::Result<()> {
 
     let scored = validation.as_ref().filter(|_| !args.no_predict);
     let measured = validation.as_ref().map(|part| &part.corpus);
-    let mut predicting = validation.as_ref().map(|part| Predicting {
+    let mut predicting = validation.as_ref().map(|part| Task {
         tokenizer: &tokenizer,
         corpus: &part.corpus,
         examples: &part.examples,
         protocol: args.protocol,
         decoding: &decoding,
         batch_size: options.per_device_eval_batch_size,
+        known: Vec::new(),
     });
     let total_steps = options.total_steps(train.examples.len());
     global.note(format_args!(
@@ -266,7 +267,7 @@ pub fn run(mut args: Args, global: &Global) -> anyhow::Result<()> {
     if let (Some(part), Some(predicting)) = (scored, &predicting) {
         energy.enter(Activity::Evaluation);
         let mut progress = Scoring::new(global, part.examples.len());
-        let task = predicting.task();
+        let task = predicting.clone();
         let evaluation = evaluate(&mut session, task, &mut |said| {
             progress.done(said.len());
             Ok(())

@@ -14,15 +14,16 @@ use crate::data::{Dataset, Example, Split};
 use crate::device::Device;
 use crate::energy::Sampler;
 use crate::error::{Error, Result};
-use crate::evaluate::work;
+use crate::evaluate::{Task, work};
 use crate::files;
+use crate::generate::GenerateOptions;
 use crate::metrics::{Headline, Protocol};
 use crate::models::session::Session;
 use crate::models::{self, Limits, Options};
 use crate::text::Tokenizer;
 use crate::train::batches::Lengths;
 use crate::train::token_cache::TokenCache;
-use crate::train::{Corpus, Observer, checkpoint};
+use crate::train::{self, Corpus, Observer, checkpoint};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
@@ -164,6 +165,29 @@ impl<'a> Material<'a> {
             &self.cache,
         )?;
         Ok(Part { examples, corpus })
+    }
+
+    fn decoding(&self) -> GenerateOptions {
+        GenerateOptions { max_new_tokens: self.run.plan.max_new_tokens, ..GenerateOptions::new(&self.limits) }
+    }
+
+    /// What is asked of the model about `part`.
+    fn task<'b>(
+        &'b self,
+        part: &'b Part,
+        protocol: Protocol,
+        decoding: &'b GenerateOptions,
+        options: &train::Options,
+    ) -> Task<'b> {
+        Task {
+            tokenizer: &self.tokenizer,
+            corpus: &part.corpus,
+            examples: &part.examples,
+            protocol,
+            decoding,
+            batch_size: options.per_device_eval_batch_size,
+            known: Vec::new(),
+        }
     }
 
     /// The metric that the dataset is judged by.

@@ -4,9 +4,8 @@ use super::{CellObserver, Material, Part};
 use crate::data::Example;
 use crate::energy::Window;
 use crate::error::{Error, Result};
-use crate::evaluate::{Task, Work, evaluate};
+use crate::evaluate::{Work, evaluate};
 use crate::files;
-use crate::generate::GenerateOptions;
 use crate::metrics::{Protocol, Scores, score as score_one};
 use crate::models::session::Session;
 use crate::study::bootstrap;
@@ -38,17 +37,8 @@ pub fn score(
     observer: &mut dyn CellObserver,
 ) -> Result<Cell> {
     let run = material.run;
-    let decoding =
-        GenerateOptions { max_new_tokens: run.plan.max_new_tokens, ..GenerateOptions::new(&material.limits) };
-    let task = Task {
-        tokenizer: &material.tokenizer,
-        corpus: &part.corpus,
-        examples: &part.examples,
-        protocol,
-        decoding: &decoding,
-        batch_size: options.per_device_eval_batch_size,
-        known: Vec::new(),
-    };
+    let decoding = material.decoding();
+    let task = material.task(part, protocol, &decoding, options);
     let total = part.examples.len();
     let window = Window::start(run.sampler);
     let evaluation = evaluate(session, task, &mut |said| {

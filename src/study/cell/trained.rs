@@ -5,9 +5,8 @@ use super::log::Log;
 use super::parts::{Parts, Spent};
 use super::{CellObserver, Material, Part};
 use crate::error::{Error, Result};
-use crate::evaluate::{Predicting, Work};
+use crate::evaluate::Work;
 use crate::files;
-use crate::generate::GenerateOptions;
 use crate::models::session::Session;
 use crate::study::grid::CellPlan;
 use crate::study::results::{Cell, PhaseTime, Reading};
@@ -65,16 +64,8 @@ fn anew(
 ) -> Result<Cell> {
     let run = material.run;
     let control = &run.plan.control;
-    let decoding =
-        GenerateOptions { max_new_tokens: run.plan.max_new_tokens, ..GenerateOptions::new(&material.limits) };
-    let mut predicting = Predicting {
-        tokenizer: &material.tokenizer,
-        corpus: &validation.corpus,
-        examples: &validation.examples,
-        protocol: run.plan.protocols[0],
-        decoding: &decoding,
-        batch_size: options.per_device_eval_batch_size,
-    };
+    let decoding = material.decoding();
+    let mut predicting = material.task(validation, run.plan.protocols[0], &decoding, options);
     let loaded = &session.real().loaded;
     let mut settings = Settings::of(loaded, &train.corpus, Some(&validation.corpus), options, control)?;
     settings.add("random_blocks", &run.plan.random_blocks)?;
