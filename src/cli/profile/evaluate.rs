@@ -1,15 +1,12 @@
 //! `profile evaluate`: predictions for examples of a dataset, and their scores.
 
-use super::super::choices::{self, ModelChoices, Truncation, named};
+use super::super::choices::{Evaluated, ModelChoices, Opened};
 use super::super::decoding::Decoding;
 use super::super::global::Global;
 use super::measuring::{Measuring, described};
 use serde_json::json;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
-use wattention::data::{self, Split};
 use wattention::generate;
-use wattention::metrics::Protocol;
 use wattention::models;
 use wattention::models::session::Session;
 use wattention::profile::work::Evaluation;
@@ -17,29 +14,8 @@ use wattention::train::Corpus;
 
 #[derive(clap::Args, Debug)]
 pub struct EvaluateArgs {
-    /// Model directory in HF layout, or the name of a repository in the Hugging Face cache:
-    /// ORG/NAME[@REVISION]
-    #[arg(long, value_name = "DIR_OR_NAME")]
-    model: PathBuf,
-
-    /// Folder or repository of the tokenizer [default: the model's]
-    #[arg(long, value_name = "DIR_OR_NAME")]
-    tokenizer: Option<PathBuf>,
-
-    /// A SCROLLS zip, a folder of <split>.jsonl, or the name of an embedded dataset (qmsum-slice)
-    #[arg(long, value_name = "PATH_OR_NAME")]
-    dataset: String,
-
-    /// Which split to score
-    #[arg(long, value_name = "train|validation|test", default_value = "validation", value_parser = named::<Split>)]
-    split: Split,
-
-    /// Generated answers (scrolls), or teacher-forced ones (paper)
-    #[arg(long, value_name = "scrolls|paper", default_value = "scrolls", value_parser = named::<Protocol>)]
-    protocol: Protocol,
-
     #[command(flatten)]
-    truncation: Truncation,
+    evaluated: Evaluated,
 
     /// Examples evaluated at once
     #[arg(long, value_name = "N", default_value = "4")]
@@ -53,29 +29,28 @@ pub struct EvaluateArgs {
     choices: ModelChoices,
 
     #[command(flatten)]
-    decoding: Decoding,
+    measuring: Measuring,
 
     #[command(flatten)]
-    measuring: Measuring,
+    decoding: Decoding,
 }
 
 pub fn run(args: EvaluateArgs, global: &Global) -> anyhow::Result<()> {
     let stand = args.measuring.open(global)?;
-    let model_dir = choices::model_dir(&args.model, global)?;
-    let tokenizer = choices::tokenizer(args.tokenizer.as_deref(), &model_dir)?;
-    let dataset = data::open(&args.dataset)?;
-    let examples = choices::examples(&dataset, args.split, args.protocol, Some(args.max_samples))?;
+    let evaluated = &args.evaluated;
+    let Opened { model_dir, tokenizer, dataset, examples } =
+        evaluated.open(Some(args.max_samples), global)?;
     let loaded = models::load(&model_dir, &stand.device, args.choices.options())?;
     let limits = loaded.model.limits();
     let decoding = args.decoding.options(&model_dir, &limits, global.seed, NonZeroUsize::new(1))?;
-    let lengths = args.truncation.lengths(&limits);
+    let lengths = evaluated.truncation.lengths(&limits);
     let corpus = Corpus::encode(&tokenizer, &examples, lengths, limits, args.choices.global_attention)?;
     let own = json!({
         "what": "evaluate",
-        "model": args.model,
+        "model": evaluated.model,
         "dataset": dataset.name,
-        "split": args.split,
-        "protocol": args.protocol,
+        "split": evaluated.split,
+        "protocol": evaluated.protocol,
         "examples": examples.len(),
         "batch_size": args.batch_size,
         "max_source_length": lengths.source,
@@ -83,7 +58,7 @@ pub fn run(args: EvaluateArgs, global: &Global) -> anyhow::Result<()> {
         "decoding": decoding,
     });
     let session = Session::new(loaded, args.choices.options(), generate::state)?;
-    let (protocol, batch_size) = (args.protocol, args.batch_size.get());
+    let (protocol, batch_size) = (evaluated.protocol, args.batch_size.get());
     let mut work = Evaluation { session, tokenizer, corpus, examples, protocol, decoding, batch_size };
     let described = described(own, &stand.device.name(), global.precision);
     args.measuring.profile(&mut work, &stand, described, global)
