@@ -1,13 +1,13 @@
-// accumulate: y = x, or y += x; zero: y = 0. What gradient bookkeeping itself needs.
+// accumulate: y = x, or y += x; fill: y = value. What gradient bookkeeping itself needs.
 // Shapes: x y [n].
 #include "common.cuh"
 
 // launch: grid [n / 1024], block 256, shared 0
-KERNEL_ENTRY void zero(real* y, int n) {
+KERNEL_ENTRY void fill(real* y, int n, float value) {
     contract(blockDim.x == 256);
     const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
-    const float nothing[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    if (e < n) store4(y + e, nothing, n - e, aligned4(y) && e + VECTOR <= n);
+    const float four[4] = {value, value, value, value};
+    if (e < n) store4(y + e, four, n - e, aligned4(y) && e + VECTOR <= n);
 }
 
 // launch: grid [n / 1024], block 256, shared 0

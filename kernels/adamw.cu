@@ -1,6 +1,8 @@
 // adamw: m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p -= lr (m/c1 / (sqrt(v/c2) + eps) + wd p), all parameters
-// in one launch. With hf: p -= lr sqrt(c2)/c1 m / (sqrt(v) + eps), then p -= lr wd p. g is first scaled to max_norm. Loshchilov and Hutter 2019.
-// Shapes: p m v g [n] float slabs; segments [parts, 3] of (first, length, decays), ascending and apart; norm [1].
+// in one launch. With hf: p -= lr sqrt(c2)/c1 m / (sqrt(v) + eps), then p -= lr wd p. g is first scaled to max_norm.
+// Loshchilov and Hutter 2019.
+// Shapes: p m v g [n] float slabs; segments [parts, 3] of (first, length, decays), ascending and apart; norm [1]; rates
+// [3]: lr, c1, c2, what changes from step to step.
 // Elements of no segment stay as they are, and everything does where the norm is not finite.
 #include "common.cuh"
 
@@ -21,15 +23,16 @@ DEVICE void update(float& p, float& m, float& v, float g, const Rule& rule, floa
 
 // launch: grid [n / 4096], block 256, shared 4 floats
 KERNEL_ENTRY void adamw_update(
-    float* p, float* m, float* v, real* copy, const float* g, const int* segments, const float* norm, int n,
-    int parts, float lr, float beta1, float beta2, float eps, float weight_decay, float correction1,
-    float correction2, float max_norm, float hf) {
+    float* p, float* m, float* v, real* copy, const float* g, const int* segments, const float* norm,
+    const float* rates, int n, int parts, float beta1, float beta2, float eps, float weight_decay, float max_norm,
+    float hf) {
     contract(blockDim.x == 256);
     SHARED_DYN(float, constants);
     // NaN is not less either.
     if (!(norm[0] < INFINITY)) return;
     // In double, by one thread: combined and rounded once.
     if (threadIdx.x == 0) {
+        const float lr = rates[0], correction1 = rates[1], correction2 = rates[2];
         constants[0] = static_cast<float>(1.0 - static_cast<double>(lr) * weight_decay);
         const double correction = sqrt(static_cast<double>(correction2));
         constants[1] = static_cast<float>(static_cast<double>(lr) / correction1 * (hf != 0.0f ? correction : 1.0));

@@ -228,12 +228,12 @@ DEVICE bool next_tile(Blocks<N>& walk, Columns<N>& tile) {
 
 // Dropout of one head's probabilities: pair (i, j) is element (query_zero + i) S + j, query_zero = (b H + h) T.
 struct Kept {
-    Dropout dropout;
+    DropoutSite dropout;
     long long query_zero;
     int S;
 };
 
-DEVICE Kept no_dropout() { return {{{0, 0}, {0, 0}, 0, 1.0f}, 0, 0}; }
+DEVICE Kept no_dropout() { return {{nullptr, 0, 0, 1.0f}, 0, 0}; }
 DEVICE bool is_off(const Kept& kept) { return kept.dropout.threshold == 0; }
 
 DEVICE unsigned long long pair_element(const Kept& kept, int i, int j) {
@@ -255,10 +255,6 @@ DEVICE Bits<N> kept_run(const Dropout& dropout, unsigned long long first, int co
     return bits & bits_below<N>(count);
 }
 
-DEVICE bool is_kept(const Kept& kept, int i, int j) {
-    return dropout_factor(kept.dropout, pair_element(kept, i, j)) != 0.0f;
-}
-
 // Rows are queries: bits[m][i] are the columns kept of row 16 m + 8 i + g of a warp whose first row is `first`, from
 // the lane's first column on. Each lane draws for a row, or half a row, and the owners take the bits from there.
 template <int M, int N>
@@ -266,14 +262,17 @@ DEVICE void kept_of_queries(Bits<N> (&bits)[M][2], const Kept& kept, const Colum
     constexpr int COUNT = M == 1 ? N / 2 : N;
     const int lane = threadIdx.x % WARP;
     const int row = first + lane % (16 * M), from = lane / (16 * M) * COUNT;
+    // Read here and not kept: registers are few outside.
+    const Dropout dropout = at_step(kept.dropout);
     Bits<N> own = 0;
     if (keys.gathered) {
         for (int n = from; n < from + COUNT && n < keys.count; n++) {
             const int j = keys.gathered[keys.first + n];
-            if (j >= 0 && is_kept(kept, row, j)) own |= static_cast<Bits<N>>(1) << n;
+            const bool drawn = j >= 0 && dropout_factor(dropout, pair_element(kept, row, j)) != 0.0f;
+            own |= static_cast<Bits<N>>(drawn) << n;
         }
     } else {
-        own = kept_run<N>(kept.dropout, pair_element(kept, row, keys.first + from), COUNT) << from;
+        own = kept_run<N>(dropout, pair_element(kept, row, keys.first + from), COUNT) << from;
     }
 #pragma unroll
     for (int i = 0; i < 2 * M; i++) {
@@ -292,6 +291,7 @@ DEVICE void kept_of_keys(
     const int lane = threadIdx.x % WARP;
     constexpr int COUNT = N == 16 ? 8 : 16;
     const int from = N == 16 ? lane / 16 * 8 : 0;
+    const Dropout dropout = at_step(kept.dropout);
     unsigned own = 0;
 #pragma unroll
     for (int turn = 0; turn < CEIL_DIV(N, WARP); turn++) {
@@ -300,10 +300,10 @@ DEVICE void kept_of_keys(
         if (gathered) {
             for (int n = from; n < from + COUNT && n < count; n++) {
                 const int j = gathered[first + n];
-                if (j >= 0 && is_kept(kept, query, j)) run |= 1u << n;
+                if (j >= 0 && dropout_factor(dropout, pair_element(kept, query, j)) != 0.0f) run |= 1u << n;
             }
         } else {
-            run = kept_run<32>(kept.dropout, pair_element(kept, query, first + from), COUNT) << from;
+            run = kept_run<32>(dropout, pair_element(kept, query, first + from), COUNT) << from;
         }
         own |= run << (16 * turn);
     }

@@ -260,17 +260,35 @@ struct Dropout {
     float scale;
 };
 
-DEVICE Dropout dropout_of(int seed_lo, int seed_hi, int stream_lo, int stream_hi, float p) {
-    Dropout d;
-    d.seed[0] = seed_lo, d.seed[1] = seed_hi;
-    d.stream[0] = stream_lo, d.stream[1] = stream_hi;
+// A dropout site of any step. randomness is that of the step: seed and step, low words first, null where nothing is
+// dropped. In memory, so that a recorded step drops something else each time.
+struct DropoutSite {
+    const int* randomness;
+    int site;
+    unsigned threshold;
+    float scale;
+};
+
+DEVICE DropoutSite site_of(const int* randomness, int site, float p) {
     // Exact: a float times a power of two. Without doubles, which some GPUs are slow at.
-    d.threshold = static_cast<unsigned>(roundf(p * 4294967296.0f));
+    const unsigned threshold = static_cast<unsigned>(roundf(p * 4294967296.0f));
     // 1 / (1 - p) with what 1 - p and the quotient lost put back.
     const float kept = 1.0f - p, lost = (1.0f - kept) - p, quotient = 1.0f / kept;
-    d.scale = fmaf(quotient, fmaf(-kept, quotient, 1.0f) - lost * quotient, quotient);
+    return {randomness, site, threshold, fmaf(quotient, fmaf(-kept, quotient, 1.0f) - lost * quotient, quotient)};
+}
+
+// At the step at hand: the stream is step 2^16 + site.
+DEVICE Dropout at_step(const DropoutSite& at) {
+    Dropout d = {{0, 0}, {0, 0}, at.threshold, at.scale};
+    if (at.randomness != nullptr) {
+        const unsigned low = at.randomness[2], high = at.randomness[3];
+        d.seed[0] = at.randomness[0], d.seed[1] = at.randomness[1];
+        d.stream[0] = low << 16 | at.site, d.stream[1] = high << 16 | low >> 16;
+    }
     return d;
 }
+
+DEVICE Dropout dropout_of(const int* randomness, int site, float p) { return at_step(site_of(randomness, site, p)); }
 
 DEVICE uint4 philox(const Dropout& d, unsigned long long block) {
     unsigned c0 = static_cast<unsigned>(block), c1 = static_cast<unsigned>(block >> 32);

@@ -1,6 +1,6 @@
 // cross_entropy: row_loss = (1-e) (lse - logit[label]) + e (lse - mean logit), lse = log sum exp(logits) of the row;
 // loss = sum of row_loss / normaliser; dlogits = dloss / normaliser (exp(logits - lse) - e / V - (1-e) [at label]).
-// Shapes: logits [M, V], labels [M], row_loss lse [M], loss dloss [1]. The backward works in place.
+// Shapes: logits [M, V], labels [M], row_loss lse [M], loss dloss normaliser [1]. The backward works in place.
 // A row is read once: the running maximum and the sum relative to it. Rows start anywhere: V may be odd.
 #include "common.cuh"
 
@@ -34,23 +34,23 @@ KERNEL_ENTRY void cross_entropy_rows(
 }
 
 // launch: grid [1], block 256, shared 8 doubles
-KERNEL_ENTRY void cross_entropy_sum(float* loss, const float* row_loss, int M, float normaliser) {
+KERNEL_ENTRY void cross_entropy_sum(float* loss, const float* row_loss, const float* normaliser, int M) {
     contract(blockDim.x == 256 && gridDim.x == 1);
     SHARED_DYN(double, scratch);
     double sum = 0.0;
     for (int row = threadIdx.x; row < M; row += 256) sum += row_loss[row];
     sum = block_sum(sum, scratch);
-    if (threadIdx.x == 0) loss[0] = static_cast<float>(sum / normaliser);
+    if (threadIdx.x == 0) loss[0] = static_cast<float>(sum / normaliser[0]);
 }
 
 // launch: grid [M, V / 8192], block 256, shared 0
 KERNEL_ENTRY void cross_entropy_bwd(
-    real* logits, const float* dloss, const float* lse, const int* labels, int M, int V,
-    float normaliser, float smoothing) {
+    real* logits, const float* dloss, const float* lse, const int* labels, const float* normaliser, int M, int V,
+    float smoothing) {
     contract(blockDim.x == 256 && static_cast<int>(gridDim.x) == M);
     const int from = blockIdx.y * SPAN, n = min(SPAN, V - from), label = labels[blockIdx.x] - from;
     real* part = logits + static_cast<long long>(blockIdx.x) * V + from;
-    const float scale = dloss[0] / normaliser, shift = -scale * smoothing / V, row_lse = lse[blockIdx.x];
+    const float scale = dloss[0] / normaliser[0], shift = -scale * smoothing / V, row_lse = lse[blockIdx.x];
     const auto gradient = [&](int i, float logit) {
         const float g = fmaf(scale, expf(logit - row_lse), shift);
         return i == label ? g - scale * (1.0f - smoothing) : g;

@@ -1,6 +1,7 @@
 // decode_attention: o = softmax(scale q k^T) v per head, one query a row, over a cache of keys and values.
 // Shapes: q o [N, H, D], k v [R, rows, H, D] of which the first S of a row count, key_state [R, rows] (0 masked, may be
 // absent), index [N, columns]: key j of query n lies in row index[n, j] of the cache, with one column in index[n, 0].
+// position [1], where it is there: keys beyond it do not count, so that a recorded step goes on at the next.
 // Groups of lanes read a row of k and v in one load each. `splits` blocks share the keys of a query and head; what each
 // finds goes to partial [splits, N, H, D + 2], and a last pass joins them in order.
 #include "attention.cuh"
@@ -32,11 +33,12 @@ DEVICE float* part_of(float* partial, int split, long long all, long long row, i
 template <int P>
 DEVICE void decode(
     float* shared, real* o, float* partial, const real* q, const real* k, const real* v, const int* key_state,
-    const int* index, int N, int H, int D, int S, int rows, int columns, int splits, float scale) {
+    const int* index, const int* position, int N, int H, int D, int S, int rows, int columns, int splits, float scale) {
     constexpr int LANES = P / PER_LOAD, TEAMS = THREADS / LANES, TURN = 4, PART = P + 2;
     const int n = blockIdx.x / H, h = blockIdx.x % H;
-    const int share = CEIL_DIV(CEIL_DIV(S, splits), 64) * 64;
-    const int from = min(S, static_cast<int>(blockIdx.y) * share), end = min(S, from + share);
+    const int keys = position == nullptr ? S : min(S, *position + 1);
+    const int share = CEIL_DIV(CEIL_DIV(keys, splits), 64) * 64;
+    const int from = min(keys, static_cast<int>(blockIdx.y) * share), end = min(keys, from + share);
     const int team = threadIdx.x / LANES, column = threadIdx.x % LANES * PER_LOAD;
     const int* row_of = index + static_cast<long long>(n) * columns;
     // A position of the cache is one of its rows and one of the keys there.
@@ -109,45 +111,45 @@ DEVICE void decode(
 
 // launch: grid [N * H, splits], block 128, shared 128 / (16 / PER_LOAD) * (16 + 2) floats
 KERNEL_ENTRY void decode_attention_fwd_d16(
-    real* o, float* partial, const real* q, const real* k, const real* v, const int* key_state, const int* index, int N,
-    int H, int D, int S, int rows, int columns, int splits, float scale) {
+    real* o, float* partial, const real* q, const real* k, const real* v, const int* key_state, const int* index,
+    const int* position, int N, int H, int D, int S, int rows, int columns, int splits, float scale) {
     contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 16);
     SHARED_DYN(float, shared);
-    decode<16>(shared, o, partial, q, k, v, key_state, index, N, H, D, S, rows, columns, splits, scale);
+    decode<16>(shared, o, partial, q, k, v, key_state, index, position, N, H, D, S, rows, columns, splits, scale);
 }
 
 // launch: grid [N * H, splits], block 128, shared 128 / (32 / PER_LOAD) * (32 + 2) floats
 KERNEL_ENTRY void decode_attention_fwd_d32(
-    real* o, float* partial, const real* q, const real* k, const real* v, const int* key_state, const int* index, int N,
-    int H, int D, int S, int rows, int columns, int splits, float scale) {
+    real* o, float* partial, const real* q, const real* k, const real* v, const int* key_state, const int* index,
+    const int* position, int N, int H, int D, int S, int rows, int columns, int splits, float scale) {
     contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 32);
     SHARED_DYN(float, shared);
-    decode<32>(shared, o, partial, q, k, v, key_state, index, N, H, D, S, rows, columns, splits, scale);
+    decode<32>(shared, o, partial, q, k, v, key_state, index, position, N, H, D, S, rows, columns, splits, scale);
 }
 
 // launch: grid [N * H, splits], block 128, shared 128 / (64 / PER_LOAD) * (64 + 2) floats
 KERNEL_ENTRY void decode_attention_fwd_d64(
-    real* o, float* partial, const real* q, const real* k, const real* v, const int* key_state, const int* index, int N,
-    int H, int D, int S, int rows, int columns, int splits, float scale) {
+    real* o, float* partial, const real* q, const real* k, const real* v, const int* key_state, const int* index,
+    const int* position, int N, int H, int D, int S, int rows, int columns, int splits, float scale) {
     contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 64);
     SHARED_DYN(float, shared);
-    decode<64>(shared, o, partial, q, k, v, key_state, index, N, H, D, S, rows, columns, splits, scale);
+    decode<64>(shared, o, partial, q, k, v, key_state, index, position, N, H, D, S, rows, columns, splits, scale);
 }
 
 // launch: grid [N * H, splits], block 128, shared 128 / (128 / PER_LOAD) * (128 + 2) floats
 KERNEL_ENTRY void decode_attention_fwd_d128(
-    real* o, float* partial, const real* q, const real* k, const real* v, const int* key_state, const int* index, int N,
-    int H, int D, int S, int rows, int columns, int splits, float scale) {
+    real* o, float* partial, const real* q, const real* k, const real* v, const int* key_state, const int* index,
+    const int* position, int N, int H, int D, int S, int rows, int columns, int splits, float scale) {
     contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 128);
     SHARED_DYN(float, shared);
-    decode<128>(shared, o, partial, q, k, v, key_state, index, N, H, D, S, rows, columns, splits, scale);
+    decode<128>(shared, o, partial, q, k, v, key_state, index, position, N, H, D, S, rows, columns, splits, scale);
 }
 
 // Joins the splits; a warp for each query and head.
 // launch: grid [N * H / 4], block 128, shared 0
 KERNEL_ENTRY void decode_attention_fwd_join(
-    real* o, float* partial, const real* q, const real* k, const real* v, const int* key_state, const int* index, int N,
-    int H, int D, int S, int rows, int columns, int splits, float scale) {
+    real* o, float* partial, const real* q, const real* k, const real* v, const int* key_state, const int* index,
+    const int* position, int N, int H, int D, int S, int rows, int columns, int splits, float scale) {
     contract(blockDim.x == THREADS && D <= 4 * WARP);
     const long long row = static_cast<long long>(blockIdx.x) * WARPS + threadIdx.x / WARP, all = 1ll * N * H;
     if (row >= all) return;

@@ -67,7 +67,7 @@ template <int P, int M, int N>
 DEVICE void forward(
     real* shared, real* o, float* lse, float* partial, const real* q, const real* k, const real* v,
     const int* key_state, int B, int H, int D, int T, int S, int rows, int causal, int offset, int splits,
-    const Dropout& dropout, float scale) {
+    const DropoutSite& dropout, float scale) {
     const Place at = place_of(H, CEIL_DIV(T, ROWS<M>), ROWS<M>, causal, S, splits);
     const RowTile tile = {at.first, min(T - at.first, ROWS<M>), nullptr};
     const Head q_head = head_of(q, at.b, at.h, T, H, D, T);
@@ -92,84 +92,84 @@ DEVICE void forward(
 
 // launch: grid [B * H * ceil(T / 64), splits], block 128, shared (64 + 4 * KEYS) rows of 16
 KERNEL_ENTRY void dense_attention_fwd_d16(
-    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state, int B,
-    int H, int D, int T, int S, int rows, int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo,
-    int stream_hi, float scale, float p) {
+    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state,
+    const int* randomness, int B, int H, int D, int T, int S, int rows, int causal, int offset, int splits, int site,
+    float scale, float p) {
     contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 16);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     forward<16, 1, KEYS<16>>(
         shared, o, lse, partial, q, k, v, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout, scale);
 }
 
 // launch: grid [B * H * ceil(T / 64), splits], block 128, shared (64 + 4 * KEYS) rows of 32
 KERNEL_ENTRY void dense_attention_fwd_d32(
-    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state, int B,
-    int H, int D, int T, int S, int rows, int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo,
-    int stream_hi, float scale, float p) {
+    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state,
+    const int* randomness, int B, int H, int D, int T, int S, int rows, int causal, int offset, int splits, int site,
+    float scale, float p) {
     contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 32);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     forward<32, 1, KEYS<32>>(
         shared, o, lse, partial, q, k, v, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout, scale);
 }
 
 // launch: grid [B * H * ceil(T / 64), splits], block 128, shared (64 + 4 * KEYS) rows of 64
 KERNEL_ENTRY void dense_attention_fwd_d64(
-    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state, int B,
-    int H, int D, int T, int S, int rows, int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo,
-    int stream_hi, float scale, float p) {
+    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state,
+    const int* randomness, int B, int H, int D, int T, int S, int rows, int causal, int offset, int splits, int site,
+    float scale, float p) {
     contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 64);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     forward<64, 1, KEYS<64>>(
         shared, o, lse, partial, q, k, v, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout, scale);
 }
 
 // launch: grid [B * H * ceil(T / 64), splits], block 128, shared (64 + 4 * KEYS) rows of 128
 KERNEL_ENTRY void dense_attention_fwd_d128(
-    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state, int B,
-    int H, int D, int T, int S, int rows, int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo,
-    int stream_hi, float scale, float p) {
+    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state,
+    const int* randomness, int B, int H, int D, int T, int S, int rows, int causal, int offset, int splits, int site,
+    float scale, float p) {
     contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 128);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     forward<128, 1, KEYS<128>>(
         shared, o, lse, partial, q, k, v, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout, scale);
 }
 
 // launch: grid [B * H * ceil(T / 128), splits], block 128, shared (128 + 4 * KEYS) rows of 16
 KERNEL_ENTRY void dense_attention_fwd_wide_d16(
-    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state, int B,
-    int H, int D, int T, int S, int rows, int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo,
-    int stream_hi, float scale, float p) {
+    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state,
+    const int* randomness, int B, int H, int D, int T, int S, int rows, int causal, int offset, int splits, int site,
+    float scale, float p) {
     contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 16);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     forward<16, 2, KEYS<16>>(
         shared, o, lse, partial, q, k, v, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout, scale);
 }
 
 // launch: grid [B * H * ceil(T / 128), splits], block 128, shared (128 + 4 * KEYS) rows of 32
 KERNEL_ENTRY void dense_attention_fwd_wide_d32(
-    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state, int B,
-    int H, int D, int T, int S, int rows, int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo,
-    int stream_hi, float scale, float p) {
+    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state,
+    const int* randomness, int B, int H, int D, int T, int S, int rows, int causal, int offset, int splits, int site,
+    float scale, float p) {
     contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 32);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     forward<32, 2, KEYS<32>>(
         shared, o, lse, partial, q, k, v, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout, scale);
 }
 
 // launch: grid [B * H * ceil(T / 128), splits], block 128, shared (128 + 4 * KEYS) rows of 64
 KERNEL_ENTRY void dense_attention_fwd_wide_d64(
-    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state, int B,
-    int H, int D, int T, int S, int rows, int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo,
-    int stream_hi, float scale, float p) {
+    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state,
+    const int* randomness, int B, int H, int D, int T, int S, int rows, int causal, int offset, int splits, int site,
+    float scale, float p) {
     contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 64);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     forward<64, 2, KEYS<64>>(
         shared, o, lse, partial, q, k, v, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout, scale);
 }
@@ -177,9 +177,9 @@ KERNEL_ENTRY void dense_attention_fwd_wide_d64(
 // Joins the splits; a warp for each row.
 // launch: grid [B * H * T / 4], block 128, shared 0
 KERNEL_ENTRY void dense_attention_fwd_join(
-    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state, int B,
-    int H, int D, int T, int S, int rows, int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo,
-    int stream_hi, float scale, float p) {
+    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state,
+    const int* randomness, int B, int H, int D, int T, int S, int rows, int causal, int offset, int splits, int site,
+    float scale, float p) {
     contract(blockDim.x == THREADS && D <= 4 * WARP);
     const long long row = static_cast<long long>(blockIdx.x) * WARPS + threadIdx.x / WARP, all = 1ll * B * H * T;
     if (row >= all) return;
@@ -191,9 +191,9 @@ KERNEL_ENTRY void dense_attention_fwd_join(
 // launch: grid [B * T * H / 16], block 128, shared 0
 KERNEL_ENTRY void dense_attention_bwd(
     real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows,
-    int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k,
-    int add_v, float scale, float p) {
+    const real* v, const real* o, const float* lse, const int* key_state, const int* randomness, int B, int H, int D,
+    int T, int S, int rows, int causal, int offset, int splits, int site, int add_q, int add_k, int add_v, float scale,
+    float p) {
     contract(blockDim.x == THREADS);
     sum_products(delta, d_o, o, B, H, T, D);
 }
@@ -202,7 +202,7 @@ template <int P, int N>
 DEVICE void backward_queries(
     real* shared, real* dq, const float* delta, float* partial, const real* d_o, const real* q, const real* k,
     const real* v, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows, int causal,
-    int offset, int splits, const Dropout& dropout, int add, float scale) {
+    int offset, int splits, const DropoutSite& dropout, int add, float scale) {
     const Place at = place_of(H, CEIL_DIV(T, ROWS<1>), ROWS<1>, causal, S, splits);
     const RowTile tile = {at.first, min(T - at.first, ROWS<1>), nullptr};
     const Head q_head = head_of(q, at.b, at.h, T, H, D, T);
@@ -227,12 +227,12 @@ DEVICE void backward_queries(
 // launch: grid [B * H * ceil(T / 64), splits], block 128, shared (128 + 4 * COLUMNS) rows of 16
 KERNEL_ENTRY void dense_attention_bwd_q_d16(
     real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows,
-    int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k,
-    int add_v, float scale, float p) {
+    const real* v, const real* o, const float* lse, const int* key_state, const int* randomness, int B, int H, int D,
+    int T, int S, int rows, int causal, int offset, int splits, int site, int add_q, int add_k, int add_v, float scale,
+    float p) {
     contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 16);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     backward_queries<16, COLUMNS<16>>(
         shared, dq, delta, partial, d_o, q, k, v, lse, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout,
         add_q, scale);
@@ -241,12 +241,12 @@ KERNEL_ENTRY void dense_attention_bwd_q_d16(
 // launch: grid [B * H * ceil(T / 64), splits], block 128, shared (128 + 4 * COLUMNS) rows of 32
 KERNEL_ENTRY void dense_attention_bwd_q_d32(
     real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows,
-    int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k,
-    int add_v, float scale, float p) {
+    const real* v, const real* o, const float* lse, const int* key_state, const int* randomness, int B, int H, int D,
+    int T, int S, int rows, int causal, int offset, int splits, int site, int add_q, int add_k, int add_v, float scale,
+    float p) {
     contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 32);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     backward_queries<32, COLUMNS<32>>(
         shared, dq, delta, partial, d_o, q, k, v, lse, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout,
         add_q, scale);
@@ -255,12 +255,12 @@ KERNEL_ENTRY void dense_attention_bwd_q_d32(
 // launch: grid [B * H * ceil(T / 64), splits], block 128, shared (128 + 4 * COLUMNS) rows of 64
 KERNEL_ENTRY void dense_attention_bwd_q_d64(
     real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows,
-    int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k,
-    int add_v, float scale, float p) {
+    const real* v, const real* o, const float* lse, const int* key_state, const int* randomness, int B, int H, int D,
+    int T, int S, int rows, int causal, int offset, int splits, int site, int add_q, int add_k, int add_v, float scale,
+    float p) {
     contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 64);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     backward_queries<64, COLUMNS<64>>(
         shared, dq, delta, partial, d_o, q, k, v, lse, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout,
         add_q, scale);
@@ -269,12 +269,12 @@ KERNEL_ENTRY void dense_attention_bwd_q_d64(
 // launch: grid [B * H * ceil(T / 64), splits], block 128, shared (128 + 4 * COLUMNS) rows of 128
 KERNEL_ENTRY void dense_attention_bwd_q_d128(
     real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows,
-    int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k,
-    int add_v, float scale, float p) {
+    const real* v, const real* o, const float* lse, const int* key_state, const int* randomness, int B, int H, int D,
+    int T, int S, int rows, int causal, int offset, int splits, int site, int add_q, int add_k, int add_v, float scale,
+    float p) {
     contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 128);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     backward_queries<128, COLUMNS<128>>(
         shared, dq, delta, partial, d_o, q, k, v, lse, key_state, B, H, D, T, S, rows, causal, offset, splits, dropout,
         add_q, scale);
@@ -284,9 +284,9 @@ KERNEL_ENTRY void dense_attention_bwd_q_d128(
 // launch: grid [B * T * H * D / 128], block 128, shared 0
 KERNEL_ENTRY void dense_attention_bwd_q_join(
     real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows,
-    int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k,
-    int add_v, float scale, float p) {
+    const real* v, const real* o, const float* lse, const int* key_state, const int* randomness, int B, int H, int D,
+    int T, int S, int rows, int causal, int offset, int splits, int site, int add_q, int add_k, int add_v, float scale,
+    float p) {
     contract(blockDim.x == THREADS);
     const long long e = static_cast<long long>(blockIdx.x) * THREADS + threadIdx.x, all = 1ll * B * T * H * D;
     if (e >= all) return;
@@ -300,7 +300,7 @@ template <int P, int N>
 DEVICE void backward_keys(
     real* shared, real* dk, real* dv, const float* delta, const real* d_o, const real* q, const real* k, const real* v,
     const float* lse, const int* key_state, int H, int D, int T, int S, int rows, int causal, int offset,
-    const Dropout& dropout, int add_k, int add_v, float scale) {
+    const DropoutSite& dropout, int add_k, int add_v, float scale) {
     const Place at = place_of(H, CEIL_DIV(rows, ROWS<1>), ROWS<1>, 0, S, 1);
     const RowTile tile = {at.first, min(rows - at.first, ROWS<1>), nullptr};
     const Counted visible = visible_keys(key_state, at.b, rows);
@@ -320,12 +320,12 @@ DEVICE void backward_keys(
 // launch: grid [B * H * ceil(rows / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 16
 KERNEL_ENTRY void dense_attention_bwd_kv_d16(
     real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows,
-    int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k,
-    int add_v, float scale, float p) {
+    const real* v, const real* o, const float* lse, const int* key_state, const int* randomness, int B, int H, int D,
+    int T, int S, int rows, int causal, int offset, int splits, int site, int add_q, int add_k, int add_v, float scale,
+    float p) {
     contract(blockDim.x == THREADS && D <= 16);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     backward_keys<16, COLUMNS<16>>(
         shared, dk, dv, delta, d_o, q, k, v, lse, key_state, H, D, T, S, rows, causal, offset, dropout, add_k, add_v,
         scale);
@@ -334,12 +334,12 @@ KERNEL_ENTRY void dense_attention_bwd_kv_d16(
 // launch: grid [B * H * ceil(rows / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 32
 KERNEL_ENTRY void dense_attention_bwd_kv_d32(
     real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows,
-    int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k,
-    int add_v, float scale, float p) {
+    const real* v, const real* o, const float* lse, const int* key_state, const int* randomness, int B, int H, int D,
+    int T, int S, int rows, int causal, int offset, int splits, int site, int add_q, int add_k, int add_v, float scale,
+    float p) {
     contract(blockDim.x == THREADS && D <= 32);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     backward_keys<32, COLUMNS<32>>(
         shared, dk, dv, delta, d_o, q, k, v, lse, key_state, H, D, T, S, rows, causal, offset, dropout, add_k, add_v,
         scale);
@@ -348,12 +348,12 @@ KERNEL_ENTRY void dense_attention_bwd_kv_d32(
 // launch: grid [B * H * ceil(rows / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 64
 KERNEL_ENTRY void dense_attention_bwd_kv_d64(
     real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows,
-    int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k,
-    int add_v, float scale, float p) {
+    const real* v, const real* o, const float* lse, const int* key_state, const int* randomness, int B, int H, int D,
+    int T, int S, int rows, int causal, int offset, int splits, int site, int add_q, int add_k, int add_v, float scale,
+    float p) {
     contract(blockDim.x == THREADS && D <= 64);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     backward_keys<64, COLUMNS<64>>(
         shared, dk, dv, delta, d_o, q, k, v, lse, key_state, H, D, T, S, rows, causal, offset, dropout, add_k, add_v,
         scale);
@@ -362,12 +362,12 @@ KERNEL_ENTRY void dense_attention_bwd_kv_d64(
 // launch: grid [B * H * ceil(rows / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 128
 KERNEL_ENTRY void dense_attention_bwd_kv_d128(
     real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, int B, int H, int D, int T, int S, int rows,
-    int causal, int offset, int splits, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k,
-    int add_v, float scale, float p) {
+    const real* v, const real* o, const float* lse, const int* key_state, const int* randomness, int B, int H, int D,
+    int T, int S, int rows, int causal, int offset, int splits, int site, int add_q, int add_k, int add_v, float scale,
+    float p) {
     contract(blockDim.x == THREADS && D <= 128);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     backward_keys<128, COLUMNS<128>>(
         shared, dk, dv, delta, d_o, q, k, v, lse, key_state, H, D, T, S, rows, causal, offset, dropout, add_k, add_v,
         scale);

@@ -4,9 +4,9 @@
 
 // launch: grid [n / 1024], block 256, shared 0
 KERNEL_ENTRY void dropout_fwd(
-    real* y, const real* x, int n, int seed_lo, int seed_hi, int stream_lo, int stream_hi, float p) {
+    real* y, const real* x, const int* randomness, int n, int site, float p) {
     contract(blockDim.x == 256);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const Dropout dropout = dropout_of(randomness, site, p);
     const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
     if (e >= n) return;
     const bool whole = aligned4(y) && aligned4(x) && e + VECTOR <= n;

@@ -1,6 +1,6 @@
 // embedding: y[b, t] = scale table[ids[b, t]] + positions[past + t]; tokens from `placed` on get no position.
-// Shapes: ids [B, T], table [V, C], positions [P, C], y [B, T, C]; for the table's gradient N = B T, order [N],
-// edge [2, chunks, C]. Saved: ids. Lookups of the pad token give its row no gradient.
+// Shapes: ids [B, T], table [V, C], positions [P, C], past [1], 0 where absent, y [B, T, C]; for the table's gradient
+// N = B T, order [N], edge [2, chunks, C]. Saved: ids. Lookups of the pad token give its row no gradient.
 // The table's gradient sums the rows of dy that share a token, in order of position: a counting sort of the positions
 // by token (its atomics count, in integers), a sum over each run of equal tokens in chunks of 16 positions, and the
 // runs that cross chunks joined.
@@ -17,14 +17,14 @@ constexpr int AT_ONCE = 8;
 
 // launch: grid [B T / 4], block 128, shared 0
 KERNEL_ENTRY void embedding_fwd(
-    real* y, const int* ids, const real* table, const real* positions, int B, int T, int C, int past, int placed,
+    real* y, const int* ids, const real* table, const real* positions, const int* past, int B, int T, int C, int placed,
     float scale) {
     contract(blockDim.x == WARPS * WARP);
     const int token = blockIdx.x * WARPS + warp_index();
     if (token >= B * T) return;
     const bool whole = C % VECTOR == 0 && aligned4(y) && aligned4(table) && aligned4(positions);
-    const int t = token % T;
-    const long long row = static_cast<long long>(ids[token]) * C, position = (static_cast<long long>(past) + t) * C;
+    const int t = token % T, before = past == nullptr ? 0 : *past;
+    const long long row = static_cast<long long>(ids[token]) * C, position = (static_cast<long long>(before) + t) * C;
     for (int c = lane_index() * VECTOR; c < C; c += STEP) {
         float value[4], place[4] = {0.0f, 0.0f, 0.0f, 0.0f};
         fetch4(value, table + row + c, C - c, whole);
@@ -194,9 +194,9 @@ KERNEL_ENTRY void embedding_bwd_table_join(
 
 // launch: grid [P / 4], block 128, shared 0
 KERNEL_ENTRY void embedding_bwd_positions(
-    float* dpositions, const real* dy, int B, int T, int C, int past, int placed, int P, int accumulate) {
+    float* dpositions, const real* dy, const int* past, int B, int T, int C, int placed, int P, int accumulate) {
     contract(blockDim.x == WARPS * WARP);
-    const int row = blockIdx.x * WARPS + warp_index(), t = row - past;
+    const int row = blockIdx.x * WARPS + warp_index(), t = past == nullptr ? row : row - *past;
     if (row >= P) return;
     const bool used = t >= 0 && t < min(placed, T);
     if (!used && accumulate) return;

@@ -13,15 +13,14 @@ DEVICE int padded(int C) { return CEIL_DIV(C, VECTOR) * VECTOR; }
 // launch: grid [N / warps], block 32 warps, shared warps padded(C) floats
 KERNEL_ENTRY void layer_norm_fwd(
     real* s, real* y, float* mean, float* rstd,
-    const real* x, const real* a, const real* w, const real* b,
-    int N, int C, int seed_lo, int seed_hi, int stream_lo, int stream_hi,
-    float eps, float p) {
+    const real* x, const real* a, const real* w, const real* b, const int* randomness,
+    int N, int C, int site, float eps, float p) {
     contract(blockDim.x % WARP == 0);
     SHARED_DYN(float, rows);
     const int row = blockIdx.x * warps_of_block() + warp_index();
     if (row >= N) return;
     float* s_row = rows + warp_index() * padded(C);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const Dropout dropout = dropout_of(randomness, site, p);
     const bool aligned = aligned4(s) && aligned4(y) && aligned4(x) && aligned4(a) && aligned4(w) && aligned4(b);
     const long long first = static_cast<long long>(row) * C;
     with_constant(aligned && C % VECTOR == 0, [&](auto flag) {
@@ -78,8 +77,7 @@ KERNEL_ENTRY void layer_norm_fwd(
 KERNEL_ENTRY void layer_norm_bwd(
     real* ds, real* da, float* dw, float* db, float* partial,
     const real* dy, const real* ds_residual, const real* s, const float* mean, const float* rstd, const real* w,
-    int N, int C, int accumulate_w, int accumulate_b, int seed_lo, int seed_hi, int stream_lo, int stream_hi,
-    int parts, float p) {
+    const int* randomness, int N, int C, int accumulate_w, int accumulate_b, int site, int parts, float p) {
     contract(blockDim.x % WARP == 0 && static_cast<int>(gridDim.x) == parts);
     SHARED_DYN(float, rows);
     const int warps = warps_of_block(), width = padded(C);
@@ -87,7 +85,7 @@ KERNEL_ENTRY void layer_norm_bwd(
     float* db_sum = dw_sum + width;
     float* n_row = db_sum + width;
     float* dy_row = n_row + width;
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const Dropout dropout = dropout_of(randomness, site, p);
     const bool aligned = aligned4(ds) && aligned4(da) && aligned4(dy) && aligned4(ds_residual) && aligned4(s)
         && aligned4(w);
     const float nothing[4] = {0.0f, 0.0f, 0.0f, 0.0f};
@@ -169,8 +167,7 @@ KERNEL_ENTRY void layer_norm_bwd(
 KERNEL_ENTRY void layer_norm_bwd_sum(
     real* ds, real* da, float* dw, float* db, float* partial,
     const real* dy, const real* ds_residual, const real* s, const float* mean, const float* rstd, const real* w,
-    int N, int C, int accumulate_w, int accumulate_b, int seed_lo, int seed_hi, int stream_lo, int stream_hi,
-    int parts, float p) {
+    const int* randomness, int N, int C, int accumulate_w, int accumulate_b, int site, int parts, float p) {
     contract(blockDim.x == 512);
     SHARED_DYN(float, scratch);
     const int column = blockIdx.x * WARP + lane_index();

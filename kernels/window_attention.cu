@@ -34,7 +34,7 @@ DEVICE BandAndList<N> keys_of(const Place& at, int count, int S, int W, int G, b
 template <int P, int M, int N>
 DEVICE void forward(
     real* shared, real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state,
-    const int* global_index, int H, int D, int S, int W, int G, const Dropout& dropout, float scale) {
+    const int* global_index, int H, int D, int S, int W, int G, const DropoutSite& dropout, float scale) {
     const Place at = place_of(blockIdx.x, key_state, global_index, H, S, G, CEIL_DIV(S, ROWS<M>), ROWS<M>);
     const RowTile tile = {at.first, min(S - at.first, ROWS<M>), nullptr};
     const Counted local = where_equal(at.state, 1);
@@ -50,11 +50,10 @@ DEVICE void forward(
 // launch: grid [B * H * ceil(S / 64)], block 128, shared (64 + 4 * KEYS) rows of 16
 KERNEL_ENTRY void window_attention_fwd_d16(
     real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, const int* global_index,
-    int B, int H, int D, int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, float scale,
-    float p) {
+    const int* randomness, int B, int H, int D, int S, int W, int G, int site, float scale, float p) {
     contract(blockDim.x == THREADS && D <= 16);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     forward<16, 1, KEYS<16>>(
         shared, o, lse, q, k, v, key_state, global_index, H, D, S, W, G, dropout, scale);
 }
@@ -62,11 +61,10 @@ KERNEL_ENTRY void window_attention_fwd_d16(
 // launch: grid [B * H * ceil(S / 64)], block 128, shared (64 + 4 * KEYS) rows of 32
 KERNEL_ENTRY void window_attention_fwd_d32(
     real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, const int* global_index,
-    int B, int H, int D, int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, float scale,
-    float p) {
+    const int* randomness, int B, int H, int D, int S, int W, int G, int site, float scale, float p) {
     contract(blockDim.x == THREADS && D <= 32);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     forward<32, 1, KEYS<32>>(
         shared, o, lse, q, k, v, key_state, global_index, H, D, S, W, G, dropout, scale);
 }
@@ -74,11 +72,10 @@ KERNEL_ENTRY void window_attention_fwd_d32(
 // launch: grid [B * H * ceil(S / 64)], block 128, shared (64 + 4 * KEYS) rows of 64
 KERNEL_ENTRY void window_attention_fwd_d64(
     real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, const int* global_index,
-    int B, int H, int D, int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, float scale,
-    float p) {
+    const int* randomness, int B, int H, int D, int S, int W, int G, int site, float scale, float p) {
     contract(blockDim.x == THREADS && D <= 64);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     forward<64, 1, KEYS<64>>(
         shared, o, lse, q, k, v, key_state, global_index, H, D, S, W, G, dropout, scale);
 }
@@ -86,11 +83,10 @@ KERNEL_ENTRY void window_attention_fwd_d64(
 // launch: grid [B * H * ceil(S / 64)], block 128, shared (64 + 4 * KEYS) rows of 128
 KERNEL_ENTRY void window_attention_fwd_d128(
     real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, const int* global_index,
-    int B, int H, int D, int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, float scale,
-    float p) {
+    const int* randomness, int B, int H, int D, int S, int W, int G, int site, float scale, float p) {
     contract(blockDim.x == THREADS && D <= 128);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     forward<128, 1, KEYS<128>>(
         shared, o, lse, q, k, v, key_state, global_index, H, D, S, W, G, dropout, scale);
 }
@@ -98,11 +94,10 @@ KERNEL_ENTRY void window_attention_fwd_d128(
 // launch: grid [B * H * ceil(S / 128)], block 128, shared (128 + 4 * KEYS) rows of 16
 KERNEL_ENTRY void window_attention_fwd_wide_d16(
     real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, const int* global_index,
-    int B, int H, int D, int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, float scale,
-    float p) {
+    const int* randomness, int B, int H, int D, int S, int W, int G, int site, float scale, float p) {
     contract(blockDim.x == THREADS && D <= 16);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     forward<16, 2, KEYS<16>>(
         shared, o, lse, q, k, v, key_state, global_index, H, D, S, W, G, dropout, scale);
 }
@@ -110,11 +105,10 @@ KERNEL_ENTRY void window_attention_fwd_wide_d16(
 // launch: grid [B * H * ceil(S / 128)], block 128, shared (128 + 4 * KEYS) rows of 32
 KERNEL_ENTRY void window_attention_fwd_wide_d32(
     real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, const int* global_index,
-    int B, int H, int D, int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, float scale,
-    float p) {
+    const int* randomness, int B, int H, int D, int S, int W, int G, int site, float scale, float p) {
     contract(blockDim.x == THREADS && D <= 32);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     forward<32, 2, KEYS<32>>(
         shared, o, lse, q, k, v, key_state, global_index, H, D, S, W, G, dropout, scale);
 }
@@ -122,11 +116,10 @@ KERNEL_ENTRY void window_attention_fwd_wide_d32(
 // launch: grid [B * H * ceil(S / 128)], block 128, shared (128 + 4 * KEYS) rows of 64
 KERNEL_ENTRY void window_attention_fwd_wide_d64(
     real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, const int* global_index,
-    int B, int H, int D, int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, float scale,
-    float p) {
+    const int* randomness, int B, int H, int D, int S, int W, int G, int site, float scale, float p) {
     contract(blockDim.x == THREADS && D <= 64);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     forward<64, 2, KEYS<64>>(
         shared, o, lse, q, k, v, key_state, global_index, H, D, S, W, G, dropout, scale);
 }
@@ -134,8 +127,8 @@ KERNEL_ENTRY void window_attention_fwd_wide_d64(
 // launch: grid [B * S * H / 16], block 128, shared 0
 KERNEL_ENTRY void window_attention_bwd(
     real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index, int B, int H, int D,
-    int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k, int add_v,
+    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index,
+    const int* randomness, int B, int H, int D, int S, int W, int G, int site, int add_q, int add_k, int add_v,
     float scale, float p) {
     contract(blockDim.x == THREADS);
     sum_products(delta, d_o, o, B, H, S, D);
@@ -145,7 +138,7 @@ template <int P, int N>
 DEVICE void backward_queries(
     real* shared, real* dq, const float* delta, const real* d_o, const real* q, const real* k, const real* v,
     const float* lse, const int* key_state, const int* global_index, int H, int D, int S, int W, int G,
-    const Dropout& dropout, int add, float scale) {
+    const DropoutSite& dropout, int add, float scale) {
     const Place at = place_of(blockIdx.x, key_state, global_index, H, S, G, CEIL_DIV(S, ROWS<1>), ROWS<1>);
     const RowTile tile = {at.first, min(S - at.first, ROWS<1>), nullptr};
     const Counted local = where_equal(at.state, 1);
@@ -162,12 +155,12 @@ DEVICE void backward_queries(
 // launch: grid [B * H * ceil(S / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 16
 KERNEL_ENTRY void window_attention_bwd_q_d16(
     real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index, int B, int H, int D,
-    int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k, int add_v,
+    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index,
+    const int* randomness, int B, int H, int D, int S, int W, int G, int site, int add_q, int add_k, int add_v,
     float scale, float p) {
     contract(blockDim.x == THREADS && D <= 16);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     backward_queries<16, COLUMNS<16>>(
         shared, dq, delta, d_o, q, k, v, lse, key_state, global_index, H, D, S, W, G, dropout, add_q, scale);
 }
@@ -175,12 +168,12 @@ KERNEL_ENTRY void window_attention_bwd_q_d16(
 // launch: grid [B * H * ceil(S / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 32
 KERNEL_ENTRY void window_attention_bwd_q_d32(
     real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index, int B, int H, int D,
-    int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k, int add_v,
+    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index,
+    const int* randomness, int B, int H, int D, int S, int W, int G, int site, int add_q, int add_k, int add_v,
     float scale, float p) {
     contract(blockDim.x == THREADS && D <= 32);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     backward_queries<32, COLUMNS<32>>(
         shared, dq, delta, d_o, q, k, v, lse, key_state, global_index, H, D, S, W, G, dropout, add_q, scale);
 }
@@ -188,12 +181,12 @@ KERNEL_ENTRY void window_attention_bwd_q_d32(
 // launch: grid [B * H * ceil(S / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 64
 KERNEL_ENTRY void window_attention_bwd_q_d64(
     real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index, int B, int H, int D,
-    int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k, int add_v,
+    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index,
+    const int* randomness, int B, int H, int D, int S, int W, int G, int site, int add_q, int add_k, int add_v,
     float scale, float p) {
     contract(blockDim.x == THREADS && D <= 64);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     backward_queries<64, COLUMNS<64>>(
         shared, dq, delta, d_o, q, k, v, lse, key_state, global_index, H, D, S, W, G, dropout, add_q, scale);
 }
@@ -201,12 +194,12 @@ KERNEL_ENTRY void window_attention_bwd_q_d64(
 // launch: grid [B * H * ceil(S / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 128
 KERNEL_ENTRY void window_attention_bwd_q_d128(
     real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index, int B, int H, int D,
-    int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k, int add_v,
+    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index,
+    const int* randomness, int B, int H, int D, int S, int W, int G, int site, int add_q, int add_k, int add_v,
     float scale, float p) {
     contract(blockDim.x == THREADS && D <= 128);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     backward_queries<128, COLUMNS<128>>(
         shared, dq, delta, d_o, q, k, v, lse, key_state, global_index, H, D, S, W, G, dropout, add_q, scale);
 }
@@ -230,7 +223,7 @@ template <int P, int N>
 DEVICE void backward_keys(
     real* shared, real* dk, real* dv, const float* delta, float* partial, const real* d_o, const real* q, const real* k,
     const real* v, const float* lse, const int* key_state, const int* global_index, int B, int H, int D, int S, int W,
-    int G, const Dropout& dropout, int add_k, int add_v, float scale) {
+    int G, const DropoutSite& dropout, int add_k, int add_v, float scale) {
     const int tiles = CEIL_DIV(S, ROWS<1>), spans = CEIL_DIV(S, SPAN), local_blocks = B * H * tiles;
     const int block = blockIdx.x, global_tiles = CEIL_DIV(G, ROWS<1>);
     const bool global = block >= local_blocks;
@@ -265,12 +258,12 @@ DEVICE void backward_keys(
 // launch: grid [B * H * (ceil(S / 64) + ceil(S / SPAN) * ceil(G / 64))], block 128, shared as bwd_q_d16
 KERNEL_ENTRY void window_attention_bwd_kv_d16(
     real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index, int B, int H, int D,
-    int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k, int add_v,
+    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index,
+    const int* randomness, int B, int H, int D, int S, int W, int G, int site, int add_q, int add_k, int add_v,
     float scale, float p) {
     contract(blockDim.x == THREADS && D <= 16);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     backward_keys<16, COLUMNS<16>>(
         shared, dk, dv, delta, partial, d_o, q, k, v, lse, key_state, global_index, B, H, D, S, W, G, dropout, add_k,
         add_v, scale);
@@ -279,12 +272,12 @@ KERNEL_ENTRY void window_attention_bwd_kv_d16(
 // launch: grid [B * H * (ceil(S / 64) + ceil(S / SPAN) * ceil(G / 64))], block 128, shared as bwd_q_d32
 KERNEL_ENTRY void window_attention_bwd_kv_d32(
     real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index, int B, int H, int D,
-    int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k, int add_v,
+    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index,
+    const int* randomness, int B, int H, int D, int S, int W, int G, int site, int add_q, int add_k, int add_v,
     float scale, float p) {
     contract(blockDim.x == THREADS && D <= 32);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     backward_keys<32, COLUMNS<32>>(
         shared, dk, dv, delta, partial, d_o, q, k, v, lse, key_state, global_index, B, H, D, S, W, G, dropout, add_k,
         add_v, scale);
@@ -293,12 +286,12 @@ KERNEL_ENTRY void window_attention_bwd_kv_d32(
 // launch: grid [B * H * (ceil(S / 64) + ceil(S / SPAN) * ceil(G / 64))], block 128, shared as bwd_q_d64
 KERNEL_ENTRY void window_attention_bwd_kv_d64(
     real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index, int B, int H, int D,
-    int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k, int add_v,
+    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index,
+    const int* randomness, int B, int H, int D, int S, int W, int G, int site, int add_q, int add_k, int add_v,
     float scale, float p) {
     contract(blockDim.x == THREADS && D <= 64);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     backward_keys<64, COLUMNS<64>>(
         shared, dk, dv, delta, partial, d_o, q, k, v, lse, key_state, global_index, B, H, D, S, W, G, dropout, add_k,
         add_v, scale);
@@ -307,12 +300,12 @@ KERNEL_ENTRY void window_attention_bwd_kv_d64(
 // launch: grid [B * H * (ceil(S / 64) + ceil(S / SPAN) * ceil(G / 64))], block 128, shared as bwd_q_d128
 KERNEL_ENTRY void window_attention_bwd_kv_d128(
     real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index, int B, int H, int D,
-    int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k, int add_v,
+    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index,
+    const int* randomness, int B, int H, int D, int S, int W, int G, int site, int add_q, int add_k, int add_v,
     float scale, float p) {
     contract(blockDim.x == THREADS && D <= 128);
     SHARED_DYN(real, shared);
-    const Dropout dropout = dropout_of(seed_lo, seed_hi, stream_lo, stream_hi, p);
+    const DropoutSite dropout = site_of(randomness, site, p);
     backward_keys<128, COLUMNS<128>>(
         shared, dk, dv, delta, partial, d_o, q, k, v, lse, key_state, global_index, B, H, D, S, W, G, dropout, add_k,
         add_v, scale);
@@ -322,8 +315,8 @@ KERNEL_ENTRY void window_attention_bwd_kv_d128(
 // launch: grid [B * G * H * D / 128], block 128, shared 0
 KERNEL_ENTRY void window_attention_bwd_global(
     real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index, int B, int H, int D,
-    int S, int W, int G, int seed_lo, int seed_hi, int stream_lo, int stream_hi, int add_q, int add_k, int add_v,
+    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index,
+    const int* randomness, int B, int H, int D, int S, int W, int G, int site, int add_q, int add_k, int add_v,
     float scale, float p) {
     contract(blockDim.x == THREADS);
     const long long e = static_cast<long long>(blockIdx.x) * THREADS + threadIdx.x;

@@ -142,7 +142,7 @@ fn teacher_forced<X>(session: &mut Session<X>, source: &Source, target: &Target)
         let tape = Tape::off();
         let model = &*side.loaded.model;
         let on_device = source.upload(side.device())?;
-        let ids = target.upload(side.device())?.ids;
+        let ids = target.upload_ids(side.device())?;
         let memory = model.encode(&tape, &on_device)?;
         let hidden = model.decode(&tape, &ids, &memory, &on_device.key_state)?;
         let logits = model.logits(&tape, &hidden)?;

@@ -1,44 +1,22 @@
 //! Autograd as a value: a list of recorded backward steps with explicit saved tensors.
 
-use crate::device::Kernel;
+use crate::device::{Device, Kernel};
 use crate::error::{Error, Result};
+use crate::shape::DType;
 use crate::tensor::{Node, Tensor};
 use crate::trace::{self, Pass, Phase};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 mod accumulate;
+mod randomness;
 mod recompute;
 
+pub use randomness::{Dropout, Randomness};
 pub use recompute::{Part, Recompute};
 
 /// The kernels of gradient bookkeeping.
-pub static KERNELS: &[&Kernel] = &[&accumulate::ZERO, &accumulate::ACCUMULATE];
-
-/// The randomness of one training step; a dropout site's mask is a function of it and never stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Randomness {
-    pub seed: u64,
-    /// Differs for every micro-batch of a run.
-    pub step: u64,
-}
-
-/// One dropout site: probability, Philox key and stream.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Dropout {
-    pub p: f32,
-    pub seed: u64,
-    pub stream: u64,
-}
-
-impl Dropout {
-    /// Keeps everything.
-    pub const OFF: Dropout = Dropout { p: 0.0, seed: 0, stream: 0 };
-
-    pub fn is_off(&self) -> bool {
-        self.p == 0.0
-    }
-}
+pub static KERNELS: &[&Kernel] = &[&accumulate::FILL, &accumulate::ACCUMULATE];
 
 type Backward = Box<dyn FnOnce(&mut Gradients) -> Result<()>>;
 
@@ -50,8 +28,9 @@ struct Step {
 /// Records backward steps while the forward pass runs, or nothing when off.
 pub struct Tape {
     recording: bool,
-    training: Option<Randomness>,
-    sites: Cell<u64>,
+    /// The step's randomness on the device.
+    training: Option<Tensor>,
+    sites: Cell<u16>,
     steps: RefCell<Vec<Step>>,
 }
 
@@ -67,11 +46,11 @@ impl Tape {
     }
 
     /// Training: gradients and dropout.
-    pub fn training(randomness: Randomness) -> Self {
-        Self::with(true, Some(randomness))
+    pub fn training(device: &Device, randomness: Randomness) -> Result<Self> {
+        Ok(Self::with(true, Some(randomness.upload(device)?)))
     }
 
-    fn with(recording: bool, training: Option<Randomness>) -> Self {
+    fn with(recording: bool, training: Option<Tensor>) -> Self {
         Tape { recording, training, sites: Cell::new(0), steps: RefCell::default() }
     }
 
@@ -86,14 +65,9 @@ impl Tape {
 
     /// The next dropout site; off outside training or at `p` = 0.
     pub fn dropout(&self, p: f32) -> Dropout {
-        let site = self.sites.replace(self.sites.get() + 1);
-        match self.training {
-            Some(Randomness { seed, step }) if p > 0.0 => Dropout {
-                p,
-                seed,
-                // Sites of a step are few; 2^16 of them leave 2^48 steps.
-                stream: step << 16 | site,
-            },
+        let site = self.sites.replace(self.sites.get().wrapping_add(1));
+        match &self.training {
+            Some(randomness) if p > 0.0 => Dropout { p, site, randomness: Some(randomness.clone()) },
             _ => Dropout::OFF,
         }
     }
@@ -165,7 +139,8 @@ impl Tape {
         let node = loss
             .node()
             .ok_or_else(|| Error::internal("backward was asked of a value that no parameter reaches"))?;
-        let seed = Tensor::upload(loss.device(), loss.shape(), &vec![scale; loss.len()])?;
+        let seed = Tensor::empty(loss.device(), loss.shape(), DType::F32)?;
+        accumulate::fill(&seed, scale)?;
         gradients.give(node, seed)?;
         self.run(gradients)
     }
@@ -236,6 +211,11 @@ impl Gradients {
         Ok(())
     }
 
+    /// Whether no step has written a parameter's gradient since the last reset.
+    pub fn is_fresh(&self) -> bool {
+        !self.slots.values().any(|held| held.parameter && held.written)
+    }
+
     /// Forgets all parameter gradients: the next write assigns.
     pub fn reset(&mut self) {
         for held in self.slots.values_mut() {
@@ -249,7 +229,7 @@ impl Gradients {
             self.slots.iter_mut().filter(|(_, h)| h.parameter && !h.written).collect();
         unwritten.sort_by_key(|(node, _)| **node);
         for (_, held) in unwritten {
-            accumulate::zero(&held.tensor)?;
+            accumulate::fill(&held.tensor, 0.0)?;
             held.written = true;
         }
         Ok(())

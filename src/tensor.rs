@@ -65,6 +65,22 @@ impl Tensor {
         Ok(tensor)
     }
 
+    /// Step-lived copies of host values, one behind the other: a single copy to the device.
+    pub fn upload_together<T: Element, const N: usize>(
+        device: &Device,
+        parts: [(Shape, &[T]); N],
+    ) -> Result<[Self; N]> {
+        let values = parts.map(|(_, values)| values).concat();
+        let all = Self::upload(device, [values.len()], &values)?;
+        let mut tensors = [(); N].map(|()| all.clone());
+        let mut from = 0;
+        for (tensor, (shape, values)) in tensors.iter_mut().zip(parts) {
+            *tensor = all.slice(from, [values.len()])?.reshape(shape)?;
+            from += values.len();
+        }
+        Ok(tensors)
+    }
+
     fn allocate(device: &Device, shape: Shape, dtype: DType, lifetime: Lifetime) -> Result<Self> {
         let block = device.allocate(bytes_of(shape.len(), dtype)?, lifetime)?;
         Ok(Tensor {
@@ -274,13 +290,6 @@ impl Launch {
     /// A signed size, such as an offset.
     pub fn signed(mut self, size: i32) -> Self {
         self.call.sizes.push(size);
-        self
-    }
-
-    /// A 64-bit value as two sizes, low word first.
-    pub fn wide(mut self, value: u64) -> Self {
-        self.call.sizes.push(value as u32 as i32);
-        self.call.sizes.push((value >> 32) as u32 as i32);
         self
     }
 

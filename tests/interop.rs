@@ -32,10 +32,10 @@ fn logits(loaded: &Loaded, name: &str) -> (Vec<usize>, Vec<f32>) {
     let device = loaded.parameters.device();
     let source = Source::new(&limits, rows).unwrap().upload(device).unwrap();
     let target = Target::from_labels(&limits, batch, &labels).unwrap();
-    let target = target.upload(device).unwrap();
+    let ids = target.upload_ids(device).unwrap();
     let (model, tape) = (&*loaded.model, Tape::off());
     let memory = model.encode(&tape, &source).unwrap();
-    let hidden = model.decode(&tape, &target.ids, &memory, &source.key_state).unwrap();
+    let hidden = model.decode(&tape, &ids, &memory, &source.key_state).unwrap();
     let logits = model.logits(&tape, &hidden).unwrap();
     (logits.shape().dims().to_vec(), logits.read().unwrap())
 }

@@ -1,13 +1,12 @@
 //! Attention: dense, window, block-sparse, and the few global rows.
 
-use super::{Case, DROPOUT, Input, mixed};
+use super::{Case, DROPOUT, Input, Site, mixed};
 use crate::device::Device;
 use crate::error::Result;
 use crate::ops::attention::block_sparse_attention::{self, Blocks, block_sparse_attention};
 use crate::ops::attention::dense_attention::{self, dense_attention};
 use crate::ops::attention::window_attention::{self, window_attention};
 use crate::ops::global_attention::{Projections, global_attention};
-use crate::tape::Dropout;
 use crate::tensor::Tensor;
 
 /// With one visible key the probability is 1 and the gradients of q and k vanish but for rounding.
@@ -28,7 +27,7 @@ pub struct Dense {
     pub causal: Option<usize>,
     /// Hides a sample's keys, where there are several, and a fifth of the others'.
     pub masked: bool,
-    pub dropout: Dropout,
+    pub dropout: Site,
 }
 
 impl Dense {
@@ -45,7 +44,7 @@ impl Dense {
             masked,
             dropout,
         };
-        let off = Dropout::OFF;
+        let off = Site::OFF;
         vec![
             of("one", [1, 1, 1, 1, 1, 1], Some(0), false, off),
             of("causal", [2, 70, 70, 70, 2, 5], Some(0), false, off),
@@ -53,6 +52,8 @@ impl Dense {
             of("all keys", [1, 131, 150, 150, 2, 16], None, false, off),
             of("masked keys", [2, 20, 70, 70, 2, 8], None, true, off),
             of("causal and masked", [2, 20, 70, 70, 2, 8], Some(50), true, off),
+            // Half of a padded head is empty, and rows of bf16 have no 16-byte alignment.
+            of("heads of 20", [1, 70, 90, 90, 1, 20], None, false, off),
             of("heads of 32", [1, 40, 70, 70, 2, 32], Some(30), false, off),
             of("heads of 64", [1, 70, 100, 100, 1, 64], None, true, off),
             of("heads of 128", [1, 70, 80, 80, 1, 128], None, false, off),
@@ -64,6 +65,14 @@ impl Dense {
             of("three queries, offset", [2, 3, 8, 8, 1, 4], Some(5), false, off),
             of("dropout", [2, 20, 70, 70, 2, 8], None, true, DROPOUT),
             of("dropout, one query", [2, 1, 70, 70, 2, 8], Some(69), true, DROPOUT),
+            // Tiles of 128 rows, from two to a processor on.
+            of("many heads", [12, 12, 12, 12, 22, 16], Some(0), false, off),
+            of("many heads of 64", [12, 12, 12, 12, 22, 64], Some(0), false, DROPOUT),
+            // Few tiles of queries share their keys among blocks; nobody sees the keys of the last share.
+            of("many keys", [2, 5, 1700, 1700, 1, 16], None, true, off),
+            of("many keys, the last unseen", [1, 5, 1700, 1700, 1, 64], Some(1040), false, off),
+            of("many keys, dropout", [2, 3, 1700, 1700, 1, 20], None, true, DROPOUT),
+            of("many keys, one query", [2, 1, 1700, 1700, 1, 128], None, true, off),
         ]
     }
 
@@ -84,7 +93,7 @@ impl Dense {
             forward: Box::new(move |tape, x| {
                 let state = state.as_ref().map(|state| Tensor::upload(x[0].device(), [b, rows], state));
                 let state = state.transpose()?;
-                let key_state = state.as_ref();
+                let (key_state, dropout) = (state.as_ref(), dropout.on(x[0].device())?);
                 let pattern = dense_attention::Dense { heads: h, key_len: s, causal, key_state, dropout };
                 Ok(vec![dense_attention(tape, &x[0], &x[1], &x[2], pattern)?])
             }),
@@ -97,6 +106,9 @@ impl Dense {
 /// One sample: how many tokens are not padding, and which are global.
 pub type Sample = (usize, &'static [usize]);
 
+/// With heads enough for tiles of 128 rows, from two to a processor on.
+const MANY: [Sample; 12] = [(12, &[7]); 12];
+
 #[derive(Debug, Clone, Copy)]
 pub struct Window {
     pub name: &'static str,
@@ -105,7 +117,7 @@ pub struct Window {
     pub h: usize,
     pub d: usize,
     pub w: usize,
-    pub dropout: Dropout,
+    pub dropout: Site,
 }
 
 impl Window {
@@ -119,7 +131,7 @@ impl Window {
             w,
             dropout,
         };
-        let off = Dropout::OFF;
+        let off = Site::OFF;
         vec![
             of("one", &[(1, &[])], [1, 1, 1, 1], off),
             // Several tiles, globals inside and outside of windows, a padded sample with fewer globals.
@@ -129,20 +141,20 @@ impl Window {
             of("a window wider than S", &[(9, &[0]), (6, &[])], [9, 2, 4, 40], off),
             of("a fully masked sample", &[(0, &[]), (40, &[1, 39])], [40, 1, 4, 6], off),
             of("all global", &[(5, &[0, 1, 2, 3, 4])], [5, 1, 2, 2], off),
+            of("heads of 20", &[(90, &[0])], [90, 1, 20, 20], off),
             of("heads of 32", &[(90, &[0])], [90, 1, 32, 20], off),
             of("heads of 64", &[(100, &[0, 99])], [100, 1, 64, 33], off),
             of("heads of 128", &[(80, &[1])], [80, 1, 128, 16], off),
             of("dropout", &[(90, &[0, 50]), (70, &[2])], [90, 2, 4, 16], DROPOUT),
+            of("dropout, heads of 64", &[(150, &[0, 77]), (83, &[3])], [150, 1, 64, 20], DROPOUT),
+            of("many heads", &MANY, [12, 22, 16, 4], off),
+            of("many heads of 64", &MANY, [12, 22, 64, 4], off),
         ]
     }
 
     /// key_state `[B, S]`, global_index `[B, G]` and G.
     pub fn tokens(&self) -> (Vec<i32>, Vec<i32>, usize) {
-        Self::tokens_of(self.samples, self.s)
-    }
-
-    /// The same of samples of `s` tokens.
-    pub fn tokens_of(samples: &[Sample], s: usize) -> (Vec<i32>, Vec<i32>, usize) {
+        let Window { samples, s, .. } = *self;
         let g = samples.iter().map(|(_, globals)| globals.len()).max().unwrap_or(0);
         let (mut state, mut index) = (Vec::new(), Vec::new());
         for (real, globals) in samples {
@@ -167,6 +179,7 @@ impl Window {
                 let device = x[0].device();
                 let key_state = &Tensor::upload(device, [b, s], &state)?;
                 let global_index = &Tensor::upload(device, [b, g], &index)?;
+                let dropout = dropout.on(device)?;
                 let pattern =
                     window_attention::Window { heads: h, window: w, key_state, global_index, dropout };
                 Ok(vec![window_attention(tape, &x[0], &x[1], &x[2], pattern)?])
@@ -250,6 +263,8 @@ impl BlockSparse {
             of("a fully masked sample", &[0, 20], [5, 4, 1, 3]),
             // Lists of more than 16 blocks.
             of("long lists", &[192, 90], [24, 8, 1, 4]),
+            of("long lists of heads of 64", &[190], [24, 8, 1, 64]),
+            of("heads of 20", &[80], [5, 16, 1, 20]),
             of("heads of 32", &[80], [5, 16, 1, 32]),
             of("heads of 64", &[128], [2, 64, 1, 64]),
             of("heads of 128", &[64], [4, 16, 1, 128]),

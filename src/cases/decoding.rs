@@ -1,7 +1,8 @@
 //! Attention of a decoding step: rows of a cache named by an index.
 
 use super::{Case, Input, mixed};
-use crate::ops::attention::decode_attention::{Cached, decode_attention};
+use crate::ops::Position;
+use crate::ops::attention::decode_attention::{Cached, Keys, decode_attention};
 use crate::tensor::Tensor;
 
 /// N queries over the first S of `rows` keys in each of R rows of a cache.
@@ -18,6 +19,8 @@ pub struct Decode {
     pub columns: usize,
     /// Hides the keys of a cache row, where there are several, and a fifth of the others'.
     pub masked: bool,
+    /// S is not a size of the launch, but one more than the position in memory.
+    pub moving: bool,
 }
 
 impl Decode {
@@ -32,7 +35,9 @@ impl Decode {
             d,
             columns,
             masked,
+            moving: false,
         };
+        let moving = |name, sizes, masked| Decode { moving: true, ..of(name, sizes, masked) };
         vec![
             of("one", [1, 1, 1, 1, 1, 1, 1], false),
             of("shared keys, masked", [6, 3, 70, 70, 2, 8, 1], true),
@@ -42,6 +47,10 @@ impl Decode {
             of("a row for each key, long", [3, 4, 700, 1100, 1, 16, 1100], false),
             of("a row for each key, masked", [4, 2, 20, 24, 2, 4, 24], true),
             of("the first step", [4, 4, 1, 24, 2, 8, 24], false),
+            moving("up to a position", [3, 3, 37, 100, 2, 8, 100], false),
+            // Splits of the whole cache, the last ones without keys.
+            moving("up to a position, long", [2, 2, 300, 1100, 1, 16, 1100], true),
+            moving("up to the first position", [2, 2, 1, 600, 1, 16, 600], false),
             of("heads of 32", [2, 2, 90, 90, 2, 32, 90], false),
             of("heads of 64", [3, 2, 130, 140, 1, 64, 1], true),
             of("heads of 128", [2, 2, 80, 80, 1, 128, 1], false),
@@ -65,7 +74,7 @@ impl Decode {
     }
 
     pub fn case(self) -> Case {
-        let Decode { n, r, s, rows, h, d, columns, .. } = self;
+        let Decode { n, r, s, rows, h, d, columns, moving, .. } = self;
         let (c, state, index) = (h * d, self.key_state(), self.index());
         let keys = Input::activation([r, rows, c]);
         Case {
@@ -77,14 +86,13 @@ impl Decode {
                 let state = state.as_ref().map(|state| Tensor::upload(device, [r, rows], state));
                 let state = state.transpose()?;
                 let index = Tensor::upload(device, [n, columns], &index)?;
-                let cached = Cached {
-                    heads: h,
-                    k: &x[1],
-                    v: &x[2],
-                    index: &index,
-                    key_len: s,
-                    key_state: state.as_ref(),
+                let last = Tensor::upload(device, [1], &[s as i32 - 1])?;
+                let keys = match moving {
+                    true => Keys::UpTo(Position { value: s - 1, on_device: &last }),
+                    false => Keys::First(s),
                 };
+                let (k, v, key_state) = (&x[1], &x[2], state.as_ref());
+                let cached = Cached { heads: h, k, v, index: &index, keys, key_state };
                 Ok(vec![decode_attention(tape, &x[0], cached)?])
             }),
             terms: s + d,

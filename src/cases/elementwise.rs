@@ -1,10 +1,9 @@
 //! Activations, dropout and layer normalisation.
 
-use super::{Case, DROPOUT, Input};
+use super::{Case, DROPOUT, Input, Site};
 use crate::ops::activation::{self, Activation as Kind};
 use crate::ops::dropout;
 use crate::ops::layer_norm::{Affine, layer_norm, residual_layer_norm};
-use crate::tape;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Activation {
@@ -35,14 +34,14 @@ impl Activation {
 #[derive(Debug, Clone, Copy)]
 pub struct Dropout {
     pub n: usize,
-    pub at: tape::Dropout,
+    pub at: Site,
 }
 
 impl Dropout {
     pub fn all() -> Vec<Self> {
         // 20000 elements are more than one task.
         let sizes = [(1, 0.5), (7, 0.25), (20000, 0.1)];
-        sizes.map(|(n, p)| Dropout { n, at: tape::Dropout { p, ..DROPOUT } }).into()
+        sizes.map(|(n, p)| Dropout { n, at: Site { p, ..DROPOUT } }).into()
     }
 
     pub fn case(self) -> Case {
@@ -50,7 +49,9 @@ impl Dropout {
             op: "dropout",
             name: format!("{}, p {}", self.n, self.at.p),
             inputs: vec![Input::activation([self.n])],
-            forward: Box::new(move |tape, x| Ok(vec![dropout::dropout(tape, &x[0], self.at)?])),
+            forward: Box::new(move |tape, x| {
+                Ok(vec![dropout::dropout(tape, &x[0], self.at.on(x[0].device())?)?])
+            }),
             terms: 1,
             cancelling: 0.0,
         }
@@ -73,14 +74,14 @@ pub struct LayerNorm {
     pub n: usize,
     pub c: usize,
     pub form: Form,
-    pub at: tape::Dropout,
+    pub at: Site,
 }
 
 impl LayerNorm {
     pub const EPS: f32 = 1e-5;
 
     pub fn all() -> Vec<Self> {
-        let off = tape::Dropout::OFF;
+        let off = Site::OFF;
         // A single element, a short row, several tasks of rows.
         let short = [[1, 1], [1, 5], [3, 16], [70, 33]].into_iter().flat_map(|[n, c]| {
             let plain = LayerNorm { n, c, form: Form::Plain, at: off };
@@ -112,10 +113,12 @@ impl LayerNorm {
             forward: Box::new(move |tape, x| match form {
                 Form::Plain => Ok(vec![layer_norm(tape, &x[0], &affine(&x[1], &x[2]))?]),
                 Form::Both => {
+                    let at = at.on(x[0].device())?;
                     let (s, y) = residual_layer_norm(tape, &x[0], &x[1], at, &affine(&x[2], &x[3]))?;
                     Ok(vec![s, y])
                 }
                 Form::Normed => {
+                    let at = at.on(x[0].device())?;
                     Ok(vec![residual_layer_norm(tape, &x[0], &x[1], at, &affine(&x[2], &x[3]))?.1])
                 }
             }),

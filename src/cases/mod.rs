@@ -15,7 +15,7 @@ pub mod trial;
 use crate::device::Device;
 use crate::error::Result;
 use crate::shape::{DType, Shape};
-use crate::tape::{Dropout, Tape};
+use crate::tape::{Dropout, Randomness, Tape};
 use crate::tensor::Tensor;
 use half::bf16;
 
@@ -71,8 +71,36 @@ pub fn all() -> Vec<Case> {
     all
 }
 
+/// A dropout site that is on no device yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Site {
+    pub p: f32,
+    pub randomness: Randomness,
+    pub site: u16,
+}
+
+impl Site {
+    /// Keeps everything.
+    pub const OFF: Site = Site { p: 0.0, randomness: Randomness { seed: 0, step: 0 }, site: 0 };
+
+    pub fn is_off(&self) -> bool {
+        self.p == 0.0
+    }
+
+    pub fn on(&self, device: &Device) -> Result<Dropout> {
+        match self.is_off() {
+            true => Ok(Dropout::OFF),
+            false => {
+                let randomness = Some(self.randomness.upload(device)?);
+                Ok(Dropout { p: self.p, site: self.site, randomness })
+            }
+        }
+    }
+}
+
 /// Dropout that the cases use, with all words of key and stream in use.
-pub const DROPOUT: Dropout = Dropout { p: 0.2, seed: 11 << 35 | 1, stream: 7 << 33 | 3 };
+pub const DROPOUT: Site =
+    Site { p: 0.2, randomness: Randomness { seed: 11 << 35 | 1, step: 7 << 17 | 5 }, site: 3 };
 
 /// `values` on the device in its storage type.
 pub fn upload(device: &Device, shape: impl Into<Shape>, values: &[f32]) -> Result<Tensor> {

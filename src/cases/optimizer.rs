@@ -21,18 +21,9 @@ fn update(hf: bool, x: &[Tensor]) -> Result<Vec<Tensor>> {
     let v = Tensor::upload(device, [SLAB], &v)?;
     let segments = Tensor::upload(device, [SEGMENTS.len()], &SEGMENTS)?;
     let norm = Tensor::upload(device, [1], &[3.0f32])?;
-    let state = State { p: &p, m: &m, v: &v, copy: None, g: &g, segments: &segments, norm: &norm };
-    let rule = AdamW {
-        learning_rate: 1e-2,
-        beta1: 0.9,
-        beta2: 0.99,
-        eps: 1e-8,
-        weight_decay: 0.1,
-        max_grad_norm: 1.0,
-        hf,
-        step: 3,
-    };
-    adamw(state, rule)?;
+    let rule = AdamW { beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1, max_grad_norm: 1.0, hf };
+    let (segments, norm, rates) = (&segments, &norm, &rule.rates(device, 1e-2, 3)?);
+    adamw(State { p: &p, m: &m, v: &v, copy: None, g: &g, segments, norm, rates }, rule)?;
     Ok(vec![p, m, v])
 }
 

@@ -82,6 +82,7 @@ impl CrossEntropy {
                 let device = x[0].device();
                 let bias = &upload(device, [v], &self.bias())?;
                 let labels = &Tensor::upload(device, [m], &self.labels())?;
+                let normaliser = &Tensor::upload(device, [1], &[normaliser])?;
                 let head = Head { table: &x[1], bias, labels, normaliser, smoothing };
                 Ok(vec![cross_entropy(tape, &x[0], head)?])
             }),

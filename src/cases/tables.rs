@@ -1,6 +1,7 @@
 //! Embeddings and rows by index.
 
 use super::{Case, Input, mixed};
+use crate::ops::Position;
 use crate::ops::embedding::{Lookup, embedding};
 use crate::ops::rows;
 use crate::tensor::Tensor;
@@ -76,6 +77,8 @@ impl Embedding {
             forward: Box::new(move |tape, x| {
                 let ids = Tensor::upload(x[0].device(), [b, t], &ids)?;
                 let (table, positions) = (&x[0], &x[1]);
+                let first = Tensor::upload(x[0].device(), [1], &[past as i32])?;
+                let past = (past > 0).then_some(Position { value: past, on_device: &first });
                 let lookup = Lookup { table, positions, scale, pad: Self::PAD, past, placed };
                 Ok(vec![embedding(tape, &ids, lookup)?])
             }),

@@ -183,22 +183,20 @@ struct Answer {
 fn compute(args: &Args, global: &Global, loaded: &Loaded, batch: &Batch) -> Result<Answer> {
     let (model, parameters) = (&*loaded.model, &loaded.parameters);
     let tape = match (args.train, args.grads) {
-        (true, _) => Tape::training(Randomness { seed: global.seed, step: 0 }),
+        (true, _) => Tape::training(parameters.device(), Randomness { seed: global.seed, step: 0 })?,
         (false, true) => Tape::gradients(),
         (false, false) => Tape::off(),
     };
     let source = batch.source.upload(parameters.device())?;
-    let target = batch.target.upload(parameters.device())?;
+    let labels = batch.target.labels.len();
+    let rule = LossRule { normaliser: labels as f32, smoothing: args.label_smoothing };
+    let target = batch.target.upload(parameters.device(), rule)?;
     let memory = model.encode(&tape, &source)?;
     let hidden = model.decode(&tape, &target.ids, &memory, &source.key_state)?;
     let logits = model.logits(&Tape::off(), &hidden)?;
-    let labels = batch.target.labels.len();
     let loss = match labels {
         0 => None,
-        _ => {
-            let rule = LossRule { normaliser: labels as f32, smoothing: args.label_smoothing };
-            Some(model.loss(&tape, &hidden, &target, rule)?)
-        }
+        _ => Some(model.loss(&tape, &hidden, &target)?),
     };
     let mut answer = Answer {
         tensors: vec![

@@ -243,9 +243,4 @@ impl<'a> CpuCall<'a> {
     pub fn scalar(&self, i: usize) -> f32 {
         self.scalars[i]
     }
-
-    /// A 64-bit value passed as two sizes, low word first.
-    pub fn wide(&self, i: usize) -> u64 {
-        self.sizes[i] as u32 as u64 | (self.sizes[i + 1] as u32 as u64) << 32
-    }
 }

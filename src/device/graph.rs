@@ -1,5 +1,6 @@
 //! Steps as graphs: the first run of a step goes launch by launch, the second is recorded and run as a
-//! whole, and later ones replay the recording with whatever sizes and scalars changed.
+//! whole, and later ones replay the recording with whatever sizes and scalars changed. What is known to
+//! change from step to step is in memory, and uploaded, so that few launches change, if any.
 //!
 //! A step's Rust code runs every time. While it is recorded or replayed nothing reaches the device
 //! before its end, so it may not read back, and what it launches must have the same addresses. A step
@@ -91,6 +92,8 @@ pub struct GraphCounts {
     pub direct: u64,
     pub recorded: u64,
     pub replayed: u64,
+    /// Launches whose sizes or scalars were other ones in a replay.
+    pub changed: u64,
     /// Steps that left their recording.
     pub diverged: u64,
 }
@@ -225,10 +228,14 @@ impl<G> Graphs<G> {
                     drop(steps);
                     return self.leave(runner, next);
                 };
+                let launches = changed.iter().filter(|&&i| matches!(ops[i], Op::Launch { .. })).count();
                 for index in changed {
                     runner.update(graph, index, &ops[index])?;
                 }
-                self.count(|counts| counts.replayed += 1);
+                self.count(|counts| {
+                    counts.replayed += 1;
+                    counts.changed += launches as u64;
+                });
                 runner.replay(graph, ops)
             }
         }

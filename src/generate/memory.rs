@@ -7,6 +7,7 @@ use crate::models::Loaded;
 use crate::models::batch::Source;
 use crate::models::session::{Session, Side, Signature};
 use crate::nn::{CacheSizes, LayerCache, StepAt};
+use crate::ops::Position;
 use crate::ops::argmax::argmax;
 use crate::shape::DType;
 use crate::tape::Tape;
@@ -154,12 +155,19 @@ impl Steps {
             let caches = side.state.as_ref().0.borrow();
             let caches =
                 caches.as_ref().ok_or_else(|| Error::internal("a decoding step came before its encoder"))?;
-            let ids = Tensor::upload(device, [n, 1], &batch.ids)?;
-            let places = Tensor::upload(device, [n], &batch.places)?;
-            let past = Tensor::upload(device, [n, capacity], &batch.past)?;
-            let sources = Tensor::upload(device, [n, 1], &batch.sources)?;
-            let at = StepAt { position, places: &places, past: &past, sources: &sources };
-            let hidden = model.decode_step(&ids, &caches.layers, &caches.key_state, &at)?;
+            let [ids, places, sources, past, now] = &Tensor::upload_together(
+                device,
+                [
+                    ([n, 1].into(), &batch.ids),
+                    ([n].into(), &batch.places),
+                    ([n, 1].into(), &batch.sources),
+                    ([n, capacity].into(), &batch.past),
+                    ([1].into(), &[position as i32]),
+                ],
+            )?;
+            let position = Position { value: position, on_device: now };
+            let at = StepAt { position, places, past, sources };
+            let hidden = model.decode_step(ids, &caches.layers, &caches.key_state, &at)?;
             finish(model.logits(&Tape::off(), &hidden)?)
         })
     }

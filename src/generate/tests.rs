@@ -61,4 +61,5 @@ fn decoding_through_the_driver_is_decoding() {
     let counts = cuda.graph_counts();
     assert_eq!((counts.recorded, counts.diverged), (2, 0), "the encoder's and the decoder's step");
     assert!(counts.replayed >= counts.direct, "{counts:?}");
+    assert_eq!(counts.changed, 0, "positions and places are in memory");
 }

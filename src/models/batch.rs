@@ -1,6 +1,6 @@
 //! A batch on the host, checked against a model's limits before anything is launched.
 
-use super::Limits;
+use super::{Limits, LossRule};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -206,12 +206,20 @@ impl Target {
         [self.batch, self.len, self.labels.len()]
     }
 
-    pub fn upload(&self, device: &Device) -> Result<DeviceTarget> {
+    /// What the decoder reads, `[B, T]`.
+    pub fn upload_ids(&self, device: &Device) -> Result<Tensor> {
+        Tensor::upload(device, [self.batch, self.len], &self.decoder_ids)
+    }
+
+    /// With what its loss is averaged and softened by.
+    pub fn upload(&self, device: &Device, rule: LossRule) -> Result<DeviceTarget> {
         let labelled = [self.labels.len()];
         Ok(DeviceTarget {
-            ids: Tensor::upload(device, [self.batch, self.len], &self.decoder_ids)?,
+            ids: self.upload_ids(device)?,
             labels: Tensor::upload(device, labelled, &self.labels)?,
             label_rows: Tensor::upload(device, labelled, &self.label_rows)?,
+            normaliser: Tensor::upload(device, [1], &[rule.normaliser])?,
+            smoothing: rule.smoothing,
         })
     }
 }
@@ -239,6 +247,9 @@ pub struct DeviceTarget {
     pub labels: Tensor,
     /// `[M]`.
     pub label_rows: Tensor,
+    /// `[1]` f32.
+    pub normaliser: Tensor,
+    pub smoothing: f32,
 }
 
 fn check_ids(name: &str, ids: &[i64], vocab: usize) -> Result<()> {

@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::nn::{
     Bias, Builder, CrossAttention, Init, LayerCache, LayerNorm, Memory, StepAt, dropped, keys_values,
 };
+use crate::ops::Position;
 use crate::ops::attention::block_sparse_attention::Blocks;
 use crate::ops::embedding::{Lookup, embedding};
 use crate::tape::Tape;
@@ -88,7 +89,7 @@ impl BigBirdPegasus {
         tape: &Tape,
         ids: &Tensor,
         positions: &Tensor,
-        past: usize,
+        past: Option<Position>,
         placed: usize,
     ) -> Result<Tensor> {
         let lookup = Lookup {
@@ -137,7 +138,7 @@ impl BigBirdPegasus {
     }
 
     /// Embedded tokens `[B, T, C]` and their first norm.
-    fn begin_decoder(&self, tape: &Tape, ids: &Tensor, past: usize) -> Result<[Tensor; 2]> {
+    fn begin_decoder(&self, tape: &Tape, ids: &Tensor, past: Option<Position>) -> Result<[Tensor; 2]> {
         let x = {
             let _phase = phase("decoder.embedding");
             self.embed(tape, ids, &self.decoder_positions, past, ids.shape().last())?
@@ -172,7 +173,7 @@ impl Model for BigBirdPegasus {
     fn encode(&self, tape: &Tape, source: &DeviceSource) -> Result<Tensor> {
         let x = {
             let _phase = phase("encoder.embedding");
-            self.embed(tape, &source.ids, &self.encoder_positions, 0, source.len)?
+            self.embed(tape, &source.ids, &self.encoder_positions, None, source.len)?
         };
         let pattern = self.pattern(tape, source)?;
         let normed = {
@@ -198,7 +199,7 @@ impl Model for BigBirdPegasus {
     }
 
     fn decode(&self, tape: &Tape, ids: &Tensor, memory: &Tensor, key_state: &Tensor) -> Result<Tensor> {
-        let mut state = self.begin_decoder(tape, ids, 0)?;
+        let mut state = self.begin_decoder(tape, ids, None)?;
         let (recompute, p) = (self.options.recompute, self.config.dropout);
         let layers: Vec<_> = self.decoder_layers.iter().map(|layer| &layer.encoder_attn).collect();
         let memories = Memory::of_layers(tape, &layers, memory, key_state, recompute)?;
@@ -218,7 +219,7 @@ impl Model for BigBirdPegasus {
         at: &StepAt,
     ) -> Result<Tensor> {
         let tape = Tape::off();
-        let mut state = self.begin_decoder(&tape, ids, at.position)?;
+        let mut state = self.begin_decoder(&tape, ids, Some(at.position))?;
         for (i, (layer, cache)) in self.decoder_layers.iter().zip(caches).enumerate() {
             state = layer.attention(&tape, &state, 0.0, |attn, x| attn.causal_step(&tape, x, cache, at))?;
             state = layer.cross(&tape, &state, 0.0, |attn, x| attn.step(&tape, x, cache, key_state, at))?;

@@ -13,6 +13,7 @@ use crate::nn::{
     Attention, Bias, Builder, CrossAttention, FeedForward, Init, LayerCache, LayerNorm, Linear, Memory,
     StepAt, dropped, keys_values, together,
 };
+use crate::ops::Position;
 use crate::ops::attention::dense_attention::{Dense, dense_attention};
 use crate::ops::attention::window_attention::{Window, window_attention};
 use crate::ops::embedding::{Lookup, embedding};
@@ -282,7 +283,7 @@ impl Led {
         tape: &Tape,
         ids: &Tensor,
         positions: &Tensor,
-        past: usize,
+        past: Option<Position>,
         norm: &LayerNorm,
     ) -> Result<Tensor> {
         let lookup = Lookup {
@@ -317,7 +318,7 @@ impl Model for Led {
         let mut x = {
             let _phase = phase("encoder.embedding");
             let norm = &self.encoder_layernorm_embedding;
-            self.embed(tape, &source.ids, &self.encoder_positions, 0, norm)?
+            self.embed(tape, &source.ids, &self.encoder_positions, None, norm)?
         };
         for layer in &self.encoder_layers {
             [x] = self.recompute.layer(tape, [x], layer.parts(source, self.config.dropout))?;
@@ -329,7 +330,7 @@ impl Model for Led {
         let mut x = {
             let _phase = phase("decoder.embedding");
             let norm = &self.decoder_layernorm_embedding;
-            self.embed(tape, ids, &self.decoder_positions, 0, norm)?
+            self.embed(tape, ids, &self.decoder_positions, None, norm)?
         };
         let layers: Vec<_> = self.decoder_layers.iter().map(|layer| &layer.encoder_attn).collect();
         let memories = Memory::of_layers(tape, &layers, memory, key_state, self.recompute)?;
@@ -348,7 +349,7 @@ impl Model for Led {
     ) -> Result<Tensor> {
         let tape = Tape::off();
         let norm = &self.decoder_layernorm_embedding;
-        let mut x = self.embed(&tape, ids, &self.decoder_positions, at.position, norm)?;
+        let mut x = self.embed(&tape, ids, &self.decoder_positions, Some(at.position), norm)?;
         for (layer, cache) in self.decoder_layers.iter().zip(caches) {
             x = layer.attention(&tape, &x, 0.0, |attn, x| attn.causal_step(&tape, x, cache, at))?;
             x = layer.cross(&tape, &x, 0.0, |attn, x| attn.step(&tape, x, cache, key_state, at))?;

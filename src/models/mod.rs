@@ -84,13 +84,7 @@ impl dyn Model {
     }
 
     /// Loss `[1]` of hidden states `[B, T, C]` over the labelled rows only.
-    pub fn loss(
-        &self,
-        tape: &Tape,
-        hidden: &Tensor,
-        target: &DeviceTarget,
-        rule: LossRule,
-    ) -> Result<Tensor> {
+    pub fn loss(&self, tape: &Tape, hidden: &Tensor, target: &DeviceTarget) -> Result<Tensor> {
         let _phase = phase("loss");
         let (table, bias) = self.head();
         let labelled = rows::gather(tape, hidden, &target.label_rows)?;
@@ -98,8 +92,8 @@ impl dyn Model {
             table,
             bias,
             labels: &target.labels,
-            normaliser: rule.normaliser,
-            smoothing: rule.smoothing,
+            normaliser: &target.normaliser,
+            smoothing: target.smoothing,
         };
         cross_entropy(tape, &labelled, head)
     }

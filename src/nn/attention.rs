@@ -2,7 +2,8 @@
 
 use super::{Bias, Builder, Linear, all_together, together};
 use crate::error::Result;
-use crate::ops::attention::decode_attention::{Cached, decode_attention};
+use crate::ops::Position;
+use crate::ops::attention::decode_attention::{Cached, Keys, decode_attention};
 use crate::ops::attention::dense_attention::{Dense, dense_attention};
 use crate::ops::rows;
 use crate::tape::{Recompute, Tape};
@@ -58,7 +59,7 @@ impl Attention {
             k: &cache.self_k,
             v: &cache.self_v,
             index: at.past,
-            key_len: at.position + 1,
+            keys: Keys::UpTo(at.position),
             key_state: None,
         };
         self.out_proj.forward(tape, &decode_attention(tape, &q, cached)?)
@@ -133,7 +134,7 @@ impl CrossAttention {
             k: &cache.cross_k,
             v: &cache.cross_v,
             index: at.sources,
-            key_len: key_state.shape().last(),
+            keys: Keys::First(key_state.shape().last()),
             key_state: Some(key_state),
         };
         let q = self.q_proj.forward(tape, x)?;
@@ -187,7 +188,7 @@ pub fn keys_values(tape: &Tape, layers: &[&CrossAttention], memory: &Tensor) -> 
 /// Where a decoding step of N rows stands.
 pub struct StepAt<'a> {
     /// Tokens already decoded.
-    pub position: usize,
+    pub position: Position<'a>,
     /// `[N]` i32: the places in the cache, seen as `[R * capacity]`, that the new keys and values go to.
     pub places: &'a Tensor,
     /// `[N, capacity]` i32: the cache row that each position of row n was written to.

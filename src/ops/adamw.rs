@@ -3,13 +3,13 @@
 //! m = b1 m + (1-b1) g; v = b2 v + (1-b2) g²; p -= lr (m/c1 / (sqrt(v/c2) + eps) + wd p).
 //! In HF's form: p -= lr sqrt(c2)/c1 m / (sqrt(v) + eps), then p -= lr wd p.
 //! Shapes: p, m, v, g `[n]` slabs; segments `[3 * parts]` i32 of (first, length, decays), ascending and apart;
-//! norm `[1]`.
+//! norm `[1]`; rates `[3]`: lr, c1, c2.
 //! Loshchilov and Hutter 2019, arXiv 1711.05101, as torch.optim.AdamW; HF's form is that of
 //! `transformers.AdamW`, which version 5 has no more. No gradient.
 
 use super::{Gradient, OpSpec};
 use crate::device::cpu::optimizer;
-use crate::device::{CpuCall, Gpu, Kernel, Pass};
+use crate::device::{CpuCall, Device, Gpu, Kernel, Pass};
 use crate::error::Result;
 use crate::shape::DType;
 use crate::tensor::{Launch, Tensor};
@@ -21,17 +21,16 @@ pub static OP: OpSpec =
 static UPDATE: Kernel = Kernel {
     name: "adamw_update",
     outputs: &["p", "m", "v", "copy"],
-    inputs: &["g", "segments", "norm"],
+    inputs: &["g", "segments", "norm", "rates"],
     sizes: &["n", "parts"],
-    scalars: &["lr", "beta1", "beta2", "eps", "weight_decay", "correction1", "correction2", "max_norm", "hf"],
+    scalars: &["beta1", "beta2", "eps", "weight_decay", "max_norm", "hf"],
     cpu: update_cpu,
     gpu: Gpu::Passes(|call| vec![Pass::new("adamw_update", call.size(0).div_ceil(4096), 256).shared(16)]),
 };
 
-/// One step's constants.
+/// What stays the same from step to step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamW {
-    pub learning_rate: f32,
     pub beta1: f32,
     pub beta2: f32,
     pub eps: f32,
@@ -40,8 +39,14 @@ pub struct AdamW {
     pub max_grad_norm: f32,
     /// HF's form: epsilon without bias correction, and decay of the updated parameter.
     pub hf: bool,
-    /// Steps taken, this one included: bias correction starts at 1.
-    pub step: u64,
+}
+
+impl AdamW {
+    /// [`State::rates`] of a step, which counts from 1.
+    pub fn rates(&self, device: &Device, learning_rate: f32, step: u64) -> Result<Tensor> {
+        let correction = |beta: f32| (1.0 - (beta as f64).powf(step as f64)) as f32;
+        Tensor::upload(device, [3], &[learning_rate, correction(self.beta1), correction(self.beta2)])
+    }
 }
 
 /// The slabs one update touches.
@@ -54,11 +59,12 @@ pub struct State<'a> {
     pub g: &'a Tensor,
     pub segments: &'a Tensor,
     pub norm: &'a Tensor,
+    /// `[3]`: what changes from step to step, see [`AdamW::rates`].
+    pub rates: &'a Tensor,
 }
 
 /// Updates p, m and v in place; leaves them as they are where the norm is not finite.
 pub fn adamw(state: State, rule: AdamW) -> Result<()> {
-    let correction = |beta: f32| (1.0 - (beta as f64).powf(rule.step as f64)) as f32;
     let n = state.p.len();
     for slab in [state.m, state.v, state.g] {
         state.p.same_shape("adamw", slab)?;
@@ -71,15 +77,13 @@ pub fn adamw(state: State, rule: AdamW) -> Result<()> {
         .input(state.g)
         .input(state.segments)
         .input(state.norm)
+        .input(state.rates)
         .size(n)
         .size(state.segments.len() / 3)
-        .scalar(rule.learning_rate)
         .scalar(rule.beta1)
         .scalar(rule.beta2)
         .scalar(rule.eps)
         .scalar(rule.weight_decay)
-        .scalar(correction(rule.beta1))
-        .scalar(correction(rule.beta2))
         .scalar(rule.max_grad_norm)
         .scalar(if rule.hf { 1.0 } else { 0.0 })
         .flops(14 * n as u64)
@@ -95,22 +99,22 @@ fn update_cpu(call: &mut CpuCall) {
     if !norm[0].is_finite() {
         return;
     }
-    let max_norm = call.scalar(7);
+    let (rates, max_norm) = (call.input::<f32>(3), call.scalar(4));
     // torch.nn.utils.clip_grad_norm_ adds 1e-6 to the norm.
     let gradient_scale = match max_norm > 0.0 {
         true => (max_norm / (norm[0] + 1e-6)).min(1.0),
         false => 1.0,
     };
     let rule = optimizer::AdamW {
-        learning_rate: call.scalar(0),
-        beta1: call.scalar(1),
-        beta2: call.scalar(2),
-        epsilon: call.scalar(3),
-        weight_decay: call.scalar(4),
-        correction1: call.scalar(5),
-        correction2: call.scalar(6),
+        learning_rate: rates[0],
+        beta1: call.scalar(0),
+        beta2: call.scalar(1),
+        epsilon: call.scalar(2),
+        weight_decay: call.scalar(3),
+        correction1: rates[1],
+        correction2: rates[2],
         gradient_scale,
-        hf: call.scalar(8) == 1.0,
+        hf: call.scalar(5) == 1.0,
     };
     let still = optimizer::AdamW { weight_decay: 0.0, ..rule };
     for segment in segments.chunks(3) {

@@ -2,9 +2,9 @@
 //!
 //! logits = h Eᵀ + bias; loss = sum over rows of (1-e) (lse - logit[label]) + e (lse - mean logit),
 //! divided by `normaliser`. Shapes: h `[M, C]` (labelled rows only), E `[V, C]`, bias `[V]`, labels
-//! `[M]` i32, loss `[1]`. Saved: h, lse `[M]`, and the logits when they are a single slice; otherwise
-//! the backward computes each slice again, so no more than a slice is ever held. The bias is a
-//! buffer and gets no gradient (HF `final_logits_bias`).
+//! `[M]` i32, normaliser and loss `[1]`. Saved: h, lse `[M]`, and the logits when they are a single
+//! slice; otherwise the backward computes each slice again, so no more than a slice is ever held. The
+//! bias is a buffer and gets no gradient (HF `final_logits_bias`).
 
 use super::{Gradient, OpSpec, row_threads};
 use crate::device::cpu::{softmax, vector};
@@ -51,12 +51,12 @@ static ROWS: Kernel = Kernel {
 static SUM: Kernel = Kernel {
     name: "cross_entropy_sum",
     outputs: &["loss"],
-    inputs: &["row_loss"],
+    inputs: &["row_loss", "normaliser"],
     sizes: &["M"],
-    scalars: &["normaliser"],
+    scalars: &[],
     cpu: |call: &mut CpuCall| {
         let total: f64 = call.input::<f32>(0).iter().map(|&l| l as f64).sum();
-        call.out::<f32>(0)[0] = (total / call.scalar(0) as f64) as f32;
+        call.out::<f32>(0)[0] = (total / call.input::<f32>(1)[0] as f64) as f32;
     },
     gpu: Gpu::Passes(|_| vec![Pass::new("cross_entropy_sum", 1, 256).shared(8 * 8)]),
 };
@@ -65,14 +65,14 @@ static BACKWARD: Kernel = Kernel {
     name: "cross_entropy_bwd",
     // In place: logits become their own gradient.
     outputs: &["logits"],
-    inputs: &["dloss", "lse", "labels"],
+    inputs: &["dloss", "lse", "labels", "normaliser"],
     sizes: &["M", "V"],
-    scalars: &["normaliser", "smoothing"],
+    scalars: &["smoothing"],
     cpu: |call: &mut CpuCall| {
-        let (v, smoothing) = (call.size(1), call.scalar(1));
+        let (v, smoothing) = (call.size(1), call.scalar(0));
         let (logits, dloss) = (call.out::<f32>(0), call.input::<f32>(0)[0]);
         let (lse, labels) = (call.input::<f32>(1), call.input::<i32>(2));
-        let scale = dloss / call.scalar(0);
+        let scale = dloss / call.input::<f32>(3)[0];
         (logits.par_chunks_mut(v), lse, labels).into_par_iter().for_each(|(row, &lse, &label)| {
             softmax::softmax_row_in_place(row, lse, scale, -scale * smoothing / v as f32);
             row[label as usize] -= scale * (1.0 - smoothing);
@@ -92,8 +92,8 @@ pub struct Head<'a> {
     pub bias: &'a Tensor,
     /// `[M]` i32, each below V.
     pub labels: &'a Tensor,
-    /// Divides the summed loss: the target tokens of the whole (accumulated) batch.
-    pub normaliser: f32,
+    /// `[1]` f32, divides the summed loss: the target tokens of the whole (accumulated) batch.
+    pub normaliser: &'a Tensor,
     pub smoothing: f32,
 }
 
@@ -101,7 +101,8 @@ pub struct Head<'a> {
 pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
     let [m, c] = h.shape().dims2("cross_entropy")?;
     let [v, table_c] = head.table.shape().dims2("cross_entropy")?;
-    if m == 0 || table_c != c || head.labels.len() != m || head.bias.len() != v {
+    if m == 0 || table_c != c || head.labels.len() != m || head.bias.len() != v || head.normaliser.len() != 1
+    {
         let want = format!("[M > 0, {table_c}] with {} labels", head.labels.len());
         return Err(Error::shape("cross_entropy", want, h.shape()));
     }
@@ -135,12 +136,12 @@ pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
     }
     let held = held.filter(|_| m <= SLICE);
     let loss = h.like_f32([1])?;
-    let (normaliser, smoothing) = (head.normaliser, head.smoothing);
+    let (normaliser, smoothing) = (head.normaliser.clone(), head.smoothing);
     Launch::of(&SUM)
         .output(&loss)
         .input(&row_loss)
+        .input(&normaliser)
         .size(m)
-        .scalar(normaliser)
         .flops(m as u64)
         .run(h.device())?;
     Ok(tape.record(&[h, head.table], loss, move |dloss, gradients| {
@@ -158,9 +159,9 @@ pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
                 .input(&dloss)
                 .input(&parts.lse.slice(from, [rows])?)
                 .input(&parts.labels.slice(from, [rows])?)
+                .input(&normaliser)
                 .size(rows)
                 .size(v)
-                .scalar(normaliser)
                 .scalar(smoothing)
                 .flops(4 * logits.len() as u64)
                 .exponentials(logits.len() as u64)

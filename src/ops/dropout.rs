@@ -6,6 +6,7 @@ use super::{Gradient, OpSpec};
 use crate::device::cpu::philox;
 use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::Result;
+use crate::shape::DType;
 use crate::tape::{Dropout, Tape};
 use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
@@ -15,11 +16,11 @@ pub static OP: OpSpec = OpSpec { name: "dropout", gradient: Gradient::Recorded, 
 static APPLY: Kernel = Kernel {
     name: "dropout_fwd",
     outputs: &["y"],
-    inputs: &["x"],
-    sizes: &["n", "seed_lo", "seed_hi", "stream_lo", "stream_hi"],
+    inputs: &["x", "randomness"],
+    sizes: &["n", "site"],
     scalars: &["p"],
     cpu: |call: &mut CpuCall| {
-        let mask = philox::Mask::new(call.wide(1), call.wide(3), call.scalar(0));
+        let mask = philox::Mask::of_site(call.input(1), call.size(1), call.scalar(0));
         let (y, x) = (call.out::<f32>(0), call.input::<f32>(0));
         y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).enumerate().for_each(|(chunk, (y, x))| {
             y.copy_from_slice(x);
@@ -37,23 +38,23 @@ pub fn dropout(tape: &Tape, x: &Tensor, dropout: Dropout) -> Result<Tensor> {
     if dropout.is_off() {
         return Ok(x.clone());
     }
-    let y = masked(x, dropout)?;
+    let y = masked(x, &dropout)?;
     let input = x.clone();
     Ok(tape.record(&[x], y, move |dy, gradients| {
         // The mask is linear: its gradient is itself.
-        let dx = masked(&dy, dropout)?;
+        let dx = masked(&dy, &dropout)?;
         gradients.add(&input, dx)
     }))
 }
 
-fn masked(x: &Tensor, dropout: Dropout) -> Result<Tensor> {
+fn masked(x: &Tensor, dropout: &Dropout) -> Result<Tensor> {
     let y = x.like(x.shape())?;
     Launch::of(&APPLY)
         .output(&y)
         .input(x)
+        .input_or_absent(dropout.randomness.as_ref(), DType::I32)
         .size(x.len())
-        .wide(dropout.seed)
-        .wide(dropout.stream)
+        .size(dropout.site.into())
         .scalar(dropout.p)
         .flops(x.len() as u64)
         .run(x.device())?;

@@ -1,11 +1,12 @@
 //! Token plus position embedding: y[b, t] = scale * table[ids[b, t]] + positions[past + t].
 //!
-//! Shapes: ids `[B, T]` i32, table `[V, C]`, positions `[P, C]`, y `[B, T, C]`. Saved: ids. Backward, on
-//! a GPU: the positions sorted by token, order `[N]` i32, and the sums of runs of equal tokens that cross
-//! chunks of the order, edge `[2, chunks, C]`. The pad row's lookups give it no gradient (torch.nn.Embedding `padding_idx`). Tokens from `placed` on
-//! get no position: HF BigBird pads to whole blocks after adding positions.
+//! Shapes: ids `[B, T]` i32, table `[V, C]`, positions `[P, C]`, past `[1]` i32 (0 where absent), y
+//! `[B, T, C]`. Saved: ids. Backward, on a GPU: the positions sorted by token, order `[N]` i32, and the
+//! sums of runs of equal tokens that cross chunks of the order, edge `[2, chunks, C]`. The pad row's
+//! lookups give it no gradient (torch.nn.Embedding `padding_idx`). Tokens from `placed` on get no
+//! position: HF BigBird pads to whole blocks after adding positions.
 
-use super::{Gradient, OpSpec};
+use super::{Gradient, OpSpec, Position};
 use crate::device::cpu::narrow::Stored;
 use crate::device::cpu::vector;
 use crate::device::{CpuCall, Gpu, Kernel, Pass};
@@ -25,8 +26,8 @@ pub static OP: OpSpec = OpSpec {
 static FORWARD: Kernel = Kernel {
     name: "embedding_fwd",
     outputs: &["y"],
-    inputs: &["ids", "table", "positions"],
-    sizes: &["B", "T", "C", "past", "placed"],
+    inputs: &["ids", "table", "positions", "past"],
+    sizes: &["B", "T", "C", "placed"],
     scalars: &["scale"],
     cpu: |call: &mut CpuCall| match call.stored(1) {
         DType::BF16 => forward_cpu::<bf16>(call),
@@ -38,10 +39,15 @@ static FORWARD: Kernel = Kernel {
     }),
 };
 
+/// The position of the first token.
+fn first(past: &[i32]) -> usize {
+    past.first().map_or(0, |&past| past as usize)
+}
+
 /// The tables as they are stored: a few rows of them are read.
 fn forward_cpu<E: Stored>(call: &mut CpuCall) {
-    let [_, t, c, past, placed] = call.sizes();
-    let scale = call.scalar(0);
+    let [_, t, c, placed] = call.sizes();
+    let (past, scale) = (first(call.input(3)), call.scalar(0));
     let (y, ids) = (call.out::<f32>(0), call.input::<i32>(0));
     let (table, positions) = (call.input::<E>(1), call.input::<E>(2));
     y.par_chunks_mut(c).enumerate().for_each(|(i, y)| {
@@ -93,12 +99,12 @@ static BACKWARD_TABLE: Kernel = Kernel {
 static BACKWARD_POSITIONS: Kernel = Kernel {
     name: "embedding_bwd_positions",
     outputs: &["dpositions"],
-    inputs: &["dy"],
-    sizes: &["B", "T", "C", "past", "placed", "P", "accumulate"],
+    inputs: &["dy", "past"],
+    sizes: &["B", "T", "C", "placed", "P", "accumulate"],
     scalars: &[],
     cpu: |call: &mut CpuCall| {
-        let [b, t, c, past, placed, _, accumulate] = call.sizes();
-        let (dpositions, dy) = (call.out::<f32>(0), call.input::<f32>(0));
+        let [b, t, c, placed, _, accumulate] = call.sizes();
+        let (dpositions, dy, past) = (call.out::<f32>(0), call.input::<f32>(0), first(call.input(1)));
         if accumulate == 0 {
             dpositions.fill(0.0);
         }
@@ -108,7 +114,7 @@ static BACKWARD_POSITIONS: Kernel = Kernel {
             },
         );
     },
-    gpu: Gpu::Passes(|call| vec![Pass::new("embedding_bwd_positions", call.size(5).div_ceil(4), 128)]),
+    gpu: Gpu::Passes(|call| vec![Pass::new("embedding_bwd_positions", call.size(4).div_ceil(4), 128)]),
 };
 
 /// Sorted positions that one block sums.
@@ -124,8 +130,8 @@ pub struct Lookup<'a> {
     pub scale: f32,
     /// The token whose row gets no gradient from lookups.
     pub pad: usize,
-    /// Position of the first token.
-    pub past: usize,
+    /// Position of the first token, 0 where absent.
+    pub past: Option<Position<'a>>,
     /// Tokens of each row that get a position.
     pub placed: usize,
 }
@@ -139,7 +145,8 @@ pub fn embedding(tape: &Tape, ids: &Tensor, lookup: Lookup) -> Result<Tensor> {
         let want = format!("positions [P, {c}]");
         return Err(Error::shape("embedding", want, lookup.positions.shape()));
     }
-    let Lookup { scale, pad, past, placed, .. } = lookup;
+    let Lookup { scale, pad, placed, .. } = lookup;
+    let past = lookup.past.map_or(0, |position| position.value);
     if past + placed.min(t) > p {
         return Err(Error::usage(format!(
             "position {} is beyond the model's table of {p}: shorten the input",
@@ -152,15 +159,16 @@ pub fn embedding(tape: &Tape, ids: &Tensor, lookup: Lookup) -> Result<Tensor> {
         .input(ids)
         .input(lookup.table)
         .input(lookup.positions)
+        .input_or_absent(lookup.past.map(|past| past.on_device), DType::I32)
         .size(b)
         .size(t)
         .size(c)
-        .size(past)
         .size(placed)
         .scalar(scale)
         .flops(2 * y.len() as u64)
         .run(ids.device())?;
     let (ids, table, positions) = (ids.clone(), lookup.table.clone(), lookup.positions.clone());
+    let past = lookup.past.map(|past| past.on_device.clone());
     Ok(tape.record(&[lookup.table, lookup.positions], y, move |dy, gradients| {
         if let Some(dtable) = gradients.slot(&table)? {
             let chunks = (b * t).div_ceil(CHUNK);
@@ -183,10 +191,10 @@ pub fn embedding(tape: &Tape, ids: &Tensor, lookup: Lookup) -> Result<Tensor> {
             Launch::of(&BACKWARD_POSITIONS)
                 .output(&dpositions.tensor)
                 .input(&dy)
+                .input_or_absent(past.as_ref(), DType::I32)
                 .size(b)
                 .size(t)
                 .size(c)
-                .size(past)
                 .size(placed)
                 .size(p)
                 .size(dpositions.flag())

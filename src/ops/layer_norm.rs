@@ -21,8 +21,8 @@ pub static OP: OpSpec =
 static FORWARD: Kernel = Kernel {
     name: "layer_norm_fwd",
     outputs: &["s", "y", "mean", "rstd"],
-    inputs: &["x", "a", "w", "b"],
-    sizes: &["N", "C", "seed_lo", "seed_hi", "stream_lo", "stream_hi"],
+    inputs: &["x", "a", "w", "b", "randomness"],
+    sizes: &["N", "C", "site"],
     scalars: &["eps", "p"],
     cpu: forward_cpu,
     gpu: Gpu::Passes(|call| {
@@ -35,22 +35,12 @@ static FORWARD: Kernel = Kernel {
 static BACKWARD: Kernel = Kernel {
     name: "layer_norm_bwd",
     outputs: &["ds", "da", "dw", "db", "partial"],
-    inputs: &["dy", "ds_residual", "s", "mean", "rstd", "w"],
-    sizes: &[
-        "N",
-        "C",
-        "accumulate_w",
-        "accumulate_b",
-        "seed_lo",
-        "seed_hi",
-        "stream_lo",
-        "stream_hi",
-        "parts",
-    ],
+    inputs: &["dy", "ds_residual", "s", "mean", "rstd", "w", "randomness"],
+    sizes: &["N", "C", "accumulate_w", "accumulate_b", "site", "parts"],
     scalars: &["p"],
     cpu: backward_cpu,
     gpu: Gpu::Passes(|call| {
-        let (c, parts) = (call.size(1), call.size(8));
+        let (c, parts) = (call.size(1), call.size(5));
         let warps = warps(c, 4);
         let rows = Pass::new("layer_norm_bwd", parts, 32 * warps as u32).shared(4 * row_bytes(c) * warps);
         let sum = Pass::new("layer_norm_bwd_sum", (2 * c).div_ceil(32), 512).shared(4 * 512);
@@ -86,10 +76,10 @@ pub struct Affine {
 
 /// y = LN(x).
 pub fn layer_norm(tape: &Tape, x: &Tensor, affine: &Affine) -> Result<Tensor> {
-    let out = forward(x, None, Dropout::OFF, affine)?;
+    let out = forward(x, None, &Dropout::OFF, affine)?;
     let (y, saved, input, params) = (out.y.clone(), out, x.clone(), affine.clone());
     Ok(tape.record(&[x, &affine.w, &affine.b], y, move |dy, gradients| {
-        let (ds, _) = backward(&dy, None, &saved, &params, Dropout::OFF, gradients)?;
+        let (ds, _) = backward(&dy, None, &saved, &params, &Dropout::OFF, gradients)?;
         gradients.add(&input, ds)
     }))
 }
@@ -103,13 +93,13 @@ pub fn residual_layer_norm(
     affine: &Affine,
 ) -> Result<(Tensor, Tensor)> {
     x.same_shape("layer_norm", a)?;
-    let out = forward(x, Some(a), dropout, affine)?;
+    let out = forward(x, Some(a), &dropout, affine)?;
     let pair = (out.s.clone(), out.y.clone());
     let (saved, params, residual, branch) = (out, affine.clone(), x.clone(), a.clone());
     let inputs = [x, a, &affine.w, &affine.b];
     Ok(tape.record_pair(&inputs, pair, move |ds_residual, dy, gradients| {
         let dy = dy.ok_or_else(|| Error::internal("layer_norm: y was never used"))?;
-        let (ds, da) = backward(&dy, ds_residual.as_ref(), &saved, &params, dropout, gradients)?;
+        let (ds, da) = backward(&dy, ds_residual.as_ref(), &saved, &params, &dropout, gradients)?;
         drop((dy, ds_residual, saved));
         gradients.add(&branch, da.unwrap_or_else(|| ds.clone()))?;
         gradients.add(&residual, ds)
@@ -123,7 +113,7 @@ struct Saved {
     rstd: Tensor,
 }
 
-fn forward(x: &Tensor, a: Option<&Tensor>, dropout: Dropout, affine: &Affine) -> Result<Saved> {
+fn forward(x: &Tensor, a: Option<&Tensor>, dropout: &Dropout, affine: &Affine) -> Result<Saved> {
     let (n, c) = (x.shape().rows(), x.shape().last());
     if affine.w.len() != c || affine.b.len() != c {
         return Err(Error::shape("layer_norm", format!("weight and bias [{c}]"), affine.w.shape()));
@@ -146,10 +136,10 @@ fn forward(x: &Tensor, a: Option<&Tensor>, dropout: Dropout, affine: &Affine) ->
         .input_or_absent(a, DType::F32)
         .input(&affine.w)
         .input(&affine.b)
+        .input_or_absent(dropout.randomness.as_ref(), DType::I32)
         .size(n)
         .size(c)
-        .wide(dropout.seed)
-        .wide(dropout.stream)
+        .size(dropout.site.into())
         .scalar(affine.eps)
         .scalar(dropout.p)
         .flops(8 * x.len() as u64)
@@ -163,7 +153,7 @@ fn backward(
     ds_residual: Option<&Tensor>,
     saved: &Saved,
     affine: &Affine,
-    dropout: Dropout,
+    dropout: &Dropout,
     gradients: &mut Gradients,
 ) -> Result<(Tensor, Option<Tensor>)> {
     let ds = dy.like(dy.shape())?;
@@ -190,12 +180,12 @@ fn backward(
         .input(&saved.mean)
         .input(&saved.rstd)
         .input(&affine.w)
+        .input_or_absent(dropout.randomness.as_ref(), DType::I32)
         .size(n)
         .size(c)
         .size(flag(&dw))
         .size(flag(&db))
-        .wide(dropout.seed)
-        .wide(dropout.stream)
+        .size(dropout.site.into())
         .size(parts(n))
         .scalar(dropout.p)
         .flops(12 * dy.len() as u64)
@@ -213,7 +203,7 @@ fn forward_cpu(call: &mut CpuCall) {
     let (x, a) = (call.input::<f32>(0), call.input::<f32>(1));
     let (w, b) = (call.input::<f32>(2), call.input::<f32>(3));
     let eps = call.scalar(0);
-    let mask = philox::Mask::new(call.wide(2), call.wide(4), call.scalar(1));
+    let mask = philox::Mask::of_site(call.input(4), call.size(2), call.scalar(1));
     debug_assert_eq!(x.len(), n * c);
     // An absent `s` still needs one chunk per task to zip with.
     let s_chunk = if s.is_empty() { 0 } else { ROWS * c };
@@ -250,7 +240,7 @@ fn backward_cpu(call: &mut CpuCall) {
     let s = call.input::<f32>(2);
     let (mean, rstd) = (call.input::<f32>(3), call.input::<f32>(4));
     let w = call.input::<f32>(5);
-    let mask = philox::Mask::new(call.wide(4), call.wide(6), call.scalar(0));
+    let mask = philox::Mask::of_site(call.input(6), call.size(4), call.scalar(0));
     let tasks = n.div_ceil(ROWS);
     let mut partials = vec![0.0f32; tasks * 2 * c];
     let da_chunk = if da.is_empty() { 0 } else { ROWS * c };

@@ -19,6 +19,7 @@ pub mod linear;
 pub mod rows;
 
 use crate::device::Kernel;
+use crate::tensor::Tensor;
 use crate::{tape, tensor};
 
 /// Whether an op passes gradients on, and if not, why.
@@ -26,6 +27,16 @@ use crate::{tape, tensor};
 pub enum Gradient {
     Recorded,
     None(&'static str),
+}
+
+/// A position that moves on from step to step.
+#[derive(Clone, Copy)]
+pub struct Position<'a> {
+    /// What the host checks and counts by.
+    pub value: usize,
+    /// `[1]` i32: the same, as kernels read it. In memory rather than among the arguments of launches, so
+    /// that a recorded step is replayed at another position.
+    pub on_device: &'a Tensor,
 }
 
 /// One op, as tests, benchmarks and the profiler see it.

@@ -1,4 +1,4 @@
-//! The two kernels that gradient bookkeeping itself needs: zero, and add or copy.
+//! The two kernels that gradient bookkeeping itself needs: fill, and add or copy.
 
 use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::Result;
@@ -8,16 +8,17 @@ use rayon::prelude::*;
 /// Elements a thread handles at a time.
 const CHUNK: usize = 1 << 15;
 
-pub static ZERO: Kernel = Kernel {
-    name: "zero",
+pub static FILL: Kernel = Kernel {
+    name: "fill",
     outputs: &["y"],
     inputs: &[],
     sizes: &["n"],
-    scalars: &[],
+    scalars: &["value"],
     cpu: |call: &mut CpuCall| {
-        call.out::<f32>(0).par_chunks_mut(CHUNK).for_each(|y| y.fill(0.0));
+        let value = call.scalar(0);
+        call.out::<f32>(0).par_chunks_mut(CHUNK).for_each(|y| y.fill(value));
     },
-    gpu: Gpu::Passes(|call| vec![Pass::new("zero", call.size(0).div_ceil(1024), 256)]),
+    gpu: Gpu::Passes(|call| vec![Pass::new("fill", call.size(0).div_ceil(1024), 256)]),
 };
 
 pub static ACCUMULATE: Kernel = Kernel {
@@ -37,9 +38,9 @@ pub static ACCUMULATE: Kernel = Kernel {
     gpu: Gpu::Passes(|call| vec![Pass::new("accumulate", call.size(0).div_ceil(1024), 256)]),
 };
 
-/// y = 0.
-pub fn zero(y: &Tensor) -> Result<()> {
-    Launch::of(&ZERO).output(y).size(y.len()).run(y.device())
+/// y = value, in every element.
+pub fn fill(y: &Tensor, value: f32) -> Result<()> {
+    Launch::of(&FILL).output(y).size(y.len()).scalar(value).run(y.device())
 }
 
 /// y += x when `accumulate`, else y = x.

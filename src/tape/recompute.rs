@@ -89,7 +89,7 @@ impl Tape {
 
     /// An empty tape whose next dropout site is this one's.
     fn with_sites_of(&self, recording: bool) -> Tape {
-        let tape = Tape::with(recording, self.training);
+        let tape = Tape::with(recording, self.training.clone());
         tape.sites.set(self.sites.get());
         tape
     }

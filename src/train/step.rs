@@ -83,7 +83,12 @@ pub fn micro_step<X: AsRef<TrainState>>(
         ));
     }
     let shape = source.signature().into_iter().chain(target.signature());
-    let loss = session.read::<f32>(Signature::new("train", shape), |side: &Side<X>| {
+    // What adds to gradients launches otherwise than what assigns them.
+    let kind = match session.real().state.as_ref().gradients.borrow().is_fresh() {
+        true => "train",
+        false => "train.add",
+    };
+    let loss = session.read::<f32>(Signature::new(kind, shape), |side: &Side<X>| {
         forward_backward(side, source, target, rule, randomness)
     })?;
     Ok(loss[0])
@@ -97,14 +102,14 @@ pub(super) fn forward_backward<X: AsRef<TrainState>>(
     rule: LossRule,
     randomness: Randomness,
 ) -> Result<Tensor> {
-    let tape = Tape::training(randomness);
+    let tape = Tape::training(side.device(), randomness)?;
     let model = &*side.loaded.model;
     let on_device = source.upload(side.device())?;
-    let labels = target.upload(side.device())?;
+    let labels = target.upload(side.device(), rule)?;
     let memory = model.encode(&tape, &on_device)?;
     let hidden = model.decode(&tape, &labels.ids, &memory, &on_device.key_state)?;
     drop(memory);
-    let loss = model.loss(&tape, &hidden, &labels, rule)?;
+    let loss = model.loss(&tape, &hidden, &labels)?;
     drop(hidden);
     let mut gradients = side.state.as_ref().gradients.borrow_mut();
     tape.backward(&loss, 1.0, &mut gradients)?;
@@ -123,11 +128,11 @@ pub fn loss_step<X>(
         let tape = Tape::off();
         let model = &*side.loaded.model;
         let on_device = source.upload(side.device())?;
-        let labels = target.upload(side.device())?;
+        let labels = target.upload(side.device(), rule)?;
         let memory = model.encode(&tape, &on_device)?;
         let hidden = model.decode(&tape, &labels.ids, &memory, &on_device.key_state)?;
         drop(memory);
-        model.loss(&tape, &hidden, &labels, rule)
+        model.loss(&tape, &hidden, &labels)
     })?;
     Ok(loss[0])
 }
@@ -188,6 +193,15 @@ pub(super) fn update_step<X: AsRef<TrainState>>(
     let norm = session.read::<f32>(Signature::new("optimizer", []), |side: &Side<X>| {
         let _phase = phase("optimizer");
         let state = side.state.as_ref();
+        let rule = AdamW {
+            beta1: options.adam_beta1 as f32,
+            beta2: options.adam_beta2 as f32,
+            eps: options.adam_epsilon as f32,
+            weight_decay: options.weight_decay as f32,
+            max_grad_norm: options.max_grad_norm as f32,
+            hf: options.optim == Optimizer::AdamwHf,
+        };
+        let rates = rule.rates(side.device(), rate as f32, at.updates + 1)?;
         state.gradients.borrow_mut().finish()?;
         let norm = gradient_norm(&state.g)?;
         let slabs = State {
@@ -198,16 +212,7 @@ pub(super) fn update_step<X: AsRef<TrainState>>(
             g: &state.g,
             segments: &state.segments,
             norm: &norm,
-        };
-        let rule = AdamW {
-            learning_rate: rate as f32,
-            beta1: options.adam_beta1 as f32,
-            beta2: options.adam_beta2 as f32,
-            eps: options.adam_epsilon as f32,
-            weight_decay: options.weight_decay as f32,
-            max_grad_norm: options.max_grad_norm as f32,
-            hf: options.optim == Optimizer::AdamwHf,
-            step: at.updates + 1,
+            rates: &rates,
         };
         adamw(slabs, rule)?;
         state.gradients.borrow_mut().reset();

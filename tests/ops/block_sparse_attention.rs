@@ -1,6 +1,7 @@
-use crate::case::check;
+use crate::attention_precision;
+use crate::case::check_f32;
 use crate::device::poisoned;
-use crate::truth_attention::{Sizes, all_kept, attention};
+use crate::truth_attention::{Pair, Sizes, all_kept, attention};
 use wattention::cases::attention::{self as cases, Counts};
 use wattention::error::Error;
 use wattention::ops::attention::block_sparse_attention::{BlockSparse, block_sparse_attention};
@@ -14,13 +15,12 @@ pub fn gradients() {
         let cases::BlockSparse { n, k, h, d, .. } = case;
         let (counts, state, s) = (case.counts(), case.key_state(), n * k);
         let sizes = Sizes::square(case.real.len(), s, h, d);
-        check(&case.case(), &|x| {
-            let times = |at: crate::truth_attention::Pair| {
-                let visible = state[at.b * s + at.i] != 0 && state[at.b * s + at.j] != 0;
-                visible as u8 as f64 * counts.at(at.h, at.i / k, at.j / k) as f64
-            };
-            vec![attention([&x[0], &x[1], &x[2]], sizes, &times, &all_kept)]
-        });
+        let times = |at: Pair| {
+            let visible = state[at.b * s + at.i] != 0 && state[at.b * s + at.j] != 0;
+            visible as u8 as f64 * counts.at(at.h, at.i / k, at.j / k) as f64
+        };
+        check_f32(&case.case(), &|x| vec![attention([&x[0], &x[1], &x[2]], sizes, &times, &all_kept)]);
+        attention_precision::check(&case.case(), sizes, &times, &all_kept);
     }
 }
 

@@ -54,8 +54,14 @@ const NUMERIC: f64 = 1e-8;
 /// Elements of a case that the simulator would take long over in every way.
 const LARGE: usize = 12_000;
 
-/// Checks a listed case against its truth in every way.
+/// Checks a listed case against its truth in every way, and in bf16.
 pub fn check(case: &wattention::cases::Case, truth: Truth) {
+    check_f32(case, truth);
+    crate::bf16::check(case, truth);
+}
+
+/// Checks a listed case against its truth in every way.
+pub fn check_f32(case: &wattention::cases::Case, truth: Truth) {
     let values = |(i, input): (usize, &wattention::cases::Input)| (input.shape, input.values(i));
     let elements: usize = case.inputs.iter().map(|input| input.shape.len()).sum();
     let case = Case {

@@ -4,7 +4,8 @@ use crate::device::poisoned;
 use crate::truth_attention::{Sizes, all_kept, attention};
 use wattention::cases::decoding::Decode;
 use wattention::error::Error;
-use wattention::ops::attention::decode_attention::{Cached, decode_attention};
+use wattention::ops::Position;
+use wattention::ops::attention::decode_attention::{Cached, Keys, decode_attention};
 use wattention::shape::DType;
 use wattention::tape::Tape;
 use wattention::tensor::Tensor;
@@ -54,22 +55,27 @@ fn shapes_that_do_not_fit_are_errors() {
     let device = poisoned();
     let new = |shape: [usize; 3]| Tensor::persistent(&device, shape, DType::F32).unwrap();
     let (k, q) = (new([2, 4, 6]), new([3, 1, 6]));
-    let run = |q: &Tensor, heads, columns, key_len, states: Option<usize>| {
+    let at = Tensor::persistent(&device, [1], DType::I32).unwrap();
+    let up_to = |value| Keys::UpTo(Position { value, on_device: &at });
+    let run = |q: &Tensor, heads, columns, keys, states: Option<usize>| {
         let index = Tensor::persistent(&device, [3, columns], DType::I32).unwrap();
         let state = states.map(|n| Tensor::persistent(&device, [n], DType::I32).unwrap());
-        let cached = Cached { heads, k: &k, v: &k, index: &index, key_len, key_state: state.as_ref() };
+        let cached = Cached { heads, k: &k, v: &k, index: &index, keys, key_state: state.as_ref() };
         decode_attention(&Tape::off(), q, cached)
     };
-    assert!(run(&q, 2, 4, 3, Some(8)).is_ok());
+    let first = Keys::First;
+    assert!(run(&q, 2, 4, first(3), Some(8)).is_ok() && run(&q, 2, 4, up_to(3), Some(8)).is_ok());
     // Another width, another number of queries, heads that do not divide C, too many keys, too few
     // columns, a short mask.
     for got in [
-        run(&new([3, 1, 4]), 2, 4, 3, None),
-        run(&new([2, 1, 6]), 2, 4, 3, None),
-        run(&q, 4, 4, 3, None),
-        run(&q, 2, 1, 5, None),
-        run(&q, 2, 2, 3, None),
-        run(&q, 2, 4, 3, Some(4)),
+        run(&new([3, 1, 4]), 2, 4, first(3), None),
+        run(&new([2, 1, 6]), 2, 4, first(3), None),
+        run(&q, 4, 4, first(3), None),
+        run(&q, 2, 1, first(5), None),
+        run(&q, 2, 4, up_to(4), None),
+        run(&q, 2, 2, first(3), None),
+        run(&q, 2, 2, up_to(2), None),
+        run(&q, 2, 4, first(3), Some(4)),
     ] {
         assert!(matches!(got, Err(Error::Shape { op: "decode_attention", .. })));
     }

@@ -1,7 +1,8 @@
-use crate::case::check;
+use crate::attention_precision;
+use crate::case::check_f32;
 use crate::device::poisoned;
 use crate::truth;
-use crate::truth_attention::{Sizes, attention};
+use crate::truth_attention::{Pair, Sizes, attention};
 use wattention::cases::attention as cases;
 use wattention::error::Error;
 use wattention::ops::attention::dense_attention::{Dense, dense_attention};
@@ -14,20 +15,15 @@ pub fn gradients() {
     for case in cases::Dense::all() {
         let cases::Dense { b, t, s, rows, h, d, causal, dropout, .. } = case;
         let (sizes, state) = (Sizes { b, t, s, rows, h, d }, case.key_state());
-        check(&case.case(), &|x| {
-            let visible = |b: usize, j: usize| state.as_ref().is_none_or(|m| m[b * rows + j] != 0);
-            let before = |i: usize, j: usize| causal.is_none_or(|offset| j <= i + offset);
-            let qkv = [&x[0][..], &x[1], &x[2]];
-            vec![attention(
-                qkv,
-                sizes,
-                &|at| (visible(at.b, at.j) && before(at.i, at.j)) as u8 as f64,
-                &|at| match dropout.is_off() {
-                    true => 1.0,
-                    false => truth::dropout(dropout, sizes.element(at)),
-                },
-            )]
-        });
+        let visible = |b: usize, j: usize| state.as_ref().is_none_or(|m| m[b * rows + j] != 0);
+        let before = |i: usize, j: usize| causal.is_none_or(|offset| j <= i + offset);
+        let times = |at: Pair| (visible(at.b, at.j) && before(at.i, at.j)) as u8 as f64;
+        let factor = |at| match dropout.is_off() {
+            true => 1.0,
+            false => truth::dropout(dropout, sizes.element(at)),
+        };
+        check_f32(&case.case(), &|x| vec![attention([&x[0], &x[1], &x[2]], sizes, &times, &factor)]);
+        attention_precision::check(&case.case(), sizes, &times, &factor);
     }
 }
 

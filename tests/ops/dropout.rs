@@ -30,7 +30,7 @@ fn sites_and_steps_have_masks_of_their_own() {
     let device = poisoned();
     let x = Tensor::upload(&device, [256], &[1.0f32; 256]).unwrap();
     let masks = |step| {
-        let tape = Tape::training(Randomness { seed: 3, step });
+        let tape = Tape::training(&device, Randomness { seed: 3, step }).unwrap();
         [0, 1].map(|_| {
             let y = dropout(&tape, &x, tape.dropout(0.5)).unwrap();
             bits(&y.read::<f32>().unwrap())

@@ -3,6 +3,7 @@ use crate::compare::widened;
 use crate::device::poisoned;
 use wattention::cases::tables::Embedding;
 use wattention::error::Error;
+use wattention::ops::Position;
 use wattention::ops::embedding::{Lookup, embedding};
 use wattention::shape::DType;
 use wattention::tape::Tape;
@@ -43,8 +44,10 @@ fn a_position_beyond_the_table_is_an_error() {
     let device = poisoned();
     let new = |shape: [usize; 2], dtype| Tensor::persistent(&device, shape, dtype).unwrap();
     let (table, positions) = (new([3, 2], DType::F32), new([4, 2], DType::F32));
-    let lookup = |past| {
+    let first = new([1, 1], DType::I32);
+    let lookup = |value| {
         let (table, positions) = (&table, &positions);
+        let past = Some(Position { value, on_device: &first });
         Lookup { table, positions, scale: 1.0, pad: PAD, past, placed: 2 }
     };
     let ids = new([1, 2], DType::I32);
@@ -59,7 +62,7 @@ fn positions_of_another_width_are_an_error() {
     let new = |shape: [usize; 2], dtype| Tensor::persistent(&device, shape, dtype).unwrap();
     let (table, positions) = (new([3, 2], DType::F32), new([4, 3], DType::F32));
     let (table, positions) = (&table, &positions);
-    let lookup = Lookup { table, positions, scale: 1.0, pad: PAD, past: 0, placed: 2 };
+    let lookup = Lookup { table, positions, scale: 1.0, pad: PAD, past: None, placed: 2 };
     let got = embedding(&Tape::off(), &new([1, 2], DType::I32), lookup);
     assert!(matches!(got, Err(Error::Shape { op: "embedding", .. })));
 }

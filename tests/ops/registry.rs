@@ -63,7 +63,7 @@ fn the_tests_run_every_kernel_and_every_kernel_they_run_is_registered() {
     let idle: Vec<_> = registered.difference(&launched).collect();
     assert!(idle.is_empty(), "never run by these tests: {idle:?}");
     // What gradient bookkeeping runs by itself.
-    let tape = BTreeSet::from(["zero", "accumulate"]);
+    let tape = BTreeSet::from(["fill", "accumulate"]);
     let own = BTreeSet::from(["signature_probe"]);
     let unknown: Vec<_> = launched
         .iter()

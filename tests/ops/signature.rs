@@ -46,7 +46,7 @@ fn another_number_of_arguments_is_an_error() {
         ("an input too many", full().input(&x).size(2).scalar(1.5)),
         ("no input", Launch::of(&PROBE).output(&y).output(&z).size(2).scalar(1.5)),
         ("no size", full().scalar(1.5)),
-        ("two sizes for one", full().wide(2).scalar(1.5)),
+        ("two sizes for one", full().size(2).size(2).scalar(1.5)),
         ("no scalar", full().size(2)),
     ];
     for (what, launch) in launches {

@@ -1,6 +1,6 @@
 //! The ops as their papers write them, one loop per sum, in f64.
 
-use wattention::tape::Dropout;
+use wattention::cases::Site;
 
 /// y = x Wᵀ + b for W `[O, I]`.
 pub fn linear(x: &[f64], w: &[f64], b: Option<&[f64]>, i: usize) -> Vec<f64> {
@@ -65,8 +65,9 @@ pub fn cross_entropy(logits: &[f64], labels: &[i32], v: usize, smoothing: f64) -
 }
 
 /// What dropout multiplies element `e` by.
-pub fn dropout(at: Dropout, e: u64) -> f64 {
-    let words = philox([e / 4, at.stream], at.seed);
+pub fn dropout(at: Site, e: u64) -> f64 {
+    let stream = at.randomness.step << 16 | at.site as u64;
+    let words = philox([e / 4, stream], at.randomness.seed);
     match words[(e % 4) as usize] as f64 >= (at.p as f64 * 2f64.powi(32)).round() {
         true => 1.0 / (1.0 - at.p as f64),
         false => 0.0,

@@ -1,7 +1,8 @@
-use crate::case::check;
+use crate::attention_precision;
+use crate::case::check_f32;
 use crate::device::poisoned;
 use crate::truth;
-use crate::truth_attention::{Sizes, attention};
+use crate::truth_attention::{Pair, Sizes, attention};
 use wattention::cases::attention as cases;
 use wattention::error::Error;
 use wattention::ops::attention::window_attention::{Window, window_attention};
@@ -15,23 +16,18 @@ pub fn gradients() {
         let cases::Window { s, h, d, w, dropout, .. } = case;
         let (state, _, _) = case.tokens();
         let sizes = Sizes::square(case.samples.len(), s, h, d);
-        check(&case.case(), &|x| {
-            let state = |b: usize, j: usize| state[b * s + j];
-            let qkv = [&x[0][..], &x[1], &x[2]];
-            vec![attention(
-                qkv,
-                sizes,
-                &|at| match (state(at.b, at.i), state(at.b, at.j)) {
-                    (1, 2) => 1.0,
-                    (1, 1) => (at.i.abs_diff(at.j) <= w) as u8 as f64,
-                    _ => 0.0,
-                },
-                &|at| match dropout.is_off() {
-                    true => 1.0,
-                    false => truth::dropout(dropout, sizes.element(at)),
-                },
-            )]
-        });
+        let state = |b: usize, j: usize| state[b * s + j];
+        let times = |at: Pair| match (state(at.b, at.i), state(at.b, at.j)) {
+            (1, 2) => 1.0,
+            (1, 1) => (at.i.abs_diff(at.j) <= w) as u8 as f64,
+            _ => 0.0,
+        };
+        let factor = |at| match dropout.is_off() {
+            true => 1.0,
+            false => truth::dropout(dropout, sizes.element(at)),
+        };
+        check_f32(&case.case(), &|x| vec![attention([&x[0], &x[1], &x[2]], sizes, &times, &factor)]);
+        attention_precision::check(&case.case(), sizes, &times, &factor);
     }
 }
 

@@ -4,6 +4,8 @@
 mod graph;
 #[cfg(wattention_sim)]
 mod planted;
+#[cfg(wattention_sim)]
+mod steps;
 
 #[cfg(not(wattention_sim))]
 #[test]

@@ -8,7 +8,7 @@ use crate::device::cpu::attention::MAX_HEAD;
 use crate::error::{Error, Result};
 use crate::models::block_plan::{BlockTable, PlanConfig, RandomBlocks, block_table};
 use crate::ops::attention::block_sparse_attention::{BlockSparse, Blocks, block_sparse_attention};
-use crate::ops::attention::decode_attention::{Cached, decode_attention};
+use crate::ops::attention::decode_attention::{Cached, Keys, decode_attention};
 use crate::ops::attention::dense_attention::{Dense, dense_attention};
 use crate::ops::attention::window_attention::{self, window_attention};
 use crate::ops::global_attention::{Projections, global_attention};
@@ -190,7 +190,8 @@ fn decode(work: &Work, device: &Device) -> Result<Attend> {
     let index = fixed(device, [b, 1], &(0..b as i32).collect::<Vec<_>>())?;
     Ok(Box::new(move |tape, x| {
         let (k, v) = (&x[1].value, &x[2].value);
-        let cached = Cached { heads, k, v, index: &index, key_len: s, key_state: None };
+        let keys = Keys::First(s);
+        let cached = Cached { heads, k, v, index: &index, keys, key_state: None };
         decode_attention(tape, &x[0].value, cached)
     }))
 }

@@ -47,6 +47,16 @@ impl Mask {
         }
     }
 
+    /// That of a site, from its step's randomness: seed and step, low words first. Nothing is dropped without.
+    pub fn of_site(randomness: &[i32], site: usize, p: f32) -> Self {
+        let wide = |low: i32, high: i32| low as u32 as u64 | (high as u32 as u64) << 32;
+        match *randomness {
+            // Sites of a step are few; 2^16 of them leave 2^48 steps.
+            [a, b, c, d] => Mask::new(wide(a, b), wide(c, d) << 16 | site as u64, p),
+            _ => Mask::new(0, 0, 0.0),
+        }
+    }
+
     /// Whether nothing is ever dropped.
     pub fn is_off(&self) -> bool {
         self.threshold == 0

@@ -191,7 +191,7 @@ pub fn block_sparse_attention(
             partial: Some(forward_partial),
         },
         backward: Side { kernel: &BACKWARD, inputs: backward_inputs, sizes, partial: Some(backward_partial) },
-        randomness: None,
+        dropout: None,
         scalars: vec![scale(d)],
         pairs: (b * blocks.keys.col.len() * block_size * block_size) as u64,
     };

@@ -1,17 +1,18 @@
 //! One query a row over a cache of keys and values, as in decoding: o = softmax(scale q kᵀ) v per head.
 //!
-//! Shapes: q, o `[N, C]`, k v `[R, rows, C]` of which the first `key_len` = S of each row count, key_state
-//! `[R, rows]` i32 (0 masked), index `[N, columns]` i32. Key j of query n lies in row index[n, j] of the cache:
-//! a beam that changes its past changes numbers, and copies nothing. With one column all keys of query n lie in
-//! row index[n, 0]: beams of one input share its keys. On a GPU the keys are split over blocks, and partial
-//! `[splits, N, H, D + 2]` holds what a split finds. No gradient. HF `LEDDecoderAttention` with `past_key_values`.
+//! Shapes: q, o `[N, C]`, k v `[R, rows, C]` of which the first S of each row count, or those up to position
+//! `[1]` i32, key_state `[R, rows]` i32 (0 masked), index `[N, columns]` i32. Key j of query n lies in row
+//! index[n, j] of the cache: a beam that changes its past changes numbers, and copies nothing. With one column
+//! all keys of query n lie in row index[n, 0]: beams of one input share its keys. On a GPU the keys are split
+//! over blocks, and partial `[splits, N, H, D + 2]` holds what a split finds. No gradient. HF
+//! `LEDDecoderAttention` with `past_key_values`.
 
 use super::{scale, tile};
 use crate::device::cpu::Operand;
 use crate::device::cpu::attention::decode::{Decode, Sizes, decode};
 use crate::device::{Call, CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
-use crate::ops::{Gradient, OpSpec};
+use crate::ops::{Gradient, OpSpec, Position};
 use crate::shape::DType;
 use crate::tape::Tape;
 use crate::tensor::{Launch, Tensor};
@@ -26,7 +27,7 @@ pub static OP: OpSpec =
 static FORWARD: Kernel = Kernel {
     name: "decode_attention_fwd",
     outputs: &["o", "partial"],
-    inputs: &["q", "k", "v", "key_state", "index"],
+    inputs: &["q", "k", "v", "key_state", "index", "position"],
     sizes: &["N", "H", "D", "S", "rows", "columns", "splits"],
     scalars: &["scale"],
     cpu: |call: &mut CpuCall| match call.stored(1) {
@@ -37,7 +38,8 @@ static FORWARD: Kernel = Kernel {
 };
 
 fn decode_cpu<E: Operand>(call: &mut CpuCall) {
-    let [n, h, d, s, rows, columns] = call.sizes();
+    let [n, h, d, most, rows, columns] = call.sizes();
+    let s = call.input::<i32>(5).first().map_or(most, |&position| most.min(position as usize + 1));
     let operands = Decode::<E> {
         q: call.input(0),
         k: call.input(1),
@@ -63,6 +65,15 @@ fn passes(call: &Call) -> Vec<Pass> {
     first.into_iter().chain(tile::pass("decode_attention_fwd_join", rows * 32)).collect()
 }
 
+/// Which keys of a cache row count.
+#[derive(Clone, Copy)]
+pub enum Keys<'a> {
+    /// So many, from the first on.
+    First(usize),
+    /// That at this position, and all before it.
+    UpTo(Position<'a>),
+}
+
 /// Where the keys and values of each query are.
 #[derive(Clone, Copy)]
 pub struct Cached<'a> {
@@ -72,8 +83,8 @@ pub struct Cached<'a> {
     pub v: &'a Tensor,
     /// `[N, columns]` i32; one column, or one for each key.
     pub index: &'a Tensor,
-    /// Keys that count, of the `rows`.
-    pub key_len: usize,
+    /// Those that count, of the `rows`.
+    pub keys: Keys<'a>,
     /// `[R, rows]` i32, 0 for masked.
     pub key_state: Option<&'a Tensor>,
 }
@@ -83,13 +94,18 @@ pub struct Cached<'a> {
 pub fn decode_attention(tape: &Tape, q: &Tensor, cached: Cached) -> Result<Tensor> {
     const OP: &str = "decode_attention";
     tape.no_gradient(OP, REASON, &[q])?;
-    let Cached { heads, k, v, index, key_len, key_state } = cached;
+    let Cached { heads, k, v, index, keys, key_state } = cached;
     let [samples, rows, c] = k.shape().dims3(OP)?;
     let [n, columns] = index.shape().dims2(OP)?;
     v.same_shape(OP, k)?;
     if heads == 0 || !c.is_multiple_of(heads) || q.shape().last() != c || q.shape().rows() != n {
         return Err(Error::shape(OP, format!("q [{n}, {c}] for {heads} heads"), q.shape()));
     }
+    // By the position in memory, a step that is recorded at one position goes on at the next.
+    let (key_len, most, position) = match keys {
+        Keys::First(count) => (count, count, None),
+        Keys::UpTo(position) => (position.value + 1, rows, Some(position.on_device)),
+    };
     let masks = key_state.is_none_or(|state| state.len() == samples * rows);
     if key_len > rows || (columns != 1 && columns < key_len) || !masks {
         let want = format!("at least {key_len} keys, a column of the index for each, and a mask [R, rows]");
@@ -109,10 +125,11 @@ pub fn decode_attention(tape: &Tape, q: &Tensor, cached: Cached) -> Result<Tenso
         .input(v)
         .input_or_absent(key_state, DType::I32)
         .input(index)
+        .input_or_absent(position, DType::I32)
         .size(n)
         .size(heads)
         .size(d)
-        .size(key_len)
+        .size(most)
         .size(rows)
         .size(columns)
         .size(splits)

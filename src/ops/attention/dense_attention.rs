@@ -2,8 +2,8 @@
 //!
 //! Shapes: q `[B, T, C]`, k v `[B, rows, C]` of which the first `key_len` = S count, key_state
 //! `[B, rows]` i32 (0 masked). HF `LEDDecoderAttention`, `BigBirdPegasusSelfAttention`. On a GPU keys are
-//! split where queries are few (one alone, over a cache, is `decode_attention`); partial holds what a split finds for each row of q: forward
-//! `[splits, B, H, T, D + 2]`, backward `[splits, B, H, T, D]`.
+//! split where queries are few (one alone, over a cache, is `decode_attention`); partial holds what a split
+//! finds for each row of q: forward `[splits, B, H, T, D + 2]`, backward `[splits, B, H, T, D]`.
 
 use super::tile::{self, Entries, Tile};
 use super::{Attention, Side, dimensions, gradients, scale};
@@ -21,22 +21,8 @@ pub static OP: OpSpec =
 static FORWARD: Kernel = Kernel {
     name: "dense_attention_fwd",
     outputs: &["o", "lse", "partial"],
-    inputs: &["q", "k", "v", "key_state"],
-    sizes: &[
-        "B",
-        "H",
-        "D",
-        "T",
-        "S",
-        "rows",
-        "causal",
-        "offset",
-        "splits",
-        "seed_lo",
-        "seed_hi",
-        "stream_lo",
-        "stream_hi",
-    ],
+    inputs: &["q", "k", "v", "key_state", "randomness"],
+    sizes: &["B", "H", "D", "T", "S", "rows", "causal", "offset", "splits", "site"],
     scalars: &["scale", "p"],
     cpu: |call: &mut CpuCall| {
         let (o, lse) = (call.out(0), call.out(1));
@@ -48,28 +34,13 @@ static FORWARD: Kernel = Kernel {
 static BACKWARD: Kernel = Kernel {
     name: "dense_attention_bwd",
     outputs: &["dq", "dk", "dv", "delta", "partial"],
-    inputs: &["d_o", "q", "k", "v", "o", "lse", "key_state"],
+    inputs: &["d_o", "q", "k", "v", "o", "lse", "key_state", "randomness"],
     sizes: &[
-        "B",
-        "H",
-        "D",
-        "T",
-        "S",
-        "rows",
-        "causal",
-        "offset",
-        "splits",
-        "seed_lo",
-        "seed_hi",
-        "stream_lo",
-        "stream_hi",
-        "add_q",
-        "add_k",
-        "add_v",
+        "B", "H", "D", "T", "S", "rows", "causal", "offset", "splits", "site", "add_q", "add_k", "add_v",
     ],
     scalars: &["scale", "p"],
     cpu: |call: &mut CpuCall| {
-        let gradients = gradients(call, 13);
+        let gradients = gradients(call, 10);
         let (d_o, o, lse) = (call.input(0), call.input(4), call.input(5));
         cpu::attention_backward(gradients, d_o, o, lse, &operands(call, 1));
     },
@@ -138,12 +109,13 @@ fn operands<'a>(call: &CpuCall<'a>, q: usize) -> cpu::Attention<'a> {
             causal: (causal == 1).then_some(offset),
             key_state: Some(call.input(extra)).filter(|state: &&[i32]| !state.is_empty()),
         },
-        dropout: Some(Mask::new(call.wide(9), call.wide(11), call.scalar(1))).filter(|mask| !mask.is_off()),
+        dropout: Some(Mask::of_site(call.input(extra + 1), call.size(9), call.scalar(1)))
+            .filter(|mask| !mask.is_off()),
     }
 }
 
 /// Who sees whom.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Dense<'a> {
     pub heads: usize,
     /// Keys that count, of the rows that k and v have.
@@ -186,8 +158,8 @@ pub fn dense_attention(tape: &Tape, q: &Tensor, k: &Tensor, v: &Tensor, pattern:
         heads,
         forward: side(&FORWARD, splits, d + 2),
         backward: side(&BACKWARD, splits, d),
-        randomness: Some((pattern.dropout.seed, pattern.dropout.stream)),
         scalars: vec![scale(d), pattern.dropout.p],
+        dropout: Some(pattern.dropout),
         pairs: (b * h * seen) as u64,
     };
     attention.run(tape, q, k, v)

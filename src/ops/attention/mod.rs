@@ -18,7 +18,7 @@ use crate::device::cpu::gemm::Store;
 use crate::device::{CpuCall, Kernel};
 use crate::error::{Error, Result};
 use crate::shape::DType;
-use crate::tape::{Slot, Tape};
+use crate::tape::{Dropout, Slot, Tape};
 use crate::tensor::{Launch, Tensor};
 
 /// A kernel and what it takes beside q, k, v and the tensors saved for the backward.
@@ -36,8 +36,8 @@ struct Attention {
     heads: usize,
     forward: Side,
     backward: Side,
-    /// Dropout key and stream, for patterns that have dropout.
-    randomness: Option<(u64, u64)>,
+    /// Of the probabilities, for patterns that have dropout.
+    dropout: Option<Dropout>,
     scalars: Vec<f32>,
     /// Query-key pairs, all heads and samples together.
     pairs: u64,
@@ -56,9 +56,12 @@ impl Attention {
         let inputs = side.inputs.iter();
         let mut launch =
             inputs.fold(launch, |launch, input| launch.input_or_absent(input.as_ref(), DType::I32));
+        if let Some(dropout) = &self.dropout {
+            launch = launch.input_or_absent(dropout.randomness.as_ref(), DType::I32);
+        }
         launch = side.sizes.iter().fold(launch, |launch, &size| launch.size(size));
-        if let Some((seed, stream)) = self.randomness {
-            launch = launch.wide(seed).wide(stream);
+        if let Some(dropout) = &self.dropout {
+            launch = launch.size(dropout.site.into());
         }
         self.scalars
             .iter()

@@ -27,8 +27,8 @@ const SPAN: usize = 512;
 static FORWARD: Kernel = Kernel {
     name: "window_attention_fwd",
     outputs: &["o", "lse"],
-    inputs: &["q", "k", "v", "key_state", "global_index"],
-    sizes: &["B", "H", "D", "S", "W", "G", "seed_lo", "seed_hi", "stream_lo", "stream_hi"],
+    inputs: &["q", "k", "v", "key_state", "global_index", "randomness"],
+    sizes: &["B", "H", "D", "S", "W", "G", "site"],
     scalars: &["scale", "p"],
     cpu: |call: &mut CpuCall| {
         let (o, lse) = (call.out(0), call.out(1));
@@ -40,25 +40,11 @@ static FORWARD: Kernel = Kernel {
 static BACKWARD: Kernel = Kernel {
     name: "window_attention_bwd",
     outputs: &["dq", "dk", "dv", "delta", "partial"],
-    inputs: &["d_o", "q", "k", "v", "o", "lse", "key_state", "global_index"],
-    sizes: &[
-        "B",
-        "H",
-        "D",
-        "S",
-        "W",
-        "G",
-        "seed_lo",
-        "seed_hi",
-        "stream_lo",
-        "stream_hi",
-        "add_q",
-        "add_k",
-        "add_v",
-    ],
+    inputs: &["d_o", "q", "k", "v", "o", "lse", "key_state", "global_index", "randomness"],
+    sizes: &["B", "H", "D", "S", "W", "G", "site", "add_q", "add_k", "add_v"],
     scalars: &["scale", "p"],
     cpu: |call: &mut CpuCall| {
-        let gradients = gradients(call, 10);
+        let gradients = gradients(call, 7);
         let (d_o, o, lse) = (call.input(0), call.input(4), call.input(5));
         cpu::attention_backward(gradients, d_o, o, lse, &operands(call, 1));
     },
@@ -124,12 +110,13 @@ fn operands<'a>(call: &CpuCall<'a>, q: usize) -> cpu::Attention<'a> {
             key_state: call.input(extra),
             global_index: call.input(extra + 1),
         },
-        dropout: Some(Mask::new(call.wide(6), call.wide(8), call.scalar(1))).filter(|mask| !mask.is_off()),
+        dropout: Some(Mask::of_site(call.input(extra + 2), call.size(6), call.scalar(1)))
+            .filter(|mask| !mask.is_off()),
     }
 }
 
 /// Who sees whom.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Window<'a> {
     pub heads: usize,
     /// W, one-sided.
@@ -159,8 +146,8 @@ pub fn window_attention(tape: &Tape, q: &Tensor, k: &Tensor, v: &Tensor, pattern
         heads,
         forward: Side { kernel: &FORWARD, inputs: inputs.clone(), sizes: sizes.clone(), partial: None },
         backward: Side { kernel: &BACKWARD, inputs, sizes, partial },
-        randomness: Some((pattern.dropout.seed, pattern.dropout.stream)),
         scalars: vec![scale(d), pattern.dropout.p],
+        dropout: Some(pattern.dropout),
         pairs: (b * h) as u64 * (band(s, window) + (g * s) as u64),
     };
     attention.run(tape, q, k, v)
