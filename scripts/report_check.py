@@ -121,7 +121,12 @@ def study(energy):
                 seconds = 900 * cost * (length / 1024) ** 1.1
                 joules = 240 * seconds
                 reading = measured if energy else lambda _: absent("no sensor: this machine has no powercap counters")
-                phase = lambda name, part: {"phase": name, "pass": "forward", "seconds": measured(part * seconds)}
+                # The smallest phases cannot be told apart.
+                told = lambda part: reading(part * joules) if part > 0.05 else absent("not told apart, at most 9 kJ")
+                phase = lambda name, part: {"phase": name, "pass": "forward", "seconds": measured(part * seconds),
+                                            "energy_joules": told(part)}
+                taken = lambda part: {"seconds": measured(part * seconds), "energy_joules": reading(part * joules)}
+                shares = {"data": 0.02, "training": 1, "evaluation": 0.3, "checkpoint": 0.04, "rest": 0.1, "whole": 1.46}
                 cells.append({
                     "run": f"{model}_{dataset}_{length}", "model": model, "dataset": dataset,
                     "max_source_length": length, "precision": "tf32", "seed": 42, "protocol": "paper",
@@ -140,6 +145,8 @@ def study(energy):
                     "samples_per_second_per_watt": reading(28800 / joules), "joules_per_sample": reading(joules / 28800),
                     "utilisation_percent": reading(98 - 4 * at - length / 400),
                     "energy_note": "the whole board" if energy else "n/a: no sensor",
+                    "phases_energy_joules": reading(joules),
+                    "activities": {activity: taken(part) for activity, part in shares.items()},
                     "phases": [phase(f"encoder.{name}", part) for name, part in
                                (("attention", 0.34), ("feed_forward", 0.22), ("norm", 0.05))]
                     + [phase("decoder.cross", 0.12), phase("decoder.attention", 0.06), phase("head", 0.11),

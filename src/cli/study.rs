@@ -2,6 +2,7 @@
 
 use super::global::Global;
 use std::path::{Path, PathBuf};
+use wattention::energy::HELP;
 use wattention::error::Result;
 use wattention::files;
 use wattention::limits::Limits;
@@ -25,7 +26,7 @@ mod watch;
 /// cells are kept, and a cell that was training goes on from its last checkpoint. A cell that fails does not stop
 /// the others, and is tried again the next time.
 #[derive(clap::Args, Debug)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, after_help = HELP)]
 pub struct Args {
     #[command(subcommand)]
     then: Option<Then>,

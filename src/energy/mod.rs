@@ -3,6 +3,7 @@
 //! A sensor that is missing, forbidden or too slow for a window gives a reason, never a number.
 
 mod attribution;
+mod books;
 mod calibration;
 mod choice;
 mod increments;
@@ -14,9 +15,11 @@ mod recorder;
 mod replay;
 mod report;
 mod sampler;
+mod steps;
 mod window;
 
 pub use attribution::{Attribution, Equations, Interval, Share, attribute};
+pub use books::Books;
 pub use calibration::Calibration;
 pub use choice::{Choice, HELP};
 pub use increments::{Increments, intervals};
@@ -28,6 +31,7 @@ pub use recorder::Recorder;
 pub use replay::Replay;
 pub use report::{Efficiency, PaperEfficiency, PhaseEnergy, RunEnergy, Spent, Work, joules, phase_table};
 pub use sampler::Sampler;
+pub use steps::StepPhases;
 pub use window::{Measurement, PaperReading, Window};
 
 use crate::device::Device;

@@ -126,6 +126,21 @@ impl RunEnergy {
         spent.energy.ok_or_else(|| spent.why.clone().unwrap_or_default())
     }
 
+    /// What several activities took together.
+    pub fn together(&self, activities: &[Activity]) -> Spent {
+        let mut all = Spent::default();
+        activities.iter().filter_map(|activity| self.windows.get(activity)).for_each(|spent| all.add(spent));
+        all.settle(self.calibration.update_period);
+        all
+    }
+
+    /// The same without any energy, for which `why` says why.
+    pub(super) fn without(mut self, why: &str) -> Self {
+        self.windows.values_mut().for_each(|spent| spent.lost = Some(why.into()));
+        self.settle();
+        self
+    }
+
     /// What `work`, which was done in `activity`, cost.
     pub fn efficiency(&self, activity: Activity, work: Work) -> Efficiency {
         let Work { samples, tokens } = work;

@@ -45,6 +45,8 @@ pub struct Axis {
 const LOG_RATIO: f64 = 30.0;
 /// Input lengths double rather than add up once they span this ratio.
 const LOG_LENGTHS: f64 = 5.0;
+/// No score is higher.
+const MOST: f64 = 100.0;
 
 impl Axis {
     /// Input lengths: a tick at each length there is.
@@ -85,12 +87,13 @@ impl Axis {
         linear_axis(title, least.min(0.0), if most > 0.0 { most } else { 1.0 })
     }
 
-    /// Scores: around the values, for their differences matter and zero does not.
-    pub fn around(title: &str, values: &[f64]) -> Axis {
+    /// Scores of 100 at most: around the values, for their differences matter and zero does not.
+    pub fn scores(title: &str, values: &[f64]) -> Axis {
         let (least, most) = range(values);
         let pad = if most > least { 0.08 * (most - least) } else { (0.05 * most.abs()).max(0.5) };
         let floor = if least >= 0.0 { 0.0 } else { f64::NEG_INFINITY };
-        linear_axis(title, (least - pad).max(floor), most + pad)
+        let top = if most <= MOST { MOST } else { f64::INFINITY };
+        linear_axis(title, (least - pad).max(floor), (most + pad).min(top))
     }
 }
 

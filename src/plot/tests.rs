@@ -13,7 +13,9 @@ fn ticks_are_numbers_people_choose() {
     assert_eq!(values(&Axis::from_zero("t", &[7.0, 3.0])), [0.0, 2.0, 4.0, 6.0, 8.0]);
     assert_eq!(labels(&Axis::from_zero("t", &[0.9])), ["0.00", "0.25", "0.50", "0.75", "1.00"]);
     assert_eq!(labels(&Axis::from_zero("t", &[9000.0])), ["0", "2,500", "5,000", "7,500", "10,000"]);
-    assert_eq!(labels(&Axis::around("s", &[20.1, 21.7])), ["19.5", "20.0", "20.5", "21.0", "21.5", "22.0"]);
+    assert_eq!(labels(&Axis::scores("s", &[20.1, 21.7])), ["19.5", "20.0", "20.5", "21.0", "21.5", "22.0"]);
+    assert_eq!(labels(&Axis::scores("s", &[25.0, 100.0])), ["0", "25", "50", "75", "100"]);
+    assert_eq!(labels(&Axis::scores("s", &[99.0, 99.99])), ["98.5", "99.0", "99.5", "100.0"]);
     assert_eq!(labels(&Axis::from_zero("t", &[1.0, 100.0])), ["1", "2", "5", "10", "20", "50", "100"]);
     assert_eq!(labels(&Axis::lengths("L", &[512.0, 128.0, 512.0])), ["128", "512"]);
 }
@@ -22,7 +24,7 @@ fn ticks_are_numbers_people_choose() {
 fn every_value_lies_on_its_axis() {
     let sets: [&[f64]; 7] = [&[], &[0.0], &[5.0], &[1e-9, 2e-9], &[3.0, 3.0], &[0.01, 400.0], &[1e12, 7e15]];
     for set in sets {
-        for axis in [Axis::lengths("", set), Axis::from_zero("", set), Axis::around("", set)] {
+        for axis in [Axis::lengths("", set), Axis::from_zero("", set), Axis::scores("", set)] {
             for value in set {
                 let at = axis.scale.fraction(*value);
                 assert!((0.0..=1.0).contains(&at), "{value} at {at} of {axis:?}");

@@ -2,17 +2,17 @@
 
 mod batch;
 mod log;
-mod parts;
+mod phases;
 mod scored;
 mod trained;
 mod window;
 
 use super::grid::CellPlan;
 use super::published::Places;
-use super::results::{Cell, Metric};
+use super::results::{Activities, Cell, Metric};
 use crate::data::{Dataset, Example, Split};
 use crate::device::Device;
-use crate::energy::Sampler;
+use crate::energy::{Activity, Books, Sampler};
 use crate::error::{Error, Result};
 use crate::evaluate::{Task, work};
 use crate::files;
@@ -95,27 +95,37 @@ impl Run<'_> {
     pub fn run(&self, observer: &mut dyn CellObserver) -> Result<Vec<Cell>> {
         files::create_dir(self.dir)?;
         files::remove_leftovers(self.dir)?;
+        let mut books = Books::start(self.sampler, self.dir);
         let material = Material::read(self)?;
         let first = self.plan.protocols[0];
+        books.enter(Activity::Data);
         // Every reference is an example to learn from, whatever the protocol groups for scoring.
         let train = material.part(Split::Train, Protocol::Paper, self.plan.max_train_samples)?;
         let validation = material.part(Split::Validation, first, self.plan.max_eval_samples)?;
+        books.enter(Activity::Rest);
         let plan = batch::choose(&material, &train, &validation)?;
         let loaded = models::load(&material.model, self.device, material.options)?;
         let mut session = Session::new(loaded, material.options, work)?;
-        let trained = trained::train(&material, &plan, &mut session, &train, &validation, observer)?;
+        let parts = [&train, &validation];
+        let trained = trained::train(&material, &plan, &mut session, parts, &mut books, observer)?;
         let mut cells = Vec::new();
         for &protocol in &self.plan.protocols {
             let other;
             let part = match protocol == first {
                 true => &validation,
                 false => {
+                    books.enter(Activity::Data);
                     other = material.part(Split::Validation, protocol, self.plan.max_eval_samples)?;
                     &other
                 }
             };
+            books.enter(Activity::Evaluation);
             cells.push(scored::score(&material, &plan, &mut session, part, protocol, &trained, observer)?);
         }
+        books.enter(Activity::Rest);
+        let spent = books.so_far();
+        books.write(&spent)?;
+        cells.iter_mut().for_each(|cell| cell.activities = Activities::of(&spent));
         let finished = Finished { plan: self.plan.clone(), cells };
         let path = self.dir.join("cell.json");
         let text = serde_json::to_string_pretty(&finished).map_err(|e| Error::output(&path, e))?;

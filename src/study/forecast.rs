@@ -15,12 +15,13 @@ use crate::data::Split;
 use crate::device::Precision;
 use crate::error::Result;
 use crate::limits::Limits;
+use crate::metrics::Protocol;
 use crate::train::Options;
 use crate::units::Seconds;
 use planned::{Key, Planned, key, planned};
 use rayon::prelude::*;
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What is foreseen of one cell. Every number is predicted; times are bounds that no kernel goes below.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -46,11 +47,31 @@ pub struct Forecast {
     pub least_train_seconds: Reading,
     /// That time at the board's power limit.
     pub train_joules: Reading,
-    /// Of teacher-forced inference, per example.
-    pub least_inference_seconds: Reading,
+    /// Of the trained model, once over the validation split under each protocol.
+    pub inference: Vec<Inference>,
     /// Why the cell cannot be run as asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+/// What is foreseen of a cell's predictions under one protocol, as long as they may be where they are generated.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Inference {
+    pub protocol: Protocol,
+    pub examples: Option<usize>,
+    pub least_seconds_per_example: Reading,
+    pub least_seconds: Reading,
+    /// That time at the board's power limit.
+    pub joules: Reading,
+}
+
+/// Examples of the splits in use, where they are known.
+#[derive(Clone, Default)]
+struct Examples {
+    train: Option<usize>,
+    /// Of the validation split by protocol: kept apart line by line, and by input.
+    lines: Option<usize>,
+    inputs: Option<usize>,
 }
 
 /// Foresees all cells, on the GPU that `limits` describes; `memory` stands in where a cell names none.
@@ -61,17 +82,16 @@ pub fn forecast(
     memory: Option<Memory>,
 ) -> Result<Vec<Forecast>> {
     let scratch = scratch()?;
-    let mut examples: HashMap<&str, Option<usize>> = HashMap::new();
+    let mut examples: HashMap<&str, Examples> = HashMap::new();
     for cell in cells {
-        examples.entry(&cell.dataset).or_insert_with(|| count(places, cell));
+        examples.entry(&cell.dataset).or_insert_with(|| Examples::of(places, cell));
     }
-    let keyed: Vec<(&CellPlan, Option<usize>, Result<Key>)> = cells
+    let keyed: Vec<(&CellPlan, Examples, Result<Key>)> = cells
         .iter()
         .map(|cell| {
-            let all = examples[cell.dataset.as_str()];
-            let used =
-                all.map(|all| if cell.max_train_samples > 0 { all.min(cell.max_train_samples) } else { all });
-            (cell, used, key(cell, places, scratch.path(), memory, used))
+            let used = examples[cell.dataset.as_str()].used(cell);
+            let key = key(cell, places, scratch.path(), memory, used.train);
+            (cell, used, key)
         })
         .collect();
     let mut plans: HashMap<&Key, &CellPlan> = HashMap::new();
@@ -85,33 +105,69 @@ pub fn forecast(
         .into_par_iter()
         .map(|(key, cell)| (key, planned(key, cell, limits).map_err(|e| e.to_string())))
         .collect();
-    let of = |(cell, used, key): &(&CellPlan, Option<usize>, Result<Key>)| match key {
-        Ok(key) => Forecast::new(cell, *used, &planned[key], limits),
-        Err(error) => Forecast::new(cell, *used, &Err(error.to_string()), limits),
+    let of = |(cell, used, key): &(&CellPlan, Examples, Result<Key>)| match key {
+        Ok(key) => Forecast::new(cell, used, &planned[key], limits),
+        Err(error) => Forecast::new(cell, used, &Err(error.to_string()), limits),
     };
     Ok(keyed.iter().map(of).collect())
 }
 
-/// Examples of a dataset's training split: counted where it is here, else what is published of it.
-fn count(places: &Places, cell: &CellPlan) -> Option<usize> {
-    let counted = places.dataset(&cell.dataset).and_then(|dataset| {
-        let mut lines = 0;
-        dataset.visit(Split::Train, &mut |_| {
-            lines += 1;
-            Ok(())
-        })?;
-        Ok(lines)
-    });
-    counted.ok().or_else(|| presets::training_lines(&cell.dataset_name()))
+impl Examples {
+    /// Counted where the cell's dataset is here, else what is published of it.
+    fn of(places: &Places, cell: &CellPlan) -> Self {
+        let count = |split: Split| -> Result<[usize; 2]> {
+            let (mut lines, mut inputs) = (0, HashSet::new());
+            places.dataset(&cell.dataset)?.visit(split, &mut |record| {
+                lines += 1;
+                inputs.insert(record.id);
+                Ok(())
+            })?;
+            Ok([lines, inputs.len()])
+        };
+        let published = presets::published_size(&cell.dataset_name());
+        let train = count(Split::Train).ok().map(|[lines, _]| lines);
+        let validation = count(Split::Validation).ok().or(published.map(|size| size.validation));
+        Examples {
+            train: train.or(published.map(|size| size.training)),
+            lines: validation.map(|[lines, _]| lines),
+            inputs: validation.map(|[_, inputs]| inputs),
+        }
+    }
+
+    /// As many as `cell` uses.
+    fn used(&self, cell: &CellPlan) -> Self {
+        let most =
+            |all: Option<usize>, most: usize| all.map(|all| if most > 0 { all.min(most) } else { all });
+        Examples {
+            train: most(self.train, cell.max_train_samples),
+            lines: most(self.lines, cell.max_eval_samples),
+            inputs: most(self.inputs, cell.max_eval_samples),
+        }
+    }
+
+    fn scored(&self, protocol: Protocol) -> Option<usize> {
+        match protocol {
+            Protocol::Paper => self.lines,
+            Protocol::Scrolls => self.inputs,
+        }
+    }
 }
 
 impl Forecast {
+    /// A quantity of all protocols' inference together.
+    fn inference(&self, of: impl Fn(&Inference) -> &Reading) -> Reading {
+        let mut all = self.inference.iter().map(|inference| of(inference).clone());
+        let first = all.next().unwrap_or_default();
+        all.fold(first, |sum, next| sum.with(&next, |a, b| a + b))
+    }
+
     fn new(
         cell: &CellPlan,
-        examples: Option<usize>,
+        used: &Examples,
         planned: &Result<Planned, String>,
         limits: Option<&Limits>,
     ) -> Self {
+        let examples = used.train;
         let model = &cell.label;
         let length = cell.train.max_source_length;
         let plan = planned.as_ref().ok();
@@ -119,7 +175,7 @@ impl Forecast {
         let why = match (&problem, limits) {
             (Some(problem), _) => problem.clone(),
             (None, None) => "no GPU is named: --gpu".into(),
-            (None, Some(_)) => "it is not planned".into(),
+            (None, Some(_)) => "the size of the dataset is not known".into(),
         };
         let predicted = |value: Option<f64>| value.map_or_else(|| Reading::absent(&why), Reading::predicted);
         let settings =
@@ -151,13 +207,25 @@ impl Forecast {
             least_epoch_seconds: predicted(times(steps_per_epoch)),
             least_train_seconds: predicted(whole),
             train_joules: predicted(whole.and_then(|time| Some(limits?.energy(Seconds(time))?.0))),
-            least_inference_seconds: match plan.and_then(|plan| plan.inference) {
-                Some(time) => Reading::predicted(time.0),
-                None if limits.is_some() && problem.is_none() => {
-                    Reading::absent("the time of generated answers depends on their lengths")
-                }
-                None => Reading::absent(&why),
-            },
+            inference: cell
+                .protocols
+                .iter()
+                .map(|&protocol| {
+                    let of_protocol = |plan: &Planned| {
+                        plan.inference.iter().find(|(of, _)| *of == protocol).map(|(_, time)| time.0)
+                    };
+                    let each = plan.and_then(of_protocol);
+                    let examples = used.scored(protocol);
+                    let all = each.zip(examples).map(|(time, n)| time * n as f64);
+                    Inference {
+                        protocol,
+                        examples,
+                        least_seconds_per_example: predicted(each),
+                        least_seconds: predicted(all),
+                        joules: predicted(all.and_then(|time| Some(limits?.energy(Seconds(time))?.0))),
+                    }
+                })
+                .collect(),
             problem,
         }
     }

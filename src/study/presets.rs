@@ -20,9 +20,21 @@ pub const DATASETS: [&str; 4] = ["gov_report", "summ_screen_fd", "qmsum", "qaspe
 pub const MODELS: [&str; 3] =
     ["allenai/led-base-16384", "allenai/led-large-16384", "google/bigbird-pegasus-large-pubmed"];
 
-/// Lines of the training splits of SCROLLS, which decide how many steps an epoch has.
-const TRAINING_LINES: [(&str, usize); 4] =
-    [("gov_report", 17_457), ("summ_screen_fd", 3_673), ("qmsum", 1_257), ("qasper", 2_567)];
+/// How large a dataset of SCROLLS is (Shaham et al. 2022, table 1), which decides how many steps an epoch has.
+pub struct Size {
+    pub dataset: &'static str,
+    /// Lines of the training split.
+    pub training: usize,
+    /// Lines of the validation split, and the different inputs among them.
+    pub validation: [usize; 2],
+}
+
+const SIZES: [Size; 4] = [
+    Size { dataset: "gov_report", training: 17_457, validation: [972, 972] },
+    Size { dataset: "summ_screen_fd", training: 3_673, validation: [338, 338] },
+    Size { dataset: "qmsum", training: 1_257, validation: [272, 272] },
+    Size { dataset: "qasper", training: 2_567, validation: [1_726, 984] },
+];
 
 /// A preset by name.
 pub fn named(name: &str) -> Result<Grid> {
@@ -37,9 +49,9 @@ pub fn named(name: &str) -> Result<Grid> {
     }
 }
 
-/// Lines of a published dataset's training split, where it is one.
-pub fn training_lines(dataset: &str) -> Option<usize> {
-    TRAINING_LINES.iter().find(|(name, _)| *name == dataset).map(|(_, lines)| *lines)
+/// The size of a published dataset, where it is one.
+pub fn published_size(dataset: &str) -> Option<&'static Size> {
+    SIZES.iter().find(|size| size.dataset == dataset)
 }
 
 /// The batch that a model and length had in Ang et al. 2022, where it is known: their examples of LED-base.
@@ -171,7 +183,7 @@ fn scrolls() -> Grid {
     for (dataset, epochs, rates) in RECIPE {
         for (length, rate) in LENGTHS.into_iter().zip(rates) {
             let batch = 16_384 / length;
-            let lines = training_lines(dataset).unwrap_or(1);
+            let lines = published_size(dataset).map_or(1, |size| size.training);
             let steps = lines.div_ceil(batch).div_ceil(GPUS);
             rules.push(Rule {
                 dataset: Some(dataset.into()),
@@ -256,7 +268,7 @@ mod tests {
             let train = &cell.train;
             let examples = train.per_device_train_batch_size * train.gradient_accumulation_steps;
             assert_eq!(examples * train.max_source_length, 131_072);
-            let lines = training_lines(&cell.dataset).unwrap();
+            let lines = published_size(&cell.dataset).unwrap().training;
             assert_eq!(train.eval_steps, train.steps_per_epoch(lines), "{}", cell.name);
         }
         let long =

@@ -1,12 +1,14 @@
 //! What a study found: one [`Cell`] per trained combination and protocol, kept in `results.json` and, to be read
 //! elsewhere, in `results.csv`, `results.md` and `results.tex`.
 
+mod activities;
 mod csv;
 mod documents;
 mod naming;
 mod reading;
 mod table;
 
+pub use activities::{Activities, Taken};
 pub use csv::{csv, field, number};
 pub use documents::{latex, markdown};
 pub use naming::Varying;
@@ -95,6 +97,9 @@ pub struct Cell {
     #[serde(default)]
     pub planned_steps: u64,
     pub train_examples: u64,
+    /// Examples trained on, counted as often as they were.
+    #[serde(default)]
+    pub train_samples: u64,
     pub eval_examples: u64,
     pub parameters: u64,
     pub headline_metric: Metric,
@@ -126,7 +131,7 @@ pub struct Cell {
     pub peak_bytes_planned: Reading,
     /// Bytes in use at the highest point of training.
     pub peak_bytes_measured: Reading,
-    /// Of training with its evaluations and checkpoints.
+    /// Of training with its data, evaluations and checkpoints.
     pub energy_joules: Reading,
     pub mean_power_watts: Reading,
     /// Training samples/s/W, which is samples per joule.
@@ -149,14 +154,20 @@ pub struct Cell {
     pub device_memory_mean_bytes: Reading,
     #[serde(default)]
     pub device_memory_peak_bytes: Reading,
-    /// Where training's time went, the most first; empty where that was not measured.
+    /// Where the time of the steps went, the most first; empty where that was not measured.
     #[serde(default)]
     pub phases: Vec<PhaseTime>,
+    /// Of the steps that `phases` divide, with what lies between phases.
+    #[serde(default)]
+    pub phases_energy_joules: Reading,
+    /// Of the cell's run, with all of its protocols.
+    #[serde(default)]
+    pub activities: Activities,
     /// What the energy covers (which sensor, which parts), or why there is none.
     pub energy_note: String,
 }
 
-/// Time of one phase of training.
+/// Time and energy of one phase of training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PhaseTime {
     /// As in the trace, for example `encoder.attention`.
@@ -164,6 +175,9 @@ pub struct PhaseTime {
     /// `forward` or `backward`.
     pub pass: String,
     pub seconds: Reading,
+    /// Absent, with its bound, where it cannot be told from that of other phases.
+    #[serde(default)]
+    pub energy_joules: Reading,
 }
 
 impl Cell {
@@ -201,7 +215,7 @@ impl Cell {
     }
 
     /// Every reading's column name and field, in file order.
-    pub const READINGS: [Field; 28] = [
+    pub const READINGS: [Field; 41] = [
         ("rouge1", |c| &c.rouge1),
         ("rouge2", |c| &c.rouge2),
         ("rougeL", |c| &c.rouge_l),
@@ -230,6 +244,19 @@ impl Cell {
         ("utilisation_percent", |c| &c.utilisation_percent),
         ("device_memory_mean_bytes", |c| &c.device_memory_mean_bytes),
         ("device_memory_peak_bytes", |c| &c.device_memory_peak_bytes),
+        ("phases_energy_joules", |c| &c.phases_energy_joules),
+        ("data_activity_seconds", |c| &c.activities.data.seconds),
+        ("data_activity_joules", |c| &c.activities.data.energy_joules),
+        ("training_activity_seconds", |c| &c.activities.training.seconds),
+        ("training_activity_joules", |c| &c.activities.training.energy_joules),
+        ("evaluation_activity_seconds", |c| &c.activities.evaluation.seconds),
+        ("evaluation_activity_joules", |c| &c.activities.evaluation.energy_joules),
+        ("checkpoint_activity_seconds", |c| &c.activities.checkpoint.seconds),
+        ("checkpoint_activity_joules", |c| &c.activities.checkpoint.energy_joules),
+        ("rest_activity_seconds", |c| &c.activities.rest.seconds),
+        ("rest_activity_joules", |c| &c.activities.rest.energy_joules),
+        ("whole_activity_seconds", |c| &c.activities.whole.seconds),
+        ("whole_activity_joules", |c| &c.activities.whole.energy_joules),
     ];
 }
 

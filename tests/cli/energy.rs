@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What every recording here draws.
-const WATTS: f64 = 50.0;
+pub const WATTS: f64 = 50.0;
 
 /// A recording of so many values of a meter that moves every 20 us, in `dir`, with `last` as its last lines.
-fn recording(dir: &Path, values: usize, last: &str) -> PathBuf {
+pub fn recording(dir: &Path, values: usize, last: &str) -> PathBuf {
     let line = |i: usize| {
         let (time, energy) = (i as f64 * 2e-5, i as f64 * 2e-5 * WATTS);
         format!(
@@ -25,12 +25,12 @@ fn recording(dir: &Path, values: usize, last: &str) -> PathBuf {
     file
 }
 
-fn metered(mut command: Command, meter: &str) -> Ran {
+pub fn metered(mut command: Command, meter: &str) -> Ran {
     ran(command.env("WATTENTION_METER", meter))
 }
 
 /// `command` with a recording that never fails.
-fn replayed(dir: &Path, command: Command) -> Ran {
+pub fn replayed(dir: &Path, command: Command) -> Ran {
     metered(command, &format!("replay:{}", recording(dir, 5000, "").display()))
 }
 
@@ -39,18 +39,18 @@ fn kept(dir: &Path) -> Value {
 }
 
 #[track_caller]
-fn number(value: &Value, path: &str) -> f64 {
+pub fn number(value: &Value, path: &str) -> f64 {
     value.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("no number at {path} in {value}"))
 }
 
 #[track_caller]
-fn assert_near(got: f64, want: f64, relative: f64) {
+pub fn assert_near(got: f64, want: f64, relative: f64) {
     assert!((got - want).abs() <= relative * want.abs(), "{got}, not {want} within {relative}");
 }
 
 /// Checks that the activities sum to the whole, and that the whole is what was recorded.
 #[track_caller]
-fn assert_sums(energy: &Value) {
+pub fn assert_sums(energy: &Value) {
     let windows = energy["windows"].as_object().unwrap();
     let sum = |key: &str| windows.values().map(|window| window[key].as_f64().unwrap()).sum::<f64>();
     assert_near(sum("time_s"), number(energy, "/whole/time_s"), 1e-12);

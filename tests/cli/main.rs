@@ -24,6 +24,7 @@ mod resume;
 mod settings;
 mod signals;
 mod study;
+mod study_energy;
 mod study_results;
 #[path = "../torch_file/mod.rs"]
 mod torch_file;

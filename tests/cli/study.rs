@@ -144,7 +144,7 @@ fn a_failed_cell_stops_no_other_and_is_tried_again() {
         assert!(serde_json::from_str::<Value>(&done.out).unwrap()["report"].is_string());
     }
     let cell = dir.path().join("out/cells/tiny-led_qmsum-slice_64_fp32_seed42");
-    let left = ["cell.json", "energy.jsonl", "metrics.jsonl", "predictions-scrolls.jsonl", "trained.json"];
+    let left = ["cell.json", "energy.json", "metrics.jsonl", "predictions-scrolls.jsonl", "trained.json"];
     assert_eq!(names_in(&cell), left);
     let report = fs::read_to_string(dir.path().join("out/report.html")).unwrap();
     assert!(report.contains("id=\"unfinished\"") && report.contains("100000"));

@@ -3,17 +3,14 @@
 use super::super::energy::open;
 use super::super::global::Global;
 use serde::Serialize;
-use std::fs;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 use wattention::device::Device;
 use wattention::energy::{
-    Activity, Attribution, Efficiency, Increments, Ledger, PaperEfficiency, PhaseEnergy, RunEnergy, Sampler,
+    Activity, Attribution, Books, Efficiency, PaperEfficiency, PhaseEnergy, RunEnergy, Sampler, StepPhases,
     Work, phase_table,
 };
-use wattention::error::{Error, Result};
-use wattention::files;
+use wattention::error::Result;
 use wattention::trace;
 use wattention::train::{Summary, TrainerState};
 use wattention::units::{Joules, Seconds};
@@ -49,11 +46,9 @@ enum Phases {
 /// The books of a run.
 pub struct Energy {
     sampler: Sampler,
-    ledger: Ledger,
-    /// Asked for by `--energy-per-phase`; or why it had to be given up.
-    increments: Option<Result<Increments, String>>,
-    path: PathBuf,
-    earlier: Option<RunEnergy>,
+    books: Books,
+    /// Asked for by `--energy-per-phase`.
+    phases: Option<StepPhases>,
     /// Done in steps, by earlier attempts too.
     work: Work,
     /// Of training with its evaluations and checkpoints: before this attempt and, once it has begun, in it.
@@ -65,28 +60,19 @@ impl Energy {
     /// Starts the books of a run in `root`; what an earlier run left is read when this is known to go on with it.
     pub fn start(device: &Device, per_phase: bool, root: &Path) -> Result<Self> {
         let sampler = open(device)?;
-        let increments = per_phase.then(|| Ok(Increments::default()));
-        let (ledger, path) = (Ledger::start(&sampler), root.join("energy.json"));
+        let (phases, books) = (per_phase.then(StepPhases::default), Books::start(&sampler, root));
         let work = Work { samples: 0, tokens: 0 };
-        let runtime = Seconds(0.0);
-        Ok(Energy { sampler, ledger, increments, path, earlier: None, work, runtime, began: None })
+        Ok(Energy { sampler, books, phases, work, runtime: Seconds(0.0), began: None })
     }
 
     /// Goes on with what the attempts before this one cost, or forgets it.
     pub fn go_on(&mut self, resumes: bool, global: &Global) -> Result<()> {
         if !resumes {
-            return match fs::remove_file(&self.path) {
-                Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::output(&self.path, e)),
-                _ => Ok(()),
-            };
+            return self.books.begin();
         }
-        let text = fs::read_to_string(&self.path).map_err(|e| e.to_string());
-        match text.and_then(|text| serde_json::from_str(&text).map_err(|e| e.to_string())) {
-            Ok(earlier) => self.earlier = Some(earlier),
-            Err(why) => {
-                let path = self.path.display();
-                global.warn(format_args!("{path}: {why}; what earlier attempts cost is not counted"));
-            }
+        if let Err(why) = self.books.go_on() {
+            let path = self.books.path().display();
+            global.warn(format_args!("{path}: {why}; what the run costs is not known"));
         }
         Ok(())
     }
@@ -111,29 +97,15 @@ impl Energy {
     }
 
     pub fn enter(&mut self, activity: Activity) {
-        let is_of_steps = |activity| matches!(activity, Activity::Training | Activity::Data);
-        let training = self.increments.is_some() && trace::is_timing();
-        if activity == Activity::Training && self.increments.is_some() && !training {
-            self.sampler.record_changes();
-            trace::start_timeline();
-        } else if training && !is_of_steps(activity) {
-            self.take_in();
-            // What happens until the next step is no part of the steps.
-            if let Some(Ok(increments)) = &mut self.increments {
-                increments.cut();
-            }
-            trace::stop_timeline();
-            self.sampler.stop_changes();
+        if let Some(phases) = &mut self.phases {
+            phases.enter(activity, &self.sampler);
         }
-        self.ledger.enter(activity);
+        self.books.enter(activity);
     }
 
     fn take_in(&mut self) {
-        if let Some(Ok(increments)) = &mut self.increments {
-            let taken = increments.add(self.sampler.take_changes(), trace::take_timeline());
-            if let Err(why) = taken {
-                self.increments = Some(Err(why.to_string()));
-            }
+        if let Some(phases) = &mut self.phases {
+            phases.take_in(&self.sampler);
         }
     }
 
@@ -141,29 +113,20 @@ impl Energy {
     pub fn write(&mut self) -> Result<Report> {
         let here = self.began.map_or(Seconds(0.0), |began| began.elapsed().into());
         let (work, runtime) = (self.work, self.runtime + here);
-        let attempt = self.ledger.so_far();
-        let run = match &self.earlier {
-            Some(earlier) => attempt.after(earlier),
-            None => attempt,
-        };
+        let run = self.books.so_far();
         let report = Report {
             training: run.efficiency(Activity::Training, work),
             paper: run.paper(work.samples, runtime),
             phases: self.phases(),
             run,
         };
-        let text = serde_json::to_string_pretty(&report)
-            .map_err(|e| Error::internal(format!("the run's energy is not JSON: {e}")))?;
-        files::write_text(&self.path, &(text + "\n"))?;
+        self.books.write(&report)?;
         Ok(report)
     }
 
     fn phases(&self) -> Option<Phases> {
-        let increments = self.increments.as_ref()?;
-        let found = increments.as_ref().map_err(String::clone).and_then(|increments| {
-            let (phases, attribution) = increments.attribution().map_err(|e| e.to_string())?;
-            Ok(known(phases, attribution))
-        });
+        let found =
+            self.phases.as_ref()?.attribution().map(|(phases, attribution)| known(phases, attribution));
         Some(found.unwrap_or_else(|why| Phases::Unknown { why }))
     }
 }

@@ -1,5 +1,6 @@
 //! Runs the cells of a study one after the other, and keeps what they found.
 
+use super::super::energy;
 use super::super::finetune::signals::Signals;
 use super::super::global::Global;
 use super::super::machine;
@@ -10,7 +11,7 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::path::Path;
 use wattention::device::{Device, Precision};
-use wattention::energy::{self, Sampler};
+use wattention::energy::Sampler;
 use wattention::error::{Error, Result};
 use wattention::files::{self, lock::Lock};
 use wattention::study::cell::{self, Run};
@@ -66,11 +67,11 @@ pub fn run(
     let Some(device) = cells.first().and_then(|plan| devices.get(&plan.precision)) else {
         return Err(Error::internal("a study without cells").into());
     };
+    let sampler = energy::open(device)?;
     let budget = Budget::new(args.max_hours, args.max_kwh, device)?;
     files::create_dir(&out.join("cells"))?;
     let _lock = Lock::take(out)?;
     files::remove_leftovers(out)?;
-    let sampler = Sampler::start(energy::open(device))?;
     let mut results = Results {
         title: grid.title.clone(),
         environment: environment(&device.name(), &sampler.name()),

@@ -38,12 +38,6 @@ impl Log {
         Ok(Log { path: path.to_path_buf(), file })
     }
 
-    /// The lines of the file at `path`, as far as they are whole.
-    pub fn read(path: &Path) -> Vec<Value> {
-        let text = fs::read_to_string(path).unwrap_or_default();
-        text.lines().map_while(|line| serde_json::from_str(line).ok()).collect()
-    }
-
     pub fn line(&mut self, value: &Value) -> Result<()> {
         self.file.write_all(format!("{value}\n").as_bytes()).map_err(|e| Error::output(&self.path, e))
     }
@@ -87,7 +81,6 @@ mod tests {
         log.line(&json!({ "step": 3, "again": true })).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text, "{\"step\":1}\n{\"step\":2}\n{\"step\":3,\"again\":true}\n");
-        assert_eq!(Log::read(&path).len(), 3);
         Log::open(&path, 0).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "");
     }

@@ -2,20 +2,19 @@
 //! done.
 
 use super::log::Log;
-use super::parts::{Parts, Spent};
+use super::phases;
 use super::{CellObserver, Material, Part};
+use crate::energy::{Activity, Books, RunEnergy, Sampler, StepPhases};
 use crate::error::{Error, Result};
 use crate::evaluate::Work;
 use crate::files;
 use crate::models::session::Session;
 use crate::study::grid::CellPlan;
-use crate::study::results::{Cell, PhaseTime, Reading};
-use crate::trace;
+use crate::study::results::{Cell, Reading};
 use crate::train::checkpoint::{self, Checkpoint, Saver, Settings};
 use crate::train::{Event, Observer, Options, Summary, Trainer};
 use crate::units::Seconds;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::fs;
 
 /// The folder of the trained model, in the cell's run directory.
@@ -29,25 +28,33 @@ struct Done {
     cell: Cell,
 }
 
-/// Trains the session's model, or takes the weights that an earlier process trained; a result without scores.
+/// Trains the session's model on the first of `parts`, validating on the second, or takes the weights that an earlier
+/// process trained; a result without scores.
 pub fn train(
     material: &Material,
     options: &Options,
     session: &mut Session<Work>,
-    train: &Part,
-    validation: &Part,
+    parts: [&Part; 2],
+    books: &mut Books,
     observer: &mut dyn CellObserver,
 ) -> Result<Cell> {
     let run = material.run;
     let (path, model) = (run.dir.join("trained.json"), run.dir.join(MODEL));
     let done = fs::read_to_string(&path).ok().and_then(|text| serde_json::from_str::<Done>(&text).ok());
     if let Some(done) = done.filter(|done| done.plan == *run.plan && model.join("config.json").is_file()) {
+        // What cannot be read leaves the energy unknown, and says why.
+        let _ = books.go_on();
         session.real().loaded.read_weights(&model)?;
         return Ok(done.cell);
     }
-    let cell = anew(material, options, session, train, validation, observer)?;
+    let mut cell = anew(material, options, session, parts, books, observer)?;
+    books.enter(Activity::Checkpoint);
     files::create_dir(&model)?;
     session.real().loaded.save(&model)?;
+    books.enter(Activity::Rest);
+    let spent = books.so_far();
+    books.write(&spent)?;
+    take(&mut cell, &spent);
     let done = Done { plan: run.plan.clone(), cell };
     let text = serde_json::to_string_pretty(&done).map_err(|e| Error::output(&path, e))?;
     files::write_text(&path, &(text + "\n"))?;
@@ -58,8 +65,8 @@ fn anew(
     material: &Material,
     options: &Options,
     session: &mut Session<Work>,
-    train: &Part,
-    validation: &Part,
+    [train, validation]: [&Part; 2],
+    books: &mut Books,
     observer: &mut dyn CellObserver,
 ) -> Result<Cell> {
     let run = material.run;
@@ -74,6 +81,11 @@ fn anew(
     let parameters = loaded.parameters.trainable();
     let checkpoint = newest(material, &settings)?;
     let step = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.state.global_step);
+    match step {
+        0 => books.begin()?,
+        // What cannot be read leaves the energy unknown, and says why.
+        _ => drop(books.go_on()),
+    }
     let saver = Saver::new(run.dir, settings, run.device.name(), Vec::new(), control.save_total_limit);
     let mut trainer = Trainer::new(session, &train.corpus, options, control)?
         .save_with(saver)
@@ -85,27 +97,22 @@ fn anew(
         trainer = trainer.restore(checkpoint)?;
     }
     let planned_steps = trainer.total_steps();
+    // On a GPU the launches return before their work is done, and waiting for each would change what is measured.
+    let timed = run.device.uuid().is_none() && step == 0;
     let mut recorder = Recorder {
         log: Log::open(&run.dir.join("metrics.jsonl"), step)?,
-        parts: Parts::start(run.sampler, &run.dir.join("energy.jsonl"), step)?,
+        books,
+        sampler: run.sampler,
+        phases: timed.then(StepPhases::default),
         steps_per_epoch: options.steps_per_epoch(train.examples.len()),
         observer,
     };
-    // On a GPU the launches return before their work is done, and waiting for each would change what is measured.
-    let timed = run.device.uuid().is_none() && step == 0;
-    if timed {
-        trace::start_timing();
-    }
     let outcome = trainer.run(&mut recorder);
-    let timings = trace::stop_timing();
+    recorder.enters(Activity::Rest);
+    let phases = recorder.phases;
     let summary = outcome?;
-    let spent = recorder.parts.stop();
-    let mut phases: BTreeMap<trace::Phase, f64> = BTreeMap::new();
-    for ((phase, _), timing) in timings {
-        *phases.entry(phase).or_default() += timing.time.as_secs_f64();
-    }
     let planned = session.planned();
-    Ok(Cell {
+    let mut cell = Cell {
         device: run.device.name(),
         batch_size: options.per_device_train_batch_size as u64,
         planned_steps,
@@ -115,9 +122,12 @@ fn anew(
         headline_metric: material.metric(),
         peak_bytes_planned: Reading::predicted(planned.total() as f64),
         peak_bytes_measured: Reading::measured(session.real().device().used().total() as f64),
-        phases: by_time(&phases),
-        ..measured(run.plan, &summary, &spent, step > 0)
-    })
+        ..measured(run.plan, &summary)
+    };
+    if let Some(phases) = phases {
+        (cell.phases, cell.phases_energy_joules) = phases::readings(&phases);
+    }
+    Ok(cell)
 }
 
 /// The checkpoint to go on from: one of a run with exactly these settings. Any other is removed.
@@ -131,21 +141,40 @@ fn newest(material: &Material, settings: &Settings) -> Result<Option<Checkpoint>
     Ok(same)
 }
 
-/// Writes down what happens, and passes it on.
+/// Writes down what happens and what it takes, and passes it on.
 struct Recorder<'a> {
     log: Log,
-    parts: Parts<'a>,
+    books: &'a mut Books,
+    sampler: &'a Sampler,
+    phases: Option<StepPhases>,
     steps_per_epoch: u64,
     observer: &'a mut dyn CellObserver,
 }
 
 impl Observer for Recorder<'_> {
     fn event(&mut self, event: &Event) -> Result<()> {
-        if let Event::Checkpoint { step } = event {
-            self.parts.checkpoint(*step)?;
+        match event {
+            // A run that is killed later goes on from here, and with what it had taken until here.
+            Event::Checkpoint { .. } => {
+                let spent = self.books.so_far();
+                self.books.write(&spent)?;
+            }
+            Event::Evaluation { .. } => {}
+            Event::Step { .. } | Event::Skipped { .. } => {
+                if let Some(phases) = &mut self.phases {
+                    phases.take_in(self.sampler);
+                }
+            }
         }
         self.log.event(event, self.steps_per_epoch)?;
         self.observer.event(event)
+    }
+
+    fn enters(&mut self, activity: Activity) {
+        if let Some(phases) = &mut self.phases {
+            phases.enter(activity, self.sampler);
+        }
+        self.books.enter(activity);
     }
 
     fn interrupted(&self) -> Option<i32> {
@@ -153,36 +182,9 @@ impl Observer for Recorder<'_> {
     }
 }
 
-fn by_time(phases: &BTreeMap<trace::Phase, f64>) -> Vec<PhaseTime> {
-    let mut sorted: Vec<_> = phases.iter().collect();
-    sorted.sort_by(|a, b| b.1.total_cmp(a.1));
-    let of = |(phase, seconds): (&trace::Phase, &f64)| PhaseTime {
-        phase: phase.label.into(),
-        pass: format!("{:?}", phase.pass).to_lowercase(),
-        seconds: Reading::measured(*seconds),
-    };
-    sorted.into_iter().map(of).collect()
-}
-
-/// What training measured; the rest of the cell is left as nobody took it.
-fn measured(plan: &CellPlan, summary: &Summary, spent: &Spent, resumed: bool) -> Cell {
-    let Spent { energy, last } = spent;
+/// What training came to; sensors and the rest of the cell are left as nobody took them.
+fn measured(plan: &CellPlan, summary: &Summary) -> Cell {
     let (samples, seconds) = (summary.samples as f64, summary.train_time.0);
-    let wall = summary.times.total();
-    let time = if resumed { wall } else { last.time };
-    let joules = match energy {
-        Ok(joules) => Reading::measured(*joules),
-        Err(why) => Reading::absent(why),
-    };
-    let of_energy = |make: fn(f64, f64) -> f64, other: f64| joules.with(&Reading::measured(other), make);
-    let no_sensor = match last.energy {
-        Some(_) => "this device has no sensor for it",
-        None => &last.note,
-    };
-    let Seconds(wall) = wall;
-    let not_whole = "the process was stopped in between, and such means need the whole run";
-    let paper = last.paper.filter(|_| !resumed);
-    let why_not_paper = if resumed && last.paper.is_some() { not_whole } else { no_sensor };
     Cell {
         run: plan.name.clone(),
         model: plan.label.clone(),
@@ -191,29 +193,48 @@ fn measured(plan: &CellPlan, summary: &Summary, spent: &Spent, resumed: bool) ->
         precision: plan.precision.name().into(),
         seed: plan.train.seed,
         steps: summary.steps,
+        train_samples: summary.samples,
         train_loss_final: Reading::measured(summary.final_loss),
         eval_loss: Reading::or_why(summary.eval_loss, "not evaluated"),
         train_seconds: Reading::measured(seconds),
-        train_wall_seconds: Reading::measured(wall),
+        train_wall_seconds: Reading::measured(summary.times.total().0),
         train_samples_per_second: Reading::measured(samples / seconds),
         train_tokens_per_second: Reading::measured(summary.tokens as f64 / seconds),
         best_step: Reading::or_why(
             summary.best.map(|(step, _)| step as f64),
             "one evaluation alone, at the end",
         ),
-        mean_power_watts: of_energy(|joules, time| joules / time, time.0),
-        samples_per_second_per_watt: of_energy(|joules, samples| samples / joules, samples),
-        joules_per_sample: of_energy(|joules, samples| joules / samples, samples),
-        energy_note: match energy {
-            Ok(_) => last.note.clone(),
-            Err(why) => format!("n/a: {why}"),
-        },
-        energy_joules: joules.clone(),
-        paper_power_watts: Reading::or_why(paper.map(|paper| paper.power.0), why_not_paper),
-        paper_energy_joules: Reading::or_why(paper.map(|paper| paper.energy.0), why_not_paper),
-        utilisation_percent: Reading::or_why(last.utilisation.map(|share| 100.0 * share), no_sensor),
-        device_memory_mean_bytes: Reading::or_why(last.memory.map(|bytes| bytes.0 as f64), no_sensor),
-        device_memory_peak_bytes: Reading::or_why(last.memory_peak.map(|bytes| bytes.0 as f64), no_sensor),
         ..Cell::default()
     }
+}
+
+/// What the sensors said until the model was trained, over all processes that worked on it.
+fn take(cell: &mut Cell, run: &RunEnergy) {
+    const OF_TRAINING: [Activity; 4] =
+        [Activity::Data, Activity::Training, Activity::Evaluation, Activity::Checkpoint];
+    let spent = run.together(&OF_TRAINING);
+    let why = spent.why.as_deref().unwrap_or_default();
+    let joules = Reading::or_why(spent.energy.map(|energy| energy.0), why);
+    let of_energy = |make: fn(f64, f64) -> f64, other: f64| joules.with(&Reading::measured(other), make);
+    let samples = cell.train_samples as f64;
+    cell.mean_power_watts = of_energy(|joules, time| joules / time, spent.time.0);
+    cell.samples_per_second_per_watt = of_energy(|joules, samples| samples / joules, samples);
+    cell.joules_per_sample = of_energy(|joules, samples| joules / samples, samples);
+    cell.energy_note = match joules.why() {
+        None => run.source.clone(),
+        Some(why) => format!("n/a: {why}"),
+    };
+    cell.energy_joules = joules;
+    let no_sensor = match run.whole.energy {
+        Some(_) => "this device has no sensor for it",
+        None => &run.whole.note,
+    };
+    let runtime = Seconds(cell.train_wall_seconds.value().unwrap_or(f64::NAN));
+    let paper = run.paper(cell.train_samples, runtime);
+    let whole = &run.whole;
+    cell.paper_power_watts = Reading::or_why(paper.map(|paper| paper.mean_power_w.0), no_sensor);
+    cell.paper_energy_joules = Reading::or_why(paper.map(|paper| paper.energy_j.0), no_sensor);
+    cell.utilisation_percent = Reading::or_why(whole.utilisation.map(|share| 100.0 * share), no_sensor);
+    cell.device_memory_mean_bytes = Reading::or_why(whole.memory.map(|bytes| bytes.0 as f64), no_sensor);
+    cell.device_memory_peak_bytes = Reading::or_why(whole.memory_peak.map(|bytes| bytes.0 as f64), no_sensor);
 }

@@ -67,8 +67,8 @@ pub struct Planned {
     pub total: Bytes,
     pub micro_step: Option<Seconds>,
     pub optimizer: Option<Seconds>,
-    /// Teacher-forced, per example.
-    pub inference: Option<Seconds>,
+    /// Per example, under each protocol; generated answers are as long as they may be.
+    pub inference: Vec<(Protocol, Seconds)>,
 }
 
 /// What decides the plan of `cell`, whose training split has `examples` if that is known.
@@ -166,11 +166,22 @@ pub fn planned(key: &Key, cell: &CellPlan, limits: Option<&Limits>) -> Result<Pl
         let of_kind = needed.session.recordings().filter(|(signature, _)| signature.kind == kind);
         of_kind.map(|(_, recording)| limits.least_of(&recording.launches, key.precision)).reduce(|a, b| a + b)
     };
+    let each = |protocol: Protocol| {
+        let batch = match protocol {
+            Protocol::Paper => least("teacher-forced")?,
+            Protocol::Scrolls => {
+                let step = least("generate.best").or_else(|| least("generate.logits"))?;
+                // The first step, which was planned, is the shortest.
+                least("generate.encode")? + Seconds(step.0 * key.new_tokens as f64)
+            }
+        };
+        Some(Seconds(batch.0 / key.eval_batch as f64))
+    };
     Ok(Planned {
         batch,
         total: needed.total,
         micro_step: least("train"),
         optimizer: least("optimizer"),
-        inference: least("teacher-forced").map(|time| Seconds(time.0 / key.eval_batch as f64)),
+        inference: cell.protocols.iter().filter_map(|&protocol| Some((protocol, each(protocol)?))).collect(),
     })
 }

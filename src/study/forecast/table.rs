@@ -5,8 +5,19 @@ use crate::limits::Limits;
 use crate::study::markup::{Quantity, decimals, plain, significant};
 use crate::study::results::Reading;
 
-const TITLES: [&str; 9] =
-    ["model", "dataset", "tokens", "batch", "memory", "steps/epoch", "epoch", "all epochs", "energy"];
+const TITLES: [&str; 11] = [
+    "model",
+    "dataset",
+    "tokens",
+    "batch",
+    "memory",
+    "steps/epoch",
+    "epoch",
+    "all epochs",
+    "energy",
+    "inference",
+    "energy",
+];
 
 /// One line per cell, then what the numbers are and what they add up to.
 pub fn table(forecasts: &[Forecast], limits: Option<&Limits>) -> String {
@@ -29,6 +40,8 @@ pub fn table(forecasts: &[Forecast], limits: Option<&Limits>) -> String {
             time(&one.least_epoch_seconds),
             time(&one.least_train_seconds),
             energy(&one.train_joules),
+            time(&one.inference(|inference| &inference.least_seconds)),
+            energy(&one.inference(|inference| &inference.joules)),
         ]
     }));
     let widths: Vec<usize> = (0..TITLES.len())
@@ -59,20 +72,29 @@ fn notes(forecasts: &[Forecast], limits: Option<&Limits>) -> Vec<String> {
         Some(limits) => {
             notes.push(format!(
                 "Times are the least that the data sheet of the {} allows, real kernels take longer; \
-                 energy is all epochs at its power limit.",
+                 energy is that time at its power limit. Inference is once over the validation split after training, \
+                 generated answers as long as they may be; evaluations while training are not in these times.",
                 limits.device
             ));
-            let sum = |of: fn(&Forecast) -> &Reading| {
-                forecasts.iter().map(|one| of(one).value()).sum::<Option<f64>>()
-            };
-            if let (Some(seconds), Some(joules)) = (sum(|f| &f.least_train_seconds), sum(|f| &f.train_joules))
-            {
+            let sum = |of: &dyn Fn(&Forecast) -> Option<f64>| forecasts.iter().map(of).sum::<Option<f64>>();
+            let training =
+                [sum(&|one| one.least_train_seconds.value()), sum(&|one| one.train_joules.value())];
+            let inference = [
+                sum(&|one| one.inference(|inference| &inference.least_seconds).value()),
+                sum(&|one| one.inference(|inference| &inference.joules).value()),
+            ];
+            let said = [(training, "training, all epochs"), (inference, "inference")].into_iter().filter_map(
+                |([seconds, joules], what)| {
+                    let (hours, kwh) = (significant(seconds? / 3600.0), significant(joules? / 3.6e6));
+                    Some(format!("{hours} h and {kwh} kWh of {what}"))
+                },
+            );
+            let said: Vec<String> = said.collect();
+            if !said.is_empty() {
                 notes.push(format!(
-                    "All {} cells through all of their epochs: at least {} h of training, and {} kWh at the \
-                     power limit; runs that stop early take less.",
+                    "All {} cells: at least {}; runs that stop early take less.",
                     forecasts.len(),
-                    significant(seconds / 3600.0),
-                    significant(joules / 3.6e6)
+                    said.join(", ")
                 ));
             }
         }

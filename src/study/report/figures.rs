@@ -34,7 +34,7 @@ pub fn section(study: &Study) -> String {
     out.push_str("<div class=\"figures\">\n");
     out.push_str(&pareto::figures(study));
     out.push_str("</div>\n");
-    out.push_str(&phases::figure(study));
+    out.push_str(&phases::figures(study));
     out.push_str("</section>\n");
     out
 }

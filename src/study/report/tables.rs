@@ -73,6 +73,7 @@ pub fn table(caption: &str, titles: &[String], names: usize, rows: &[Vec<String>
 const PROSE: usize = 28;
 
 /// How a column's numbers are written.
+#[derive(Clone, Copy)]
 enum Form {
     /// Two decimals.
     Score,
@@ -152,8 +153,32 @@ pub fn section(study: &Study) -> String {
         [("parameters", |c| integer(c.parameters)), ("batch size", |c| integer(c.batch_size))];
     out.push_str(&theme(study, "Memory and utilisation", &machine, &memory));
     out.push_str(&theme(study, "Energy", &[("energy covers", |c| c.energy_note.clone())], &energy));
+    out.push_str(&theme(study, "Time and energy by activity", &[], &activities()));
+    out.push_str(
+        "<p class=\"note\">The activities of a cell's run sum to its whole: data is reading, tokenising and waiting \
+         for batches, evaluation that of every protocol, the rest mostly reading and planning the model.</p>\n",
+    );
     out.push_str("</section>\n");
     out
+}
+
+/// Of each activity its time and its energy, side by side.
+fn activities() -> [Column; 12] {
+    let (time, energy) = (Form::In(Quantity::Time), Form::In(Quantity::Energy));
+    [
+        ("data", time, |c| &c.activities.data.seconds),
+        ("data", energy, |c| &c.activities.data.energy_joules),
+        ("training", time, |c| &c.activities.training.seconds),
+        ("training", energy, |c| &c.activities.training.energy_joules),
+        ("evaluation", time, |c| &c.activities.evaluation.seconds),
+        ("evaluation", energy, |c| &c.activities.evaluation.energy_joules),
+        ("checkpoint", time, |c| &c.activities.checkpoint.seconds),
+        ("checkpoint", energy, |c| &c.activities.checkpoint.energy_joules),
+        ("rest", time, |c| &c.activities.rest.seconds),
+        ("rest", energy, |c| &c.activities.rest.energy_joules),
+        ("whole", time, |c| &c.activities.whole.seconds),
+        ("whole", energy, |c| &c.activities.whole.energy_joules),
+    ]
 }
 
 fn theme(study: &Study, caption: &str, facts: &[Fact], columns: &[Column]) -> String {

@@ -192,23 +192,64 @@ fn answers_have_the_fifth_figure_and_energy_the_first_two() {
     assert!(files.len() > 20, "{}", files.len());
 }
 
-#[test]
-fn phases_are_bars_where_they_were_timed() {
-    use crate::study::results::PhaseTime;
-    let mut one = cell("led", "qmsum", 128);
-    let phase = |name: &str, pass: &str, seconds: f64| PhaseTime {
+/// A phase that took 1 s for every joule, of which nothing is known where there are none.
+fn phase(name: &str, pass: &str, seconds: f64, joules: Option<f64>) -> crate::study::results::PhaseTime {
+    crate::study::results::PhaseTime {
         phase: name.into(),
         pass: pass.into(),
         seconds: Reading::measured(seconds),
-    };
+        energy_joules: Reading::or_why(joules, "not told apart, at most 9 J"),
+    }
+}
+
+#[test]
+fn phases_are_bars_where_they_were_timed() {
+    let mut one = cell("led", "qmsum", 128);
     one.phases = vec![
-        phase("encoder.attention", "forward", 1.0),
-        phase("encoder.attention", "backward", 2.0),
-        phase("<b>", "forward", 1.0),
+        phase("encoder.attention", "forward", 1.0, None),
+        phase("encoder.attention", "backward", 2.0, None),
+        phase("<b>", "forward", 1.0, None),
     ];
+    one.phases_energy_joules = Reading::absent("no counter here");
     let text = page(&study(vec![one]));
     assert!(text.contains("encoder.attention 75 %") && !text.contains("<b>:"));
+    assert!(text.contains("Training energy by phase</h3><p>Not drawn: no counter here."));
     assert!(
         page(&study(vec![cell("led", "qmsum", 128)])).contains("phases are timed while training on the CPU")
+    );
+}
+
+#[test]
+fn phases_have_bars_of_energy_where_it_was_told_apart() {
+    let mut one = cell("led", "qmsum", 128);
+    one.phases = vec![
+        phase("encoder.attention", "forward", 1.0, Some(30.0)),
+        phase("encoder.attention", "backward", 2.0, Some(20.0)),
+        phase("loss", "forward", 7.0, None),
+    ];
+    one.phases_energy_joules = Reading::measured(200.0);
+    let text = page(&study(vec![one]));
+    let bar = text.split("phase-energy-desc\">").nth(1).unwrap().split('<').next().unwrap();
+    assert_eq!(bar, "led, 128 tokens: encoder.attention 25 %, others, or not told apart 75 %");
+    assert!(text.contains(">200 J</text>") && text.contains("id=\"figure-phases\""));
+}
+
+#[test]
+fn activities_stand_side_by_side() {
+    use crate::study::results::Taken;
+    let mut one = cell("led", "qmsum", 128);
+    let taken = |seconds, joules| Taken {
+        seconds: Reading::measured(seconds),
+        energy_joules: Reading::measured(joules),
+    };
+    (one.activities.training, one.activities.whole) = (taken(61.0, 4200.0), taken(77.0, 5300.0));
+    let text = page(&study(vec![one]));
+    let table = text.split("<caption>Time and energy by activity</caption>").nth(1).unwrap();
+    let (head, body) = table.split_once("</thead>").unwrap();
+    assert!(head.contains(">training (s)<") && head.contains(">training (kJ)<"), "{head}");
+    let row = body.split("</tr>").next().unwrap();
+    assert!(
+        row.contains("<td>61.0</td><td>4.20</td>") && row.ends_with("<td>77.0</td><td>5.30</td>"),
+        "{row}"
     );
 }

@@ -101,7 +101,7 @@ fn figure(study: &Study, measure: &Measure) -> String {
             series.splice(0..0, bars);
         }
         let y = match (is_score, measure.quantity) {
-            (true, _) => Axis::around(&scores(&cells), &values),
+            (true, _) => Axis::scores(&scores(&cells), &values),
             (_, Quantity::Score) => Axis::from_zero(measure.axis, &values),
             _ => Axis::from_zero(&format!("{} ({})", measure.axis, unit.name), &values),
         };

@@ -68,7 +68,7 @@ fn figure(study: &Study, all: &[Choice], cost: Cost, id: &str) -> String {
             title: format!("{title}, {task}"),
             description,
             x: Axis::from_zero(&axis, &xs),
-            y: Axis::around(&scores(&cells), &ys),
+            y: Axis::scores(&scores(&cells), &ys),
             series,
         };
         panels.push((heading(study, task), plot));

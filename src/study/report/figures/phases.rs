@@ -1,11 +1,11 @@
-//! Where training's time goes: a bar for every model and length, divided by phase.
+//! Where training's energy and time go: a bar for every model and length, divided by phase.
 
 use super::download::link;
 use super::{absent, distinct};
-use crate::study::markup::{decimals, escape, push};
+use crate::study::markup::{Quantity, decimals, escape, push, significant};
 use crate::study::report::Study;
 use crate::study::report::tables::table;
-use crate::study::results::{Cell, field};
+use crate::study::results::{Cell, PhaseTime, Reading, field, number};
 
 /// Phases with a colour of their own; the rest is one more.
 const NAMED: usize = 7;
@@ -13,11 +13,73 @@ const WIDTH: f64 = 800.0;
 const BAR: f64 = 22.0;
 const ROW: f64 = 44.0;
 
-pub fn figure(study: &Study) -> String {
-    let title = "Training time by phase";
+/// What the bars divide.
+struct Divided {
+    id: &'static str,
+    title: &'static str,
+    note: &'static str,
+    /// What has no colour of its own.
+    others: &'static str,
+    column: &'static str,
+    quantity: Quantity,
+    of: fn(&PhaseTime) -> &Reading,
+    /// What the phases divide, where it is more than their sum.
+    whole: Option<fn(&Cell) -> f64>,
+}
+
+const ENERGY: Divided = Divided {
+    id: "phase-energy",
+    title: "Training energy by phase",
+    note: "Forward and backward pass together, of the training steps: the counter's changes divided by what ran \
+           between them; the bars are the whole of each.",
+    others: "others, or not told apart",
+    column: "joules",
+    quantity: Quantity::Energy,
+    of: |phase| &phase.energy_joules,
+    whole: Some(|cell| {
+        let parts: f64 = cell.phases.iter().filter_map(|phase| phase.energy_joules.value()).sum();
+        // The parts of a fit may exceed what they divide.
+        if parts > 0.0 { cell.phases_energy_joules.value().unwrap_or(0.0).max(parts) } else { 0.0 }
+    }),
+};
+
+const TIME: Divided = Divided {
+    id: "phases",
+    title: "Training time by phase",
+    note: "Forward and backward pass together, of the training steps, by the processor's clock; the bars are the \
+           whole of each.",
+    others: "all others",
+    column: "seconds",
+    quantity: Quantity::Time,
+    of: |phase| &phase.seconds,
+    whole: None,
+};
+
+pub fn figures(study: &Study) -> String {
+    if study.cells.iter().all(|cell| cell.phases.is_empty()) {
+        let why = "phases are timed while training on the CPU, and in one go; on a GPU `wattention profile` tells them";
+        return absent(TIME.id, "Training energy and time by phase", why, "");
+    }
+    let energy = match bars(study, &ENERGY) {
+        Some(figure) => figure,
+        None => {
+            let cells = study.cells.iter().filter(|cell| !cell.phases.is_empty());
+            let whole = distinct(cells.clone().filter_map(|cell| cell.phases_energy_joules.why()));
+            let why = match whole.is_empty() {
+                true => "the counter tells no phase from the others in steps so few".to_string(),
+                false => whole.join("; "),
+            };
+            absent(ENERGY.id, ENERGY.title, &why, "Shown instead: training time by phase.")
+        }
+    };
+    energy + &bars(study, &TIME).unwrap_or_default()
+}
+
+/// None where no cell has a number.
+fn bars(study: &Study, what: &Divided) -> Option<String> {
     let mut seen = Vec::new();
     let mut cells: Vec<&Cell> = Vec::new();
-    for cell in study.cells.iter().filter(|cell| total(cell) > 0.0) {
+    for cell in study.cells.iter().filter(|cell| total(what, cell) > 0.0) {
         let key = (study.varying.series(cell), &cell.dataset, cell.max_source_length);
         if !seen.contains(&key) {
             seen.push(key);
@@ -25,32 +87,29 @@ pub fn figure(study: &Study) -> String {
         }
     }
     if cells.is_empty() {
-        let why = "phases are timed while training on the CPU, and in one go; on a GPU `wattention profile` tells them";
-        return absent("phases", title, why, "");
+        return None;
     }
     let mut phases = distinct(cells.iter().flat_map(|cell| cell.phases.iter().map(|p| p.phase.clone())));
-    let share = |phase: &str| cells.iter().map(|cell| of(cell, phase) / total(cell)).sum::<f64>();
+    phases.retain(|phase| cells.iter().any(|cell| of(what, cell, phase) > 0.0));
+    let share = |phase: &str| cells.iter().map(|cell| of(what, cell, phase) / total(what, cell)).sum::<f64>();
     phases.sort_by(|a, b| share(b).total_cmp(&share(a)));
-    let rest = phases.split_off(phases.len().min(NAMED));
-    let height = ROW * cells.len() as f64;
-    let describe = |cell: &Cell| {
-        let shares = phases.iter().map(|p| format!("{p} {}", percent(of(cell, p) / total(cell))));
-        format!("{}: {}", label(study, cell), shares.collect::<Vec<_>>().join(", "))
-    };
-    let all: Vec<String> = cells.iter().map(|cell| describe(cell)).collect();
+    phases.truncate(NAMED);
+    let rows: Vec<Row> = cells.iter().map(|cell| Row::of(study, what, cell, &phases)).collect();
+    let height = ROW * rows.len() as f64;
+    let Divided { id, title, note, others, .. } = what;
+    let all: Vec<String> = rows.iter().map(Row::text).collect();
     let mut drawn = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" class=\"bars\" \
-         aria-labelledby=\"phases-title phases-desc\" font-size=\"13\"><title id=\"phases-title\">{title}</title>\
-         <desc id=\"phases-desc\">{}</desc>",
+         aria-labelledby=\"{id}-title {id}-desc\" font-size=\"13\"><title id=\"{id}-title\">{title}</title>\
+         <desc id=\"{id}-desc\">{}</desc>",
         escape(&all.join("; "))
     );
-    for (row, cell) in cells.iter().enumerate() {
-        bar(&mut drawn, study, cell, (&phases, &rest), row as f64 * ROW);
-    }
+    rows.iter().enumerate().for_each(|(at, row)| row.draw(&mut drawn, at as f64 * ROW));
     drawn.push_str("</svg>");
     let mut legend = String::from("<ul class=\"legend\" aria-label=\"Legend, from left to right\">");
-    let others = (!rest.is_empty()).then(|| "all others".to_string());
-    for (slot, phase) in phases.iter().chain(&others).enumerate() {
+    let rest = rows.iter().any(|row| row.parts.iter().any(|(name, share)| name == others && *share >= 0.005));
+    let named = phases.iter().map(String::as_str).chain(rest.then_some(*others));
+    for (slot, phase) in named.enumerate() {
         push(
             &mut legend,
             format_args!(
@@ -60,65 +119,92 @@ pub fn figure(study: &Study) -> String {
         );
     }
     legend.push_str("</ul>");
-    format!(
-        "<figure id=\"figure-phases\" class=\"phases\"><figcaption><h3>{title}</h3><p>Forward and backward pass together, with evaluations in between, \
-         measured while training; the bars are the whole of each.</p></figcaption>{legend}<div class=\"panel full\">{drawn}\
-         </div><div class=\"below\"><p class=\"downloads\">Keep: {} {}</p><details><summary>Numbers</summary>{}</details>\
-         </div></figure>\n",
-        link("phases.csv", "CSV", "text/csv", &csv(study, &cells)),
-        link("phases.svg", "SVG", "image/svg+xml", &alone(&drawn)),
-        numbers(study, &cells, &phases, &rest),
-    )
+    Some(format!(
+        "<figure id=\"figure-{id}\" class=\"phases\"><figcaption><h3>{title}</h3><p>{note}</p></figcaption>{legend}\
+         <div class=\"panel full\">{drawn}</div><div class=\"below\"><p class=\"downloads\">Keep: {} {}</p>\
+         <details><summary>Numbers</summary>{}</details></div></figure>\n",
+        link(&format!("{id}.csv"), "CSV", "text/csv", &csv(study, what, &cells)),
+        link(&format!("{id}.svg"), "SVG", "image/svg+xml", &alone(&drawn)),
+        numbers(what, &cells, &rows),
+    ))
 }
 
-fn label(study: &Study, cell: &Cell) -> String {
-    let dataset = if study.tasks.len() > 1 { format!(", {}", cell.dataset) } else { String::new() };
-    format!("{}, {} tokens{dataset}", study.varying.series(cell), cell.max_source_length)
+fn of(what: &Divided, cell: &Cell, phase: &str) -> f64 {
+    cell.phases.iter().filter(|p| p.phase == phase).filter_map(|p| (what.of)(p).value()).sum()
 }
 
-fn of(cell: &Cell, phase: &str) -> f64 {
-    cell.phases.iter().filter(|p| p.phase == phase).filter_map(|p| p.seconds.value()).sum()
-}
-
-fn total(cell: &Cell) -> f64 {
-    cell.phases.iter().filter_map(|p| p.seconds.value()).sum()
+fn total(what: &Divided, cell: &Cell) -> f64 {
+    match what.whole {
+        Some(whole) => whole(cell),
+        None => cell.phases.iter().filter_map(|p| (what.of)(p).value()).sum(),
+    }
 }
 
 fn percent(share: f64) -> String {
     format!("{} %", decimals(100.0 * share, 0))
 }
 
-/// A bar as wide as the drawing, its parts in the order of the legend.
-fn bar(out: &mut String, study: &Study, cell: &Cell, (phases, rest): (&[String], &[String]), top: f64) {
-    let seconds = crate::units::Seconds(total(cell));
-    push(
-        out,
-        format_args!(
-            "<text x=\"0\" y=\"{:.1}\" style=\"fill:var(--ink,#111)\">{}</text><text x=\"{WIDTH}\" y=\"{:.1}\" \
-             text-anchor=\"end\" style=\"fill:var(--faint,#555)\">{seconds}</text>",
-            top + 13.0,
-            escape(&label(study, cell)),
-            top + 13.0
-        ),
-    );
-    let mut x = 0.0;
-    let others: f64 = rest.iter().map(|phase| of(cell, phase)).sum();
-    let parts = phases.iter().map(|phase| (phase.as_str(), of(cell, phase)));
-    for (slot, (phase, time)) in parts.chain([("all others", others)]).enumerate() {
-        let width = WIDTH * time / total(cell);
-        let says = format!("{}: {phase} {}", label(study, cell), percent(time / total(cell)));
-        if width > 0.05 {
-            push(
-                out,
-                format_args!(
-                    "<rect x=\"{x:.2}\" y=\"{:.1}\" width=\"{width:.2}\" height=\"{BAR}\" \
-                     style=\"fill:var(--s{slot},#777);stroke:var(--paper,#fff)\"><title>{}</title></rect>",
-                    top + 18.0,
-                    escape(&says)
-                ),
-            );
+/// A bar: shares in the order of the legend, what has no colour of its own last.
+struct Row {
+    label: String,
+    whole: String,
+    model: String,
+    parts: Vec<(String, f64)>,
+}
+
+impl Row {
+    fn of(study: &Study, what: &Divided, cell: &Cell, phases: &[String]) -> Self {
+        let dataset = if study.tasks.len() > 1 { format!(", {}", cell.dataset) } else { String::new() };
+        let model = study.varying.series(cell);
+        let whole = total(what, cell);
+        let unit = what.quantity.unit(whole);
+        let mut parts: Vec<(String, f64)> =
+            phases.iter().map(|phase| (phase.clone(), of(what, cell, phase) / whole)).collect();
+        let named: f64 = parts.iter().map(|(_, share)| share).sum();
+        parts.push((what.others.into(), (1.0 - named).max(0.0)));
+        Row {
+            label: format!("{model}, {} tokens{dataset}", cell.max_source_length),
+            whole: format!("{} {}", significant(whole / unit.size), unit.name),
+            model,
+            parts,
         }
-        x += width;
+    }
+
+    fn text(&self) -> String {
+        let shares = self.parts.iter().map(|(phase, share)| format!("{phase} {}", percent(*share)));
+        format!("{}: {}", self.label, shares.collect::<Vec<_>>().join(", "))
+    }
+
+    /// A bar as wide as the drawing.
+    fn draw(&self, out: &mut String, top: f64) {
+        push(
+            out,
+            format_args!(
+                "<text x=\"0\" y=\"{:.1}\" style=\"fill:var(--ink,#111)\">{}</text><text x=\"{WIDTH}\" y=\"{:.1}\" \
+                 text-anchor=\"end\" style=\"fill:var(--faint,#555)\">{}</text>",
+                top + 13.0,
+                escape(&self.label),
+                top + 13.0,
+                self.whole
+            ),
+        );
+        let mut x = 0.0;
+        for (slot, (phase, share)) in self.parts.iter().enumerate() {
+            let width = WIDTH * share;
+            let says = format!("{}: {phase} {}", self.label, percent(*share));
+            if width > 0.05 {
+                push(
+                    out,
+                    format_args!(
+                        "<rect x=\"{x:.2}\" y=\"{:.1}\" width=\"{width:.2}\" height=\"{BAR}\" \
+                         style=\"fill:var(--s{slot},#777);stroke:var(--paper,#fff)\"><title>{}</title></rect>",
+                        top + 18.0,
+                        escape(&says)
+                    ),
+                );
+            }
+            x += width;
+        }
     }
 }
 
@@ -133,8 +219,8 @@ fn alone(drawn: &str) -> String {
     out
 }
 
-fn csv(study: &Study, cells: &[&Cell]) -> String {
-    let mut out = String::from("model,dataset,max_source_length,phase,pass,seconds\r\n");
+fn csv(study: &Study, what: &Divided, cells: &[&Cell]) -> String {
+    let mut out = format!("model,dataset,max_source_length,phase,pass,{}\r\n", what.column);
     for cell in cells {
         for phase in &cell.phases {
             let row = [
@@ -143,7 +229,7 @@ fn csv(study: &Study, cells: &[&Cell]) -> String {
                 cell.max_source_length.to_string(),
                 field(&phase.phase),
                 field(&phase.pass),
-                crate::study::results::number(&phase.seconds),
+                number((what.of)(phase)),
             ];
             out.push_str(&(row.join(",") + "\r\n"));
         }
@@ -151,26 +237,19 @@ fn csv(study: &Study, cells: &[&Cell]) -> String {
     out
 }
 
-fn numbers(study: &Study, cells: &[&Cell], phases: &[String], rest: &[String]) -> String {
-    let mut titles = vec!["model".to_string(), "dataset".into(), "tokens".into()];
-    titles.extend(phases.iter().map(|phase| escape(phase)));
-    if !rest.is_empty() {
-        titles.push("all others".into());
-    }
-    let rows: Vec<Vec<String>> = cells
-        .iter()
-        .map(|cell| {
-            let mut row = vec![
-                escape(&study.varying.series(cell)),
-                escape(&cell.dataset),
-                cell.max_source_length.to_string(),
-            ];
-            row.extend(phases.iter().map(|phase| percent(of(cell, phase) / total(cell))));
-            if !rest.is_empty() {
-                row.push(percent(rest.iter().map(|phase| of(cell, phase)).sum::<f64>() / total(cell)));
-            }
-            row
-        })
-        .collect();
-    table("Share of the training time by phase", &titles, 2, &rows)
+fn numbers(what: &Divided, cells: &[&Cell], rows: &[Row]) -> String {
+    let mut titles = vec!["model".to_string(), "dataset".into(), "tokens".into(), "whole".into()];
+    titles.extend(rows.iter().take(1).flat_map(|row| row.parts.iter().map(|(phase, _)| escape(phase))));
+    let fields = |(row, cell): (&Row, &&Cell)| {
+        let mut fields = vec![
+            escape(&row.model),
+            escape(&cell.dataset),
+            cell.max_source_length.to_string(),
+            row.whole.clone(),
+        ];
+        fields.extend(row.parts.iter().map(|(_, share)| percent(*share)));
+        fields
+    };
+    let rows: Vec<Vec<String>> = rows.iter().zip(cells).map(fields).collect();
+    table(&format!("{}, shares", what.title), &titles, 2, &rows)
 }

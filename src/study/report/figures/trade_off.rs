@@ -220,7 +220,7 @@ fn panel(study: &Study, id: &str, measure: &Measure, task: &str) -> Plot {
         title: format!("Accuracy against {}, {task}", measure.name),
         description: description(&series),
         x: Axis::from_zero(&title, &values(of, size)),
-        y: Axis::around(&scores(&cells), &values(Cell::headline, 1.0)),
+        y: Axis::scores(&scores(&cells), &values(Cell::headline, 1.0)),
         series,
     }
 }
