@@ -2,8 +2,11 @@
 
 pub mod compare;
 pub mod energy;
+mod host;
 pub mod measure;
 pub mod predict;
+#[cfg(test)]
+mod ranges;
 mod rank;
 pub mod report;
 pub mod rows;
