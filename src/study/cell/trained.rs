@@ -183,6 +183,8 @@ fn measured(plan: &CellPlan, summary: &Summary, spent: &Spent, resumed: bool) ->
     let not_whole = "the process was stopped in between, and such means need the whole run";
     let paper = last.paper.filter(|_| !resumed);
     let why_not_paper = if resumed && last.paper.is_some() { not_whole } else { no_sensor };
+    let peak = last.peak_power.filter(|_| !resumed);
+    let why_not_peak = if resumed && last.peak_power.is_some() { not_whole } else { no_sensor };
     Cell {
         run: plan.name.clone(),
         model: plan.label.clone(),
@@ -202,8 +204,10 @@ fn measured(plan: &CellPlan, summary: &Summary, spent: &Spent, resumed: bool) ->
             "one evaluation alone, at the end",
         ),
         mean_power_watts: of_energy(|joules, time| joules / time, time.0),
+        peak_power_watts: Reading::or_why(peak.map(|power| power.0), why_not_peak),
         samples_per_second_per_watt: of_energy(|joules, samples| samples / joules, samples),
         joules_per_sample: of_energy(|joules, samples| joules / samples, samples),
+        joules_per_token: of_energy(|joules, tokens| joules / tokens, summary.tokens as f64),
         energy_note: match energy {
             Ok(_) => last.note.clone(),
             Err(why) => format!("n/a: {why}"),
