@@ -5,8 +5,6 @@ pub mod energy;
 mod host;
 pub mod measure;
 pub mod predict;
-#[cfg(test)]
-mod ranges;
 mod rank;
 pub mod report;
 pub mod rows;

@@ -99,3 +99,6 @@ impl Work for Evaluation {
         self.session.recordings().map(|(_, recording)| recording).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,9 +24,10 @@ pub use report::{Row, absent_or, peak, seconds, times};
 
 /// What `--help` says below the options.
 pub const ROWS: &str = "\
-Lists are separated by commas, and every combination is measured, each with a model of its own. --json has the keys
-of one combination at the top, and those of several in `rows`; `unmeasured` says which did not fit into memory.
-Resident memory at most is the process's: of a row after the first it is known where Linux lets its mark start anew.";
+Lists are separated by commas, and every combination is measured, each with a model of its own. --json
+has the keys of one combination at the top, and those of several in `rows`; `unmeasured` says which did
+not fit into memory. Resident memory is the process's: of a row after the first it is known where Linux
+lets its highest mark start anew.";
 
 /// The lists and files of any scan.
 #[derive(clap::Args, Debug)]

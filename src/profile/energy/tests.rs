@@ -94,7 +94,7 @@ impl Work for Planted {
         self.device.end_step()?;
         self.runs += 1;
         // As long as a host is at something else.
-        thread::sleep(Duration::from_millis(7 * (self.runs % 3)));
+        thread::sleep(Duration::from_millis(3 + 7 * (self.runs % 3)));
         Ok(())
     }
 

@@ -1,10 +1,10 @@
 //! Ranges in a profiler's timeline carry the labels of the tables.
 
-use super::measure::Run;
-use super::work::{Step, Work};
+use super::{Step, Work};
 use crate::device::Device;
 use crate::device::cuda::nvtx::stand_in;
 use crate::models::{self, Options};
+use crate::profile::measure::Run;
 use crate::trace::{Pass, Phase};
 use crate::train::synthetic::{Mode, Stepper, synthetic_batch};
 use std::path::Path;
