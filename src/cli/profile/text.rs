@@ -109,6 +109,7 @@ fn names(lines: &[Line], by: By) -> [Column; 2] {
     };
     let pass = |line: &Line| match line.nested {
         true => String::new(),
+        false if line.row.key.is_host() => "-".into(),
         false => line.row.key.pass.map_or(String::new(), |pass: Pass| pass.name().into()),
     };
     let title = if by == By::Kernel { "kernel" } else { "phase" };
