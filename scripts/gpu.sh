@@ -83,13 +83,14 @@ part() {
         return
     fi
     began=$(now)
-    timeout --kill-after=5 "$((limit < left ? (limit > 0 ? limit : 1) : left))" "$@" \
+    limit=$((limit < left ? (limit > 0 ? limit : 1) : left))
+    timeout --kill-after=5 "$limit" "$@" \
         >"$work/$name.out" 2>"$work/$name.err" || status=$?
     case $status in
     0) why="" ;;
     124 | 137)
         outcome="timed out"
-        why=$(tail -n 1 -- "$work/$name.err" | cut -c -200)
+        why="stopped after $limit s; --minutes gives more $(tail -n 1 -- "$work/$name.err" | cut -c -200)"
         ;;
     *)
         outcome=failed

@@ -1,4 +1,4 @@
-//! wattention: fine-tunes and runs LED and BigBird-Pegasus, and knows what every phase of it costs.
+//! wattention: fine-tunes and runs LED and BigBird-Pegasus, and knows what every phase costs.
 
 pub mod bench;
 pub mod cases;

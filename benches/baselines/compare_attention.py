@@ -8,7 +8,8 @@ Each row is a pattern, a length and a pass, with LED-base's heads. Each round of
 and every peer of attention_peers.py once, one right after the other and in turn first, for the same shapes and for as
 many seconds; both write a buffer larger than the caches between runs. The ratio is the peer's time over wattention's,
 above 1 where wattention is faster: the median of the rounds' own ratios, with the least and the greatest. A peer that
-cannot do a row says why. The peers are one process that stays, idle while wattention runs.
+cannot do a row says why, also where its process fell. The peers are a process that stays, idle while wattention runs;
+FlexAttention has its own, for on the CPU it writes outside of its buffers (pytorch/pytorch#153145).
 
 The standard library is enough for this script itself; --python must have torch and transformers.
 """
@@ -66,6 +67,8 @@ def measure(command, server):
     """The row of a side with its median, or why there is none."""
     if server.command[:2] == command[:2]:
         answer = server.ask(command)
+        if "ended" in answer:
+            return {"absent": f"its process ended with exit code {answer['ended']}"}
         if not answer.get("finite", True):
             return {"absent": "what it computed is not finite"}
         return answer
@@ -74,8 +77,8 @@ def measure(command, server):
     return row
 
 
-def compare(args, kind, length, direction, server):
-    peers = [p for p in server.versions["peers"][args.device][kind] if not args.peers or p in args.peers]
+def compare(args, kind, length, direction, servers):
+    peers = [p for p in servers["other"].versions["peers"][args.device][kind] if not args.peers or p in args.peers]
     asked = commands(args, kind, length, direction, peers)
     absent = {}
 
@@ -83,7 +86,7 @@ def compare(args, kind, length, direction, server):
         # What a peer could not do once it cannot do in the next round.
         if side in absent:
             return {"absent": absent[side]}
-        answer = measure(asked[side], server)
+        answer = measure(asked[side], servers.get(side, servers["other"]))
         if "absent" in answer:
             absent[side] = answer["absent"]
         return answer
@@ -122,9 +125,9 @@ def table(rows):
 def main():
     args = parse_arguments()
     load = sides.warn_if_busy(args.device)
-    server = sides.Server(args.python, "attention_peers.py")
+    servers = {name: sides.Server(args.python, "attention_peers.py") for name in ("other", "flex")}
     report = {
-        **sides.environment(args, server),
+        **sides.environment(args, servers["other"]),
         "batch_size": args.batch_size,
         "heads": args.heads,
         "head_size": args.head_size,
@@ -136,9 +139,10 @@ def main():
     for kind in args.kinds:
         for length in args.lengths:
             for direction in args.passes:
-                report["rows"].append(compare(args, kind, length, direction, server))
+                report["rows"].append(compare(args, kind, length, direction, servers))
                 sides.write(args, report)
-    server.close()
+    for server in servers.values():
+        server.close()
     where = f"{args.precision}, {report['device']}" if args.device == "cuda" else f"{args.threads} threads"
     print(f"{args.heads} heads of {args.head_size}, batch {args.batch_size}, {where}, {report['processor']}")
     print(table(report["rows"]))

@@ -95,16 +95,17 @@ class Server:
     def start(self):
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self.process = subprocess.Popen(self.command, **pipes)
-        return self.read()
+        versions = self.read()
+        if "ended" in versions:
+            sys.exit(f"{shlex.join(self.command)}\nexited with {versions['ended']}")
+        return versions
 
     def read(self):
         line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"{shlex.join(self.command)}\nexited with {self.process.wait()}")
-        return json.loads(line)
+        return json.loads(line) if line else {"ended": self.process.wait()}
 
     def ask(self, command):
-        """What the script would print for this command line."""
+        """What the script would print for this command line, or `ended` with the exit code of a process that fell."""
         if self.process.poll() is not None:
             self.start()
         self.process.stdin.write(json.dumps(command[2:]) + "\n")
@@ -122,7 +123,10 @@ class Server:
 def measure(command, server=None):
     """The JSON object that a benchmark prints, checked to hold times, with the process's memory."""
     if server and server.command[:2] == command[:2]:
-        return server.ask(command)
+        answer = server.ask(command)
+        if "ended" in answer:
+            sys.exit(f"{shlex.join(command)}\nexited with {answer['ended']}")
+        return answer
     printed, peak = run(command)
     try:
         result = json.loads(printed)

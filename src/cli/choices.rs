@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use wattention::data::{Dataset, Example, Split};
+use wattention::data::{self, Dataset, Example, Split};
 use wattention::error::{Error, Result};
 use wattention::hub;
 use wattention::metrics::Protocol;
@@ -66,6 +66,58 @@ impl Truncation {
             target: at_most(self.max_target_length, 128, limits.max_target),
         }
     }
+}
+
+/// A model, and the part of a dataset that it is scored on.
+#[derive(clap::Args, Debug)]
+pub struct Evaluated {
+    /// Model directory in HF layout, or the name of a repository in the Hugging Face cache: ORG/NAME[@REVISION]
+    #[arg(long, value_name = "DIR_OR_NAME")]
+    pub model: PathBuf,
+
+    /// Folder or repository of the tokenizer [default: the model's]
+    #[arg(long, value_name = "DIR_OR_NAME")]
+    tokenizer: Option<PathBuf>,
+
+    #[arg(long, value_name = "PATH_OR_NAME", help = datasets())]
+    pub dataset: String,
+
+    /// Which split to score
+    #[arg(long, value_name = "train|validation|test", default_value = "validation", value_parser = named::<Split>)]
+    pub split: Split,
+
+    /// Generated answers, references grouped by id (scrolls), or teacher-forced ones as Ang et al. 2022 (paper)
+    #[arg(long, value_name = "scrolls|paper", default_value = "scrolls", value_parser = named::<Protocol>)]
+    pub protocol: Protocol,
+
+    #[command(flatten)]
+    pub truncation: Truncation,
+}
+
+/// What an [`Evaluated`] names.
+pub struct Opened {
+    pub model_dir: PathBuf,
+    pub tokenizer: Tokenizer,
+    pub dataset: Dataset,
+    /// Of the split, from its start; there are some.
+    pub examples: Vec<Example>,
+}
+
+impl Evaluated {
+    /// All of it, and the first `most` examples.
+    pub fn open(&self, most: Option<NonZeroUsize>, global: &Global) -> Result<Opened> {
+        let model_dir = model_dir(&self.model, global)?;
+        let tokenizer = tokenizer(self.tokenizer.as_deref(), &model_dir)?;
+        let dataset = data::open(&self.dataset)?;
+        let examples = examples(&dataset, self.split, self.protocol, most)?;
+        Ok(Opened { model_dir, tokenizer, dataset, examples })
+    }
+}
+
+/// What `--dataset` takes.
+pub fn datasets() -> String {
+    let embedded = data::embedded_names();
+    format!("A SCROLLS zip, a folder of <split>.jsonl, or the name of an embedded dataset ({embedded})")
 }
 
 /// Fails where lengths exceed the model's positions.

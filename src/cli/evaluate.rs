@@ -1,6 +1,6 @@
 //! `evaluate`: accuracy and loss of a model on a split of a dataset.
 
-use super::choices::{self, ModelChoices, Truncation, named};
+use super::choices::{Evaluated, ModelChoices, Opened};
 use super::decoding::Decoding;
 use super::energy::{self, Predicting};
 use super::global::Global;
@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use submission::Submission;
-use wattention::data::{self, Split};
+use wattention::data::Split;
 use wattention::device::Precision;
 use wattention::energy::{Activity, HELP, Work};
 use wattention::error::{Error, Result};
@@ -30,28 +30,8 @@ mod submission;
 #[derive(clap::Args, Debug)]
 #[command(after_help = HELP)]
 pub struct Args {
-    /// Model directory in HF layout, or the name of a repository in the Hugging Face cache: ORG/NAME[@REVISION]
-    #[arg(long, value_name = "DIR_OR_NAME")]
-    model: PathBuf,
-
-    /// Folder or repository of the tokenizer [default: the model's]
-    #[arg(long, value_name = "DIR_OR_NAME")]
-    tokenizer: Option<PathBuf>,
-
-    /// A SCROLLS zip, a folder of <split>.jsonl, or the name of an embedded dataset (qmsum-slice, needle-qa)
-    #[arg(long, value_name = "PATH_OR_NAME")]
-    dataset: String,
-
-    /// Which split to score
-    #[arg(long, value_name = "train|validation|test", default_value = "validation", value_parser = named::<Split>)]
-    split: Split,
-
-    /// Generated answers, references grouped by id (scrolls), or teacher-forced ones as Ang et al. 2022 (paper)
-    #[arg(long, value_name = "scrolls|paper", default_value = "scrolls", value_parser = named::<Protocol>)]
-    protocol: Protocol,
-
     #[command(flatten)]
-    truncation: Truncation,
+    evaluated: Evaluated,
 
     /// Examples evaluated at once
     #[arg(long, value_name = "N", default_value = "16")]
@@ -111,23 +91,21 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     for path in args.predictions_output.iter().chain(&args.submission) {
         output::check_file(path)?;
     }
+    let evaluated = &args.evaluated;
     let submission =
-        args.submission.as_deref().map(|path| Submission::named(path, args.protocol)).transpose()?;
-    let model_dir = choices::model_dir(&args.model, global)?;
-    let tokenizer = choices::tokenizer(args.tokenizer.as_deref(), &model_dir)?;
-    let dataset = data::open(&args.dataset)?;
-    let examples = choices::examples(&dataset, args.split, args.protocol, args.max_samples)?;
+        args.submission.as_deref().map(|path| Submission::named(path, evaluated.protocol)).transpose()?;
+    let Opened { model_dir, tokenizer, dataset, examples } = evaluated.open(args.max_samples, global)?;
     let has_answers = examples.iter().all(|example| !example.references.is_empty());
-    if !has_answers && (submission.is_none() || args.protocol == Protocol::Paper) {
+    if !has_answers && (submission.is_none() || evaluated.protocol == Protocol::Paper) {
         let what = "its test split has no answers to score against; use train or validation, or --submission for the predictions alone";
-        return Err(Error::data(&args.dataset, what).into());
+        return Err(Error::data(&evaluated.dataset, what).into());
     }
     let device = global.open_device()?;
     let mut energy = Predicting::start(&device, Activity::Evaluation)?;
     let loaded = models::load(&model_dir, &device, args.choices.options())?;
     let limits = loaded.model.limits();
     let decoding = args.decoding.options(&model_dir, &limits, global.seed, NonZeroUsize::new(1))?;
-    let lengths = args.truncation.lengths(&limits);
+    let lengths = evaluated.truncation.lengths(&limits);
     let attention = args.choices.global_attention;
     energy.reads();
     let corpus = Corpus::encode(&tokenizer, &examples, lengths, limits, attention)?;
@@ -156,7 +134,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         tokenizer: &tokenizer,
         corpus: &corpus,
         examples: &examples,
-        protocol: args.protocol,
+        protocol: evaluated.protocol,
         decoding: &decoding,
         batch_size: batch,
         known,
@@ -184,15 +162,15 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     }
     partial.map_or(Ok(()), Partial::done)?;
     let report = Report {
-        model: args.model,
+        model: evaluated.model.clone(),
         dataset: dataset.name,
-        split: args.split,
-        protocol: args.protocol,
+        split: evaluated.split,
+        protocol: evaluated.protocol,
         device: device.name(),
         precision: global.precision,
         examples: examples.len(),
         scored,
-        decoding: (args.protocol == Protocol::Scrolls).then_some(decoding),
+        decoding: (evaluated.protocol == Protocol::Scrolls).then_some(decoding),
         eval_seconds: evaluation.time.0,
         samples_per_second: examples.len() as f64 / evaluation.time.0,
         energy: energy.report(work, evaluation.time),
@@ -211,15 +189,16 @@ impl Args {
         lengths: [usize; 2],
         decoding: &GenerateOptions,
     ) -> Result<Map<String, Value>> {
-        let weights = self.model.join("model.safetensors");
+        let evaluated = &self.evaluated;
+        let weights = evaluated.model.join("model.safetensors");
         let modified = std::fs::metadata(&weights).and_then(|found| found.modified()).ok();
         let since = modified.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
         let settings = json!({
-            "model": self.model,
+            "model": evaluated.model,
             "model_modified": since.map(|since| since.as_millis() as u64),
-            "dataset": self.dataset,
-            "split": self.split,
-            "protocol": self.protocol,
+            "dataset": evaluated.dataset,
+            "split": evaluated.split,
+            "protocol": evaluated.protocol,
             "precision": global.precision,
             "max_source_length": lengths[0],
             "max_target_length": lengths[1],

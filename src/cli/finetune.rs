@@ -62,8 +62,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR_OR_NAME", alias = "tokenizer-name")]
     tokenizer: Option<PathBuf>,
 
-    /// A SCROLLS zip, a folder of <split>.jsonl, or the name of an embedded dataset (qmsum-slice, needle-qa)
-    #[arg(long, value_name = "PATH_OR_NAME", alias = "dataset-name")]
+    #[arg(long, value_name = "PATH_OR_NAME", alias = "dataset-name", help = choices::datasets())]
     dataset: String,
 
     /// Run directory: config.json, metrics.jsonl, energy.json, predictions.jsonl and model/ in HF layout

@@ -28,7 +28,7 @@ use layers::Line;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// Fine-tunes and runs LED and BigBird-Pegasus, and knows what every phase of it costs.
+/// Fine-tunes and runs LED and BigBird-Pegasus, and knows what every phase costs.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct CommandLine {

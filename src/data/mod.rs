@@ -158,8 +158,8 @@ fn file_stem(path: &Path) -> String {
     name.map_or_else(|| "dataset".to_string(), |name| name.to_string_lossy().into_owned())
 }
 
-/// The datasets that need no file.
-fn embedded_names() -> String {
+/// Names of the datasets that need no file, with commas between them.
+pub fn embedded_names() -> String {
     let names: Vec<_> = ALL.iter().filter(|known| known.embedded).map(|known| known.name).collect();
     names.join(", ")
 }

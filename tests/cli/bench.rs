@@ -145,6 +145,11 @@ fn products_are_measured_and_compared_with_limits() {
         assert!((row["share_of_limit"].as_f64().unwrap() / share - 1.0).abs() < 1e-9, "{row}");
         assert_eq!(row["bound"], bound);
     }
+    // Each format once, whatever --precision says.
+    let formats = "--precisions bf16,tf32x3,bf16 --precision tf32";
+    let report = with(&format!("bench gemm {QUICK} --sizes 8x8x8 {formats} --json")).json();
+    let formats: Vec<&Value> = rows(&report).iter().map(|row| &row["precision"]).collect();
+    assert_eq!(formats, ["bf16", "tf32x3"]);
     let report =
         with(&format!("bench attention {QUICK} --kind dense --lengths 64 --heads 1 --pass forward --json"))
             .json();

@@ -243,6 +243,8 @@ fn what_no_row_could_be_is_refused_before_the_first() {
     line("--max-target-length 7 --max-source-length 40,65")
         .fails(2, &["--max-source-length 65", "64 positions"]);
     let two = format!("{},nowhere.json", config.display());
-    let told = ran(command().args(["bench", "step", "--device", "cpu", "--config", &two]));
+    let mut told = command();
+    told.args(["bench", "step", "--device", "cpu", "--config", &two]);
+    let told = ran(told.args(["--max-source-length", "40", "--max-target-length", "7"]));
     told.fails(66, &["nowhere.json"]);
 }

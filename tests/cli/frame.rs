@@ -15,6 +15,14 @@ fn help_and_version_go_to_stdout() {
 }
 
 #[test]
+fn flags_stand_under_their_own_heading() {
+    let help = wattention("profile evaluate --help").out;
+    let [measuring, heading, decoding] =
+        ["--warmup <", "Decoding (", "--num-beams <"].map(|part| help.find(part).expect(part));
+    assert!(measuring < heading && heading < decoding, "{help}");
+}
+
+#[test]
 fn no_command_is_answered_with_help() {
     let done = wattention("");
     assert_eq!((done.code, done.out.as_str()), (Some(2), ""));

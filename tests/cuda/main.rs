@@ -6,11 +6,14 @@ use std::sync::OnceLock;
 use wattention::device::cuda::Library;
 use wattention::device::cuda::kernels::NVCC;
 
-/// Folders with the stand-ins: both libraries, both with a driver that cannot tell what it records, the driver alone.
+/// Folders with the stand-ins: both libraries, both with a driver that cannot tell what it records, the driver alone,
+/// and both where one of them lacks a function that the program calls.
 struct StandIns {
     both: PathBuf,
     older: PathBuf,
     driver: PathBuf,
+    ancient: PathBuf,
+    hollow: PathBuf,
 }
 
 /// Builds them once; nothing where there is no compiler for them or for the kernels.
@@ -18,14 +21,20 @@ fn stand_ins() -> Option<&'static StandIns> {
     static BUILT: OnceLock<Option<StandIns>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cuda");
-        let [both, older, driver] = ["both", "older", "driver"].map(|name| folder.join(name));
-        for (folder, flag) in [(&both, "-O1"), (&older, "-DWITHOUT_CAPTURE_INFO"), (&driver, "-O1")] {
-            std::fs::create_dir_all(folder).unwrap();
-            compile("driver.c", "libcuda.so", folder, flag)?;
-        }
-        compile("cublaslt.c", "libcublasLt.so", &both, "-O1")?;
-        compile("cublaslt.c", "libcublasLt.so", &older, "-O1")?;
-        Some(StandIns { both, older, driver })
+        let of = |name: &str, driver: &str, cublaslt: Option<&str>| {
+            let folder = folder.join(name);
+            std::fs::create_dir_all(&folder).unwrap();
+            compile("driver.c", "libcuda.so", &folder, driver)?;
+            cublaslt.map_or(Some(()), |flag| compile("cublaslt.c", "libcublasLt.so", &folder, flag))?;
+            Some(folder)
+        };
+        Some(StandIns {
+            both: of("both", "-O1", Some("-O1"))?,
+            older: of("older", "-DWITHOUT_CAPTURE_INFO", Some("-O1"))?,
+            driver: of("driver", "-O1", None)?,
+            ancient: of("ancient", "-DcuDevicePrimaryCtxRetain=cuUnknown", Some("-O1"))?,
+            hollow: of("hollow", "-O1", Some("-DcublasLtCreate=cublasLtUnknown"))?,
+        })
     });
     let why = match (built, NVCC) {
         (Some(built), Some(_)) if cfg!(target_os = "linux") => return Some(built),
@@ -129,6 +138,45 @@ fn a_missing_library_is_named() {
     let err = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{err}");
     assert!(err.starts_with("device: cpu\ncuda is not used: cuBLASLt is not here"), "{err}");
+}
+
+#[test]
+fn a_library_without_what_the_program_calls_is_too_old() {
+    let Some(StandIns { ancient, hollow, .. }) = stand_ins() else { return };
+    for (folder, lacking) in [(ancient, "cuDevicePrimaryCtxRetain"), (hollow, "cublasLtCreate")] {
+        if folder == hollow && Library::CublasLt.load() {
+            continue;
+        }
+        let output = on(folder, "", &training("cuda")).output().unwrap();
+        refused(&output, 69, &["lacks what this program calls", lacking, "update"]);
+    }
+}
+
+#[test]
+fn a_run_that_does_not_fit_names_the_largest_batch() {
+    let Some(StandIns { both, .. }) = stand_ins() else { return };
+    let root = env!("CARGO_MANIFEST_DIR");
+    let run = tempfile::tempdir().unwrap();
+    let line = format!(
+        "finetune --model {root}/weights/tiny-led --dataset needle-qa --no-cache --max-steps 1 --max-eval-samples 1 \
+         --no-predict --per-device-eval-batch-size 1 --device cuda --output-dir {}",
+        run.path().join("run").display()
+    );
+    let refusal = |free: u64, batch: &str| {
+        let line = format!("{line} --per-device-train-batch-size {batch}");
+        on(both, &format!("free={free},fill=0"), &line).output().unwrap()
+    };
+    let output = refusal(100 << 20, "64");
+    refused(
+        &output,
+        75,
+        &["a batch of 64 needs", "100.0 MiB are free on the device", "the largest that fits is"],
+    );
+    let err = String::from_utf8_lossy(&output.stderr);
+    let fits = err.split("--per-device-train-batch-size ").nth(1).unwrap().split(' ').next().unwrap();
+    assert!((1..64).contains(&fits.parse::<usize>().unwrap()), "{err}");
+    refused(&refusal(1 << 20, "1"), 75, &["even a batch of 1 needs", "1.0 MiB are free on the device"]);
+    assert!(!run.path().join("run").exists(), "a refused run leaves nothing");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::super::choices::named;
 use super::super::global::Global;
 use super::super::{machine, output};
-use super::options::{Baselines, Ceiling, Known, Repetition};
+use super::options::{Baselines, Ceiling, Formats, Known, Repetition};
 use super::scan::{absent_or, seconds};
 use super::table::{csv, table};
 use serde::Serialize;
@@ -12,7 +12,6 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use wattention::bench::attention::{Kind, Pass, Row, Setting, Work, attention};
 use wattention::bench::baseline::Entry;
-use wattention::device::{Device, Precision};
 use wattention::energy::{self, Sampler};
 use wattention::error::Error;
 use wattention::files;
@@ -62,9 +61,8 @@ pub struct Args {
     #[arg(long, value_name = "R", default_value = "3")]
     random_blocks: NonZeroUsize,
 
-    /// Number formats: fp32, tf32, tf32x3, bf16 [default: --precision]
-    #[arg(long, value_name = "FORMAT,..", value_delimiter = ',', value_parser = named::<Precision>)]
-    precisions: Vec<Precision>,
+    #[command(flatten)]
+    formats: Formats,
 
     #[command(flatten)]
     repetition: Repetition,
@@ -144,12 +142,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
             format!("{kind} has no backward pass, nothing is trained through it: add forward to --pass");
         return Err(Error::usage(what).into());
     }
-    let mut devices = vec![global.open_device()?];
+    let devices = args.formats.open(global)?;
     let label = machine::device_label(&devices[0]);
-    if !args.precisions.is_empty() {
-        let name = super::base_name(&devices[0]);
-        devices = args.precisions.iter().map(|&p| Device::open(&name, p)).collect::<Result<_, _>>()?;
-    }
     let known = args.ceiling.open(&label, global)?;
     let judge = args.baselines.open("attention", &label)?;
     let mut rows: Vec<Row> = Vec::new();

@@ -1,15 +1,13 @@
 //! `bench gemm`: matrix products alone.
 
-use super::super::choices::named;
 use super::super::global::Global;
 use super::super::machine;
-use super::options::{Baselines, Ceiling, Known, Repetition};
+use super::options::{Baselines, Ceiling, Formats, Known, Repetition};
 use super::table::table;
 use serde::Serialize;
 use std::fmt;
 use wattention::bench::baseline::Entry;
 use wattention::bench::gemm::{self, Row, Size, product};
-use wattention::device::{Device, Precision};
 use wattention::units::Seconds;
 
 #[derive(clap::Args, Debug)]
@@ -18,9 +16,8 @@ pub struct Args {
     #[arg(long, value_name = "MxNxK,..", value_delimiter = ',', value_parser = size)]
     sizes: Vec<Size>,
 
-    /// Number formats: fp32, tf32, bf16 [default: --precision]
-    #[arg(long, value_name = "FORMAT,..", value_delimiter = ',', value_parser = named::<Precision>)]
-    precisions: Vec<Precision>,
+    #[command(flatten)]
+    formats: Formats,
 
     #[command(flatten)]
     repetition: Repetition,
@@ -48,12 +45,8 @@ struct Report {
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
-    let mut devices = vec![global.open_device()?];
+    let devices = args.formats.open(global)?;
     let label = machine::device_label(&devices[0]);
-    if !args.precisions.is_empty() {
-        let name = super::base_name(&devices[0]);
-        devices = args.precisions.iter().map(|&p| Device::open(&name, p)).collect::<Result<_, _>>()?;
-    }
     let known = args.ceiling.open(&label, global)?;
     let judge = args.baselines.open("gemm", &label)?;
     let sizes = if args.sizes.is_empty() { gemm::LED_BASE.to_vec() } else { args.sizes };

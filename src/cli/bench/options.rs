@@ -1,5 +1,6 @@
 //! What the benchmarks are asked in the same words: how long, against which limits, beside which baseline.
 
+use super::super::choices::named;
 use super::super::global::Global;
 use super::super::{machine, output};
 use serde::Serialize;
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use wattention::bench::baseline::{Baseline, Comparison, Entry};
 use wattention::bench::repeat::{Flush, Schedule};
-use wattention::device::Device;
+use wattention::device::{Device, Precision};
 use wattention::error::Result;
 use wattention::files;
 use wattention::limits::{Limits, Origin};
@@ -41,6 +42,38 @@ impl Repetition {
     /// Whether the caches are cleared between runs.
     pub fn flushes(&self) -> bool {
         !self.no_flush
+    }
+}
+
+/// In which number formats each row is measured.
+#[derive(clap::Args, Debug)]
+pub struct Formats {
+    /// Number formats: fp32, tf32, tf32x3, bf16 [default: --precision]
+    #[arg(long, value_name = "FORMAT,..", value_delimiter = ',', value_parser = named::<Precision>)]
+    precisions: Vec<Precision>,
+}
+
+impl Formats {
+    /// The device asked for, opened once in each format.
+    pub fn open(&self, global: &Global) -> anyhow::Result<Vec<Device>> {
+        let device = global.open_device()?;
+        if self.precisions.is_empty() {
+            return Ok(vec![device]);
+        }
+        let name = super::base_name(&device);
+        let formats = self.each(global).into_iter();
+        Ok(formats.map(|format| Device::open(&name, format)).collect::<Result<_>>()?)
+    }
+
+    /// Each of them once.
+    pub fn each(&self, global: &Global) -> Vec<Precision> {
+        let mut formats: Vec<Precision> = Vec::new();
+        for &format in &self.precisions {
+            if !formats.contains(&format) {
+                formats.push(format);
+            }
+        }
+        if formats.is_empty() { vec![global.precision] } else { formats }
     }
 }
 

@@ -1,9 +1,9 @@
 //! What `bench step` and `bench generate` share: lists of sizes, one row for each combination, and its report.
 
-use super::super::choices::{check_batch, check_lengths, named};
+use super::super::choices::{check_batch, check_lengths};
 use super::super::global::Global;
 use super::super::{machine, output};
-use super::options::{Baselines, Ceiling};
+use super::options::{Baselines, Ceiling, Formats};
 use super::table::csv;
 use super::{Subject, base_name};
 use std::path::{Path, PathBuf};
@@ -40,9 +40,8 @@ pub struct Scan {
     #[arg(long, value_name = "FILE,..", value_delimiter = ',', conflicts_with = "model")]
     config: Vec<PathBuf>,
 
-    /// Number formats: fp32, tf32, tf32x3, bf16 [default: --precision]
-    #[arg(long, value_name = "FORMAT,..", value_delimiter = ',', value_parser = named::<Precision>)]
-    precisions: Vec<Precision>,
+    #[command(flatten)]
+    formats: Formats,
 
     /// Time one more run kernel by kernel
     #[arg(long)]
@@ -88,17 +87,13 @@ struct Combination<S> {
 }
 
 impl Scan {
-    fn precisions(&self, global: &Global) -> Vec<Precision> {
-        if self.precisions.is_empty() { vec![global.precision] } else { self.precisions.clone() }
-    }
-
     /// Every model in every precision with each of `sizes`, each once.
     fn combinations<S: Sizes>(&self, sizes: &[S], global: &Global) -> Vec<Combination<S>> {
         let of_name = |name: &PathBuf| Subject { model: Some(name.clone()), config: None };
         let of_file = |file: &PathBuf| Subject { model: None, config: Some(file.clone()) };
         let mut all: Vec<Combination<S>> = Vec::new();
         for subject in self.model.iter().map(of_name).chain(self.config.iter().map(of_file)) {
-            for precision in self.precisions(global) {
+            for precision in self.formats.each(global) {
                 for &sizes in sizes {
                     let one = Combination { subject: subject.clone(), precision, sizes };
                     if !all.contains(&one) {
@@ -123,7 +118,7 @@ impl Scan {
         for one in &all {
             check_lengths(one.sizes.lengths(), &models::limits(&one.subject.config()?.1)?)?;
         }
-        for precision in self.precisions(global) {
+        for precision in self.formats.each(global) {
             Device::open(&name, precision)?;
         }
         let (mut rows, mut unmeasured) = (Vec::new(), Vec::new());

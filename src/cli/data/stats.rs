@@ -1,5 +1,6 @@
 //! `data stats`: examples, ids and lengths by split, and where answers stand.
 
+use super::super::choices;
 use super::super::global::Global;
 use super::super::progress::Progress;
 use super::needles::Needles;
@@ -18,8 +19,7 @@ const CHUNK: usize = 64;
 /// Count examples, words and tokens by split
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A SCROLLS zip, a folder of <split>.jsonl, or the name of an embedded dataset (qmsum-slice, needle-qa)
-    #[arg(long, value_name = "PATH_OR_NAME")]
+    #[arg(long, value_name = "PATH_OR_NAME", help = choices::datasets())]
     dataset: String,
 
     /// Folder or repository of the tokenizer that counts tokens, special ones included

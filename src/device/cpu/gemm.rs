@@ -56,8 +56,8 @@ pub enum Store {
     Add,
 }
 
-/// Depth of a packed panel: a panel of B stays in the second-level cache.
-const DEPTH: usize = 384;
+/// Depth of a packed panel: a panel of A stays in the first-level cache, and those of B in the second.
+const DEPTH: usize = 768;
 /// Rows and columns packed at a time, which bound the packing buffers.
 const ROWS: usize = 2048;
 const COLUMNS: usize = 3072;
@@ -65,7 +65,7 @@ const COLUMNS: usize = 3072;
 const SERIAL: usize = 1 << 19;
 /// Rows and panels of the largest tile of C that one task computes.
 const TASK_ROWS: usize = 256;
-const TASK_PANELS: usize = 24;
+const TASK_PANELS: usize = 12;
 
 /// A pointer to C that tasks share; each writes only its own tile.
 #[derive(Clone, Copy)]

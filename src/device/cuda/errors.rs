@@ -9,7 +9,7 @@ use std::fmt::Display;
 pub(super) fn calling<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     guarded(work).unwrap_or_else(|panic| {
         Err(Error::Device(format!(
-            "NVIDIA's library lacks what this program calls ({panic}): update the driver"
+            "NVIDIA's library lacks what this program calls ({panic}): update the driver and cuBLASLt to CUDA 12 or newer"
         )))
     })
 }

@@ -7,7 +7,7 @@ use crate::device::cpu::gemm::Store;
 use crate::device::cpu::simd::{level, on_every_level};
 use reference::{Reference, reference};
 
-fn noise(n: usize, seed: u64) -> Vec<f32> {
+pub(super) fn noise(n: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     (0..n)
         .map(|_| {
@@ -17,7 +17,7 @@ fn noise(n: usize, seed: u64) -> Vec<f32> {
         .collect()
 }
 
-fn close(what: &str, got: &[f32], want: &[f64], bound: f64) {
+pub(super) fn close(what: &str, got: &[f32], want: &[f64], bound: f64) {
     assert_eq!(got.len(), want.len());
     for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
         let same = got as f64 == want;

@@ -68,9 +68,9 @@ unsafe fn run_baseline(tile: &Tile, a: &[f32], b: &[f32]) {
 unsafe fn run<V: Vector, const MR: usize, const NV: usize>(tile: &Tile, a: &[f32], b: &[f32]) {
     let nr = NV * V::LANES;
     let packed = Strides { row: 1, depth: MR };
-    let panels = b.chunks_exact(nr * tile.depth);
-    for (j, panel_b) in (0..tile.columns).step_by(nr).zip(panels) {
-        for (i, panel_a) in (0..tile.rows).step_by(MR).zip(a.chunks_exact(MR * tile.depth)) {
+    // A panel of A stays in the first-level cache while those of B stream past it.
+    for (i, panel_a) in (0..tile.rows).step_by(MR).zip(a.chunks_exact(MR * tile.depth)) {
+        for (j, panel_b) in (0..tile.columns).step_by(nr).zip(b.chunks_exact(nr * tile.depth)) {
             // SAFETY: packed panels hold `depth` slices of MR and NR floats; stores stay inside the
             // valid part of the tile, which the caller owns.
             unsafe {

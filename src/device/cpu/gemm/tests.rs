@@ -84,7 +84,8 @@ fn every_form_and_ragged_size_matches_f64() {
 }
 
 #[test]
-fn more_than_one_block_of_rows_and_columns() {
+fn more_than_one_block_in_every_direction() {
+    check(Size { m: 18, n: 20, k: 2 * DEPTH + 5 }, Form::Plain, Form::Plain, 0.5, Store::Assign);
     check(Size { m: ROWS + 9, n: 20, k: 3 }, Form::Plain, Form::Plain, 1.0, Store::Assign);
     check(Size { m: 18, n: COLUMNS + 50, k: 2 }, Form::Plain, Form::Transposed, 1.0, Store::Add);
 }

@@ -1,5 +1,8 @@
 //! The walk over the keys of one task: scores of a tile, their softmax so far, and its sum of values.
 
+#[cfg(test)]
+mod tests;
+
 use super::{Decode, Sizes, TILE, Task};
 use crate::device::cpu::math::exp_nonpositive;
 use crate::device::cpu::microkernel::{Baseline, Operand, Vector, prefetch};
