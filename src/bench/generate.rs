@@ -1,7 +1,9 @@
 //! The time of generation over a synthetic batch, and of one decoding step beside what memory allows.
 
 use super::Meters;
+use super::resident::Resident;
 use super::step::Kernels;
+use crate::device::Used;
 use crate::device::cpu::vector;
 use crate::energy::{Measurement, Window};
 use crate::error::{Error, Result};
@@ -17,7 +19,7 @@ use serde::Serialize;
 use std::time::Instant;
 
 /// What to run and how often.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
     pub batch_size: usize,
     pub max_source_length: usize,
@@ -44,12 +46,27 @@ pub struct Measured {
     pub step_seconds: Vec<f64>,
     pub step_median_s: f64,
     pub steps_per_second: f64,
+    /// Over whole runs.
+    pub samples_per_second: f64,
     /// Of the answers, over whole runs.
     pub tokens_per_second: f64,
+    /// Floating-point operations of a whole run, as planned step by step.
+    pub flops: u64,
+    pub gflops_per_second: f64,
+    /// Model FLOPs utilisation of a whole run: the FLOPs a second over the device's rate of products; none without
+    /// limits.
+    pub mfu: Option<f64>,
     /// Of whole runs; absent where `energy` says why.
     pub joules_per_sample: Option<f64>,
+    /// Of the answers' tokens, over whole runs.
+    pub joules_per_token: Option<f64>,
     /// Of all counted runs together, those of one token included.
     pub energy: Measurement,
+    #[serde(flatten)]
+    pub resident: Resident,
+    /// Bytes of tensors: weights and caches, and the step arena.
+    pub persistent_bytes: usize,
+    pub arena_bytes: usize,
     /// Bytes that a step must read: weights, and keys and values in the middle of the run.
     pub step_bytes: StepBytes,
     /// The limits' bandwidth, or else what all threads of a processor together read from memory.
@@ -134,22 +151,40 @@ pub fn generation(
             trace::stop_timing().into_iter().collect()
         }
     };
+    let resident = meters.resident.found();
+    let flops: u64 = session
+        .walk(|session| generate(session, &source, &whole))?
+        .iter()
+        .map(|step| step.cost().flops.0)
+        .sum();
     let steps = (work.max_new_tokens - 1) as f64;
     let step_seconds: Vec<f64> =
         seconds.iter().zip(&first_token_seconds).map(|(whole, first)| (whole - first) / steps).collect();
     let missing = || Error::internal("no run was measured");
     let step_median_s = quantiles(&step_seconds).ok_or_else(missing)?.median_s;
-    let whole = quantiles(&seconds).ok_or_else(missing)?;
+    let quantiles = quantiles(&seconds).ok_or_else(missing)?;
     // The time of the runs of one token is shared out to them, and so is the energy.
     let share = seconds.iter().sum::<f64>() / (seconds.iter().chain(&first_token_seconds).sum::<f64>());
     let samples = (work.batch_size * work.repeat) as f64;
+    let joules_per_sample = energy.energy.map(|joules| share * joules.0 / samples);
+    let rate = flops as f64 / quantiles.median_s;
+    let device = session.real().device();
+    let Used { persistent, arena } = device.used();
     let limit = meters.limits.map(|limits| limits.bandwidth);
     let memory_bytes_per_second = limit.or_else(|| on_cpu.then(reading_speed));
     let measured = Measured {
-        quantiles: whole,
-        tokens_per_second: (work.batch_size * work.max_new_tokens) as f64 / whole.median_s,
-        joules_per_sample: energy.energy.map(|joules| share * joules.0 / samples),
+        quantiles,
+        samples_per_second: work.batch_size as f64 / quantiles.median_s,
+        tokens_per_second: (work.batch_size * work.max_new_tokens) as f64 / quantiles.median_s,
+        flops,
+        gflops_per_second: rate / 1e9,
+        mfu: meters.limits.map(|limits| rate / limits.products(device.precision())),
+        joules_per_sample,
+        joules_per_token: joules_per_sample.map(|joules| joules / work.max_new_tokens as f64),
         energy,
+        resident,
+        persistent_bytes: persistent,
+        arena_bytes: arena,
         seconds,
         first_token_seconds,
         step_seconds,

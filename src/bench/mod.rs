@@ -7,10 +7,12 @@ pub mod generate;
 pub mod kernels;
 pub mod limits;
 pub mod repeat;
+pub mod resident;
 pub mod step;
 
 use crate::energy::Sampler;
 use crate::limits::Limits;
+use resident::ResidentPeak;
 
 /// What a benchmark is measured with beside the clock.
 #[derive(Clone, Copy)]
@@ -19,4 +21,6 @@ pub struct Meters<'a> {
     pub sampler: &'a Sampler,
     /// What the device does at most, where that is known.
     pub limits: Option<&'a Limits>,
+    /// Of the process's memory, from before the model was loaded.
+    pub resident: &'a ResidentPeak,
 }

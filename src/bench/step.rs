@@ -1,6 +1,7 @@
 //! The time of a step, or of a part of it, over a synthetic batch.
 
 use super::Meters;
+use super::resident::Resident;
 use crate::device::Used;
 use crate::energy::{Measurement, Window};
 use crate::error::{Error, Result};
@@ -12,7 +13,7 @@ use serde::Serialize;
 use std::time::Instant;
 
 /// What to run and how often.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
     pub mode: Mode,
     pub batch_size: usize,
@@ -41,10 +42,12 @@ pub struct Measured {
     pub mfu: Option<f64>,
     /// Absent where `energy` says why.
     pub joules_per_sample: Option<f64>,
+    /// Of the inputs' tokens.
+    pub joules_per_token: Option<f64>,
     /// Of all counted runs together.
     pub energy: Measurement,
-    /// The process's highest resident memory; absent where the system does not tell.
-    pub peak_bytes: Option<u64>,
+    #[serde(flatten)]
+    pub resident: Resident,
     /// Bytes of tensors: weights, gradients, moments, and the step arena.
     pub persistent_bytes: usize,
     pub arena_bytes: usize,
@@ -101,22 +104,17 @@ pub fn step(
         gflops_per_second: rate / 1e9,
         mfu: meters.limits.map(|limits| rate / limits.products(precision)),
         joules_per_sample: energy.energy.map(|joules| joules.0 / samples),
+        joules_per_token: energy
+            .energy
+            .map(|joules| joules.0 / samples / work.max_source_length.max(1) as f64),
         energy,
         quantiles,
         seconds,
         flops,
-        peak_bytes: peak_resident(),
+        resident: meters.resident.found(),
         persistent_bytes: persistent,
         arena_bytes: arena,
         loss,
     };
     Ok((measured, timings))
-}
-
-/// VmHWM of this process.
-fn peak_resident() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
 }

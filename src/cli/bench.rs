@@ -6,6 +6,7 @@ mod generate;
 mod kernels;
 mod limits;
 pub(super) mod options;
+mod scan;
 mod step;
 mod table;
 
@@ -14,14 +15,15 @@ use super::global::Global;
 use clap::Subcommand;
 use serde::Serialize;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use wattention::bench::resident::Resident;
 use wattention::bench::step::Kernels;
 use wattention::device::Device;
-use wattention::energy::Measurement;
+use wattention::energy::{Measurement, joules};
 use wattention::error::{Error, Result};
 use wattention::hub;
 use wattention::models::{self, Loaded, Options};
-use wattention::units::Seconds;
+use wattention::units::{Bytes, Joules, Seconds};
 
 /// Measure throughput on synthetic data, with its spread
 #[derive(clap::Args, Debug)]
@@ -47,7 +49,7 @@ enum What {
 }
 
 /// What is measured.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Debug, Clone, PartialEq)]
 pub(super) struct Subject {
     /// Model directory in HF layout, or the name of a repository in the Hugging Face cache: ORG/NAME[@REVISION]
     #[arg(long, value_name = "DIR_OR_NAME", required_unless_present = "config")]
@@ -95,13 +97,20 @@ impl Subject {
         })
     }
 
+    /// What was named.
+    fn name(&self) -> Result<&Path> {
+        let named = self.model.as_deref().or(self.config.as_deref());
+        named.ok_or_else(|| Error::usage("give --model DIR or --config FILE"))
+    }
+
     /// What was named, and the configuration of that model.
     pub(super) fn config(&self) -> Result<(PathBuf, PathBuf)> {
-        match (&self.model, &self.config) {
-            (Some(name), _) => Ok((name.clone(), hub::directory(name)?.join("config.json"))),
-            (None, Some(config)) => Ok((config.clone(), config.clone())),
-            (None, None) => Err(Error::usage("give --model DIR or --config FILE")),
-        }
+        let name = self.name()?.to_path_buf();
+        let file = match &self.config {
+            Some(file) => file.clone(),
+            None => hub::directory(&name)?.join("config.json"),
+        };
+        Ok((name, file))
     }
 }
 
@@ -127,13 +136,34 @@ fn base_name(device: &Device) -> String {
     name.split(' ').next().unwrap_or(&name).to_string()
 }
 
-/// Joules of a sample, or why they are not known.
-fn energy_line(per_sample: Option<f64>, energy: &Measurement) -> String {
-    match (per_sample, energy.power()) {
-        (Some(joules), Some(power)) => {
-            format!("{joules:.3} J a sample, {:.1} W on average, of {}", power.0, energy.note)
-        }
+/// Joules of a sample and of a token, or why they are not known.
+fn energy_line([sample, token]: [Option<f64>; 2], energy: &Measurement) -> String {
+    match (sample, token, energy.power()) {
+        (Some(sample), Some(token), Some(power)) => format!(
+            "{} a sample, {} a token, {:.1} W on average, of {}",
+            joules(Joules(sample)),
+            joules(Joules(token)),
+            power.0,
+            energy.note
+        ),
         _ => format!("n/a: {}", energy.note),
+    }
+}
+
+/// Resident memory at most beside what the tensors take, or why it is not known.
+fn memory_line(resident: &Resident, persistent: usize, arena: usize) -> String {
+    let at_most = match (resident.peak_bytes, &resident.peak_bytes_missing) {
+        (Some(bytes), _) => format!("{} resident at most", Bytes(bytes)),
+        (None, why) => format!("resident n/a: {}", why.as_deref().unwrap_or_default()),
+    };
+    format!("{} weights and state, {} arena, {at_most}", Bytes(persistent as u64), Bytes(arena as u64))
+}
+
+/// Utilisation by the model's FLOPs, or why it is not known.
+fn mfu_line(mfu: Option<f64>, known: &options::Known) -> String {
+    match mfu {
+        Some(mfu) => format!("{:.1} % of the rate of products of {}", 100.0 * mfu, known.says),
+        None => known.says.clone(),
     }
 }
 

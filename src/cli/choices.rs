@@ -133,6 +133,22 @@ pub fn check_lengths(lengths: Lengths, limits: &Limits) -> Result<()> {
     Ok(())
 }
 
+/// Fails where no index counts the tokens of a batch.
+pub fn check_batch(batch: usize, lengths: Lengths) -> Result<()> {
+    match batch > largest_batch(lengths) {
+        false => Ok(()),
+        true => Err(Error::DoesNotFit(format!(
+            "a batch of {batch} x {} tokens is more than a 32-bit index counts; choose a smaller --batch-size",
+            lengths.source
+        ))),
+    }
+}
+
+/// The most examples whose tokens a 32-bit index can count.
+pub fn largest_batch(lengths: Lengths) -> usize {
+    i32::MAX as usize / lengths.source.max(lengths.target)
+}
+
 /// The directory that `--model` names: a folder, or a repository in the Hugging Face cache.
 pub fn model_dir(name: &Path, global: &Global) -> Result<PathBuf> {
     let dir = hub::directory(name)?;

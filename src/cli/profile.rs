@@ -6,6 +6,7 @@ mod energy;
 mod evaluate;
 mod generate;
 mod measuring;
+mod predicted;
 mod step;
 mod text;
 
@@ -20,7 +21,8 @@ const LEGEND: &str = "\
 Columns: time, the median over the traced runs of all calls together; spread, half the distance
 from the 20th to the 80th percentile over the median; share, of all phases' time; FLOP/s and B/s,
 what the launches compute and move over that time; of limit, the least time that the device's
-limits allow over the time, and which limit that is; energy, the mean power in a phase times its time.";
+limits allow over the time, and which limit that is; energy, the mean power in a phase times its time.
+The phase host is the time in which no launch runs: between the launches of a step, and between steps.";
 
 /// Measure where time, work and joules go, by phase and by kernel; compare two such profiles
 #[derive(clap::Args, Debug)]
@@ -41,8 +43,7 @@ pub struct Args {
 
 #[derive(Subcommand, Debug)]
 enum What {
-    /// A training step, or a part of it, over a synthetic batch; with --plan-only, at best on a GPU that is
-    /// not here
+    /// A training step, or a part of it, over a synthetic batch
     #[command(after_help = LEGEND)]
     Step(step::StepArgs),
     /// Greedy decoding or beam search over a synthetic batch

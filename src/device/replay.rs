@@ -43,9 +43,10 @@ pub type Act = Box<dyn FnOnce(&dyn Fn(usize) -> Result<()>) -> Result<()>>;
 /// Passes everything on to another executor.
 pub struct Replay {
     inner: Device,
-    /// Layouts by those whose place they take, which are kept so that an address names one layout.
-    apart: RefCell<HashMap<*const Layout, [Rc<Layout>; 2]>>,
+    /// By the layout whose place they take, which is kept so that an address names one layout.
+    apart: RefCell<HashMap<*const Layout, Apart>>,
     keeps_apart: Cell<bool>,
+    hollow: Cell<bool>,
     /// Arena bytes alive now.
     live: Cell<usize>,
     /// Steps begun since the last [`Replay::arm`].
@@ -57,12 +58,20 @@ pub struct Replay {
     open: Cell<bool>,
 }
 
+/// The layouts of a step whose blocks share no bytes. One layout names one list of launches.
+struct Apart {
+    _planned: Rc<Layout>,
+    whole: Rc<Layout>,
+    hollow: Rc<Layout>,
+}
+
 impl Replay {
     pub fn new(inner: Device) -> Rc<Self> {
         Rc::new(Replay {
             inner,
             apart: RefCell::default(),
             keeps_apart: Cell::new(false),
+            hollow: Cell::new(false),
             live: Cell::new(0),
             begun: Cell::new(0),
             recording: RefCell::default(),
@@ -85,6 +94,13 @@ impl Replay {
     /// Whether steps from now on run in arenas whose blocks share no bytes.
     pub fn keep_apart(&self, apart: bool) {
         self.keeps_apart.set(apart);
+    }
+
+    /// Whether launches from now on are asked for and not done: what is left of a step is the host's work.
+    ///
+    /// Needs [`Replay::keep_apart`] and a step done before, or a step would read what was never written.
+    pub fn launch_nothing(&self, nothing: bool) {
+        self.hollow.set(nothing);
     }
 
     /// Has `act` called with the launches of `target` once that step has ended; steps are counted from now
@@ -142,9 +158,12 @@ impl Replay {
             return planned.clone();
         }
         let mut apart = self.apart.borrow_mut();
-        let [_, apart] =
-            apart.entry(Rc::as_ptr(planned)).or_insert_with(|| [planned.clone(), Rc::new(planned.apart())]);
-        apart.clone()
+        let own = apart.entry(Rc::as_ptr(planned)).or_insert_with(|| Apart {
+            _planned: planned.clone(),
+            whole: Rc::new(planned.apart()),
+            hollow: Rc::new(planned.apart()),
+        });
+        if self.hollow.get() { own.hollow.clone() } else { own.whole.clone() }
     }
 }
 
@@ -191,6 +210,9 @@ impl Executor for Replay {
             && self.armed.borrow().as_ref().is_some_and(|(target, _)| target.phase == phase)
         {
             found.push((kernel, call.clone()));
+        }
+        if self.hollow.get() {
+            return Ok(());
         }
         self.inner.0.launch(kernel, call)
     }

@@ -22,6 +22,9 @@ pub struct RunEnergy {
     /// Processes that worked on the run, what they did twice after a stop included.
     pub attempts: u32,
     pub whole: Measurement,
+    /// Of the whole.
+    #[serde(rename = "mean_power_w", default)]
+    pub mean_power: Option<Watts>,
     /// What the whole is the sum of: exactly in time and in what the counter moved by.
     pub windows: BTreeMap<Activity, Spent>,
 }
@@ -101,7 +104,8 @@ impl RunEnergy {
         windows: BTreeMap<Activity, Spent>,
         sampled: Measurement,
     ) -> Self {
-        let mut run = RunEnergy { source, calibration, attempts: 1, whole: sampled, windows };
+        let mut run =
+            RunEnergy { source, calibration, attempts: 1, whole: sampled, mean_power: None, windows };
         run.settle();
         run
     }
@@ -118,6 +122,7 @@ impl RunEnergy {
         all.settle(self.calibration.update_period);
         self.whole.note = all.why.unwrap_or_else(|| self.source.clone());
         (self.whole.time, self.whole.energy) = (all.time, all.energy);
+        self.mean_power = self.whole.power();
     }
 
     /// The energy of `activity`, or why it is not known.

@@ -42,6 +42,8 @@ pub struct Session<X> {
     twin: Side<X>,
     plan: Rc<Plan>,
     recordings: HashMap<Signature, Rc<Recording>>,
+    /// Every step of a dry run whose steps are wanted one by one.
+    walked: Option<Vec<Recording>>,
 }
 
 impl<X> Session<X> {
@@ -54,6 +56,7 @@ impl<X> Session<X> {
             twin: Side { state: state(&twin)?, loaded: twin },
             plan,
             recordings: HashMap::new(),
+            walked: None,
         })
     }
 
@@ -71,6 +74,7 @@ impl<X> Session<X> {
             twin: Side { state: state(&loaded)?, loaded },
             plan,
             recordings: HashMap::new(),
+            walked: None,
         })
     }
 
@@ -108,7 +112,13 @@ impl<X> Session<X> {
     pub fn step<R>(&mut self, signature: Signature, work: impl Fn(&Side<X>) -> Result<R>) -> Result<R> {
         let recording = self.plan(&signature, &work)?;
         let Some(real) = &self.real else {
-            return work(&self.twin);
+            let Some(walked) = &mut self.walked else {
+                return work(&self.twin);
+            };
+            self.plan.record();
+            let outcome = work(&self.twin);
+            walked.push(self.plan.finish()?);
+            return outcome;
         };
         let device = real.device();
         device.begin_step(&recording.layout)?;
@@ -143,6 +153,15 @@ impl<X> Session<X> {
         let outcome = work(self);
         self.real = real;
         outcome
+    }
+
+    /// The steps of `work` in order, as a dry run does them: each at the cost of its place, where
+    /// [`Session::recordings`] has a kind of step once, as it was first.
+    pub fn walk<R>(&mut self, work: impl FnOnce(&mut Self) -> Result<R>) -> Result<Vec<Recording>> {
+        self.walked = Some(Vec::new());
+        let outcome = self.dry(work);
+        let walked = self.walked.take().unwrap_or_default();
+        outcome.map(|_| walked)
     }
 
     /// Bytes the plan foresees: persistent ones, and the largest arena of the steps planned so far.

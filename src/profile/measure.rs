@@ -1,5 +1,6 @@
 //! The time of work, whole and launch by launch.
 
+use super::host::{self, Gaps};
 use super::rows::{self, Key, Row};
 use super::work::Work;
 use crate::device::Device;
@@ -73,7 +74,7 @@ pub struct Planned {
 /// What was found.
 pub struct Measured {
     pub runs: Runs,
-    /// By phase and kernel, in order of the first launch.
+    /// By phase and kernel, in order of the first launch; then the host's.
     pub rows: Vec<Row>,
     pub planned: Planned,
     /// What every run launches, in order.
@@ -111,7 +112,7 @@ pub fn measure(
         rows.iter().enumerate().map(|(place, row)| (row.key.clone(), place)).collect();
     let mut difference = unlike_the_plan(&steps, &work.recordings());
     let mut runs = Runs::default();
-    let mut kept = Vec::new();
+    let (mut kept, mut gaps) = (Vec::new(), Vec::new());
     let began = Instant::now();
     while runs.traced_s.len() < LEAST
         || (runs.traced_s.len() < MOST && Seconds::from(began.elapsed()) < budget.seconds)
@@ -132,11 +133,13 @@ pub fn measure(
                 *sum += (slice.end - slice.start).as_secs_f64();
             }
         }
+        gaps.push(Gaps::of(&run, &steps));
         if kept.len() < KEPT {
             kept.push(run);
         }
         between();
     }
+    rows.extend(host::rows(&gaps, &runs));
     let planned = Planned { launches: launches().count(), difference };
     Ok(Measured { runs, rows, planned, steps, kept })
 }

@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod energy;
+mod host;
 pub mod measure;
 pub mod predict;
 mod rank;

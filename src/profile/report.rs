@@ -87,9 +87,14 @@ impl Profile {
         groups
     }
 
-    /// All launches of a run together.
+    /// All launches of a run together, and the host's work between them.
     pub fn total(&self) -> Row {
         rows::total(&self.rows)
+    }
+
+    /// The host's work between launches; empty in a prediction.
+    pub fn host(&self) -> Row {
+        rows::total(&self.rows.iter().filter(|row| row.key.is_host()).cloned().collect::<Vec<_>>())
     }
 
     /// A whole run as it is without a profiler.
@@ -97,7 +102,7 @@ impl Profile {
         quantiles(&self.runs.untraced_s)
     }
 
-    /// The time of the untraced run that no phase explains; negative where tracing made the phases longer.
+    /// The time of the untraced run that neither phases nor host explain; negative where tracing made them longer.
     pub fn residual(&self) -> Option<Seconds> {
         Some(Seconds(self.untraced()?.median_s - self.total().time().0))
     }

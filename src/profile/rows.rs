@@ -21,7 +21,19 @@ pub struct Key {
     pub kernel: Option<String>,
 }
 
+/// The phase of the time between launches; its kernels say where.
+const HOST: &str = "host";
+
 impl Key {
+    /// The host's work while no launch runs: `place` says between what.
+    pub fn host(place: &str) -> Self {
+        Key { phase: Some(HOST.into()), pass: None, kernel: Some(place.into()) }
+    }
+
+    pub fn is_host(&self) -> bool {
+        self.phase.as_deref() == Some(HOST)
+    }
+
     pub fn new(phase: Phase, kernel: &str) -> Self {
         Key { phase: Some(phase.label.into()), pass: Some(phase.pass), kernel: Some(kernel.into()) }
     }

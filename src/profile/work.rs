@@ -69,6 +69,17 @@ pub struct Evaluation {
     pub batch_size: usize,
 }
 
+impl Evaluation {
+    /// The steps of a run in order, of which nothing is done.
+    pub fn walk(&mut self) -> Result<Vec<Recording>> {
+        let Evaluation { session, tokenizer, corpus, examples, protocol, decoding, batch_size } = self;
+        let known = Vec::new();
+        let (protocol, batch_size) = (*protocol, *batch_size);
+        let task = Task { tokenizer, corpus, examples, protocol, decoding, batch_size, known };
+        session.walk(|session| evaluate(session, task, &mut |_| Ok(())))
+    }
+}
+
 impl Work for Evaluation {
     fn run(&mut self) -> Result<()> {
         let task = Task {
@@ -88,3 +99,6 @@ impl Work for Evaluation {
         self.session.recordings().map(|(_, recording)| recording).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,6 +100,9 @@ pub struct Cell {
     /// Examples trained on, counted as often as they were.
     #[serde(default)]
     pub train_samples: u64,
+    /// Source and target tokens trained on, padding not counted.
+    #[serde(default)]
+    pub train_tokens: u64,
     pub eval_examples: u64,
     pub parameters: u64,
     pub headline_metric: Metric,
@@ -134,11 +137,16 @@ pub struct Cell {
     /// Of training with its data, evaluations and checkpoints.
     pub energy_joules: Reading,
     pub mean_power_watts: Reading,
+    #[serde(default)]
+    pub peak_power_watts: Reading,
     /// Training samples/s/W, which is samples per joule.
     #[serde(default)]
     pub samples_per_second_per_watt: Reading,
     #[serde(default)]
     pub joules_per_sample: Reading,
+    /// Of the sources' tokens.
+    #[serde(default)]
+    pub joules_per_token: Reading,
     #[serde(default)]
     pub eval_energy_joules: Reading,
     /// As Ang et al. 2022 took them: the mean of samples every 2 s, and that times the time.
@@ -215,7 +223,7 @@ impl Cell {
     }
 
     /// Every reading's column name and field, in file order.
-    pub const READINGS: [Field; 41] = [
+    pub const READINGS: [Field; 43] = [
         ("rouge1", |c| &c.rouge1),
         ("rouge2", |c| &c.rouge2),
         ("rougeL", |c| &c.rouge_l),
@@ -236,8 +244,10 @@ impl Cell {
         ("peak_bytes_measured", |c| &c.peak_bytes_measured),
         ("energy_joules", |c| &c.energy_joules),
         ("mean_power_watts", |c| &c.mean_power_watts),
+        ("peak_power_watts", |c| &c.peak_power_watts),
         ("samples_per_second_per_watt", |c| &c.samples_per_second_per_watt),
         ("joules_per_sample", |c| &c.joules_per_sample),
+        ("joules_per_token", |c| &c.joules_per_token),
         ("eval_energy_joules", |c| &c.eval_energy_joules),
         ("paper_power_watts", |c| &c.paper_power_watts),
         ("paper_energy_joules", |c| &c.paper_energy_joules),

@@ -58,6 +58,8 @@ pub fn assert_sums(energy: &Value) {
     // Either end is off by less than a step of 1 mJ.
     assert_near(number(energy, "/whole/energy_j"), WATTS * number(energy, "/whole/time_s"), 0.02);
     assert_eq!(number(energy, "/whole/peak_power_w"), WATTS);
+    assert_near(number(energy, "/mean_power_w"), WATTS, 0.02);
+    assert_eq!(number(energy, "/whole/memory_mean_bytes"), 512.0);
     assert_near(number(energy, "/whole/utilisation"), 0.75, 1e-9);
     assert_near(number(energy, "/update_period_s"), 2e-5, 1e-6);
     assert_near(number(energy, "/counter_over_integrated"), 1.0, 1e-6);
@@ -166,12 +168,42 @@ fn predictions_have_their_cost_beside_them() {
     }
     let done = replayed(dir.path(), evaluation(model.path(), ""));
     let line = done.succeeds().out.lines().find(|line| line.starts_with("energy: ")).unwrap().to_string();
-    for part in ["50.0 W mean", "50.0 W peak", "/sample", "/source token", "counter every 20 us"] {
+    for part in [
+        "50.0 W mean",
+        "50.0 W peak",
+        "GPU busy 75 %, 512 B of GPU memory in use",
+        " samples/s, ",
+        "/sample",
+        "/source token",
+        "samples/s/W",
+        "counter every 20 us, counter/integrated 1.00",
+    ] {
         assert!(line.contains(part), "{line} does not say {part}");
     }
     // Where stdout has the predictions, stderr has the rest.
     let done = replayed(dir.path(), generation(dir.path(), ""));
     assert!(done.succeeds().err.contains("energy: ") && !done.out.contains("energy: "), "{}", done.out);
+}
+
+#[test]
+fn a_studys_cells_have_their_cost() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = super::study::TINY.replace("[64, 128]", "[64]").replace("max_steps = 4", "max_steps = 20");
+    replayed(dir.path(), super::study::study(dir.path(), &config, "")).succeeds();
+    let text = fs::read_to_string(dir.path().join("out/results.json")).unwrap();
+    let cell = serde_json::from_str::<Value>(&text).unwrap()["cells"][0].clone();
+    let of = |name: &str| number(&cell, &format!("/{name}/value"));
+    assert_near(of("mean_power_watts"), WATTS, 0.02);
+    assert_eq!((of("peak_power_watts"), of("utilisation_percent")), (WATTS, 75.0));
+    assert_eq!((of("device_memory_mean_bytes"), of("device_memory_peak_bytes")), (512.0, 512.0));
+    // 20 steps of 2 samples.
+    assert_near(40.0 * of("joules_per_sample"), of("energy_joules"), 1e-9);
+    assert_near(of("samples_per_second_per_watt") * of("joules_per_sample"), 1.0, 1e-9);
+    let tokens = of("train_tokens_per_second") * of("train_seconds");
+    assert_near(tokens * of("joules_per_token"), of("energy_joules"), 1e-9);
+    assert_near(of("paper_power_watts"), WATTS, 1e-9);
+    let header = fs::read_to_string(dir.path().join("out/results.csv")).unwrap();
+    assert!(header.contains(",peak_power_watts,") && header.contains(",joules_per_token,"), "{header}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod batch;
 mod bench;
+mod bench_scan;
 mod cache;
 mod data;
 mod doctor;
@@ -18,6 +19,7 @@ mod kernels;
 mod overfit;
 mod plan;
 mod profile;
+mod profile_plan;
 mod refusals;
 mod reporting;
 mod resume;

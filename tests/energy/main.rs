@@ -1,5 +1,6 @@
 //! Energy of a GPU by NVML: against a stand-in for its library whose GPUs draw a known power.
 
+mod cost;
 mod runs;
 
 use std::path::{Path, PathBuf};

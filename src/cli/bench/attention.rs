@@ -4,7 +4,8 @@ use super::super::choices::named;
 use super::super::global::Global;
 use super::super::{machine, output};
 use super::options::{Baselines, Ceiling, Formats, Known, Repetition};
-use super::table::table;
+use super::scan::{absent_or, seconds};
+use super::table::{csv, table};
 use serde::Serialize;
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -166,7 +167,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         row.warnings.iter().for_each(|warning| global.warn(format_args!("{}: {warning}", row.name())));
     }
     if let Some(path) = &args.csv {
-        files::write_text(path, &csv(&rows))?;
+        files::write_text(path, &csv(&rows.iter().map(fields).collect::<Vec<_>>()))?;
     }
     if let Some(path) = &args.svg {
         files::write_text(path, &chart::chart(&rows, &label))?;
@@ -177,40 +178,28 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     judge.finish(report, entries, global)
 }
 
-fn csv(rows: &[Row]) -> String {
-    let mut text = String::from(
-        "kind,pass,precision,batch_size,length,heads,head_size,pattern,runs,min_s,p20_s,median_s,p80_s,max_s,flops,\
-         bytes,exponentials,gflops_per_second,tokens_per_second,share_of_limit,bound\r\n",
-    );
-    for row in rows {
-        let q = &row.quantiles;
-        let absent_or = |value: Option<String>| value.unwrap_or_else(|| "n/a".into());
-        let cells = [
-            row.kind.name().into(),
-            row.pass.name().into(),
-            row.precision.to_string(),
-            row.batch_size.to_string(),
-            row.length.to_string(),
-            row.heads.to_string(),
-            row.head_size.to_string(),
-            format!("\"{}\"", row.pattern),
-            row.runs.to_string(),
-            q.min_s.to_string(),
-            q.p20_s.to_string(),
-            q.median_s.to_string(),
-            q.p80_s.to_string(),
-            q.max_s.to_string(),
-            row.flops.to_string(),
-            row.bytes.to_string(),
-            row.exponentials.to_string(),
-            row.gflops_per_second.to_string(),
-            row.tokens_per_second.to_string(),
-            absent_or(row.share_of_limit.map(|share| share.to_string())),
-            absent_or(row.bound.map(|bound| bound.name().into())),
-        ];
-        text += &(cells.join(",") + "\r\n");
-    }
-    text
+/// Names and values of a row in a file.
+fn fields(row: &Row) -> Vec<(&'static str, String)> {
+    let sizes = [
+        ("kind", row.kind.name().into()),
+        ("pass", row.pass.name().into()),
+        ("precision", row.precision.to_string()),
+        ("batch_size", row.batch_size.to_string()),
+        ("length", row.length.to_string()),
+        ("heads", row.heads.to_string()),
+        ("head_size", row.head_size.to_string()),
+        ("pattern", row.pattern.clone()),
+    ];
+    let found = [
+        ("flops", row.flops.to_string()),
+        ("bytes", row.bytes.to_string()),
+        ("exponentials", row.exponentials.to_string()),
+        ("gflops_per_second", row.gflops_per_second.to_string()),
+        ("tokens_per_second", row.tokens_per_second.to_string()),
+        ("share_of_limit", absent_or(row.share_of_limit)),
+        ("bound", absent_or(row.bound.map(|bound| bound.name()))),
+    ];
+    sizes.into_iter().chain(seconds(&row.quantiles, row.runs)).chain(found).collect()
 }
 
 impl fmt::Display for Report {

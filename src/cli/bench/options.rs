@@ -61,13 +61,19 @@ impl Formats {
             return Ok(vec![device]);
         }
         let name = super::base_name(&device);
+        let formats = self.each(global).into_iter();
+        Ok(formats.map(|format| Device::open(&name, format)).collect::<Result<_>>()?)
+    }
+
+    /// Each of them once.
+    pub fn each(&self, global: &Global) -> Vec<Precision> {
         let mut formats: Vec<Precision> = Vec::new();
         for &format in &self.precisions {
             if !formats.contains(&format) {
                 formats.push(format);
             }
         }
-        Ok(formats.into_iter().map(|format| Device::open(&name, format)).collect::<Result<_>>()?)
+        if formats.is_empty() { vec![global.precision] } else { formats }
     }
 }
 

@@ -1,6 +1,15 @@
-//! Columns for people: words to the left, numbers to the right.
+//! Columns for people, words to the left and numbers to the right; and for files.
 
 use std::fmt;
+use wattention::study::results::field;
+
+/// Rows of names and values, of which all have the same names, as comma-separated values (RFC 4180).
+pub fn csv(rows: &[Vec<(&str, String)>]) -> String {
+    let line = |cells: Vec<String>| cells.join(",") + "\r\n";
+    let header = rows.first().map(|row| line(row.iter().map(|(name, _)| name.to_string()).collect()));
+    let rows = rows.iter().map(|row| line(row.iter().map(|(_, value)| field(value)).collect()));
+    header.into_iter().chain(rows).collect()
+}
 
 /// Writes `rows` under `header`, the first `words` columns flush left.
 pub fn table(f: &mut fmt::Formatter<'_>, header: &[&str], rows: &[Vec<String>], words: usize) -> fmt::Result {

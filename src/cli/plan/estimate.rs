@@ -1,12 +1,12 @@
 //! Memory and cost of one step, by phase.
 
-use super::super::choices::{Truncation, check_lengths};
+use super::super::choices::{Truncation, check_batch, check_lengths, largest_batch};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 use wattention::device::{Cost, Precision};
 use wattention::energy::joules;
-use wattention::error::{Error, Result};
+use wattention::error::Result;
 use wattention::limits;
 use wattention::models::{Limits, Options};
 use wattention::trace::Phase;
@@ -113,17 +113,12 @@ impl<'a> Shapes<'a> {
 
     /// The most examples whose tokens a 32-bit index can count.
     pub fn largest_batch(&self) -> usize {
-        i32::MAX as usize / self.lengths.source.max(self.lengths.target)
+        largest_batch(self.lengths)
     }
 
     /// Plans one step of `batch` examples that use every token they may.
     pub fn estimate(&self, batch: usize) -> Result<Estimate> {
-        if batch > self.largest_batch() {
-            return Err(Error::DoesNotFit(format!(
-                "a batch of {batch} x {} tokens is more than a 32-bit index counts; choose a smaller --batch-size",
-                self.lengths.source
-            )));
-        }
+        check_batch(batch, self.lengths)?;
         let mut stepper = Stepper::dry_run(self.config, self.precision, self.options, self.mode)?;
         let limits: Limits = stepper.loaded().model.limits();
         let Lengths { source, target } = self.lengths;

@@ -4,9 +4,12 @@ use super::super::choices::{Evaluated, ModelChoices, Opened};
 use super::super::decoding::Decoding;
 use super::super::global::Global;
 use super::measuring::{Measuring, described};
+use super::predicted::{self, Prediction};
 use serde_json::json;
 use std::num::NonZeroUsize;
+use wattention::error::Error;
 use wattention::generate;
+use wattention::metrics::Protocol;
 use wattention::models;
 use wattention::models::session::Session;
 use wattention::profile::work::Evaluation;
@@ -29,6 +32,9 @@ pub struct EvaluateArgs {
     choices: ModelChoices,
 
     #[command(flatten)]
+    prediction: Prediction,
+
+    #[command(flatten)]
     measuring: Measuring,
 
     #[command(flatten)]
@@ -36,15 +42,31 @@ pub struct EvaluateArgs {
 }
 
 pub fn run(args: EvaluateArgs, global: &Global) -> anyhow::Result<()> {
-    let stand = args.measuring.open(global)?;
+    let gpu = args.prediction.limits(&args.measuring)?;
+    let stand = gpu.is_none().then(|| args.measuring.open(global)).transpose()?;
     let evaluated = &args.evaluated;
     let Opened { model_dir, tokenizer, dataset, examples } =
         evaluated.open(Some(args.max_samples), global)?;
-    let loaded = models::load(&model_dir, &stand.device, args.choices.options())?;
-    let limits = loaded.model.limits();
-    let decoding = args.decoding.options(&model_dir, &limits, global.seed, NonZeroUsize::new(1))?;
+    let options = args.choices.options();
+    let session = match &stand {
+        Some(stand) => {
+            Session::new(models::load(&model_dir, &stand.device, options)?, options, generate::state)?
+        }
+        None => {
+            let config = model_dir.join("config.json");
+            Session::dry_run(&config, global.precision, options, generate::state)?
+        }
+    };
+    let limits = session.real().loaded.model.limits();
+    let mut decoding = args.decoding.options(&model_dir, &limits, global.seed, NonZeroUsize::new(1))?;
     let lengths = evaluated.truncation.lengths(&limits);
     let corpus = Corpus::encode(&tokenizer, &examples, lengths, limits, args.choices.global_attention)?;
+    if gpu.is_some() && evaluated.protocol == Protocol::Scrolls {
+        // Nobody knows where an answer would end.
+        decoding.eos = Vec::new();
+        let most = decoding.max_new_tokens;
+        global.note(format_args!("every answer is taken to have {most} tokens, the most it may have"));
+    }
     let own = json!({
         "what": "evaluate",
         "model": evaluated.model,
@@ -57,9 +79,17 @@ pub fn run(args: EvaluateArgs, global: &Global) -> anyhow::Result<()> {
         "max_target_length": lengths.target,
         "decoding": decoding,
     });
-    let session = Session::new(loaded, args.choices.options(), generate::state)?;
     let (protocol, batch_size) = (evaluated.protocol, args.batch_size.get());
     let mut work = Evaluation { session, tokenizer, corpus, examples, protocol, decoding, batch_size };
-    let described = described(own, &stand.device.name(), global.precision);
-    args.measuring.profile(&mut work, &stand, described, global)
+    match (gpu, stand) {
+        (None, Some(stand)) => {
+            let described = described(own, &stand.device.name(), global.precision);
+            args.measuring.profile(&mut work, &stand, described, global)
+        }
+        (Some(gpu), _) => {
+            let steps = work.walk()?;
+            predicted::print(&steps.iter().collect::<Vec<_>>(), gpu, own, &args.measuring, global)
+        }
+        (None, None) => Err(Error::internal("nothing is measured and nothing predicted").into()),
+    }
 }

@@ -1,14 +1,18 @@
 //! `profile generate`: greedy decoding or beam search over a synthetic batch.
 
 use super::super::bench::Subject;
-use super::super::choices::check_lengths;
+use super::super::choices::{check_batch, check_lengths};
 use super::super::global::Global;
 use super::measuring::{Measuring, described};
-use serde_json::json;
+use super::predicted::{self, Prediction};
+use serde_json::{Value, json};
 use std::num::NonZeroUsize;
+use std::path::Path;
 use wattention::generate::{self, GenerateOptions};
-use wattention::models::Options;
+use wattention::limits::Limits;
+use wattention::models::batch::Source;
 use wattention::models::session::Session;
+use wattention::models::{self, Options};
 use wattention::profile::work::Generation;
 use wattention::train::Lengths;
 use wattention::train::synthetic::synthetic_batch;
@@ -35,34 +39,60 @@ pub struct GenerateArgs {
     num_beams: NonZeroUsize,
 
     #[command(flatten)]
+    prediction: Prediction,
+
+    #[command(flatten)]
     measuring: Measuring,
 }
 
 pub fn run(args: GenerateArgs, global: &Global) -> anyhow::Result<()> {
+    if let Some(gpu) = args.prediction.limits(&args.measuring)? {
+        return plan(&args, gpu, global);
+    }
     let stand = args.measuring.open(global)?;
     let options = Options::default();
     let (model, loaded) = args.subject.open(&stand.device, options, global)?;
-    let limits = loaded.model.limits();
-    let (batch, length) = (args.batch_size.get(), args.max_source_length.get());
-    check_lengths(Lengths { source: length, target: 0 }, &limits)?;
-    let (source, _) = synthetic_batch(&limits, batch, length, 1, global.seed)?;
-    let decoding = GenerateOptions {
-        max_new_tokens: args.max_new_tokens.get(),
-        num_beams: args.num_beams.get(),
-        eos: Vec::new(),
-        ..GenerateOptions::new(&limits)
-    };
-    decoding.check(&limits)?;
-    let own = json!({
-        "what": "generate",
-        "model": model,
-        "batch_size": batch,
-        "max_source_length": length,
-        "max_new_tokens": args.max_new_tokens,
-        "num_beams": args.num_beams,
-    });
+    let (source, decoding) = args.work(&loaded.model.limits(), global)?;
     let session = Session::new(loaded, options, generate::state)?;
     let mut work = Generation { session, source, options: decoding };
-    let described = described(own, &stand.device.name(), global.precision);
+    let described = described(args.own(&model), &stand.device.name(), global.precision);
     args.measuring.profile(&mut work, &stand, described, global)
+}
+
+fn plan(args: &GenerateArgs, gpu: Limits, global: &Global) -> anyhow::Result<()> {
+    let (name, config) = args.subject.config()?;
+    let mut session = Session::dry_run(&config, global.precision, Options::default(), generate::state)?;
+    let (source, decoding) = args.work(&session.real().loaded.model.limits(), global)?;
+    let steps = session.walk(|session| generate::generate(session, &source, &decoding))?;
+    let steps: Vec<_> = steps.iter().collect();
+    predicted::print(&steps, gpu, args.own(&name), &args.measuring, global)
+}
+
+impl GenerateArgs {
+    /// A batch, and how it is answered.
+    fn work(&self, limits: &models::Limits, global: &Global) -> anyhow::Result<(Source, GenerateOptions)> {
+        let lengths = Lengths { source: self.max_source_length.get(), target: 0 };
+        check_lengths(lengths, limits)?;
+        check_batch(self.batch_size.get(), lengths)?;
+        let decoding = GenerateOptions {
+            max_new_tokens: self.max_new_tokens.get(),
+            num_beams: self.num_beams.get(),
+            eos: Vec::new(),
+            ..GenerateOptions::new(limits)
+        };
+        decoding.check(limits)?;
+        let (source, _) = synthetic_batch(limits, self.batch_size.get(), lengths.source, 1, global.seed)?;
+        Ok((source, decoding))
+    }
+
+    fn own(&self, model: &Path) -> Value {
+        json!({
+            "what": "generate",
+            "model": model,
+            "batch_size": self.batch_size,
+            "max_source_length": self.max_source_length,
+            "max_new_tokens": self.max_new_tokens,
+            "num_beams": self.num_beams,
+        })
+    }
 }

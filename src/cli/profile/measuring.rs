@@ -224,7 +224,7 @@ impl EnergyArgs {
                 trials: self.trials.get(),
                 cooldown: self.cooldown,
             };
-            let trials = (how.trials * (phases.len() + 1)) as u64;
+            let trials = (how.trials * (phases.len() + 2)) as u64;
             let mut progress = Progress::new(global, trials, "energy replayed");
             let rows = grouped(&measured.rows, Key::phase);
             let step = wattention::stats::quantiles(&measured.runs.untraced_s);

@@ -1,15 +1,14 @@
 //! `profile step`: a training step over a synthetic batch, measured here or predicted for a GPU that is not.
 
 use super::super::bench::Subject;
-use super::super::choices::{Recomputation, check_lengths, named};
+use super::super::choices::{Recomputation, check_batch, check_lengths, named};
 use super::super::global::Global;
-use super::measuring::{self, Measuring, described};
+use super::measuring::{Measuring, described};
+use super::predicted::{self, Prediction};
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 use std::path::Path;
-use wattention::error::Error;
 use wattention::limits::Limits;
-use wattention::profile::predict::predict;
 use wattention::profile::work::Step;
 use wattention::train::Lengths;
 use wattention::train::synthetic::{Mode, Stepper, synthetic_batch};
@@ -38,21 +37,16 @@ pub struct StepArgs {
     #[command(flatten)]
     recomputation: Recomputation,
 
-    /// Run nothing: predict the least times from the plan and the limits of --gpu
-    #[arg(long, requires = "gpu", conflicts_with_all = ["trace", "energy", "limits"])]
-    plan_only: bool,
-
-    /// The GPU to predict for: h200, h100, a100 or a6000
-    #[arg(long, value_name = "NAME", requires = "plan_only")]
-    gpu: Option<String>,
+    #[command(flatten)]
+    prediction: Prediction,
 
     #[command(flatten)]
     measuring: Measuring,
 }
 
 pub fn run(args: StepArgs, global: &Global) -> anyhow::Result<()> {
-    if let Some(gpu) = args.gpu.as_deref().filter(|_| args.plan_only) {
-        return predicted(&args, gpu, global);
+    if let Some(gpu) = args.prediction.limits(&args.measuring)? {
+        return plan(&args, gpu, global);
     }
     let stand = args.measuring.open(global)?;
     let options = args.recomputation.options();
@@ -60,6 +54,7 @@ pub fn run(args: StepArgs, global: &Global) -> anyhow::Result<()> {
     let limits = loaded.model.limits();
     let lengths = args.lengths();
     check_lengths(lengths, &limits)?;
+    check_batch(args.batch_size.get(), lengths)?;
     let (source, target) =
         synthetic_batch(&limits, args.batch_size.get(), lengths.source, lengths.target, global.seed)?;
     let stepper = Stepper::new(loaded, options, args.mode)?;
@@ -68,33 +63,20 @@ pub fn run(args: StepArgs, global: &Global) -> anyhow::Result<()> {
     args.measuring.profile(&mut work, &stand, described, global)
 }
 
-fn predicted(args: &StepArgs, gpu: &str, global: &Global) -> anyhow::Result<()> {
-    let limits = Limits::described(gpu)?;
-    if let Some(path) = args.measuring.saves() {
-        super::super::output::check_file(path)?;
-    }
+fn plan(args: &StepArgs, gpu: Limits, global: &Global) -> anyhow::Result<()> {
     let (name, config) = args.subject.config()?;
     let mut stepper = Stepper::dry_run(&config, global.precision, args.recomputation.options(), args.mode)?;
     let sizes = stepper.loaded().model.limits();
     let lengths = args.lengths();
     check_lengths(lengths, &sizes)?;
-    let most = i32::MAX as usize / lengths.source.max(lengths.target);
-    if args.batch_size.get() > most {
-        return Err(Error::DoesNotFit(format!(
-            "a batch of {} x {} tokens is more than a 32-bit index counts; choose a smaller --batch-size",
-            args.batch_size, lengths.source
-        ))
-        .into());
-    }
+    check_batch(args.batch_size.get(), lengths)?;
     let (source, target) = synthetic_batch(&sizes, args.batch_size.get(), lengths.source, lengths.target, 0)?;
     stepper.run(&source, &target)?;
     let mut recordings = stepper.recordings();
     // The optimizer's step comes after those that give it gradients.
     recordings.sort_by_key(|(signature, _)| signature.kind == "optimizer");
     let recordings: Vec<_> = recordings.into_iter().map(|(_, recording)| recording).collect();
-    let described = described(args.own(&name), gpu, global.precision);
-    let profile = predict(&recordings, limits, global.precision, described);
-    measuring::print(&profile, args.measuring.by(), args.measuring.saves(), global)
+    predicted::print(&recordings, gpu, args.own(&name), &args.measuring, global)
 }
 
 impl StepArgs {

@@ -109,6 +109,7 @@ fn names(lines: &[Line], by: By) -> [Column; 2] {
     };
     let pass = |line: &Line| match line.nested {
         true => String::new(),
+        false if line.row.key.is_host() => "-".into(),
         false => line.row.key.pass.map_or(String::new(), |pass: Pass| pass.name().into()),
     };
     let title = if by == By::Kernel { "kernel" } else { "phase" };
@@ -132,6 +133,7 @@ fn measured(profile: &Profile, by: By) -> Vec<Column> {
         (0, _) | (_, None) => "-".into(),
         (_, Some(rate)) => scaled(rate),
     };
+    let calls = |row: &Row| if row.key.is_host() { "-".into() } else { row.calls.to_string() };
     let of_limit = |row: &Row| {
         row.of_limit().map_or(String::new(), |(share, bound)| format!("{} {}", percent(share), bound.name()))
     };
@@ -147,7 +149,7 @@ fn measured(profile: &Profile, by: By) -> Vec<Column> {
     vec![
         name,
         pass,
-        Column::numbers("calls", 3, column(&lines, |row| row.calls.to_string())),
+        Column::numbers("calls", 3, column(&lines, calls)),
         Column::numbers("time", 0, column(&lines, |row| row.time().to_string())),
         Column::numbers("spread", 2, column(&lines, spread)),
         Column::numbers("share", 0, column(&lines, share)),
@@ -205,13 +207,16 @@ fn lines(profile: &Profile) -> Vec<(&'static str, String)> {
             lines.push(("tracing", format!("{} median, {}", Seconds(traced.median_s), more_or_less(more))));
         }
         if let Some(Seconds(left)) = profile.residual() {
-            let outside = match left >= 0.0 {
-                true => format!("{} outside of launches", Seconds(left)),
-                false => format!("{} more than a run without tracing", Seconds(-left)),
-            };
+            let (host, share) = (profile.host().time(), |part: f64| percent(part / q.median_s));
             lines.push((
                 "phases",
-                format!("{total}, {} of the run; {outside}", percent(total.0 / q.median_s)),
+                format!(
+                    "{total}, {} of the run; the host between launches {host}, {}; residual {} ({})",
+                    share(total.0),
+                    share(host.0),
+                    signed(left),
+                    share(left)
+                ),
             ));
         }
     }
@@ -244,6 +249,11 @@ fn lines(profile: &Profile) -> Vec<(&'static str, String)> {
         }
     }
     lines
+}
+
+fn signed(seconds: f64) -> String {
+    let sign = if seconds < 0.0 { "-" } else { "" };
+    format!("{sign}{}", Seconds(seconds.abs()))
 }
 
 fn more_or_less(share: f64) -> String {

@@ -12,7 +12,7 @@ mod launch;
 mod libraries;
 mod memory;
 mod modules;
-mod nvtx;
+pub(crate) mod nvtx;
 #[cfg(test)]
 pub(crate) mod stand_in;
 

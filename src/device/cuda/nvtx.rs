@@ -3,6 +3,9 @@
 //! NVTX, C API reference: `nvtxRangePushA` and `nvtxRangePop`, which cost next to nothing while no tool
 //! listens.
 
+#[cfg(test)]
+pub(crate) mod stand_in;
+
 use crate::trace::{self, Listener, Pass, Phase};
 use libloading::Library;
 use std::cell::RefCell;
@@ -21,15 +24,18 @@ struct Functions {
 
 /// Draws ranges for the phases of this thread, where a library for it is here.
 pub(super) fn start() {
-    if functions().is_some() {
+    if FOUND.get().is_none()
+        && let Some(functions) = LIBRARIES.into_iter().find_map(load)
+    {
+        // Another thread's are the same.
+        let _ = FOUND.set(functions);
+    }
+    if FOUND.get().is_some() {
         trace::listen(Listener { enter, leave });
     }
 }
 
-fn functions() -> Option<&'static Functions> {
-    static FOUND: OnceLock<Option<Functions>> = OnceLock::new();
-    FOUND.get_or_init(|| LIBRARIES.into_iter().find_map(load)).as_ref()
-}
+static FOUND: OnceLock<Functions> = OnceLock::new();
 
 fn load(name: &str) -> Option<Functions> {
     // SAFETY: NVIDIA's libraries may be loaded at any time; the signatures are those of nvToolsExt.h, and the
@@ -45,7 +51,7 @@ fn load(name: &str) -> Option<Functions> {
 
 fn enter(phase: Phase) {
     thread_local!(static NAMES: RefCell<HashMap<Phase, CString>> = RefCell::default());
-    let Some(functions) = functions() else { return };
+    let Some(functions) = FOUND.get() else { return };
     NAMES.with_borrow_mut(|names| {
         let name = names.entry(phase).or_insert_with(|| {
             let text = match phase.pass {
@@ -61,7 +67,7 @@ fn enter(phase: Phase) {
 }
 
 fn leave() {
-    if let Some(functions) = functions() {
+    if let Some(functions) = FOUND.get() {
         // SAFETY: ends the range that `enter` began on this thread.
         unsafe { (functions.pop)() };
     }

@@ -15,6 +15,7 @@ impl RunEnergy {
         for (power, which) in power.into_iter().filter_map(|(power, which)| Some((power?, which))) {
             line += &format!(", {} {which}", watts(power));
         }
+        line += &self.sensed();
         line += "; ";
         line += &match self.energy(activity) {
             Ok(_) => efficiency.text(token),
@@ -39,16 +40,23 @@ impl RunEnergy {
         if let Some(peak) = self.whole.peak_power {
             table += &format!("\npeak power {}", watts(peak));
         }
-        if let Some(busy) = self.whole.utilisation {
-            table += &format!(", GPU busy {:.0} %", busy * 100.0);
-        }
-        if let Some(memory) = self.whole.memory {
-            table += &format!(", {memory} of GPU memory in use");
-        }
+        table += &self.sensed();
         if self.attempts > 1 {
             table += &format!("\nsum of {} attempts, with what was done twice", self.attempts);
         }
         format!("{table}\n{}", self.source)
+    }
+
+    /// Means of the GPU's sensors over the whole, where it has them.
+    fn sensed(&self) -> String {
+        let mut text = String::new();
+        if let Some(busy) = self.whole.utilisation {
+            text += &format!(", GPU busy {:.0} %", busy * 100.0);
+        }
+        if let Some(memory) = self.whole.memory {
+            text += &format!(", {memory} of GPU memory in use");
+        }
+        text
     }
 }
 

@@ -49,7 +49,7 @@ const MOST: f64 = 1000.0;
 /// not allow it.
 ///
 /// A phase that several steps have is repeated as the middle one of them has it. The optimizer goes last:
-/// repeated, it moves the weights as often.
+/// repeated, it moves the weights as often. The host's work between launches is repeated as steps that launch nothing.
 pub fn replayed(
     work: &mut dyn Work,
     replay: &Rc<Replay>,
@@ -65,7 +65,7 @@ pub fn replayed(
     }
     let targets = targets(steps);
     let mut idle = vec![idle_power(sampler, how)];
-    let mut whole = Vec::new();
+    let (mut whole, mut host) = (Vec::new(), Vec::new());
     let mut powers: Vec<Vec<Watts>> = vec![Vec::new(); targets.len()];
     let outcome = (|| -> Result<Result<(), String>> {
         for trial in 0..how.trials {
@@ -76,6 +76,18 @@ pub fn replayed(
             }
         }
         replay.keep_apart(true);
+        // What steps without launches then read is this one's.
+        work.run()?;
+        for trial in 0..how.trials {
+            progress(&format!("trial {} of {}: the host alone", trial + 1, how.trials));
+            replay.launch_nothing(true);
+            let power = repeat(&device, sampler, how, &mut |times| (0..times).try_for_each(|_| work.run()));
+            replay.launch_nothing(false);
+            match power? {
+                Ok(power) => host.push(power),
+                Err(why) => return Ok(Err(format!("the host: {why}"))),
+            }
+        }
         let is_last = |target: &Target| target.phase.label == "optimizer";
         for last in [false, true] {
             for trial in 0..how.trials {
@@ -102,11 +114,11 @@ pub fn replayed(
     };
     let idle = Watts((before.0 + after.0) / 2.0);
     let step = phase(Key::default(), step_time, &whole, idle);
-    let phases: Vec<Phase> = targets
-        .iter()
-        .zip(&powers)
-        .map(|(target, powers)| {
-            let key = Key { kernel: None, ..Key::new(target.phase, "") };
+    let keys = targets.iter().map(|target| Key::new(target.phase, "")).chain([Key::host("")]);
+    let phases: Vec<Phase> = keys
+        .zip(powers.iter().chain([&host]))
+        .map(|(key, powers)| {
+            let key = key.phase();
             let time = rows.iter().find(|row| row.key == key).map_or(Seconds(0.0), Row::time);
             phase(key, time, powers, idle)
         })

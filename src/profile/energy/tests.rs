@@ -94,7 +94,7 @@ impl Work for Planted {
         self.device.end_step()?;
         self.runs += 1;
         // As long as a host is at something else.
-        thread::sleep(Duration::from_millis(7 * (self.runs % 3)));
+        thread::sleep(Duration::from_millis(3 + 7 * (self.runs % 3)));
         Ok(())
     }
 
@@ -129,6 +129,8 @@ fn planted_joules_come_back_by_both_ways() {
     assert!((idle - IDLE).abs() < 0.05 * IDLE, "{idle} W");
     let above = replayed.phases[0].above_idle_j.unwrap() / replayed.phases[0].time_s;
     assert!((above - (HEAD.0 - IDLE)).abs() < 0.06 * HEAD.0, "{above} W");
+    let host = replayed.phases.last().unwrap();
+    assert!(host.key.is_host() && (host.power_w - IDLE).abs() < 0.1 * IDLE, "nothing is launched: {host:?}");
     // In place every joule has its place: the residual is what the fit leaves.
     assert!(in_place.residual_j.abs() < 0.02 * in_place.step.energy_j, "{in_place:?}");
     let rest = &in_place.rest;

@@ -194,6 +194,7 @@ fn measured(plan: &CellPlan, summary: &Summary) -> Cell {
         seed: plan.train.seed,
         steps: summary.steps,
         train_samples: summary.samples,
+        train_tokens: summary.tokens,
         train_loss_final: Reading::measured(summary.final_loss),
         eval_loss: Reading::or_why(summary.eval_loss, "not evaluated"),
         train_seconds: Reading::measured(seconds),
@@ -216,10 +217,11 @@ fn take(cell: &mut Cell, run: &RunEnergy) {
     let why = spent.why.as_deref().unwrap_or_default();
     let joules = Reading::or_why(spent.energy.map(|energy| energy.0), why);
     let of_energy = |make: fn(f64, f64) -> f64, other: f64| joules.with(&Reading::measured(other), make);
-    let samples = cell.train_samples as f64;
+    let (samples, tokens) = (cell.train_samples as f64, cell.train_tokens as f64);
     cell.mean_power_watts = of_energy(|joules, time| joules / time, spent.time.0);
     cell.samples_per_second_per_watt = of_energy(|joules, samples| samples / joules, samples);
     cell.joules_per_sample = of_energy(|joules, samples| joules / samples, samples);
+    cell.joules_per_token = of_energy(|joules, tokens| joules / tokens, tokens);
     cell.energy_note = match joules.why() {
         None => run.source.clone(),
         Some(why) => format!("n/a: {why}"),
@@ -234,6 +236,7 @@ fn take(cell: &mut Cell, run: &RunEnergy) {
     let whole = &run.whole;
     cell.paper_power_watts = Reading::or_why(paper.map(|paper| paper.mean_power_w.0), no_sensor);
     cell.paper_energy_joules = Reading::or_why(paper.map(|paper| paper.energy_j.0), no_sensor);
+    cell.peak_power_watts = Reading::or_why(whole.peak_power.map(|power| power.0), no_sensor);
     cell.utilisation_percent = Reading::or_why(whole.utilisation.map(|share| 100.0 * share), no_sensor);
     cell.device_memory_mean_bytes = Reading::or_why(whole.memory.map(|bytes| bytes.0 as f64), no_sensor);
     cell.device_memory_peak_bytes = Reading::or_why(whole.memory_peak.map(|bytes| bytes.0 as f64), no_sensor);

@@ -124,11 +124,13 @@ pub fn section(study: &Study) -> String {
         ("device memory, peak", Form::In(Quantity::Memory), |c| &c.device_memory_peak_bytes),
         ("utilisation (%)", Form::Plain, |c| &c.utilisation_percent),
     ];
-    let energy: [Column; 7] = [
+    let energy: [Column; 9] = [
         ("training energy", Form::In(Quantity::Energy), |c| &c.energy_joules),
         ("mean power (W)", Form::Plain, |c| &c.mean_power_watts),
+        ("peak power (W)", Form::Plain, |c| &c.peak_power_watts),
         ("samples/s/W", Form::Plain, |c| &c.samples_per_second_per_watt),
         ("joules per sample", Form::Plain, |c| &c.joules_per_sample),
+        ("joules per token", Form::Plain, |c| &c.joules_per_token),
         ("evaluation energy", Form::In(Quantity::Energy), |c| &c.eval_energy_joules),
         ("power as the paper (W)", Form::Plain, |c| &c.paper_power_watts),
         ("energy as the paper", Form::In(Quantity::Energy), |c| &c.paper_energy_joules),

@@ -1,0 +1,43 @@
+//! `--plan-only`: the profile that a GPU which is not here allows at best.
+
+use super::super::global::Global;
+use super::super::output;
+use super::measuring::{self, Measuring, described};
+use serde_json::Value;
+use wattention::device::plan::Recording;
+use wattention::error::Result;
+use wattention::limits::Limits;
+use wattention::profile::predict::predict;
+
+#[derive(clap::Args, Debug)]
+pub struct Prediction {
+    /// Run nothing: predict the least times from the plan and the limits of --gpu
+    #[arg(long, requires = "gpu", conflicts_with_all = ["trace", "energy", "limits"])]
+    plan_only: bool,
+
+    /// The GPU to predict for: h200, h100, a100 or a6000
+    #[arg(long, value_name = "NAME", requires = "plan_only")]
+    gpu: Option<String>,
+}
+
+impl Prediction {
+    /// The limits to predict by, where a prediction is asked for and can be kept where `measuring` says.
+    pub fn limits(&self, measuring: &Measuring) -> Result<Option<Limits>> {
+        let Some(gpu) = self.gpu.as_deref().filter(|_| self.plan_only) else { return Ok(None) };
+        measuring.saves().map_or(Ok(()), |path| output::check_file(path))?;
+        Limits::described(gpu).map(Some)
+    }
+}
+
+/// Prints what the launches of `steps` take at least; `own` says what they are.
+pub fn print(
+    steps: &[&Recording],
+    limits: Limits,
+    own: Value,
+    measuring: &Measuring,
+    global: &Global,
+) -> anyhow::Result<()> {
+    let described = described(own, &limits.device, global.precision);
+    let profile = predict(steps, limits, global.precision, described);
+    measuring::print(&profile, measuring.by(), measuring.saves(), global)
+}
