@@ -25,6 +25,13 @@ struct Step {
     run: Backward,
 }
 
+impl Step {
+    /// Enters the phase that recorded it, on the way back.
+    fn enter(&self) -> trace::Guard {
+        trace::enter(Phase { label: self.phase, pass: Pass::Backward })
+    }
+}
+
 /// Records backward steps while the forward pass runs, or nothing when off.
 pub struct Tape {
     recording: bool,
@@ -140,7 +147,9 @@ impl Tape {
             .node()
             .ok_or_else(|| Error::internal("backward was asked of a value that no parameter reaches"))?;
         let seed = Tensor::empty(loss.device(), loss.shape(), DType::F32)?;
+        let phase = self.steps.borrow().last().map(Step::enter);
         accumulate::fill(&seed, scale)?;
+        drop(phase);
         gradients.give(node, seed)?;
         self.run(gradients)
     }
@@ -149,7 +158,7 @@ impl Tape {
     fn run(self, gradients: &mut Gradients) -> Result<()> {
         let mut steps = self.steps.into_inner();
         while let Some(step) = steps.pop() {
-            let _phase = trace::enter(Phase { label: step.phase, pass: Pass::Backward });
+            let _phase = step.enter();
             (step.run)(gradients)?;
         }
         Ok(())

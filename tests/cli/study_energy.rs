@@ -103,7 +103,9 @@ fn without_a_meter_times_stay_and_every_place_says_why() {
     let cell = cell(dir.path());
     assert!(number(&cell, "/activities/training/seconds/value") > 0.0);
     let why = "WATTENTION_METER is none";
-    for path in ["/activities/whole/energy_joules", "/energy_joules", "/paper_power_watts"] {
+    for path in
+        ["/activities/whole/energy_joules", "/energy_joules", "/paper_power_watts", "/phases_energy_joules"]
+    {
         assert_eq!(cell.pointer(path).unwrap()["why"], why, "{path}");
     }
     let page = report(dir.path());

@@ -124,8 +124,12 @@ fn anew(
         peak_bytes_measured: Reading::measured(session.real().device().used().total() as f64),
         ..measured(run.plan, &summary)
     };
-    if let Some(phases) = phases {
-        (cell.phases, cell.phases_energy_joules) = phases::readings(&phases);
+    match phases {
+        Some(phases) => (cell.phases, cell.phases_energy_joules) = phases::readings(&phases),
+        None => {
+            let why = "phases are told on the CPU, in a run that is not stopped";
+            cell.phases_energy_joules = Reading::absent(why);
+        }
     }
     Ok(cell)
 }
@@ -231,6 +235,9 @@ fn take(cell: &mut Cell, run: &RunEnergy) {
         Some(_) => "this device has no sensor for it",
         None => &run.whole.note,
     };
+    if run.whole.energy.is_none() {
+        cell.phases_energy_joules = Reading::absent(no_sensor);
+    }
     let runtime = Seconds(cell.train_wall_seconds.value().unwrap_or(f64::NAN));
     let paper = run.paper(cell.train_samples, runtime);
     let whole = &run.whole;

@@ -14,9 +14,9 @@ const TITLES: [&str; 11] = [
     "steps/epoch",
     "epoch",
     "all epochs",
-    "energy",
+    "its energy",
     "inference",
-    "energy",
+    "its energy",
 ];
 
 /// One line per cell, then what the numbers are and what they add up to.
