@@ -124,7 +124,7 @@ if command -v c++ >/dev/null; then
         # Fibers move between stacks, which the sanitizer is told not to follow.
         export WATTENTION_SIM_SANITIZE=address,undefined
         export ASAN_OPTIONS=detect_stack_use_after_return=0:detect_leaks=0:verify_asan_link_order=0
-        # Another build, beside the others: not optimised, which would take longer than the test, and not for GPUs.
+        # Another build, beside the others: not optimised, and not for GPUs.
         export NVCC=none
         selftest=(--config profile.dev.package.wattention.opt-level=0 test --locked --test cli)
         step cargo "${selftest[@]}" the_self_test_passes_on_the_simulator -- --show-output 2>&1 |

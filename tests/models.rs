@@ -226,24 +226,12 @@ fn bf16_is_within_twice_the_error_of_transformers() {
     }
 }
 
-/// The golden's architecture with dropout wherever it has a place, in a file.
-fn with_dropout(name: &str) -> tempfile::NamedTempFile {
-    let text = std::fs::read_to_string(golden::root().join(name).join("config.json")).unwrap();
-    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
-    for key in ["dropout", "attention_dropout", "activation_dropout"] {
-        config[key] = 0.1.into();
-    }
-    let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
-    std::fs::write(&file, config.to_string()).unwrap();
-    file
-}
-
 #[test]
 fn recomputed_activations_give_the_same_gradients_bit_for_bit() {
     // Two of the cases differ from others in their length alone.
     for name in golden::cases().into_iter().filter(|name| !name.ends_with("1024") && !name.ends_with("2048"))
     {
-        let config = with_dropout(&name);
+        let config = golden::with_dropout(&name);
         let batch = open(&name, RandomBlocks::EvalZero);
         let gradients = |recompute: Recompute| -> (u32, Vec<u32>) {
             let options = Options { recompute, ..Options::default() };

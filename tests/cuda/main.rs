@@ -1,5 +1,9 @@
 //! What the program says and does where a driver is here, well or not: with stand-ins for NVIDIA's libraries.
 
+#[allow(dead_code)]
+#[path = "../golden/mod.rs"]
+mod golden;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -197,14 +201,9 @@ fn steps_become_graphs_and_memory_goes_back() {
     let Some(StandIns { both, older, .. }) = stand_ins() else { return };
     // A model with dropout: its counter and the optimizer's rates change from one replay to the next.
     let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/tiny-led/config.json");
-    let (still, dropping) = ("\"dropout\": 0.0", "\"dropout\": 0.1");
-    let config = std::fs::read_to_string(tiny).unwrap();
-    assert!(config.contains(still), "the tiny model drops something by itself");
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("config.json");
-    std::fs::write(&path, config.replace(still, dropping)).unwrap();
+    let config = golden::with_dropout("led_plain");
     let totals = |folder: &Path, graphs: &str| {
-        let line = training("auto").replace(tiny, path.to_str().unwrap());
+        let line = training("auto").replace(tiny, config.path().to_str().unwrap());
         let mut command = on(folder, "log=1,fill=0", &line);
         let output = command.env("WATTENTION_GRAPHS", graphs).output().unwrap();
         let err = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -1,6 +1,10 @@
 //! The simulator against kernels with one planted fault each, all of which must be named, and its graphs.
 
 #[cfg(wattention_sim)]
+#[allow(dead_code)]
+#[path = "../golden/mod.rs"]
+mod golden;
+#[cfg(wattention_sim)]
 mod graph;
 #[cfg(wattention_sim)]
 mod planted;

@@ -1,6 +1,6 @@
 //! Steps of models as graphs: what changes from step to step is in memory, and no launch is another one.
 
-use std::path::Path;
+use super::golden;
 use std::rc::Rc;
 use wattention::device::sim::Sim;
 use wattention::device::{Device, GraphCounts, Precision};
@@ -12,25 +12,12 @@ use wattention::tape::Randomness;
 use wattention::train::synthetic::synthetic_batch;
 use wattention::train::{self, micro_step, optimizer_step};
 
-/// The configuration of a golden, with dropout.
-fn config(name: &str) -> tempfile::NamedTempFile {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name).join("config.json");
-    let mut config: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(golden).unwrap()).unwrap();
-    for key in ["dropout", "attention_dropout", "activation_dropout"] {
-        config[key] = 0.1.into();
-    }
-    let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
-    std::fs::write(&file, config.to_string()).unwrap();
-    file
-}
-
 /// Micro-batches that add to gradients launch otherwise than the first of a step, which assigns them.
 #[test]
 fn training_replays_the_launches_that_it_recorded() {
     const UPDATES: u64 = 4;
     for name in ["led_plain", "bigbird_bias_relu"] {
-        let (sim, file) = (Rc::new(Sim::new(Precision::Fp32).unwrap()), config(name));
+        let (sim, file) = (Rc::new(Sim::new(Precision::Fp32).unwrap()), golden::with_dropout(name));
         let run = |device: &Device| {
             let loaded = models::random(file.path(), device, Options::default(), 1).unwrap();
             let limits = loaded.model.limits();
@@ -62,7 +49,7 @@ fn training_replays_the_launches_that_it_recorded() {
 #[test]
 fn decoding_replays_one_step_at_every_position() {
     for name in ["led_plain", "bigbird_bias_relu"] {
-        let (sim, file) = (Rc::new(Sim::new(Precision::Fp32).unwrap()), config(name));
+        let (sim, file) = (Rc::new(Sim::new(Precision::Fp32).unwrap()), golden::with_dropout(name));
         let run = |device: &Device| {
             let loaded = models::random(file.path(), device, Options::default(), 5).unwrap();
             let limits = loaded.model.limits();

@@ -56,7 +56,7 @@ pub enum Store {
     Add,
 }
 
-/// Depth of a packed panel: a panel of A stays in the first-level cache, and those of B in the second.
+/// Depth of a packed panel: one of A, 8 rows at most, stays in the first-level cache.
 const DEPTH: usize = 768;
 /// Rows and columns packed at a time, which bound the packing buffers.
 const ROWS: usize = 2048;
