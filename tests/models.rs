@@ -1,8 +1,11 @@
 //! Both model families against transformers' answers: logits, encoder states, loss, every gradient.
 
+#[path = "golden/dropout.rs"]
+mod dropout;
 mod executor;
 mod golden;
 
+use dropout::with_dropout;
 use golden::{Array, relative_l2};
 use std::collections::BTreeMap;
 use wattention::device::Precision;
@@ -231,7 +234,7 @@ fn recomputed_activations_give_the_same_gradients_bit_for_bit() {
     // Two of the cases differ from others in their length alone.
     for name in golden::cases().into_iter().filter(|name| !name.ends_with("1024") && !name.ends_with("2048"))
     {
-        let config = golden::with_dropout(&name);
+        let config = with_dropout(&name);
         let batch = open(&name, RandomBlocks::EvalZero);
         let gradients = |recompute: Recompute| -> (u32, Vec<u32>) {
             let options = Options { recompute, ..Options::default() };

@@ -1,9 +1,9 @@
 //! What the program says and does where a driver is here, well or not: with stand-ins for NVIDIA's libraries.
 
-#[allow(dead_code)]
-#[path = "../golden/mod.rs"]
-mod golden;
+#[path = "../golden/dropout.rs"]
+mod dropout;
 
+use dropout::with_dropout;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -201,7 +201,7 @@ fn steps_become_graphs_and_memory_goes_back() {
     let Some(StandIns { both, older, .. }) = stand_ins() else { return };
     // A model with dropout: its counter and the optimizer's rates change from one replay to the next.
     let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/tiny-led/config.json");
-    let config = golden::with_dropout("led_plain");
+    let config = with_dropout("led_plain");
     let totals = |folder: &Path, graphs: &str| {
         let line = training("auto").replace(tiny, config.path().to_str().unwrap());
         let mut command = on(folder, "log=1,fill=0", &line);

@@ -57,18 +57,6 @@ pub fn cases() -> Vec<String> {
     names
 }
 
-/// The golden's architecture with dropout wherever it has a place, in a file.
-pub fn with_dropout(name: &str) -> tempfile::NamedTempFile {
-    let text = std::fs::read_to_string(root().join(name).join("config.json")).unwrap();
-    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
-    for key in ["dropout", "attention_dropout", "activation_dropout"] {
-        config[key] = 0.1.into();
-    }
-    let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
-    std::fs::write(&file, config.to_string()).unwrap();
-    file
-}
-
 /// ||got - want|| / ||want||; NaN anywhere gives NaN, which no bound accepts.
 pub fn relative_l2(got: &[f32], want: &[f64]) -> f64 {
     assert_eq!(got.len(), want.len());

@@ -1,9 +1,8 @@
 //! The simulator against kernels with one planted fault each, all of which must be named, and its graphs.
 
 #[cfg(wattention_sim)]
-#[allow(dead_code)]
-#[path = "../golden/mod.rs"]
-mod golden;
+#[path = "../golden/dropout.rs"]
+mod dropout;
 #[cfg(wattention_sim)]
 mod graph;
 #[cfg(wattention_sim)]

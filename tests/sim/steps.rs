@@ -1,6 +1,6 @@
 //! Steps of models as graphs: what changes from step to step is in memory, and no launch is another one.
 
-use super::golden;
+use super::dropout::with_dropout;
 use std::rc::Rc;
 use wattention::device::sim::Sim;
 use wattention::device::{Device, GraphCounts, Precision};
@@ -17,7 +17,7 @@ use wattention::train::{self, micro_step, optimizer_step};
 fn training_replays_the_launches_that_it_recorded() {
     const UPDATES: u64 = 4;
     for name in ["led_plain", "bigbird_bias_relu"] {
-        let (sim, file) = (Rc::new(Sim::new(Precision::Fp32).unwrap()), golden::with_dropout(name));
+        let (sim, file) = (Rc::new(Sim::new(Precision::Fp32).unwrap()), with_dropout(name));
         let run = |device: &Device| {
             let loaded = models::random(file.path(), device, Options::default(), 1).unwrap();
             let limits = loaded.model.limits();
@@ -49,7 +49,7 @@ fn training_replays_the_launches_that_it_recorded() {
 #[test]
 fn decoding_replays_one_step_at_every_position() {
     for name in ["led_plain", "bigbird_bias_relu"] {
-        let (sim, file) = (Rc::new(Sim::new(Precision::Fp32).unwrap()), golden::with_dropout(name));
+        let (sim, file) = (Rc::new(Sim::new(Precision::Fp32).unwrap()), with_dropout(name));
         let run = |device: &Device| {
             let loaded = models::random(file.path(), device, Options::default(), 5).unwrap();
             let limits = loaded.model.limits();
