@@ -29,11 +29,14 @@ fn one_sentence_of_the_document_answers_the_question() {
     for record in records(QA, None, Split::Train, 200) {
         let (question, document) = record.input.split_once("\n\n").unwrap();
         let answer = record.output.as_deref().unwrap();
-        let (thing, owner) = (words(question)[3], words(answer)[1]);
+        let (thing, owner) = (words(question)[3], answer.strip_prefix("The ").unwrap());
         assert_eq!(question, format!("Who is the {thing} for?"));
         let said = words(document);
         assert_eq!(said.iter().filter(|&&word| word == thing).count(), 1, "{}", record.input);
-        assert_eq!(said.iter().filter(|&&word| word == owner).count(), 1, "{}", record.input);
+        for name in words(owner) {
+            assert_eq!(said.iter().filter(|&&word| word == name).count(), 1, "{}", record.input);
+            assert!(!words(question).contains(&name), "{question}");
+        }
         let [[start, end]] = record.needles[..] else {
             panic!("{:?}", record.needles);
         };
@@ -92,15 +95,10 @@ fn the_seed_decides_and_no_document_is_made_twice() {
     let made = |seed| records(Wanted { seed, ..QA }, None, Split::Train, 50);
     assert_eq!(made(1), made(1));
     assert!(made(1).iter().zip(made(2)).all(|(one, other)| one.input != other.input));
-    // Documents so short that some are drawn twice: the second is drawn again.
-    let short = Wanted { task: Task::Qa, length: 18, facts: 1, seed: 1 };
-    let mut maker = Maker::new(short, None).unwrap();
-    let mut inputs = HashSet::new();
-    for split in Split::ALL {
-        for index in 0..3000 {
-            assert!(inputs.insert(maker.record(split, index).unwrap().input), "{} {index}", split.name());
-        }
-    }
+    // One that was made before is drawn again.
+    let mut maker = Maker::new(QA, None).unwrap();
+    let inputs: HashSet<String> = (0..50).map(|_| maker.record(Split::Test, 0).unwrap().input).collect();
+    assert_eq!(inputs.len(), 50);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Made-up documents whose answers lie at known, uniformly spread places: how many of them a model can give at an
 //! input length follows from the construction (see [`super::reach`]).
 //!
-//! A document is filler with `facts` sentences of the form "The key is for the cat." in it, each about another thing
-//! and another owner. Question answering asks for the owner of one thing; the other facts are distractors.
-//! Summarisation wants all facts in their order.
+//! A document is filler with `facts` sentences of the form "The key is for the young school team manager." in it, each
+//! about another thing. The owner's four words are drawn: they have to be read, for no model can know or guess them
+//! all. Question answering asks for the owner of one thing; the other facts are distractors. Summarisation wants all
+//! facts in their order.
 
 mod grammar;
 
@@ -15,7 +16,7 @@ use super::order::Draws;
 use super::{Record, Split};
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
-use grammar::{Fact, LONGEST_FILLER, OWNERS, SUMMARY_QUESTION, THINGS, filler};
+use grammar::{Fact, LONGEST_FILLER, SUMMARY_QUESTION, THINGS, filler, owners};
 
 /// Most facts of a document: every one is about another thing.
 pub const MOST_FACTS: usize = THINGS.len();
@@ -25,9 +26,6 @@ pub const LONGEST: usize = 1 << 20;
 
 /// Most documents of a split.
 pub const MOST_EXAMPLES: usize = 1 << 20;
-
-/// Share of questions that a guess answers.
-pub const CHANCE: f64 = 1.0 / OWNERS.len() as f64;
 
 /// Sentences between two facts, where the document has room: a fact is then alone in the window of a tiny model.
 const APART: usize = 8;
@@ -147,10 +145,10 @@ impl<'a> Maker<'a> {
         index: usize,
     ) -> Result<(String, String, Vec<[usize; 2]>)> {
         let things = draws.distinct(THINGS.len(), self.wanted.facts);
-        let owners = draws.distinct(OWNERS.len(), self.wanted.facts);
+        let owners = owners(draws, self.wanted.facts);
         let facts: Vec<Fact> =
             things.into_iter().zip(owners).map(|(thing, owner)| Fact { thing, owner }).collect();
-        let asked = facts[0];
+        let asked = &facts[0];
         let question = match self.wanted.task {
             Task::Qa => asked.question(),
             Task::Summary => SUMMARY_QUESTION.to_string(),

@@ -95,10 +95,10 @@ fn meetings() -> Grid {
         global_attention: GlobalAttention::First,
         keep_models: false,
         train: train::Options {
-            learning_rate: 5e-4,
+            learning_rate: 1e-3,
             warmup_ratio: 0.1,
             num_train_epochs: 1.0,
-            per_device_train_batch_size: 4,
+            per_device_train_batch_size: 2,
             per_device_eval_batch_size: 8,
             max_target_length: 128,
             adam_beta2: 0.98,

@@ -13,6 +13,7 @@ pub fn statements(study: &Study) -> Vec<String> {
             all.iter().filter(|choice| choice.task == *task && choice.score().value().is_some()).collect();
         out.extend(best(task, &here));
         out.extend(bargain(task, &here));
+        out.extend(models(task, &here));
         let (mut changed, mut alike) = (Vec::new(), Vec::new());
         for series in &study.series {
             match lengths(task, series, &here) {
@@ -93,6 +94,32 @@ fn bargain(task: &str, here: &[&Choice]) -> Option<String> {
         significant(by),
         cost.label()
     ))
+}
+
+/// What each model adds to the cheapest one, both at the longest input that several have.
+fn models(task: &str, here: &[&Choice]) -> Option<String> {
+    let at = |length| here.iter().copied().filter(move |choice| choice.length == length);
+    let length = here.iter().map(|choice| choice.length).filter(|&length| at(length).count() > 1).max()?;
+    let is_cheaper = |one: &&Choice, other: &&Choice| match saving(one, other) {
+        Some((_, by)) => 1.0_f64.total_cmp(&by),
+        None => std::cmp::Ordering::Equal,
+    };
+    let cheapest = at(length).min_by(is_cheaper)?;
+    let others: Vec<String> = at(length)
+        .filter(|other| other.series != cheapest.series && other.interval().is_some())
+        .filter_map(|other| {
+            let (cost, by) = saving(cheapest, other)?;
+            let by_points = points(other) - points(cheapest);
+            let what = match other.is_apart(cheapest) {
+                false => "is not told apart from it by the intervals".to_string(),
+                true if by_points > 0.0 => format!("scores {} points more", decimals(by_points, 2)),
+                true => format!("scores {} points less", decimals(-by_points, 2)),
+            };
+            Some(format!("{}, at {} times the {}, {what}", other.series, significant(by), cost.label()))
+        })
+        .collect();
+    let none = others.is_empty() || cheapest.interval().is_none();
+    (!none).then(|| format!("On {task}, beside {}: {}.", cheapest.name(), others.join("; ")))
 }
 
 /// What a model's longest input adds to its shortest.

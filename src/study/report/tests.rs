@@ -171,7 +171,31 @@ fn nothing_is_claimed_where_intervals_overlap() {
          training time."
     ));
     assert!(text.contains("the intervals tell it apart from none of the others"));
+    assert!(text.contains(
+        "beside base at 1024 tokens: large, at 2.00 times the training time, is not told apart from it by the \
+         intervals."
+    ));
     assert!(text.contains("by large at 1024 tokens, though their intervals overlap"));
+}
+
+#[test]
+fn models_are_compared_at_the_longest_input_that_several_have() {
+    let cells = vec![
+        scored("large", 4096, [34.0, 35.0, 36.0], 100.0),
+        scored("base", 4096, [13.0, 15.0, 17.0], 50.0),
+        scored("sparse", 4096, [4.0, 5.5, 7.0], 75.0),
+        scored("large", 1024, [18.0, 20.0, 22.0], 30.0),
+        scored("base", 1024, [9.0, 10.0, 11.0], 15.0),
+        scored("large", 16384, [40.0, 41.0, 42.0], 900.0),
+    ];
+    let text = page(&study(cells));
+    assert!(
+        text.contains(
+            "beside base at 4096 tokens: large, at 2.00 times the training time, scores 20.00 points more; sparse, at \
+             1.50 times the training time, scores 9.50 points less."
+        ),
+        "{text}"
+    );
 }
 
 #[test]

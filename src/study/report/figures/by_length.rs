@@ -21,7 +21,7 @@ struct Measure {
 const ACCURACY: Measure = Measure {
     id: "accuracy",
     title: "Accuracy by input length",
-    note: "Higher is better. Bars are 95 % intervals; the axis does not start at zero.",
+    note: "Higher is better. Bars are 95 % intervals; the axis may start above zero.",
     axis: "score",
     column: "score",
     quantity: Quantity::Score,
