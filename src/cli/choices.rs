@@ -1,8 +1,7 @@
 //! Flags of several commands, and the defaults that depend on the model.
 
 use super::global::Global;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use super::values::named;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use wattention::data::{self, Dataset, Example, Split};
@@ -176,11 +175,6 @@ pub fn at_most(asked: Option<NonZeroUsize>, default: usize, most: usize) -> usiz
     asked.map_or(default.min(most), NonZeroUsize::get)
 }
 
-/// Parses a value by the name that files write it under.
-pub fn named<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    serde_json::from_value(Value::from(text)).map_err(|e| e.to_string())
-}
-
 /// The first `most` examples of a split, of which there must be some.
 pub fn examples(
     dataset: &Dataset,
@@ -199,14 +193,6 @@ pub fn examples(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_wrong_name_is_answered_with_the_right_ones() {
-        assert_eq!(named("none"), Ok(GlobalAttention::None));
-        assert_eq!(named("drawn"), Ok(RandomBlocks::Drawn));
-        let refusal = named::<GlobalAttention>("all").unwrap_err();
-        assert!(refusal.contains("`first` or `none`"), "{refusal}");
-    }
 
     #[test]
     fn defaults_shrink_to_the_model_and_requests_do_not() {

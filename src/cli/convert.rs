@@ -1,7 +1,6 @@
 //! `convert`: a model as it lies on the hub, as one folder of safetensors and tokenizer.json.
 
 use super::global::Global;
-use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::io::{ErrorKind, Write};
@@ -35,7 +34,7 @@ pub struct Args {
     output_dir: PathBuf,
 
     /// Number format of the weights [default: each tensor keeps its own, float64 becomes fp32]
-    #[arg(long, value_name = "fp32|bf16|fp16", hide_possible_values = true)]
+    #[arg(long, value_name = "fp32|bf16|fp16", value_parser = format)]
     dtype: Option<Format>,
 
     /// Replace the model in a folder that is not empty; its other files stay
@@ -43,30 +42,15 @@ pub struct Args {
     overwrite_output_dir: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Format {
-    Fp32,
-    Bf16,
-    Fp16,
-}
+/// A number format of weights: its name here, HF's, and its type.
+type Format = (&'static str, &'static str, Dtype);
 
-impl Format {
-    fn dtype(self) -> Dtype {
-        match self {
-            Format::Fp32 => Dtype::F32,
-            Format::Bf16 => Dtype::BF16,
-            Format::Fp16 => Dtype::F16,
-        }
-    }
+const FORMATS: [Format; 3] =
+    [("fp32", "float32", Dtype::F32), ("bf16", "bfloat16", Dtype::BF16), ("fp16", "float16", Dtype::F16)];
 
-    /// As a HF config names it.
-    fn name(self) -> &'static str {
-        match self {
-            Format::Fp32 => "float32",
-            Format::Bf16 => "bfloat16",
-            Format::Fp16 => "float16",
-        }
-    }
+fn format(name: &str) -> Result<Format, String> {
+    let found = FORMATS.into_iter().find(|format| format.0 == name);
+    found.ok_or_else(|| "it may be fp32, bf16 or fp16".into())
 }
 
 /// What `--json` prints.
@@ -100,7 +84,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let (to, mut written) = (folder.path(), vec!["model.safetensors".to_string()]);
 
     let mut warn = |text| global.warn(text);
-    let dtype = args.dtype.map(Format::dtype);
+    let dtype = args.dtype.map(|(_, _, dtype)| dtype);
     let (loaded, converted) = models::convert(&from, dtype, to, &mut warn)?;
     let tokenizer = tokenizer(&from, &loaded.model.limits())?;
     match &tokenizer {
@@ -176,12 +160,12 @@ fn parsed(path: &Path, text: &str) -> Result<Map<String, Value>> {
 
 /// The configuration, as it was but for the number format that was asked for.
 fn config_text(text: &str, mut config: Map<String, Value>, dtype: Option<Format>) -> Result<String> {
-    let Some(dtype) = dtype else {
+    let Some((_, name, _)) = dtype else {
         return Ok(text.to_string());
     };
     // The key of transformers 5, and the one that every version reads.
     let key = if config.contains_key("dtype") { "dtype" } else { "torch_dtype" };
-    config.insert(key.into(), dtype.name().into());
+    config.insert(key.into(), name.into());
     pretty(&config)
 }
 

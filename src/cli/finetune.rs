@@ -1,8 +1,9 @@
 //! `finetune`: one training run into a run directory.
 
-use super::choices::{self, ModelChoices, Recomputation, at_most, named};
+use super::choices::{self, ModelChoices, Recomputation, at_most};
 use super::global::Global;
 use super::predictions::{self, Scoring};
+use super::values::named;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use wattention::device::Device;

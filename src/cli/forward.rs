@@ -3,8 +3,8 @@
 use super::choices;
 use super::global::Global;
 use super::output;
+use super::values::{fraction, named};
 use anyhow::Context;
-use clap::ValueEnum;
 use serde::Serialize;
 use std::path::PathBuf;
 use wattention::device::Precision;
@@ -45,27 +45,12 @@ pub struct Args {
     train: bool,
 
     /// BigBird's random blocks outside of training
-    #[arg(long, value_name = "RULE", default_value = "eval-zero")]
-    random_blocks: Blocks,
+    #[arg(long, value_name = "eval-zero|drawn", default_value = "eval-zero", value_parser = named::<RandomBlocks>)]
+    random_blocks: RandomBlocks,
 
     /// Weight of the uniform distribution in the loss
     #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = fraction, allow_negative_numbers = true)]
     label_smoothing: f32,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Blocks {
-    /// As transformers evaluates: every random block is block 0
-    EvalZero,
-    /// The blocks that training draws
-    Drawn,
-}
-
-fn fraction(text: &str) -> std::result::Result<f32, String> {
-    match text.parse::<f32>() {
-        Ok(x) if (0.0..1.0).contains(&x) => Ok(x),
-        _ => Err("it must be at least 0 and below 1".into()),
-    }
 }
 
 /// What `--json` prints.
@@ -92,13 +77,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     output::check_file(&args.output)?;
 
     let device = global.open_device()?;
-    let options = Options {
-        random_blocks: match args.random_blocks {
-            Blocks::EvalZero => RandomBlocks::EvalZero,
-            Blocks::Drawn => RandomBlocks::Drawn,
-        },
-        ..Options::default()
-    };
+    let options = Options { random_blocks: args.random_blocks, ..Options::default() };
     let loaded = models::load(&choices::model_dir(&args.model, global)?, &device, options)?;
     global.detail(format_args!(
         "{}: {} trainable parameters",

@@ -1,6 +1,7 @@
 //! The flags that every command takes, and what they decide.
 
 use super::output;
+use super::values::named;
 use clap::{ArgAction, Args, value_parser};
 use serde::Serialize;
 use std::fmt::Display;
@@ -16,7 +17,7 @@ pub struct Global {
     pub device: Option<String>,
 
     /// Number format of weights and activations
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "fp32", value_parser = precision)]
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "fp32", value_parser = named::<Precision>)]
     pub precision: Precision,
 
     /// Seed of everything random
@@ -38,10 +39,6 @@ pub struct Global {
     /// Say more of what happens
     #[arg(short, long, global = true, action = ArgAction::SetTrue, conflicts_with = "quiet")]
     pub verbose: bool,
-}
-
-fn precision(text: &str) -> Result<Precision, String> {
-    Precision::parse(text).ok_or_else(|| "the formats are fp32, tf32, tf32x3 and bf16".into())
 }
 
 fn device_name(text: &str) -> Result<String, String> {

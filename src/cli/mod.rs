@@ -21,6 +21,7 @@ mod predictions;
 mod profile;
 mod progress;
 mod study;
+mod values;
 
 use clap::{Command as Definition, CommandFactory, FromArgMatches, Parser, Subcommand};
 use global::Global;

@@ -1,7 +1,8 @@
 //! `plan`: what a step needs and costs, without running it.
 
-use super::choices::{Recomputation, Truncation, named};
+use super::choices::{Recomputation, Truncation};
 use super::global::Global;
+use super::values::{bytes, named};
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -49,10 +50,6 @@ pub struct Args {
     /// Predict the least time, and the energy in it, on this GPU: h200, h100, a100 or a6000
     #[arg(long, value_name = "NAME")]
     gpu: Option<String>,
-}
-
-fn bytes(text: &str) -> Result<Bytes, String> {
-    Bytes::parse(text).ok_or_else(|| "give a size such as 48GiB, 512MiB or 2e9".into())
 }
 
 /// What `--json` prints.

@@ -1,6 +1,7 @@
 //! `study`: the main job, models × datasets × input lengths to a table and a report.
 
 use super::global::Global;
+use super::values::bytes;
 use std::path::{Path, PathBuf};
 use wattention::energy::HELP;
 use wattention::error::Result;
@@ -86,8 +87,8 @@ struct StudyArgs {
     gpu: Option<String>,
 
     /// What the batch size "largest" may take, such as 48GiB [default: the study's, or what is free]
-    #[arg(long, value_name = "BYTES", value_parser = memory)]
-    memory: Option<Memory>,
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    memory: Option<Bytes>,
 }
 
 /// Write the report and the tables of a study's results again, without running anything
@@ -100,13 +101,6 @@ struct ReportArgs {
     /// Where they go [default: the folder of the results]
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
-}
-
-fn memory(text: &str) -> Result<Memory, String> {
-    match Bytes::parse(text) {
-        Some(bytes) if bytes.0 > 0 => Ok(Memory(bytes)),
-        _ => Err("give a size such as 48GiB, 512MiB or 2e9".into()),
-    }
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
@@ -123,7 +117,7 @@ fn study(args: StudyArgs, global: &Global) -> anyhow::Result<()> {
         Some(path) => Grid::read(path)?,
         None => presets::named(&args.preset)?,
     };
-    grid.memory = args.memory.or(grid.memory);
+    grid.memory = args.memory.map(Memory).or(grid.memory);
     let places = Places { models: args.models_dir.clone(), data: args.data_dir.clone() };
     let cells = grid.cells(&places, global.precision, global.seed)?;
     if args.dry_run {

@@ -41,8 +41,8 @@ fn values_of_flags_are_checked_before_any_work() {
     for (flags, says) in [
         ("--device gpu", "cpu, cuda, cuda:N, sim and plan"),
         ("--device cuda:-1", "--device"),
-        ("--precision fp64", "fp32, tf32, tf32x3 and bf16"),
-        ("--precision BF16", "fp32, tf32, tf32x3 and bf16"),
+        ("--precision fp64", "fp32, tf32, tf32x3 or bf16"),
+        ("--precision BF16", "fp32, tf32, tf32x3 or bf16"),
         ("--seed -1", "--seed"),
         ("--seed x", "--seed"),
         ("--threads 0", "--threads"),

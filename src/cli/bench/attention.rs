@@ -1,7 +1,7 @@
 //! `bench attention`: one attention op after the other, over lists of sizes.
 
-use super::super::choices::named;
 use super::super::global::Global;
+use super::super::values::named;
 use super::super::{machine, output};
 use super::options::{Baselines, Ceiling, Formats, Known, Repetition};
 use super::scan::{absent_or, seconds};

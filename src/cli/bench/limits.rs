@@ -1,8 +1,9 @@
 //! `bench limits`: the rates that nothing on this device exceeds.
 
 use super::super::global::Global;
+use super::super::values::seconds;
 use super::super::{machine, output};
-use super::options::{Baselines, duration};
+use super::options::Baselines;
 use super::table::table;
 use serde::Serialize;
 use std::fmt;
@@ -18,7 +19,7 @@ use wattention::units::Seconds;
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Seconds for which each rate is measured; three runs at least
-    #[arg(long, value_name = "S", default_value = "1", value_parser = duration)]
+    #[arg(long, value_name = "S", default_value = "1", value_parser = seconds::<Duration>)]
     seconds: Duration,
 
     /// Write the limits where --limits of other commands reads them

@@ -1,7 +1,7 @@
 //! What the benchmarks are asked in the same words: how long, against which limits, beside which baseline.
 
-use super::super::choices::named;
 use super::super::global::Global;
+use super::super::values::{named, percent, seconds};
 use super::super::{machine, output};
 use serde::Serialize;
 use std::fmt::{self, Display};
@@ -18,11 +18,11 @@ use wattention::limits::{Limits, Origin};
 #[derive(clap::Args, Debug)]
 pub struct Repetition {
     /// Seconds of each row before it is measured
-    #[arg(long, value_name = "S", default_value = "0.2", value_parser = duration)]
+    #[arg(long, value_name = "S", default_value = "0.2", value_parser = seconds::<Duration>)]
     warmup_seconds: Duration,
 
     /// Seconds for which each row is measured; three runs at least
-    #[arg(long, value_name = "S", default_value = "1", value_parser = duration)]
+    #[arg(long, value_name = "S", default_value = "1", value_parser = seconds::<Duration>)]
     seconds: Duration,
 
     /// Leave in the caches what the run before left there, instead of writing a larger buffer between runs
@@ -74,15 +74,6 @@ impl Formats {
             }
         }
         if formats.is_empty() { vec![global.precision] } else { formats }
-    }
-}
-
-/// A finite number of seconds, not below 0.
-pub fn duration(text: &str) -> std::result::Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "give a number of seconds, such as 0.5".to_string())?;
-    match (0.0..=86_400.0).contains(&seconds) {
-        true => Ok(Duration::from_secs_f64(seconds)),
-        false => Err("give from 0 to 86400 seconds".into()),
     }
 }
 
@@ -163,11 +154,6 @@ pub struct Baselines {
     /// Percent up to which a difference of the medians is none
     #[arg(long, value_name = "PERCENT", default_value_t = 5.0, value_parser = percent)]
     tolerance: f64,
-}
-
-fn percent(text: &str) -> std::result::Result<f64, String> {
-    let number: Option<f64> = text.parse().ok().filter(|x| (0.0..=1000.0).contains(x));
-    number.ok_or_else(|| "give from 0 to 1000 percent".into())
 }
 
 /// Baselines, looked up before the work.

@@ -1,7 +1,8 @@
 //! `bench step`: a training step or a part of it, over a synthetic batch.
 
-use super::super::choices::{Recomputation, named};
+use super::super::choices::Recomputation;
 use super::super::global::Global;
+use super::super::values::named;
 use super::options::Known;
 use super::scan::{ROWS, Row, Scan, Sizes, absent_or, peak, seconds, times};
 use super::{KernelRow, Subject, energy_line, memory_line, mfu_line, rows};

@@ -1,8 +1,8 @@
 //! `data synth`: make a dataset whose truth is known.
 
-use super::super::choices::named;
 use super::super::global::Global;
 use super::super::progress::Progress;
+use super::super::values::named;
 use super::Report;
 use clap::{Subcommand, value_parser};
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
 //! How many examples a step takes: as asked, or as many as memory holds.
 
+use super::super::values::bytes;
 use std::num::NonZeroUsize;
 use wattention::error::{Error, Result};
 use wattention::units::Bytes;
@@ -72,8 +73,4 @@ fn size(text: &str) -> Result<Size, String> {
         "auto" => Ok(Size::Auto),
         _ => text.parse().map(Size::Of).map_err(|_| "give a number, or auto".into()),
     }
-}
-
-fn bytes(text: &str) -> Result<Bytes, String> {
-    Bytes::parse(text).ok_or_else(|| "give a size such as 48GiB, 512MiB or 2e9".into())
 }

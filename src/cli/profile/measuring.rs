@@ -3,6 +3,7 @@
 use super::super::bench::options::{Ceiling, Known};
 use super::super::global::Global;
 use super::super::progress::Progress;
+use super::super::values::seconds;
 use super::super::{machine, output};
 use super::By;
 use super::text;
@@ -15,7 +16,7 @@ use std::time::Instant;
 use wattention::device::replay::{Launched, Replay};
 use wattention::device::{Device, Precision};
 use wattention::energy::{self, Sampler};
-use wattention::error::{Error, Result};
+use wattention::error::Error;
 use wattention::files;
 use wattention::profile::energy::{Energy, Repetition, in_place, replayed};
 use wattention::profile::measure::{Budget, Measured, measure};
@@ -33,7 +34,7 @@ pub struct Measuring {
     warmup: usize,
 
     /// Seconds of counted runs, with and without tracing in turn; three of each at least
-    #[arg(long, value_name = "S", default_value = "5", allow_negative_numbers = true, value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value = "5", allow_negative_numbers = true, value_parser = seconds::<Seconds>)]
     seconds: Seconds,
 
     /// How rows are put together
@@ -63,7 +64,7 @@ struct EnergyArgs {
     energy: Option<Ways>,
 
     /// Replayed: seconds for which each phase is repeated in a trial
-    #[arg(long, value_name = "S", default_value = "2", allow_negative_numbers = true, value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value = "2", allow_negative_numbers = true, value_parser = seconds::<Seconds>)]
     replay_seconds: Seconds,
 
     /// Replayed: trials of each phase
@@ -71,11 +72,11 @@ struct EnergyArgs {
     trials: std::num::NonZeroUsize,
 
     /// Replayed: seconds of rest before each trial
-    #[arg(long, value_name = "S", default_value = "0.5", allow_negative_numbers = true, value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value = "0.5", allow_negative_numbers = true, value_parser = seconds::<Seconds>)]
     cooldown: Seconds,
 
     /// In place: seconds of runs
-    #[arg(long, value_name = "S", default_value = "20", allow_negative_numbers = true, value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value = "20", allow_negative_numbers = true, value_parser = seconds::<Seconds>)]
     in_place_seconds: Seconds,
 }
 
@@ -96,15 +97,6 @@ impl Ways {
 
     fn attributes(self) -> bool {
         matches!(self, Ways::InPlace | Ways::Both)
-    }
-}
-
-/// A finite number of seconds, not below 0.
-fn seconds(text: &str) -> Result<Seconds, String> {
-    let number: f64 = text.parse().map_err(|_| "give a number of seconds, such as 0.5".to_string())?;
-    match (0.0..=86_400.0).contains(&number) {
-        true => Ok(Seconds(number)),
-        false => Err("give from 0 to 86400 seconds".into()),
     }
 }
 

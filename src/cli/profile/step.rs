@@ -1,8 +1,9 @@
 //! `profile step`: a training step over a synthetic batch, measured here or predicted for a GPU that is not.
 
 use super::super::bench::Subject;
-use super::super::choices::{Recomputation, check_batch, check_lengths, named};
+use super::super::choices::{Recomputation, check_batch, check_lengths};
 use super::super::global::Global;
+use super::super::values::named;
 use super::measuring::{Measuring, described};
 use super::predicted::{self, Prediction};
 use serde_json::{Value, json};

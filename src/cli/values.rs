@@ -1,0 +1,93 @@
+//! How the values of flags are read: each parser answers a value that it cannot take with what it does take.
+
+use serde::de::value::StrDeserializer;
+use serde::de::{self, DeserializeOwned, IntoDeserializer};
+use std::fmt::{self, Display};
+use std::time::Duration;
+use wattention::units::Bytes;
+
+/// A value by the name that files write it under (serde's), so that flags and files share their names.
+pub fn named<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    let deserializer: StrDeserializer<Refusal> = text.into_deserializer();
+    T::deserialize(deserializer).map_err(|Refusal(what)| what)
+}
+
+/// A finite number of seconds from 0 to a day, as [`Duration`] or as `Seconds`.
+pub fn seconds<T: From<Duration>>(text: &str) -> Result<T, String> {
+    let number: f64 = text.parse().map_err(|_| "give a number of seconds, such as 0.5".to_string())?;
+    match (0.0..=86_400.0).contains(&number) {
+        true => Ok(Duration::from_secs_f64(number).into()),
+        false => Err("give from 0 to 86400 seconds".into()),
+    }
+}
+
+/// A size in memory above 0.
+pub fn bytes(text: &str) -> Result<Bytes, String> {
+    let size = Bytes::parse(text).filter(|size| size.0 > 0);
+    size.ok_or_else(|| "give a size such as 48GiB, 512MiB or 2e9".into())
+}
+
+/// A number from 0 to 1000.
+pub fn percent(text: &str) -> Result<f64, String> {
+    let number: Option<f64> = text.parse().ok().filter(|x| (0.0..=1000.0).contains(x));
+    number.ok_or_else(|| "give from 0 to 1000 percent".into())
+}
+
+/// A number in [0, 1).
+pub fn fraction(text: &str) -> Result<f32, String> {
+    let number: Option<f32> = text.parse().ok().filter(|x| (0.0..1.0).contains(x));
+    number.ok_or_else(|| "it must be at least 0 and below 1".into())
+}
+
+/// What serde says of a name, with the names that there are.
+#[derive(Debug)]
+struct Refusal(String);
+
+impl Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl de::Error for Refusal {
+    fn custom<T: Display>(what: T) -> Self {
+        Refusal(what.to_string())
+    }
+
+    fn unknown_variant(_: &str, names: &'static [&'static str]) -> Self {
+        let (last, others) = names.split_last().map_or(("", &[][..]), |(last, others)| (*last, others));
+        Refusal(match others {
+            [] => format!("it can only be {last}"),
+            _ => format!("it may be {} or {last}", others.join(", ")),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wattention::device::Precision;
+    use wattention::models::RandomBlocks;
+    use wattention::units::Seconds;
+
+    #[test]
+    fn a_wrong_name_is_answered_with_the_right_ones() {
+        assert_eq!(named("drawn"), Ok(RandomBlocks::Drawn));
+        assert_eq!(named::<RandomBlocks>("all"), Err("it may be eval-zero or drawn".into()));
+        assert_eq!(named::<Precision>("BF16"), Err("it may be fp32, tf32, tf32x3 or bf16".into()));
+    }
+
+    #[test]
+    fn numbers_outside_their_range_are_refused() {
+        assert_eq!(seconds("0.5"), Ok(Seconds(0.5)));
+        assert_eq!(bytes("2KiB"), Ok(Bytes(2048)));
+        for text in ["-1", "1e6", "NaN", "inf", "soon"] {
+            assert!(seconds::<Duration>(text).is_err(), "{text}");
+        }
+        assert!(bytes("0").is_err() && bytes("much").is_err());
+        assert!(percent("1001").is_err() && percent("NaN").is_err() && percent("12.5") == Ok(12.5));
+        assert!(fraction("1").is_err() && fraction("NaN").is_err() && fraction("0") == Ok(0.0));
+    }
+}
