@@ -1,7 +1,12 @@
 //! wattention: fine-tunes and runs LED and BigBird-Pegasus, and knows what every phase costs.
 
+// The command line is compiled here, once, and calls the crate by its name.
+extern crate self as wattention;
+
 pub mod bench;
 pub mod cases;
+#[doc(hidden)]
+pub mod cli;
 pub mod data;
 pub mod device;
 pub mod energy;

@@ -1,7 +1,5 @@
 //! The `wattention` command.
 
-mod cli;
-
 fn main() -> std::process::ExitCode {
-    cli::main()
+    wattention::cli::main()
 }
