@@ -113,8 +113,8 @@ esac
 if command -v c++ >/dev/null; then
     # The same tests, on the kernels of kernels/*.cu.
     export WATTENTION_TEST_DEVICE=sim
-    kernels=(--locked --no-fail-fast --test ops --test models --test training --test generation)
-    step cargo test "${kernels[@]}" -- --show-output 2>&1 | tee -a -- "$log" || status=$?
+    kernels=(ops:: models:: training:: generation::)
+    step cargo test --locked --no-fail-fast --test engine -- --show-output "${kernels[@]}" 2>&1 | tee -a -- "$log" || status=$?
     if [[ ${WATTENTION_SANITIZE:-1} == 0 ]]; then
         note "WATTENTION_SANITIZE=0: the kernels are not sanitized"
     elif ! c++ -x c++ -fsanitize=address,undefined -o /dev/null - <<<'int main() {}' 2>/dev/null; then

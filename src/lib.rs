@@ -20,6 +20,7 @@ pub mod markup;
 pub mod metrics;
 pub mod models;
 pub mod nn;
+pub mod noise;
 pub mod ops;
 pub mod plot;
 pub mod profile;
@@ -33,3 +34,11 @@ pub mod trace;
 pub mod train;
 pub mod units;
 pub mod weights;
+
+/// What tests here share with those in `tests`.
+#[cfg(test)]
+#[path = "../tests/support"]
+pub mod support {
+    pub mod attention;
+    pub mod compare;
+}

@@ -1,19 +1,14 @@
 //! Greedy and beam search against transformers' `generate()` over a grid of settings, and sampling against itself.
 
-mod executor;
-
+use crate::support::executor;
+use crate::support::golden::root;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
 use wattention::device::Precision;
 use wattention::generate::{self, GenerateOptions, Sampling, Settings, State, generate};
 use wattention::models::batch::{Source, SourceRows};
 use wattention::models::session::Session;
 use wattention::models::{self, Limits, Options};
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens")
-}
 
 fn open(model: &str) -> Session<State> {
     let dir = root().join(model);

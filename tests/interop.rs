@@ -1,12 +1,10 @@
 //! A saved model is the model: reloaded here, and loaded by transformers where that is installed.
 
-mod golden;
-
-use golden::{Array, relative_l2};
+use crate::support::batch::open as golden_batch;
+use crate::support::golden::{self, relative_l2};
 use std::path::Path;
 use std::process::Command;
 use wattention::device::Device;
-use wattention::models::batch::{Source, SourceRows, Target};
 use wattention::models::{self, Loaded, Options};
 use wattention::tape::Tape;
 use wattention::weights::{Named, Values, write_file};
@@ -17,22 +15,10 @@ fn load(dir: &Path) -> Loaded {
 
 /// Logits `[B, T, V]` of a golden case's batch, with their shape.
 fn logits(loaded: &Loaded, name: &str) -> (Vec<usize>, Vec<f32>) {
-    let inputs = golden::read(&golden::root().join(name).join("inputs.safetensors"));
-    let (ids, labels) = (inputs["input_ids"].integers(), inputs["labels"].integers());
-    let batch = inputs["input_ids"].shape[0];
-    let mask = |name: &str| inputs.get(name).map(Array::integers);
-    let (real, global) = (mask("attention_mask"), mask("global_attention_mask"));
-    let limits = loaded.model.limits();
-    let rows = SourceRows {
-        batch,
-        ids: &ids,
-        attention_mask: real.as_deref(),
-        global_attention_mask: global.as_deref(),
-    };
+    let golden = golden_batch(name, &*loaded.model);
     let device = loaded.parameters.device();
-    let source = Source::new(&limits, rows).unwrap().upload(device).unwrap();
-    let target = Target::from_labels(&limits, batch, &labels).unwrap();
-    let ids = target.upload_ids(device).unwrap();
+    let source = golden.source.upload(device).unwrap();
+    let ids = golden.target.upload_ids(device).unwrap();
     let (model, tape) = (&*loaded.model, Tape::off());
     let memory = model.encode(&tape, &source).unwrap();
     let hidden = model.decode(&tape, &ids, &memory, &source.key_state).unwrap();

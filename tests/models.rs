@@ -1,15 +1,12 @@
 //! Both model families against transformers' answers: logits, encoder states, loss, every gradient.
 
-#[path = "golden/dropout.rs"]
-mod dropout;
-mod executor;
-mod golden;
-
-use dropout::with_dropout;
-use golden::{Array, relative_l2};
+use crate::support::batch::{Golden, open as golden_batch};
+use crate::support::dropout::with_dropout;
+use crate::support::executor;
+use crate::support::golden::{self, Array, relative_l2};
 use std::collections::BTreeMap;
 use wattention::device::Precision;
-use wattention::models::batch::{Source, SourceRows, Target};
+use wattention::models::batch::{Source, Target};
 use wattention::models::{self, Loaded, LossRule, Options, RandomBlocks};
 use wattention::shape::DType;
 use wattention::tape::{Randomness, Recompute, Tape};
@@ -38,26 +35,8 @@ fn open_in(precision: Precision, name: &str, random_blocks: RandomBlocks) -> Cas
     let options = Options { random_blocks, ..Options::default() };
     let loaded =
         models::load(&dir, &executor::named(precision), options).unwrap_or_else(|e| panic!("{name}: {e}"));
-    let inputs = golden::read(&dir.join("inputs.safetensors"));
-    let ids = inputs["input_ids"].integers();
-    let mask = inputs.get("attention_mask").map(Array::integers);
-    let global = inputs.get("global_attention_mask").map(Array::integers);
-    let batch = inputs["input_ids"].shape[0];
-    let rows = SourceRows {
-        batch,
-        ids: &ids,
-        attention_mask: mask.as_deref(),
-        global_attention_mask: global.as_deref(),
-    };
-    let limits = loaded.model.limits();
-    Case {
-        name: name.to_string(),
-        source: Source::new(&limits, rows).unwrap(),
-        target: Target::from_labels(&limits, batch, &inputs["labels"].integers()).unwrap(),
-        expected: golden::read(&dir.join("expected.safetensors")),
-        mask: mask.unwrap_or_else(|| vec![1; ids.len()]),
-        loaded,
-    }
+    let Golden { source, target, mask, expected } = golden_batch(name, &*loaded.model);
+    Case { name: name.to_string(), loaded, source, target, expected, mask }
 }
 
 struct Answer {

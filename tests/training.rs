@@ -1,14 +1,13 @@
 //! Training and decoding against transformers, and the plan against what the CPU really allocates.
 
-mod executor;
-mod golden;
-
-use golden::{Array, relative_l2};
+use crate::support::batch::{Golden, open as golden_batch};
+use crate::support::executor;
+use crate::support::golden::{self, Array, relative_l2};
 use half::bf16;
 use wattention::device::Precision;
 use wattention::evaluate::{Work, work};
 use wattention::generate::{GenerateOptions, generate};
-use wattention::models::batch::{Source, SourceRows, Target};
+use wattention::models::batch::{Source, Target};
 use wattention::models::session::Session;
 use wattention::models::{self, LossRule, Options};
 use wattention::tape::Randomness;
@@ -28,24 +27,9 @@ fn open(name: &str) -> Case {
 fn open_in(precision: Precision, name: &str) -> Case {
     let dir = golden::root().join(name);
     let loaded = models::load(&dir, &executor::named(precision), Options::default()).unwrap();
-    let inputs = golden::read(&dir.join("inputs.safetensors"));
-    let ids = inputs["input_ids"].integers();
-    let (mask, global) = (inputs.get("attention_mask"), inputs.get("global_attention_mask"));
-    let (mask, global) = (mask.map(Array::integers), global.map(Array::integers));
-    let batch = inputs["input_ids"].shape[0];
-    let rows = SourceRows {
-        batch,
-        ids: &ids,
-        attention_mask: mask.as_deref(),
-        global_attention_mask: global.as_deref(),
-    };
-    let limits = loaded.model.limits();
-    Case {
-        source: Source::new(&limits, rows).unwrap(),
-        target: Target::from_labels(&limits, batch, &inputs["labels"].integers()).unwrap(),
-        expected: golden::read(&dir.join("expected.safetensors")),
-        session: Session::new(loaded, Options::default(), work).unwrap(),
-    }
+    let Golden { source, target, expected, .. } = golden_batch(name, &*loaded.model);
+    let session = Session::new(loaded, Options::default(), work).unwrap();
+    Case { session, source, target, expected }
 }
 
 /// The optimizer of the goldens: torch's AdamW, decay on everything that has two dimensions or more.

@@ -1,10 +1,11 @@
 //! Matrix products alone: y = x Wᵀ, as every linear layer computes it.
 
 use super::repeat::{Flush, Schedule, repeat, warnings};
-use crate::cases::{random, upload};
+use crate::cases::upload;
 use crate::device::{Cost, Device, Layout, Precision};
 use crate::error::{Error, Result};
 use crate::limits::{Bound, Limits};
+use crate::noise::random;
 use crate::stats::{Quantiles, quantiles};
 use crate::tensor::Tensor;
 use crate::tensor::matmul::{Form, Product, matmul};

@@ -1,11 +1,12 @@
 //! The rates that nothing on a device exceeds, measured on it: each the best of several runs.
 
 use super::repeat::{Schedule, repeat};
-use crate::cases::{random, upload};
+use crate::cases::upload;
 use crate::device::cpu::{peak, vector};
 use crate::device::{Device, Layout, Precision};
 use crate::error::{Error, Result};
 use crate::limits::{Limits, Origin};
+use crate::noise::random;
 use crate::shape::DType;
 use crate::stats::{Quantiles, quantiles};
 use crate::tensor::Tensor;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 /// From the ground up.
 const FLOORS: [&[&str]; 16] = [
-    &["error", "files", "markup", "stats", "units"],
+    &["error", "files", "markup", "noise", "stats", "support", "units"],
     &["shape", "hub", "plot"],
     &["trace"],
     &["device"],

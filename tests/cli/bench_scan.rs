@@ -1,5 +1,6 @@
 //! `bench step` and `bench generate`: one row or many, what each costs, and in which form.
 
+use super::scalar::assert_near;
 use super::{Ran, command, model, ran};
 use serde_json::{Map, Value};
 use std::fs;
@@ -190,16 +191,15 @@ fn joules_of_a_sample_and_of_a_token_are_those_of_the_meter() {
         });
         Value::Object(told.json())
     };
-    let near = |got: f64, want: f64, by: f64| assert!((got / want - 1.0).abs() < by, "{got}, not {want}");
     let step = measured("step", "--batch-size 2 --repeat 60");
     let mean = step["seconds"].as_array().unwrap().iter().map(|s| s.as_f64().unwrap()).sum::<f64>() / 60.0;
-    near(number(&step, "joules_per_sample"), 50.0 * mean / 2.0, 0.1);
-    near(40.0 * number(&step, "joules_per_token"), number(&step, "joules_per_sample"), 1e-9);
+    assert_near(number(&step, "joules_per_sample"), 50.0 * mean / 2.0, 0.1);
+    assert_near(40.0 * number(&step, "joules_per_token"), number(&step, "joules_per_sample"), 1e-9);
     let generated = measured("generate", "--max-new-tokens 5 --repeat 60");
     let mean =
         generated["seconds"].as_array().unwrap().iter().map(|s| s.as_f64().unwrap()).sum::<f64>() / 60.0;
-    near(number(&generated, "joules_per_sample"), 50.0 * mean, 0.1);
-    near(5.0 * number(&generated, "joules_per_token"), number(&generated, "joules_per_sample"), 1e-9);
+    assert_near(number(&generated, "joules_per_sample"), 50.0 * mean, 0.1);
+    assert_near(5.0 * number(&generated, "joules_per_token"), number(&generated, "joules_per_sample"), 1e-9);
     let text = with("generate", "--max-new-tokens 5 --repeat 60", |told| {
         told.env("WATTENTION_METER", format!("replay:{}", meter.display()));
     });

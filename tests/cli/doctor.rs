@@ -13,9 +13,11 @@ fn it_says_what_is_here_and_what_is_missing() {
 }
 
 /// Every kernel, in every precision, through the program itself.
-#[cfg(wattention_sim)]
 #[test]
 fn the_self_test_passes_on_the_simulator() {
+    if !cfg!(wattention_sim) {
+        return println!("skipped: no simulator in this build");
+    }
     for precision in ["fp32", "tf32", "bf16"] {
         let line = format!("doctor --selftest --device sim --precision {precision} --json");
         let done = ran(command().args(line.split_whitespace()));

@@ -1,6 +1,7 @@
 //! What `finetune`, `evaluate` and `generate` say about energy: with a meter that plays a recording, and without one.
 
 use super::finetune::{talkative, tiny_led};
+use super::scalar::assert_near;
 use super::{Ran, command, ran, resume};
 use serde_json::Value;
 use std::fs;
@@ -41,11 +42,6 @@ fn kept(dir: &Path) -> Value {
 #[track_caller]
 pub fn number(value: &Value, path: &str) -> f64 {
     value.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("no number at {path} in {value}"))
-}
-
-#[track_caller]
-pub fn assert_near(got: f64, want: f64, relative: f64) {
-    assert!((got - want).abs() <= relative * want.abs(), "{got}, not {want} within {relative}");
 }
 
 /// Checks that the activities sum to the whole, and that the whole is what was recorded.

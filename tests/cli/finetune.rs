@@ -1,5 +1,6 @@
 //! `finetune`: what a run directory holds, that its model reloads, and what is refused before any work.
 
+use super::scalar::assert_near;
 use super::{Ran, command, model, names_in, ran};
 use serde_json::Value;
 use std::fs;
@@ -82,7 +83,7 @@ fn a_run_directory_is_complete_and_its_model_reloads() {
     assert_eq!(numbers(&metrics, "epoch").last(), Some(&1.0));
     let mean = numbers(&metrics, "loss").iter().sum::<f64>() / 3.0;
     let train_loss = report["train"]["train_loss"].as_f64().unwrap();
-    assert!((train_loss - mean).abs() <= 1e-6 * mean, "{train_loss} is not the mean {mean}");
+    assert_near(train_loss, mean, 1e-6);
 
     let config: Value = serde_json::from_str(&fs::read_to_string(run.join("config.json")).unwrap()).unwrap();
     assert_eq!(config["training"]["max_steps"], 3);

@@ -12,7 +12,7 @@ mod finetune;
 mod forward;
 mod frame;
 mod generate;
-#[path = "../golden/mod.rs"]
+#[path = "../support/golden.rs"]
 mod golden;
 mod hub;
 mod kernels;
@@ -23,12 +23,14 @@ mod profile_plan;
 mod refusals;
 mod reporting;
 mod resume;
+#[path = "../support/scalar.rs"]
+mod scalar;
 mod settings;
 mod signals;
 mod study;
 mod study_energy;
 mod study_results;
-#[path = "../torch_file/mod.rs"]
+#[path = "../support/torch_file.rs"]
 mod torch_file;
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! What a study says of energy: with a meter that plays a recording, without one, and before anything has run.
 
-use super::energy::{WATTS, assert_near, assert_sums, metered, number, replayed};
+use super::energy::{WATTS, assert_sums, metered, number, replayed};
+use super::scalar::assert_near;
 use super::study::{TINY, study};
 use super::{Ran, ran};
 use serde_json::Value;

@@ -1,9 +1,6 @@
 //! What the program says and does where a driver is here, well or not: with stand-ins for NVIDIA's libraries.
 
-#[path = "../golden/dropout.rs"]
-mod dropout;
-
-use dropout::with_dropout;
+use crate::support::dropout::with_dropout;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;

@@ -3,6 +3,7 @@
 mod cost;
 mod runs;
 
+use crate::support::scalar::assert_near;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -73,11 +74,6 @@ fn measure(library: &Path, gpu: Gpu) -> Measurement {
     let window = Window::start(&sampler);
     thread::sleep(Duration::from_millis(500));
     window.stop()
-}
-
-#[track_caller]
-fn assert_near(got: f64, want: f64, relative: f64) {
-    assert!((got - want).abs() <= relative * want, "{got}, not {want} within {relative}");
 }
 
 #[test]

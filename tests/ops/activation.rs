@@ -1,7 +1,7 @@
-use crate::case::check;
-use crate::compare::{assert_close, widened};
-use crate::device::poisoned;
-use crate::truth;
+use crate::ops::case::check;
+use crate::ops::device::poisoned;
+use crate::ops::truth;
+use crate::support::compare::{assert_close, widened};
 use wattention::cases::elementwise as cases;
 use wattention::ops::activation::{Activation, activation};
 use wattention::tape::Tape;

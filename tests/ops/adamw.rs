@@ -1,6 +1,6 @@
-use crate::case::on_threads;
-use crate::compare::{assert_close, bits, random, widened};
-use crate::device::poisoned;
+use crate::ops::case::on_threads;
+use crate::ops::device::poisoned;
+use crate::support::compare::{assert_close, bits, random, widened};
 use wattention::error::Error;
 use wattention::ops::adamw::{AdamW, State, adamw};
 use wattention::ops::gradient_norm::gradient_norm;

@@ -1,6 +1,6 @@
-use crate::case::on_threads;
-use crate::compare::random;
-use crate::device::poisoned;
+use crate::ops::case::on_threads;
+use crate::ops::device::poisoned;
+use crate::support::compare::random;
 use wattention::error::Error;
 use wattention::ops::argmax::argmax;
 use wattention::tape::Tape;

@@ -1,9 +1,9 @@
 //! The listed cases of attention in every format: bf16 and tf32 make at most twice the error of the same
 //! formula computed plainly in that format; three products of tf32 stay in the bound of fp32.
 
-use crate::compare::{assert_within, bound, largest, random, widened};
-use crate::device::poisoned_in;
-use crate::truth_attention::{Pair, Rounding, Sizes, backward};
+use crate::ops::device::poisoned_in;
+use crate::support::attention::{Pair, Rounding, Sizes, backward};
+use crate::support::compare::{assert_within, bound, largest, random, widened};
 use half::bf16;
 use wattention::cases::Case;
 use wattention::device::{Device, Precision};

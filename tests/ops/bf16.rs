@@ -1,9 +1,9 @@
 //! The listed cases in bf16, against the same f64 truth: activations and their gradients are rounded, gradients of
 //! parameters are f32.
 
-use crate::case::Truth;
-use crate::compare::{assert_within, largest, mixed, random, widened};
-use crate::device::poisoned_in;
+use crate::ops::case::Truth;
+use crate::ops::device::poisoned_in;
+use crate::support::compare::{assert_within, largest, mixed, random, widened};
 use half::bf16;
 use wattention::cases::{Case, upload};
 use wattention::device::Precision;

@@ -1,7 +1,7 @@
-use crate::attention_precision;
-use crate::case::check_f32;
-use crate::device::poisoned;
-use crate::truth_attention::{Pair, Sizes, all_kept, attention};
+use crate::ops::attention_precision;
+use crate::ops::case::check_f32;
+use crate::ops::device::poisoned;
+use crate::support::attention::{Pair, Sizes, all_kept, attention};
 use wattention::cases::attention::{self as cases, Counts};
 use wattention::error::Error;
 use wattention::ops::attention::block_sparse_attention::{BlockSparse, block_sparse_attention};
@@ -19,7 +19,7 @@ pub fn gradients() {
             let visible = state[at.b * s + at.i] != 0 && state[at.b * s + at.j] != 0;
             visible as u8 as f64 * counts.at(at.h, at.i / k, at.j / k) as f64
         };
-        check_f32(&case.case(), &|x| vec![attention([&x[0], &x[1], &x[2]], sizes, &times, &all_kept)]);
+        check_f32(&case.case(), &|x| vec![attention([&x[0], &x[1], &x[2]], sizes, &times, &all_kept).0]);
         attention_precision::check(&case.case(), sizes, &times, &all_kept);
     }
 }

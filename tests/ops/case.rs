@@ -1,7 +1,7 @@
 //! One op on one set of inputs, checked in every way that a tape can use it.
 
-use crate::compare::{assert_close, assert_within, bits, bound, largest, mixed, random, widened};
-use crate::device::{in_order, poisoned, simulated};
+use crate::ops::device::{in_order, poisoned, simulated};
+use crate::support::compare::{assert_close, assert_within, bits, bound, largest, mixed, random, widened};
 use wattention::device::sim::Order;
 use wattention::error::Result;
 use wattention::ops::linear::linear;
@@ -57,7 +57,7 @@ const LARGE: usize = 12_000;
 /// Checks a listed case against its truth in every way, and in bf16.
 pub fn check(case: &wattention::cases::Case, truth: Truth) {
     check_f32(case, truth);
-    crate::bf16::check(case, truth);
+    crate::ops::bf16::check(case, truth);
 }
 
 /// Checks a listed case against its truth in every way.

@@ -1,7 +1,7 @@
-use crate::case::check;
-use crate::compare::widened;
-use crate::device::poisoned;
-use crate::truth;
+use crate::ops::case::check;
+use crate::ops::device::poisoned;
+use crate::ops::truth;
+use crate::support::compare::widened;
 use wattention::cases::products::CrossEntropy;
 use wattention::error::Error;
 use wattention::ops::cross_entropy::{Head, cross_entropy};

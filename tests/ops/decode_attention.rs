@@ -1,7 +1,7 @@
-use crate::case::on_threads;
-use crate::compare::{assert_close, bits, widened};
-use crate::device::poisoned;
-use crate::truth_attention::{Sizes, all_kept, attention};
+use crate::ops::case::on_threads;
+use crate::ops::device::poisoned;
+use crate::support::attention::{Sizes, all_kept, attention};
+use crate::support::compare::{assert_close, bits, widened};
 use wattention::cases::decoding::Decode;
 use wattention::error::Error;
 use wattention::ops::Position;
@@ -24,8 +24,8 @@ fn truth(case: &Decode, inputs: &[Vec<f64>]) -> Vec<f64> {
         let (k, v) = (gathered(&inputs[1]), gathered(&inputs[2]));
         let sizes = Sizes { b: 1, t: 1, s, rows: s, h, d };
         let visible = |j: usize| state.as_ref().is_none_or(|state| state[places[j]] != 0);
-        let times = |at: crate::truth_attention::Pair| visible(at.j) as u8 as f64;
-        o.extend(attention([&inputs[0][query * c..][..c], &k, &v], sizes, &times, &all_kept));
+        let times = |at: crate::support::attention::Pair| visible(at.j) as u8 as f64;
+        o.extend(attention([&inputs[0][query * c..][..c], &k, &v], sizes, &times, &all_kept).0);
     }
     o
 }

@@ -1,8 +1,8 @@
-use crate::attention_precision;
-use crate::case::check_f32;
-use crate::device::poisoned;
-use crate::truth;
-use crate::truth_attention::{Pair, Sizes, attention};
+use crate::ops::attention_precision;
+use crate::ops::case::check_f32;
+use crate::ops::device::poisoned;
+use crate::ops::truth;
+use crate::support::attention::{Pair, Sizes, attention};
 use wattention::cases::attention as cases;
 use wattention::error::Error;
 use wattention::ops::attention::dense_attention::{Dense, dense_attention};
@@ -22,7 +22,7 @@ pub fn gradients() {
             true => 1.0,
             false => truth::dropout(dropout, sizes.element(at)),
         };
-        check_f32(&case.case(), &|x| vec![attention([&x[0], &x[1], &x[2]], sizes, &times, &factor)]);
+        check_f32(&case.case(), &|x| vec![attention([&x[0], &x[1], &x[2]], sizes, &times, &factor).0]);
         attention_precision::check(&case.case(), sizes, &times, &factor);
     }
 }

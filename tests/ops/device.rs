@@ -1,23 +1,29 @@
-//! Executors with every new step block filled with NaN, noting which kernels they ran.
+//! Executors with every new step block filled with NaN, and one that notes which kernels it is asked for.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::sync::Mutex;
 use wattention::device::cpu::Cpu;
+use wattention::device::plan::Plan;
 use wattention::device::sim::{Order, Sim};
 use wattention::device::{Block, Call, Device, Executor, Kernel, Layout, Lifetime, Precision, Used};
 use wattention::error::Result;
 
-/// Names of the kernels that any test of this process has launched.
-static LAUNCHED: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
-
-pub fn launched() -> BTreeSet<&'static str> {
-    LAUNCHED.lock().unwrap().clone()
+/// An executor of which every element that a kernel forgets to write is NaN, or -1 as an integer.
+struct Poisoned {
+    executor: Rc<dyn Executor>,
+    launched: Launched,
 }
 
-/// An executor of which every element that a kernel forgets to write is NaN, or -1 as an integer.
-struct Poisoned(Rc<dyn Executor>);
+/// Names of the kernels that were launched.
+pub type Launched = Rc<RefCell<BTreeSet<&'static str>>>;
+
+/// An executor that computes nothing, and the kernels that it is asked for.
+pub fn listing() -> (Device, Launched) {
+    let launched = Launched::default();
+    let executor = Plan::new(Precision::Fp32);
+    (Device::new(Rc::new(Poisoned { executor, launched: launched.clone() })), launched)
+}
 
 /// The CPU executor, or the simulator with `WATTENTION_TEST_DEVICE=sim`.
 pub fn poisoned() -> Device {
@@ -33,7 +39,7 @@ pub fn poisoned_in(precision: Precision) -> Device {
         }
         false => Rc::new(Cpu::new(precision)),
     };
-    Device::new(Rc::new(Poisoned(executor)))
+    Device::new(Rc::new(Poisoned { executor, launched: Launched::default() }))
 }
 
 pub fn simulated() -> bool {
@@ -52,55 +58,55 @@ pub fn in_order<T>(order: Order, work: impl FnOnce() -> T) -> T {
 
 impl Executor for Poisoned {
     fn name(&self) -> String {
-        self.0.name()
+        self.executor.name()
     }
 
     fn precision(&self) -> Precision {
-        self.0.precision()
+        self.executor.precision()
     }
 
     fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {
-        let block = self.0.allocate(bytes, lifetime)?;
+        let block = self.executor.allocate(bytes, lifetime)?;
         if lifetime == Lifetime::Step {
-            self.0.upload(&block, 0, &vec![0xff; bytes])?;
+            self.executor.upload(&block, 0, &vec![0xff; bytes])?;
         }
         Ok(block)
     }
 
     fn release(&self, block: Block) {
-        self.0.release(block);
+        self.executor.release(block);
     }
 
     fn upload(&self, block: &Block, offset: usize, bytes: &[u8]) -> Result<()> {
-        self.0.upload(block, offset, bytes)
+        self.executor.upload(block, offset, bytes)
     }
 
     fn download(&self, block: &Block, offset: usize, bytes: &mut [u8]) -> Result<()> {
-        self.0.download(block, offset, bytes)
+        self.executor.download(block, offset, bytes)
     }
 
     fn launch(&self, kernel: &'static Kernel, call: &Call) -> Result<()> {
-        LAUNCHED.lock().unwrap().insert(kernel.name);
-        self.0.launch(kernel, call)
+        self.launched.borrow_mut().insert(kernel.name);
+        self.executor.launch(kernel, call)
     }
 
     fn synchronize(&self) -> Result<()> {
-        self.0.synchronize()
+        self.executor.synchronize()
     }
 
     fn used(&self) -> Used {
-        self.0.used()
+        self.executor.used()
     }
 
     fn begin_step(&self, layout: &Rc<Layout>) -> Result<()> {
-        self.0.begin_step(layout)
+        self.executor.begin_step(layout)
     }
 
     fn end_step(&self) -> Result<()> {
-        self.0.end_step()
+        self.executor.end_step()
     }
 
     fn abandon_step(&self) {
-        self.0.abandon_step();
+        self.executor.abandon_step();
     }
 }

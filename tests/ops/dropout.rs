@@ -1,7 +1,7 @@
-use crate::case::check;
-use crate::compare::bits;
-use crate::device::poisoned;
-use crate::truth;
+use crate::ops::case::check;
+use crate::ops::device::poisoned;
+use crate::ops::truth;
+use crate::support::compare::bits;
 use wattention::cases::elementwise as cases;
 use wattention::ops::dropout::dropout;
 use wattention::tape::{Dropout, Randomness, Tape};

@@ -1,6 +1,6 @@
-use crate::case::check;
-use crate::compare::widened;
-use crate::device::poisoned;
+use crate::ops::case::check;
+use crate::ops::device::poisoned;
+use crate::support::compare::widened;
 use wattention::cases::tables::Embedding;
 use wattention::error::Error;
 use wattention::ops::Position;

@@ -1,8 +1,8 @@
-use crate::case::{Case, Forward, check};
-use crate::compare::{assert_close, assert_within, bound, largest, widened};
-use crate::device::poisoned;
-use crate::truth;
-use crate::truth_attention::{Sizes, all_kept, attention};
+use crate::ops::case::{Case, Forward, check};
+use crate::ops::device::poisoned;
+use crate::ops::truth;
+use crate::support::attention::{Sizes, all_kept, attention};
+use crate::support::compare::{assert_close, assert_within, bound, largest, widened};
 use wattention::cases::Input;
 use wattention::cases::attention::Global;
 use wattention::error::{Error, Result};
@@ -19,8 +19,8 @@ fn truth_of(setting: Global, x: &[Vec<f64>]) -> Vec<f64> {
     let Global { real, g, s, h, d } = setting;
     let (k, v) = (truth::linear(&x[1], &x[2], None, h * d), truth::linear(&x[1], &x[3], Some(&x[4]), h * d));
     let sizes = Sizes { t: g, ..Sizes::square(real.len(), s, h, d) };
-    let times = |at: crate::truth_attention::Pair| (at.j < real[at.b]) as u8 as f64;
-    attention([&x[0], &k, &v], sizes, &times, &all_kept)
+    let times = |at: crate::support::attention::Pair| (at.j < real[at.b]) as u8 as f64;
+    attention([&x[0], &k, &v], sizes, &times, &all_kept).0
 }
 
 /// The plain way, for many global tokens: keys and values of every token, and dense attention.
@@ -97,8 +97,8 @@ fn a_key_bias_cancels() {
     let k = truth::linear(&wide[1], &wide[2], Some(&bias), 6);
     let v = truth::linear(&wide[1], &wide[3], Some(&wide[4]), 6);
     let sizes = Sizes { t: 2, ..Sizes::square(2, 9, 2, 3) };
-    let times = |at: crate::truth_attention::Pair| (at.j < setting.real[at.b]) as u8 as f64;
-    let want = attention([&wide[0], &k, &v], sizes, &times, &all_kept);
+    let times = |at: crate::support::attention::Pair| (at.j < setting.real[at.b]) as u8 as f64;
+    let (want, _) = attention([&wide[0], &k, &v], sizes, &times, &all_kept);
     assert_close("with a key bias", &got, &want, case.terms);
 }
 

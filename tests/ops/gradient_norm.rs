@@ -1,6 +1,6 @@
-use crate::case::on_threads;
-use crate::compare::{assert_close, random, widened};
-use crate::device::poisoned;
+use crate::ops::case::on_threads;
+use crate::ops::device::poisoned;
+use crate::support::compare::{assert_close, random, widened};
 use wattention::ops::gradient_norm::gradient_norm;
 use wattention::tensor::Tensor;
 

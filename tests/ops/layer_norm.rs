@@ -1,6 +1,6 @@
-use crate::case::check;
-use crate::device::poisoned;
-use crate::truth;
+use crate::ops::case::check;
+use crate::ops::device::poisoned;
+use crate::ops::truth;
 use wattention::cases::elementwise::{Form, LayerNorm};
 use wattention::error::Error;
 use wattention::ops::layer_norm::{Affine, layer_norm, residual_layer_norm};
@@ -53,11 +53,11 @@ fn a_large_mean_does_not_cost_the_variance() {
     let (w, b) = (vec![1.0f32; 64], vec![0.0f32; 64]);
     let [w, b] = [w, b].map(|v| Tensor::upload(&device, [64], &v).unwrap());
     let y = layer_norm(&Tape::off(), &x, &affine(&w, &b)).unwrap();
-    let wide = crate::compare::widened(&values);
+    let wide = crate::support::compare::widened(&values);
     let want = truth::layer_norm(&wide, &[1.0; 64], &[0.0; 64], EPS as f64);
     // The mean is rounded at 2^-12 u of the values' size: 4096 u against a spread of 1/4.
     let tolerance = 4096.0 * f32::EPSILON as f64 / 0.25;
-    crate::compare::assert_within("large mean", &y.read().unwrap(), &want, tolerance);
+    crate::support::compare::assert_within("large mean", &y.read().unwrap(), &want, tolerance);
 }
 
 #[test]

@@ -1,7 +1,7 @@
-use crate::case::{check, weighted_sum};
-use crate::compare::{bits, random};
-use crate::device::poisoned;
-use crate::truth;
+use crate::ops::case::{check, weighted_sum};
+use crate::ops::device::poisoned;
+use crate::ops::truth;
+use crate::support::compare::{bits, random};
 use wattention::cases::products as cases;
 use wattention::error::Error;
 use wattention::ops::linear::{linear, linears};

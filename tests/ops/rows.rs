@@ -1,5 +1,5 @@
-use crate::case::check;
-use crate::device::poisoned;
+use crate::ops::case::check;
+use crate::ops::device::poisoned;
 use wattention::cases::tables::Rows;
 use wattention::device::Device;
 use wattention::error::Error;

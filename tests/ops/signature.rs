@@ -1,6 +1,6 @@
 //! Launches are checked against the kernel's signature and against aliasing, before anything runs.
 
-use crate::device::poisoned;
+use crate::ops::device::poisoned;
 use wattention::device::{CpuCall, Device, Gpu, Kernel};
 use wattention::error::{Error, Result};
 use wattention::shape::DType;

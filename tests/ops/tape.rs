@@ -1,9 +1,9 @@
 //! Gradient bookkeeping: sums over consumers and passes, untouched parameters, shared buffers.
 
-use crate::case::{Case, copied, inputs, weighted_sum};
-use crate::compare::{assert_close, random, widened};
-use crate::device::poisoned;
-use crate::truth;
+use crate::ops::case::{Case, copied, inputs, weighted_sum};
+use crate::ops::device::poisoned;
+use crate::ops::truth;
+use crate::support::compare::{assert_close, random, widened};
 use wattention::device::Device;
 use wattention::error::Error;
 use wattention::ops::activation::{Activation, activation};

@@ -1,6 +1,6 @@
 //! The best evaluation: that it ends a run in time, survives pruning and is what the run ends with.
 
-use crate::tiny::{Record, Run, bits, options};
+use crate::resume::tiny::{Record, Run, bits, options};
 use wattention::device::Device;
 use wattention::models::{self, Limits};
 use wattention::train::checkpoint::open;

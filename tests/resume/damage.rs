@@ -1,6 +1,6 @@
 //! Checkpoints that are not as they were written are passed over, with the reason.
 
-use crate::tiny::{Record, Run, options};
+use crate::resume::tiny::{Record, Run, options};
 use std::fs;
 use std::path::Path;
 use wattention::train::Control;

@@ -1,6 +1,6 @@
 //! A run that goes on is the run that never stopped, bit for bit.
 
-use crate::tiny::{BIGBIRD, Record, Run, bits, options};
+use crate::resume::tiny::{BIGBIRD, Record, Run, bits, options};
 use std::fs;
 use std::path::Path;
 use wattention::device::{Device, Precision};
@@ -149,8 +149,8 @@ fn a_cursor_of_another_run_is_refused() {
     run.go(None, &mut Record::default()).0.unwrap();
     let mut checkpoint = checkpoint::open(&run.checkpoint(1)).unwrap();
     checkpoint.state.cursor = Cursor { position: 1, ..checkpoint.state.cursor };
-    let loaded = crate::tiny::model(&run.device, 0.1);
-    let train = crate::tiny::corpus(&loaded, 7);
+    let loaded = crate::resume::tiny::model(&run.device, 0.1);
+    let train = crate::resume::tiny::corpus(&loaded, 7);
     let mut session = wattention::models::session::Session::new(
         loaded,
         wattention::models::Options::default(),

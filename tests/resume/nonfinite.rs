@@ -1,6 +1,7 @@
 //! Losses and gradients that are no numbers: named, counted, and never filtered silently.
 
-use crate::tiny::{Record, Run, bits, model, options};
+use crate::resume::tiny::{Record, Run, bits, model, options};
+use crate::support::scalar::assert_near;
 use wattention::device::{Device, Precision};
 use wattention::models::Loaded;
 use wattention::train::checkpoint::{newest, open};
@@ -127,7 +128,7 @@ fn micro_batches_of_unequal_targets_are_one_big_batch() {
     assert!(norm(&whole) > 1e-3);
     for (size, accumulation) in [(1, 6), (2, 3), (4, 2)] {
         let (parts_loss, parts) = gradient(size, accumulation);
-        assert!((parts_loss - loss).abs() <= 1e-6 * loss, "{parts_loss} is not {loss}");
+        assert_near(parts_loss, loss, 1e-6);
         let difference: Vec<f32> = parts.iter().zip(&whole).map(|(a, b)| a - b).collect();
         let error = norm(&difference) / norm(&whole);
         assert!(error <= 1e-6, "{accumulation} of {size}: {error}");

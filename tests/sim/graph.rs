@@ -1,5 +1,6 @@
 //! Steps as graphs: run directly, recorded, replayed; what a graph cannot hold is refused.
 
+use crate::support::compare::{assert_near, widened};
 use std::rc::Rc;
 use wattention::device::plan::Plan;
 use wattention::device::sim::Sim;
@@ -63,19 +64,15 @@ fn expected(kind: Activation, run: u64) -> Vec<f32> {
     work(&Device::cpu(), kind, run).unwrap().read().unwrap()
 }
 
-fn assert_near(got: &[f32], want: &[f32]) {
-    assert_eq!(got.len(), want.len());
-    for (got, want) in got.iter().zip(want) {
-        let near = (got - want).abs() <= 1e-5 * (1.0 + want.abs());
-        assert!(near, "{got} for {want}");
-    }
+fn assert_same(got: &[f32], want: &[f32]) {
+    assert_near("a step", got, &widened(want), 1e-5);
 }
 
 #[test]
 fn replays_take_new_inputs_and_new_randomness() {
     let steps = Steps::new();
     for run in 0..5 {
-        assert_near(&steps.run(Activation::Gelu, run), &expected(Activation::Gelu, run));
+        assert_same(&steps.run(Activation::Gelu, run), &expected(Activation::Gelu, run));
     }
     // The input and the step's randomness are uploaded: no launch is another one.
     let counts = GraphCounts { direct: 1, recorded: 1, replayed: 3, changed: 0, diverged: 0 };
@@ -88,7 +85,7 @@ fn changed_sizes_are_replayed_with_their_new_values() {
     for (run, kind) in
         [Activation::Gelu, Activation::Gelu, Activation::Relu, Activation::Gelu].iter().enumerate()
     {
-        assert_near(&steps.run(*kind, run as u64), &expected(*kind, run as u64));
+        assert_same(&steps.run(*kind, run as u64), &expected(*kind, run as u64));
     }
     let counts = steps.sim.graph_counts();
     assert_eq!((counts.replayed, counts.changed), (2, 2));
@@ -109,7 +106,7 @@ fn a_step_that_leaves_its_recording_is_run_and_recorded_anew() {
     assert_eq!(steps.step(other).unwrap(), vec![1.0; N], "it stopped half-way");
     assert_eq!(steps.sim.graph_counts().diverged, 1);
     for run in 3..6 {
-        assert_near(&steps.run(Activation::Gelu, run), &expected(Activation::Gelu, run));
+        assert_same(&steps.run(Activation::Gelu, run), &expected(Activation::Gelu, run));
     }
 }
 
@@ -134,6 +131,6 @@ fn reading_back_or_allocating_for_good_inside_a_graph_is_refused() {
     assert!(message.contains("persistent allocation inside a step"), "{message}");
     // A step that failed leaves nothing behind.
     for run in 0..3 {
-        assert_near(&steps.run(Activation::Gelu, run), &expected(Activation::Gelu, run));
+        assert_same(&steps.run(Activation::Gelu, run), &expected(Activation::Gelu, run));
     }
 }

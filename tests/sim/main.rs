@@ -1,9 +1,6 @@
 //! The simulator against kernels with one planted fault each, all of which must be named, and its graphs.
 
 #[cfg(wattention_sim)]
-#[path = "../golden/dropout.rs"]
-mod dropout;
-#[cfg(wattention_sim)]
 mod graph;
 #[cfg(wattention_sim)]
 mod planted;

@@ -1,6 +1,7 @@
 //! Steps of models as graphs: what changes from step to step is in memory, and no launch is another one.
 
-use super::dropout::with_dropout;
+use crate::support::compare::{assert_near, widened};
+use crate::support::dropout::with_dropout;
 use std::rc::Rc;
 use wattention::device::sim::Sim;
 use wattention::device::{Device, GraphCounts, Precision};
@@ -35,9 +36,7 @@ fn training_replays_the_launches_that_it_recorded() {
             losses
         };
         let (got, want) = (run(&Device::new(sim.clone())), run(&Device::cpu()));
-        for (got, want) in got.iter().zip(&want) {
-            assert!((got - want).abs() <= 1e-5 * want, "{name}: {got} for {want}");
-        }
+        assert_near(name, &got, &widened(&want), 1e-5);
         assert_ne!(got[0], got[1], "{name}: two micro-batches drop the same");
         // The first of a step, the two that add to it, and the update.
         let replayed = (UPDATES - 2) + (2 * UPDATES - 2) + (UPDATES - 2);

@@ -1,6 +1,6 @@
 //! Model directories: one file or shards, tied tensors, and what does not fit the model.
 
-use crate::{assert_says, bits, failure, file, named, one, want, write};
+use crate::weights::{assert_says, bits, failure, file, named, one, want, write};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use wattention::weights::{Wanted, load, load_each, save, write_file};

@@ -1,6 +1,6 @@
 //! Files that are not what their name or header says.
 
-use crate::{assert_says, failure, file, one, write};
+use crate::weights::{assert_says, failure, file, one, write};
 use std::path::Path;
 use wattention::weights::read_file;
 

@@ -3,8 +3,6 @@
 mod directory;
 mod hostile;
 mod saving;
-#[path = "../torch_file/mod.rs"]
-mod torch_file;
 mod torch_hostile;
 mod torch_values;
 mod values;

@@ -1,6 +1,6 @@
 //! Saved files are whole, as transformers writes them, or not there at all.
 
-use crate::{GOLDEN, assert_says, failure, named, names_in, want, write};
+use crate::weights::{GOLDEN, assert_says, failure, named, names_in, want, write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use wattention::weights::{load, read_file, save, write_file};

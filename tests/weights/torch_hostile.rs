@@ -1,7 +1,7 @@
 //! Files of torch.save that are damaged, or made to harm whoever opens them.
 
-use crate::torch_file::{Pickle, archive, floats, zip_of};
-use crate::{assert_says, failure, write};
+use crate::support::torch_file::{Pickle, archive, floats, zip_of};
+use crate::weights::{assert_says, failure, write};
 use std::path::Path;
 use wattention::weights::read_torch_file;
 use zip::CompressionMethod;

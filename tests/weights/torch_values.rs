@@ -1,7 +1,7 @@
 //! Files of torch.save: what is read is what torch reads.
 
-use crate::torch_file::{Pickle, archive, floats};
-use crate::{assert_says, bits, failure, named, want, write};
+use crate::support::torch_file::{Pickle, archive, floats};
+use crate::weights::{assert_says, bits, failure, named, want, write};
 use std::path::{Path, PathBuf};
 use wattention::weights::{Wanted, load, load_each, read_file, read_torch_file, save};
 

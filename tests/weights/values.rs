@@ -1,6 +1,6 @@
 //! What is read is what was stored, of every type.
 
-use crate::{GOLDEN, assert_says, bits, failure, named, one, write};
+use crate::weights::{GOLDEN, assert_says, bits, failure, named, one, write};
 use std::path::Path;
 use wattention::weights::{Dtype, Named, Values, read_file, write_file};
 

@@ -2,11 +2,11 @@
 
 use super::{Kind, Work};
 use crate::bench::repeat::Flush;
-use crate::cases::random;
 use crate::device::Device;
 use crate::device::cpu::attention::MAX_HEAD;
 use crate::error::{Error, Result};
 use crate::models::block_plan::{BlockTable, PlanConfig, RandomBlocks, block_table};
+use crate::noise::random;
 use crate::ops::attention::block_sparse_attention::{BlockSparse, Blocks, block_sparse_attention};
 use crate::ops::attention::decode_attention::{Cached, Keys, decode_attention};
 use crate::ops::attention::dense_attention::{Dense, dense_attention};

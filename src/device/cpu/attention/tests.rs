@@ -5,26 +5,9 @@ mod reference;
 use super::*;
 use crate::device::cpu::gemm::Store;
 use crate::device::cpu::simd::{level, on_every_level};
+use crate::noise::random;
+use crate::support::compare::assert_near;
 use reference::{Reference, reference};
-
-pub(super) fn noise(n: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    (0..n)
-        .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
-
-pub(super) fn close(what: &str, got: &[f32], want: &[f64], bound: f64) {
-    assert_eq!(got.len(), want.len());
-    for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
-        let same = got as f64 == want;
-        let error = (got as f64 - want).abs();
-        assert!(same || error <= bound * want.abs().max(1.0), "{what}[{i}]: {got} for {want}");
-    }
-}
 
 /// Outputs that start as NaN, so that whatever is not written shows.
 fn run(a: &Attention, dout: &[f32], store: Store) -> [Vec<f32>; 5] {
@@ -40,8 +23,8 @@ fn run(a: &Attention, dout: &[f32], store: Store) -> [Vec<f32>; 5] {
 
 fn check(sizes: Sizes, pattern: Pattern, dropout: Option<Mask>) {
     let Sizes { b, t, h, d, s_capacity, .. } = sizes;
-    let (q, dout) = (noise(b * t * h * d, 1), noise(b * t * h * d, 4));
-    let (k, v) = (noise(b * s_capacity * h * d, 2), noise(b * s_capacity * h * d, 3));
+    let (q, dout) = (random(1, b * t * h * d), random(4, b * t * h * d));
+    let (k, v) = (random(2, b * s_capacity * h * d), random(3, b * s_capacity * h * d));
     let scale = 1.7 / (d as f32).sqrt();
     let a = Attention { q: &q, k: &k, v: &v, sizes, scale, pattern, dropout };
     let want = reference(&a, &dout);
@@ -58,11 +41,11 @@ fn compare(a: &Attention, dout: &[f32], store: Store, want: &Reference) {
         }
     }
     let what = |name: &str| format!("{name} of {:?} {store:?} {:?}", a.sizes, level());
-    close(&what("o"), &o, &want.o, 2e-6);
-    close(&what("lse"), &lse, &want.lse, 2e-6);
-    close(&what("dq"), &dq, &want.dq, 5e-6);
-    close(&what("dk"), &dk, &want.dk, 1e-5);
-    close(&what("dv"), &dv, &want.dv, 1e-5);
+    assert_near(&what("o"), &o, &want.o, 2e-6);
+    assert_near(&what("lse"), &lse, &want.lse, 2e-6);
+    assert_near(&what("dq"), &dq, &want.dq, 5e-6);
+    assert_near(&what("dk"), &dk, &want.dk, 1e-5);
+    assert_near(&what("dv"), &dv, &want.dv, 1e-5);
 }
 
 fn sizes(b: usize, t: usize, s: usize, h: usize, d: usize) -> Sizes {
@@ -233,10 +216,10 @@ fn dropout_is_the_masks_own() {
 #[test]
 fn large_scores_do_not_overflow() {
     let sizes = sizes(1, 40, 100, 1, 16);
-    let (q, k, v) = (noise(640, 1), noise(1600, 2), noise(1600, 3));
+    let (q, k, v) = (random(1, 640), random(2, 1600), random(3, 1600));
     let pattern = Pattern::Dense { causal: None, key_state: None };
     let a = Attention { q: &q, k: &k, v: &v, sizes, scale: 300.0, pattern, dropout: None };
-    let [o, lse, dq, dk, dv] = run(&a, &noise(640, 4), Store::Assign);
+    let [o, lse, dq, dk, dv] = run(&a, &random(4, 640), Store::Assign);
     for x in [o, lse, dq, dk, dv] {
         assert!(x.iter().all(|x| x.is_finite()));
     }
@@ -245,7 +228,7 @@ fn large_scores_do_not_overflow() {
 #[test]
 fn a_gradient_nobody_wants_is_left_out() {
     let sizes = sizes(1, 20, 30, 1, 16);
-    let (q, k, v, dout) = (noise(320, 1), noise(480, 2), noise(480, 3), noise(320, 4));
+    let (q, k, v, dout) = (random(1, 320), random(2, 480), random(3, 480), random(4, 320));
     let pattern = Pattern::Dense { causal: None, key_state: None };
     let a = Attention { q: &q, k: &k, v: &v, sizes, scale: 0.25, pattern, dropout: None };
     let [o, lse, _, _, dv_all] = run(&a, &dout, Store::Assign);
@@ -261,7 +244,7 @@ fn bits_do_not_depend_on_the_threads() {
     let (key_state, global_index) = window_tables(b, s, &[0, 150]);
     let pattern = Pattern::Window { window: 50, key_state: &key_state, global_index: &global_index };
     let n = b * s * h * d;
-    let (q, k, v, dout) = (noise(n, 1), noise(n, 2), noise(n, 3), noise(n, 4));
+    let (q, k, v, dout) = (random(1, n), random(2, n), random(3, n), random(4, n));
     let a =
         Attention { q: &q, k: &k, v: &v, sizes: sizes(b, s, s, h, d), scale: 0.25, pattern, dropout: None };
     let on = |threads| {

@@ -2,16 +2,7 @@
 
 use super::*;
 use crate::device::cpu::simd::on_every_level;
-
-fn noise(n: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
-    (0..n)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
+use crate::noise::random;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Form {
@@ -36,12 +27,12 @@ fn check(size: Size, form_a: Form, form_b: Form, alpha: f32, store: Store) {
 
 fn check_level(size: Size, form_a: Form, form_b: Form, alpha: f32, store: Store) {
     let Size { m, n, k } = size;
-    let (a, b) = (noise(m * k, 1), noise(k * n, 2));
+    let (a, b) = (random(1, m * k), random(2, k * n));
     let (a, b) = (operand(&a, m, k, form_a), operand(&b, k, n, form_b));
     let stride = n + 3;
     let start = match store {
         Store::Assign => vec![f32::NAN; m * stride],
-        Store::Add => noise(m * stride, 3),
+        Store::Add => random(3, m * stride),
     };
     let mut c = start.clone();
     gemm(&mut c, stride, a, b, size, alpha, store);
@@ -104,7 +95,7 @@ fn nothing_to_sum() {
 #[test]
 fn bits_do_not_depend_on_the_threads() {
     for (m, n, k) in [(130, 250, 500), (4, 1000, 300)] {
-        let (a, b) = (noise(m * k, 1), noise(k * n, 2));
+        let (a, b) = (random(1, m * k), random(2, k * n));
         let on = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let mut c = vec![0.0; m * n];

@@ -123,14 +123,11 @@ mod tests {
     use super::*;
     use crate::device::cpu::narrow::Stored;
     use crate::device::cpu::simd::on_every_level;
+    use crate::noise::random;
 
     #[test]
     fn products_of_every_height_and_of_ragged_rows() {
-        let noise = |n: usize, seed: usize| -> Vec<bf16> {
-            (0..n)
-                .map(|i| bf16::from_f32(((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0))
-                .collect()
-        };
+        let narrow = |seed, n| -> Vec<bf16> { random(seed, n).into_iter().map(bf16::from_f32).collect() };
         on_every_level(|| {
             for (m, n, k) in [
                 (1, 5, 64),
@@ -143,7 +140,7 @@ mod tests {
                 (15, 7, 333),
                 (16, 8, 64),
             ] {
-                let (x, w) = (noise(m * k, 1), noise(n * k, 2));
+                let (x, w) = (narrow(1, m * k), narrow(2, n * k));
                 let mut c = vec![0.5f32; m * n];
                 gemm_bf16(&mut c, &x, &w, Size { m, n, k }, Store::Add);
                 for (at, got) in c.iter().enumerate() {

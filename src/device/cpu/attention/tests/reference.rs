@@ -1,10 +1,13 @@
-//! Attention by plain f64 loops over all pairs.
+//! What attention on the CPU should give, by the f64 loops that also judge the op.
 
 use crate::device::cpu::attention::{Attention, Pattern, Sizes};
+use crate::support::attention::{self as plain, Pair, Rounding};
+use crate::support::compare::widened;
 
-/// How many times key `j` enters the softmax of query `i`; zero where it is not seen.
-fn weight(a: &Attention, b: usize, h: usize, i: usize, j: usize) -> f64 {
+/// How many times a key enters the softmax of a query; zero where it is not seen.
+fn times(a: &Attention, at: Pair) -> f64 {
     let Sizes { s, s_capacity, .. } = a.sizes;
+    let Pair { b, h, i, j } = at;
     let seen = match a.pattern {
         Pattern::Dense { causal, key_state } => {
             causal.is_none_or(|offset| j <= i + offset)
@@ -35,51 +38,22 @@ pub struct Reference {
 }
 
 pub fn reference(a: &Attention, dout: &[f32]) -> Reference {
-    let Sizes { b, t, s, h, d, .. } = a.sizes;
-    let mut r = Reference {
-        o: vec![0.0; a.q.len()],
-        lse: vec![f64::NEG_INFINITY; b * h * t],
-        dq: vec![0.0; a.q.len()],
-        dk: vec![0.0; a.k.len()],
-        dv: vec![0.0; a.k.len()],
-    };
-    for b in 0..b {
-        for h in 0..h {
-            for i in 0..t {
-                let q = a.query_offset(b, h, i);
-                let key = |j: usize| a.key_offset(b, h, j);
-                let dot = |x: &[f32], y: &[f32]| -> f64 { (0..d).map(|c| x[c] as f64 * y[c] as f64).sum() };
-                let power = |j: usize| {
-                    weight(a, b, h, i, j) * (a.scale as f64 * dot(&a.q[q..], &a.k[key(j)..])).exp()
-                };
-                let powers: Vec<f64> = (0..s).map(power).collect();
-                let total: f64 = powers.iter().sum();
-                if total == 0.0 {
-                    continue;
-                }
-                let row = (b * a.sizes.h + h) * t + i;
-                r.lse[row] = total.ln();
-                let factor = |j: usize| {
-                    let mut one = [1.0f32];
-                    if let Some(mask) = a.dropout {
-                        mask.apply(&mut one, (row * s + j) as u64);
-                    }
-                    one[0] as f64
-                };
-                let dp: Vec<f64> = (0..s).map(|j| factor(j) * dot(&dout[q..], &a.v[key(j)..])).collect();
-                let delta: f64 = (0..s).map(|j| powers[j] / total * dp[j]).sum();
-                for j in 0..s {
-                    let p = powers[j] / total;
-                    let ds = p * (dp[j] - delta) * a.scale as f64;
-                    for c in 0..d {
-                        r.o[q + c] += p * factor(j) * a.v[key(j) + c] as f64;
-                        r.dv[key(j) + c] += p * factor(j) * dout[q + c] as f64;
-                        r.dq[q + c] += ds * a.k[key(j) + c] as f64;
-                        r.dk[key(j) + c] += ds * a.q[q + c] as f64;
-                    }
-                }
-            }
+    let Sizes { b, t, s, h, d, s_capacity } = a.sizes;
+    let sizes = plain::Sizes { b, t, s, rows: s_capacity, h, d };
+    // The plain loops scale by 1 / sqrt(D): queries bring the rest, and pass it on to their gradient.
+    let rest = a.scale as f64 * (d as f64).sqrt();
+    let q: Vec<f64> = a.q.iter().map(|&q| rest * q as f64).collect();
+    let [k, v, d_o] = [a.k, a.v, dout].map(widened);
+    let times = |at: Pair| times(a, at);
+    let factor = |at: Pair| {
+        let mut one = [1.0f32];
+        if let Some(mask) = a.dropout {
+            mask.apply(&mut one, sizes.element(at));
         }
-    }
-    r
+        one[0] as f64
+    };
+    let exact = Rounding { operand: |x| x, result: |x| x };
+    let (o, lse) = plain::attention([&q, &k, &v], sizes, &times, &factor);
+    let [_, dq, dk, dv] = plain::backward([&q, &k, &v, &d_o], sizes, &times, &factor, exact);
+    Reference { o, lse, dq: dq.iter().map(|dq| rest * dq).collect(), dk, dv }
 }

@@ -1,8 +1,9 @@
 //! One task on every level, against f64 sums over the keys that it sees.
 
 use super::*;
-use crate::device::cpu::attention::tests::{close, noise};
 use crate::device::cpu::simd::on_every_level;
+use crate::noise::random;
+use crate::support::compare::assert_near;
 use half::bf16;
 
 const H: usize = 2;
@@ -55,7 +56,7 @@ impl Case {
 
     /// Keys or values; NaN in each that no query of the task sees.
     fn cache<E: Operand>(&self, seed: u64) -> Vec<E> {
-        let mut cache = noise(CACHE.0 * CACHE.1 * H * self.d, seed);
+        let mut cache = random(seed, CACHE.0 * CACHE.1 * H * self.d);
         let seen: Vec<usize> = (1..=self.t).flat_map(|n| self.seen(n)).collect();
         for (place, key) in cache.chunks_exact_mut(H * self.d).enumerate() {
             if !seen.contains(&place) {
@@ -67,7 +68,7 @@ impl Case {
 
     fn check<E: Operand>(&self) {
         let Case { t, d, columns, hidden } = *self;
-        let (q, index) = (noise((t + 1) * H * d, 1), self.index());
+        let (q, index) = (random(1, (t + 1) * H * d), self.index());
         let (k, v) = (self.cache::<E>(2), self.cache::<E>(3));
         let states: Vec<i32> = (0..CACHE.0 * CACHE.1).map(|at| !hidden.hides(at % CACHE.1) as i32).collect();
         let key_state = if matches!(hidden, Hidden::Nothing) { &[][..] } else { &states[..] };
@@ -102,18 +103,18 @@ impl Case {
                 format!("{name} of {t} x {d}, {columns} columns, {hidden:?} hidden, row {row} {:?}", level())
             };
             let want_max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            close(&what("max"), &max[row..=row], &[want_max], 2e-6);
+            assert_near(&what("max"), &max[row..=row], &[want_max], 2e-6);
             // Powers are of the maximum as it was rounded.
             let powers: Vec<f64> = scores.iter().map(|score| (score - max[row] as f64).exp()).collect();
             let want_sum: f64 = powers.iter().sum();
-            close(&what("sum"), &sum[row..=row], &[want_sum], 2e-6);
+            assert_near(&what("sum"), &sum[row..=row], &[want_sum], 2e-6);
             let mean = |sum: f64, of: f64| if of == 0.0 { sum } else { sum / of };
             let weighed = |c| -> f64 {
                 powers.iter().zip(&seen).map(|(p, &place)| p * x.v[at(place, c)].wide() as f64).sum()
             };
             let want: Vec<f64> = (0..d).map(|c| mean(weighed(c), want_sum)).collect();
             let got = o[row * d..][..d].iter().map(|&o| mean(o as f64, sum[row] as f64) as f32);
-            close(&what("o"), &got.collect::<Vec<_>>(), &want, 2e-6);
+            assert_near(&what("o"), &got.collect::<Vec<_>>(), &want, 2e-6);
         }
     }
 }

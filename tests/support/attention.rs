@@ -34,16 +34,19 @@ impl Sizes {
     }
 }
 
-/// o `[B, T, C]`: key j enters query i's softmax `times` times, its probability times `factor`.
+/// o `[B, T, C]` and the log-sum-exp `[B, H, T]` of the scores: key j enters query i's softmax `times` times, its
+/// probability times `factor`.
 pub fn attention(
     [q, k, v]: [&[f64]; 3],
     sizes: Sizes,
     times: &dyn Fn(Pair) -> f64,
     factor: &dyn Fn(Pair) -> f64,
-) -> Vec<f64> {
+) -> (Vec<f64>, Vec<f64>) {
     let Sizes { b, t, s, rows, h, d } = sizes;
     let head = |x: usize, h_: usize| (x * h + h_) * d;
     let mut o = vec![0.0; b * t * h * d];
+    // In the order of the triples; that of a query that sees nothing is -inf.
+    let mut lse = Vec::new();
     for (b, h, i) in triples(b, h, t) {
         let q = &q[head(b * t + i, h)..][..d];
         let pairs = (0..s).map(|j| Pair { b, h, i, j });
@@ -56,6 +59,7 @@ pub fn attention(
         let most = scores.iter().copied().fold(f64::MIN, f64::max);
         let weight = |n: usize| times(seen[n]) * (scores[n] - most).exp();
         let total: f64 = (0..seen.len()).map(weight).sum();
+        lse.push(most + total.ln());
         for (n, &at) in seen.iter().enumerate() {
             let p = weight(n) / total * factor(at);
             for c in 0..d {
@@ -63,7 +67,7 @@ pub fn attention(
             }
         }
     }
-    o
+    (o, lse)
 }
 
 /// What a format does to the operands of products, and to what is stored.

@@ -1,0 +1,28 @@
+//! Every test of the library, in one program: linking the library once per file took longer than most of the tests.
+//! `cargo test --test engine ops::linear` runs those of one file.
+
+mod support;
+
+#[path = "cuda/main.rs"]
+mod cuda;
+mod data;
+#[path = "energy/main.rs"]
+mod energy;
+mod generation;
+mod interop;
+mod kernels;
+mod metrics;
+mod models;
+mod needle;
+#[path = "ops/main.rs"]
+mod ops;
+#[path = "resume/main.rs"]
+mod resume;
+#[path = "sim/main.rs"]
+mod sim;
+mod text;
+mod tokenizer_files;
+mod training;
+#[path = "weights/main.rs"]
+mod weights;
+mod weights_accuracy;
