@@ -2,8 +2,6 @@
 
 mod predicting;
 
-pub use predicting::SCORES;
-
 use crate::data::Example;
 use crate::device::Used;
 use crate::error::Result;

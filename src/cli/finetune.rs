@@ -31,7 +31,6 @@ mod report;
 mod reporting;
 mod resume;
 mod run_dir;
-mod saving;
 mod settings;
 pub(super) mod signals;
 mod tensorboard;
@@ -46,7 +45,6 @@ use parts::Part;
 use report::{Evaluated, Report, Resolved, Trained};
 use reporting::Reporting;
 use run_dir::{Existing, RunDir};
-use saving::Saving;
 use settings::Settings;
 use signals::Signals;
 use view::View;
@@ -101,8 +99,18 @@ pub struct Args {
     #[command(flatten)]
     reporting: Reporting,
 
+    /// Resume from the newest complete checkpoint of the run directory (auto), or from one of them
+    #[arg(
+        long,
+        alias = "resume-from-checkpoint",
+        value_name = "auto|CHECKPOINT",
+        conflicts_with = "overwrite_output_dir",
+        help_heading = "Saving and stopping"
+    )]
+    resume: Option<PathBuf>,
+
     #[command(flatten)]
-    saving: Saving,
+    control: Control,
 }
 
 /// Where the weights come from.
@@ -123,7 +131,7 @@ pub fn run(mut args: Args, global: &Global) -> anyhow::Result<()> {
     args.tokenizer = args.tokenizer.map(|name| hub::directory(&name)).transpose()?;
     let start = args.start.folder();
     let tokenizer_dir = args.tokenizer.as_deref().unwrap_or(&start);
-    let existing = match (args.overwrite_output_dir, &args.saving.resume) {
+    let existing = match (args.overwrite_output_dir, &args.resume) {
         (true, _) => Existing::Replace,
         (false, Some(_)) => Existing::Resume,
         (false, None) => Existing::Refuse,
@@ -136,7 +144,7 @@ pub fn run(mut args: Args, global: &Global) -> anyhow::Result<()> {
     let config = args.start.config();
     let limits = models::limits(&config)?;
     let options = args.settings.options(&limits, global.seed)?;
-    let control = args.saving.over(Control::default());
+    let control = args.control.clone();
     control.check(options.eval_steps)?;
     let max_new_tokens = at_most(args.max_new_tokens, 128, limits.max_target);
     let decoding = GenerateOptions { max_new_tokens, ..GenerateOptions::new(&limits) };
@@ -179,7 +187,7 @@ pub fn run(mut args: Args, global: &Global) -> anyhow::Result<()> {
     let _lock = run_dir.lock()?;
     let settings =
         args.decided(&session.real().loaded, &train, measured, &options, &control, max_new_tokens)?;
-    let resumed = match &args.saving.resume {
+    let resumed = match &args.resume {
         Some(wanted) => resume::find(&run_dir, wanted, &settings, &device.name(), global)?,
         None => None,
     };

@@ -2,11 +2,9 @@
 
 use super::{Task, Work, evaluate};
 use crate::error::Result;
+use crate::metrics::SCORES;
 use crate::models::session::Session;
 use crate::train::{Scorer, Scores};
-
-/// What predictions are scored by, under HF's names.
-pub const SCORES: [&str; 5] = ["rouge1", "rouge2", "rougeL", "geometric_mean", "f1"];
 
 impl Scorer<Work> for Task<'_> {
     fn names(&self) -> &'static [&'static str] {

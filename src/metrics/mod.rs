@@ -41,6 +41,9 @@ impl Headline {
     }
 }
 
+/// What predictions are scored by, under HF's names.
+pub const SCORES: [&str; 5] = ["rouge1", "rouge2", "rougeL", "geometric_mean", "f1"];
+
 /// Accuracy in percent, 0 to 100.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scores {

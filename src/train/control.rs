@@ -1,69 +1,73 @@
 //! What a run does between steps: saves, compares evaluations, stops, and in which order it reads.
 
 use crate::error::{Error, Result};
-use serde::{Deserialize, Serialize};
+use crate::metrics::SCORES;
+use crate::settings::{Declared, settings};
 
-/// Under the names of HF's trainer where it has them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Control {
-    /// Optimizer steps between checkpoints; 0 saves none but the best and the one at a signal.
-    pub save_steps: u64,
-    /// Checkpoints kept, the best one besides; 0 keeps all.
-    pub save_total_limit: usize,
-    /// Saves every evaluation's model that is the best so far, and ends with the best of all.
-    pub load_best_model_at_end: bool,
-    /// `loss`, or a score of the predictions that are then made at every evaluation.
-    pub metric_for_best_model: String,
-    /// By default all but `loss` are better when greater.
-    pub greater_is_better: Option<bool>,
-    /// Evaluations in a row without a better metric that end the run; 0 never does.
-    pub early_stopping_patience: u64,
-    /// How much better a metric has to be to count for the patience.
-    pub early_stopping_threshold: f64,
-    /// Steps in a row whose loss or gradient norm is not finite that end the run; fewer are skipped.
-    pub max_bad_steps: u64,
-    /// Skips a step whose loss is this many standard deviations above the last 128; 0 skips none.
-    pub skip_loss_zscore: f64,
-    /// The same of the gradient norm.
-    pub skip_grad_zscore: f64,
-    /// Batches of examples of similar length, which need less padding.
-    pub group_by_length: bool,
+settings! {
+    /// Under the names of HF's trainer where it has them.
+    #[command(next_help_heading = "Saving and stopping")]
+    #[serde(deny_unknown_fields)]
+    pub struct Control {
+        /// Optimizer steps between checkpoints RUN/checkpoint-N; 0 saves the best and at signals only
+        #[arg(value_name = "N")]
+        save_steps: u64 = 500;
+
+        /// Newest checkpoints that are kept, the best one besides; 0 keeps all
+        #[arg(value_name = "N")]
+        save_total_limit: usize = 0;
+
+        /// Save every evaluation's model that is the best so far, and end with the best of all
+        load_best_model_at_end: bool;
+
+        /// What makes a model the best: loss, rouge1, rouge2, rougeL, geometric_mean or f1
+        ///
+        /// With any but loss, predictions are made and scored at every evaluation.
+        #[arg(value_name = "METRIC", value_parser = metric)]
+        metric_for_best_model: String = "loss".into();
+
+        /// Whether a greater metric is better [default: unless it is the loss]
+        #[arg(value_name = "true|false")]
+        greater_is_better: Option<bool>;
+
+        /// Evaluations in a row without a better metric that end the run; 0 never does
+        #[arg(value_name = "N")]
+        early_stopping_patience: u64 = 0;
+
+        /// How much better a metric has to be to count for the patience
+        #[arg(value_name = "X", allow_negative_numbers = true)]
+        early_stopping_threshold: f64 = 0.0, at least 0;
+
+        /// End the run at the Nth step in a row whose loss or gradient is not finite; those before are skipped
+        #[arg(value_name = "N")]
+        max_bad_steps: u64 = 1, at least 1;
+
+        /// Skip a step whose loss is X standard deviations above the last 128; 0 skips none
+        #[arg(value_name = "X", allow_negative_numbers = true)]
+        skip_loss_zscore: f64 = 0.0, at least 0;
+
+        /// Skip a step whose gradient norm is X standard deviations above the last 128; 0 skips none
+        #[arg(value_name = "X", allow_negative_numbers = true)]
+        skip_grad_zscore: f64 = 0.0, at least 0;
+
+        /// Put examples of similar length into one batch, which then needs less padding
+        group_by_length: bool;
+    }
 }
 
-impl Default for Control {
-    fn default() -> Self {
-        Control {
-            save_steps: 500,
-            save_total_limit: 0,
-            load_best_model_at_end: false,
-            metric_for_best_model: "loss".into(),
-            greater_is_better: None,
-            early_stopping_patience: 0,
-            early_stopping_threshold: 0.0,
-            max_bad_steps: 1,
-            skip_loss_zscore: 0.0,
-            skip_grad_zscore: 0.0,
-            group_by_length: false,
-        }
+/// A metric's name, with or without HF's prefix `eval_`.
+fn metric(text: &str) -> std::result::Result<String, String> {
+    let name = text.strip_prefix("eval_").unwrap_or(text);
+    match name == "loss" || SCORES.contains(&name) {
+        true => Ok(name.to_string()),
+        false => Err(format!("the metrics are loss, {}", SCORES.join(", "))),
     }
 }
 
 impl Control {
     /// Refuses values that mean nothing, or that need evaluations where `eval_steps` makes none.
     pub fn check(&self, eval_steps: u64) -> Result<()> {
-        for (name, value) in [
-            ("early-stopping-threshold", self.early_stopping_threshold),
-            ("skip-loss-zscore", self.skip_loss_zscore),
-            ("skip-grad-zscore", self.skip_grad_zscore),
-        ] {
-            if !(value >= 0.0 && value.is_finite()) {
-                return Err(Error::usage(format!("--{name} is {value}; it must be at least 0")));
-            }
-        }
-        if self.max_bad_steps == 0 {
-            return Err(Error::usage("--max-bad-steps is 0; at 1 the first bad step ends the run"));
-        }
+        self.check_ranges()?;
         for (name, wanted) in [
             ("load-best-model-at-end", self.load_best_model_at_end),
             ("early-stopping-patience", self.early_stopping_patience > 0),

@@ -1,6 +1,7 @@
-//! What a fine-tuning run can be told, under the names that HF's trainer uses.
+//! The settings of training, under the names that HF's trainer uses.
 
 use crate::error::{Error, Result};
+use crate::settings::{Declared, settings};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -32,135 +33,84 @@ pub enum Optimizer {
     AdamwHf,
 }
 
-/// Declares each setting once: its flag, its key in files, its type and its default.
-macro_rules! options {
-    (
-        flags { $($(#[$flag_attribute:meta])* $flag:ident: $flag_type:ty = $flag_default:expr,)* }
-        elsewhere { $($(#[$attribute:meta])* $field:ident: $type:ty = $default:expr,)* }
-    ) => {
-        /// One run's settings; the defaults are HF's.
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, clap::Args)]
-        #[serde(default, deny_unknown_fields)]
-        pub struct Options {
-            $($(#[$flag_attribute])* #[arg(long, default_value_t = $flag_default)] pub $flag: $flag_type,)*
-            $($(#[$attribute])* #[arg(skip = { let value: $type = $default; value })] pub $field: $type,)*
-        }
-
-        impl Default for Options {
-            fn default() -> Self {
-                Options { $($flag: $flag_default,)* $($field: $default,)* }
-            }
-        }
-    };
-}
-
-options! {
-    flags {
+settings! {
+    /// One run's settings; the defaults are HF's.
+    #[serde(deny_unknown_fields)]
+    pub struct Options {
         /// Largest learning rate of the schedule
         #[arg(value_name = "X")]
-        learning_rate: f64 = 5e-5,
+        learning_rate: f64 = 5e-5, above 0;
 
         /// What the learning rate does
         #[arg(value_name = "NAME", value_enum)]
-        lr_scheduler_type: Schedule = Schedule::Linear,
+        lr_scheduler_type: Schedule = Schedule::Linear;
 
         /// Share of all steps in which the learning rate rises from 0
         #[arg(value_name = "X")]
-        warmup_ratio: f64 = 0.0,
+        warmup_ratio: f64 = 0.0, at least 0 and below 1;
 
         /// Steps in which the learning rate rises from 0, whatever the ratio; below 1 a share of all steps
         #[arg(value_name = "N")]
-        warmup_steps: f64 = 0.0,
+        warmup_steps: f64 = 0.0, at least 0;
 
         /// Passes over the training split
         #[arg(value_name = "X")]
-        num_train_epochs: f64 = 3.0,
+        num_train_epochs: f64 = 3.0;
 
         /// Optimizer steps, whatever the epochs; 0 leaves it to them
         #[arg(value_name = "N")]
-        max_steps: u64 = 0,
+        max_steps: u64 = 0;
 
         /// Examples that are evaluated at once
         #[arg(value_name = "N", alias = "per-gpu-eval-batch-size")]
-        per_device_eval_batch_size: usize = 8,
+        per_device_eval_batch_size: usize = 8, at least 1;
 
         /// Optimizer steps between evaluations of the loss; 0 evaluates once, at the end
         #[arg(value_name = "N")]
-        eval_steps: u64 = 0,
+        eval_steps: u64 = 0;
 
         /// The update rule
         #[arg(value_name = "NAME", value_enum)]
-        optim: Optimizer = Optimizer::Adamw,
+        optim: Optimizer = Optimizer::Adamw;
 
         /// Decoupled weight decay, of everything but biases and layer norms
         #[arg(value_name = "X")]
-        weight_decay: f64 = 0.0,
+        weight_decay: f64 = 0.0, at least 0;
 
         /// Decay of AdamW's first moment
         #[arg(value_name = "X")]
-        adam_beta1: f64 = 0.9,
+        adam_beta1: f64 = 0.9, at least 0 and below 1;
 
         /// Decay of AdamW's second moment
         #[arg(value_name = "X")]
-        adam_beta2: f64 = 0.999,
+        adam_beta2: f64 = 0.999, at least 0 and below 1;
 
         /// What AdamW adds to the root of the second moment
         #[arg(value_name = "X")]
-        adam_epsilon: f64 = 1e-8,
+        adam_epsilon: f64 = 1e-8, above 0;
 
         /// Norm that gradients are clipped to; 0 turns clipping off
         #[arg(value_name = "X")]
-        max_grad_norm: f64 = 1.0,
+        max_grad_norm: f64 = 1.0, at least 0;
 
         /// Weight of the uniform distribution in the training loss
         #[arg(value_name = "X", alias = "label-smoothing-factor")]
         #[serde(alias = "label_smoothing_factor")]
-        label_smoothing: f64 = 0.0,
+        label_smoothing: f64 = 0.0, at least 0 and below 1;
     }
-    // What other flags decide.
     elsewhere {
-        per_device_train_batch_size: usize = 8,
-        gradient_accumulation_steps: usize = 1,
-        max_source_length: usize = 1024,
-        max_target_length: usize = 128,
-        seed: u64 = 42,
+        per_device_train_batch_size: usize = 8, at least 1;
+        gradient_accumulation_steps: usize = 1, at least 1;
+        max_source_length: usize = 1024, at least 1;
+        max_target_length: usize = 128, at least 1;
+        seed: u64 = 42;
     }
 }
 
 impl Options {
     /// Refuses values that mean nothing; NaN is refused everywhere.
     pub fn check(&self) -> Result<()> {
-        let at_least = |name: &str, value: f64, low: f64| match value >= low && value.is_finite() {
-            true => Ok(()),
-            false => Err(Error::usage(format!("--{name} is {value}; it must be at least {low}"))),
-        };
-        let below_one = |name: &str, value: f64| match (0.0..1.0).contains(&value) {
-            true => Ok(()),
-            false => Err(Error::usage(format!("--{name} is {value}; it must be at least 0 and below 1"))),
-        };
-        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
-            return Err(Error::usage(format!(
-                "--learning-rate is {}; it must be above 0",
-                self.learning_rate
-            )));
-        }
-        below_one("warmup-ratio", self.warmup_ratio)?;
-        at_least("warmup-steps", self.warmup_steps, 0.0)?;
-        below_one("adam-beta1", self.adam_beta1)?;
-        below_one("adam-beta2", self.adam_beta2)?;
-        below_one("label-smoothing", self.label_smoothing)?;
-        at_least("weight-decay", self.weight_decay, 0.0)?;
-        at_least("max-grad-norm", self.max_grad_norm, 0.0)?;
-        at_least("adam-epsilon", self.adam_epsilon, f64::MIN_POSITIVE)?;
-        for (name, value) in [
-            ("per-device-train-batch-size", self.per_device_train_batch_size),
-            ("per-device-eval-batch-size", self.per_device_eval_batch_size),
-            ("gradient-accumulation-steps", self.gradient_accumulation_steps),
-            ("max-source-length", self.max_source_length),
-            ("max-target-length", self.max_target_length),
-        ] {
-            at_least(name, value as f64, 1.0)?;
-        }
+        self.check_ranges()?;
         if self.max_steps == 0 && !(self.num_train_epochs > 0.0 && self.num_train_epochs.is_finite()) {
             return Err(Error::usage(format!(
                 "--num-train-epochs is {}; it must be above 0 (or give --max-steps)",

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 /// From the ground up.
 const FLOORS: [&[&str]; 16] = [
     &["error", "files", "markup", "noise", "stats", "support", "units"],
-    &["shape", "hub", "plot"],
+    &["shape", "hub", "plot", "settings"],
     &["trace"],
     &["device"],
     &["tensor", "limits"],

@@ -187,7 +187,7 @@ fn saving_flags_that_mean_nothing_are_refused() {
     for (flags, parts) in [
         ("--load-best-model-at-end", &["--load-best-model-at-end", "--eval-steps"][..]),
         ("--early-stopping-patience 2", &["--early-stopping-patience", "--eval-steps"]),
-        ("--early-stopping-patience 0", &["--early-stopping-patience"]),
+        ("--early-stopping-patience -1", &["-1"]),
         ("--eval-steps 1 --early-stopping-threshold nan", &["--early-stopping-threshold"]),
         ("--max-bad-steps 0", &["--max-bad-steps"]),
         ("--skip-loss-zscore -1", &["--skip-loss-zscore is -1"]),
