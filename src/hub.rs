@@ -1,5 +1,7 @@
 //! Models by the name of their Hugging Face repository, in the cache that other programs filled; nothing is fetched.
 
+pub mod embedded;
+
 use crate::error::{Error, Result};
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
@@ -20,12 +22,16 @@ pub fn recognise(head: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// The directory of a model: a local folder of this name, or else the repository `[ORG/]NAME[@REVISION]` in the cache.
+/// The directory of a model: a local folder of this name, a model inside the program, or else the repository
+/// `[ORG/]NAME[@REVISION]` in the cache.
 ///
 /// A name that can be no repository is given back as it is, for whoever opens it to refuse.
 pub fn directory(name: &Path) -> Result<PathBuf> {
     if name.exists() {
         return Ok(name.to_path_buf());
+    }
+    if let Some(model) = name.to_str().and_then(embedded::named) {
+        return model.unpacked();
     }
     match name.to_str().and_then(Repository::parse) {
         Some(repository) => repository.snapshot(cache(|key| std::env::var_os(key)).as_deref()),
@@ -34,13 +40,18 @@ pub fn directory(name: &Path) -> Result<PathBuf> {
 }
 
 /// Where huggingface_hub keeps its downloads, by its own environment variables.
-fn cache(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+fn cache(variable: impl Fn(&str) -> Option<OsString> + Copy) -> Option<PathBuf> {
     let folder = |key: &str| variable(key).filter(|value| !value.is_empty()).map(PathBuf::from);
     folder("HF_HUB_CACHE")
         .or_else(|| folder("HUGGINGFACE_HUB_CACHE"))
         .or_else(|| Some(folder("HF_HOME")?.join("hub")))
-        .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("huggingface/hub")))
-        .or_else(|| Some(folder("HOME")?.join(".cache/huggingface/hub")))
+        .or_else(|| Some(caches(variable)?.join("huggingface/hub")))
+}
+
+/// Where programs keep their caches.
+fn caches(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let folder = |key: &str| variable(key).filter(|value| !value.is_empty()).map(PathBuf::from);
+    folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))
 }
 
 /// A repository of models and one of its revisions.

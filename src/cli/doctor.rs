@@ -4,7 +4,6 @@ use super::global::Global;
 use super::machine;
 use serde::Serialize;
 use std::path::PathBuf;
-use wattention::device::cpu::simd;
 use wattention::device::cuda::kernels::{ARCHITECTURES, MODULES, NVCC, PTX, RESOURCES};
 use wattention::device::cuda::{self, Cuda, Library};
 use wattention::device::{Device, Precision};
@@ -116,11 +115,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         processor: Processor {
             name: machine::processor(),
             threads: rayon::current_num_threads(),
-            vectors: match simd::level() {
-                simd::Level::Portable => "baseline",
-                simd::Level::Avx2 => "AVX2",
-                simd::Level::Avx512 => "AVX-512",
-            },
+            vectors: machine::vectors(),
         },
         cuda: driver,
         libraries: Library::ALL.map(found).into(),

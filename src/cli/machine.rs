@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 use wattention::device::Device;
+use wattention::device::cpu::simd;
 
 /// The processor's name, or else its kind.
 pub fn processor() -> String {
@@ -11,6 +12,15 @@ pub fn processor() -> String {
     };
     let file = std::fs::read_to_string("/proc/cpuinfo").ok();
     file.and_then(name).unwrap_or_else(|| std::env::consts::ARCH.to_string())
+}
+
+/// The processor's vector instructions that the `cpu` executor uses.
+pub fn vectors() -> &'static str {
+    match simd::level() {
+        simd::Level::Portable => "baseline",
+        simd::Level::Avx2 => "AVX2",
+        simd::Level::Avx512 => "AVX-512",
+    }
 }
 
 /// What times are of: a GPU by its name, or the processor and how many threads compute on it.

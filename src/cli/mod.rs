@@ -2,6 +2,7 @@
 
 mod bench;
 mod choices;
+mod completions;
 mod convert;
 mod data;
 mod decoding;
@@ -13,6 +14,7 @@ mod finetune;
 mod forward;
 mod generate;
 mod global;
+mod help;
 mod layers;
 mod machine;
 mod output;
@@ -59,6 +61,7 @@ macro_rules! subcommands {
 
 subcommands! {
     Bench => bench,
+    Completions => completions,
     Convert => convert,
     Data => data,
     Doctor => doctor,
@@ -100,7 +103,7 @@ pub fn main() -> ExitCode {
 
 /// All that a command line can say.
 fn definition() -> Definition {
-    layers::with_sources(CommandLine::command(), finetune::RECIPES)
+    help::arranged(layers::with_sources(CommandLine::command(), finetune::RECIPES))
 }
 
 fn code(outcome: anyhow::Result<()>) -> i32 {

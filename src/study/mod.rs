@@ -3,7 +3,6 @@
 pub mod bootstrap;
 pub mod cell;
 pub mod compare;
-pub mod embedded;
 pub mod forecast;
 pub mod grid;
 pub mod presets;

@@ -1,10 +1,10 @@
 //! The studies that come with the program.
 
-use super::embedded;
 use super::grid::{BatchSize, Grid, Memory, Rule};
 use crate::data;
 use crate::device::Precision;
 use crate::error::{Error, Result};
+use crate::hub::embedded;
 use crate::metrics::Protocol;
 use crate::train::{self, Control, GlobalAttention, Optimizer};
 use crate::units::Bytes;

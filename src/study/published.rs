@@ -1,10 +1,10 @@
 //! Where a study's models and datasets lie, and what is known of published checkpoints that are not here.
 
-use super::embedded;
 use super::grid::CellPlan;
 use crate::data::{self, Dataset};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::hub::{self, embedded};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -60,7 +60,14 @@ impl Places {
     pub fn model(&self, name: &str, unpacked: &Path) -> Result<PathBuf> {
         match self.own_model(name) {
             Some(dir) => Ok(dir),
-            None => embedded::directory(name, unpacked),
+            None => match embedded::named(name) {
+                Some(model) => {
+                    let dir = unpacked.join(name);
+                    model.unpack(&dir)?;
+                    Ok(dir)
+                }
+                None => hub::directory(Path::new(name)),
+            },
         }
     }
 

@@ -10,8 +10,50 @@ fn help_and_version_go_to_stdout() {
         done.succeeds();
         assert!(!done.out.is_empty() && done.err.is_empty(), "{line}");
     }
-    let version = wattention("--version").out;
-    assert_eq!(version.trim(), concat!("wattention ", env!("CARGO_PKG_VERSION")));
+    let version = concat!("wattention ", env!("CARGO_PKG_VERSION"));
+    assert_eq!(wattention("-V").out.trim(), version);
+    let long = wattention("--version").out;
+    let lines: Vec<&str> = long.lines().collect();
+    assert_eq!(lines[0], version);
+    for (line, name) in lines[1..].iter().zip(["commit", "target", "processor", "kernels", "simulator"]) {
+        assert_eq!(line.split_whitespace().next(), Some(name), "{long}");
+    }
+}
+
+#[test]
+fn help_lists_every_command_under_a_job() {
+    let help = wattention("--help").out;
+    let place = |part: &str| help.find(part).unwrap_or_else(|| panic!("no {part:?} in {help}"));
+    assert!(place("Choose a model") < place("\n  study "));
+    assert!(place("\n  study ") < place("Train and use") && place("Train and use") < place("\n  finetune "));
+    assert!(place("\n  completions ") < place("--device"));
+    assert!(!help.contains('\u{1b}'), "colours without a terminal");
+}
+
+#[test]
+fn completions_know_commands_and_flags() {
+    for shell in ["bash", "zsh", "fish", "powershell"] {
+        let done = wattention(&format!("completions {shell}"));
+        done.succeeds();
+        for word in ["finetune", "max-source-length"] {
+            assert!(done.out.contains(word), "{shell}: no {word}");
+        }
+    }
+    wattention("completions tcsh").fails(2, &["'tcsh'", "bash"]);
+    wattention("completions man").fails(2, &["--output-dir"]);
+    wattention("completions bash --output-dir x").fails(2, &["--output-dir"]);
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let dir = tempfile::tempdir().unwrap();
+    ran(command().args(["completions", "man", "--output-dir"]).arg(dir.path())).succeeds();
+    let pages = super::names_in(dir.path());
+    for page in ["wattention.1", "wattention-finetune.1", "wattention-bench-attention.1"] {
+        assert!(pages.iter().any(|name| name == page), "no {page} in {pages:?}");
+    }
+    let page = std::fs::read_to_string(dir.path().join("wattention-finetune.1")).unwrap();
+    assert!(page.contains("max\\-source\\-length"), "no flags in {page}");
 }
 
 #[test]

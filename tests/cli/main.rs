@@ -5,6 +5,8 @@ mod bench;
 mod bench_scan;
 mod cache;
 mod data;
+#[path = "../docs.rs"]
+mod docs;
 mod doctor;
 mod energy;
 mod evaluate;
