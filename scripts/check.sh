@@ -12,8 +12,11 @@
 # At the end every kernel runs on every case once more, with AddressSanitizer and UndefinedBehaviorSanitizer in it;
 # WATTENTION_SANITIZE=0 leaves that out.
 #
+# What a user installs is tried last: scripts/check_install.sh (the crate's archive, the documentation, the wheel).
+#
 # A test that cannot run here is either #[ignore = "why"], or prints `skipped: WHY` and returns; both are counted as
-# skipped and named at the end. So is the study's report in a browser where there is no Chromium. With
+# skipped and named at the end. So are the study's report in a browser where there is no Chromium, the wheel where maturin
+# cannot be fetched, and the commands of docs that a comment leaves out (`left out: WHERE: WHY`). With
 # WATTENTION_PYTHON naming an interpreter that has torch and transformers, saved models are loaded there, too.
 set -euo pipefail
 
@@ -85,7 +88,7 @@ if ! compgen -G "${CARGO_TARGET_DIR:-target}/debug/incremental/*" >/dev/null; th
     export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
 fi
 
-step parse_python scripts/*.py benches/baselines/*.py
+step parse_python scripts/*.py benches/baselines/*.py python/*/*.py
 step cargo fmt --check || fail "the formatting differs; run: cargo fmt"
 # Clippy builds in folders of its own, where nvcc would compile the kernels a second time.
 step env NVCC=none cargo clippy --locked --all-targets -- -D warnings
@@ -109,6 +112,10 @@ case $browsed in
         status=$browsed
         ;;
 esac
+
+installed=0
+step scripts/check_install.sh 2>&1 | tee -a -- "$log" || installed=$?
+((installed == 0)) || status=$installed
 
 if command -v c++ >/dev/null; then
     # The same tests, on the kernels of kernels/*.cu.
@@ -138,6 +145,8 @@ fi
 awk -v status="$status" '
     /^---- .* stdout ----$/        { name = $2 }
     /^skipped: /                   { sub(/^skipped/, name); missing[++lacking] = $0 }
+    # A part of a test that passed.
+    /^left out: /                  { sub(/^left out: /, ""); parts[++fewer] = $0 }
     /^test .* \.\.\. ignored/      { sub(/^test /, ""); sub(/ \.\.\. ignored/, ""); ignored[++left_out] = $0 }
     /^test .* \.\.\. FAILED$/      { sub(/^test /, ""); sub(/ \.\.\. FAILED$/, ""); broken[++fallen] = $0 }
     /^test result: /               { passed += $4; failed += $6 }
@@ -153,7 +162,8 @@ awk -v status="$status" '
         print ""
         for (i = 1; i <= left_out; i++) print "skipped " ignored[i]
         for (i = 1; i <= lacking; i++) print "skipped " missing[i]
+        for (i = 1; i <= fewer; i++) print "skipped " parts[i]
         for (i = 1; i <= fallen; i++) print "failed " broken[i]
-        print passed - lacking " passed, " failed + 0 " failed, " left_out + lacking " skipped"
+        print passed - lacking " passed, " failed + 0 " failed, " left_out + lacking + fewer " skipped"
         exit failed > 0
     }' "$log"

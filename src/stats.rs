@@ -12,6 +12,13 @@ pub struct Quantiles {
     pub max_s: f64,
 }
 
+/// √(a² + b²), the half-width of the sum of two independent errors.
+///
+/// `f64::hypot` would bind the program to the C libraries of 2022 and later.
+pub fn in_quadrature(a: f64, b: f64) -> f64 {
+    (a * a + b * b).sqrt()
+}
+
 /// Quantiles of a sample, by linear interpolation; `None` for an empty one.
 pub fn quantiles(seconds: &[f64]) -> Option<Quantiles> {
     let sorted = sorted(seconds);

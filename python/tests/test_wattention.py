@@ -33,7 +33,7 @@ def test_a_model_is_trained_and_answers(tmp_path):
     assert done["train"]["train_loss"] > 0
     assert json.loads((run / "config.json").read_text())
     assert lines, "progress is passed through"
-    answers = wattention.generate(run, ["The committee met.", "It agreed."], max_new_tokens=4, progress=quiet)
+    answers = wattention.generate(run / "model", ["The committee met.", "It agreed."], max_new_tokens=4, progress=quiet)
     assert [answer["id"] for answer in answers] == [0, 1]
     assert all(isinstance(answer["prediction"], str) for answer in answers)
 
@@ -46,7 +46,7 @@ def test_generation_reads_a_file(tmp_path):
 
 def test_attention_is_timed():
     found = wattention.bench_attention(
-        lengths=[64], heads=2, head_dim=16, batch_sizes=[1], time_ms=1, warmup_ms=0, progress=quiet
+        lengths=[64], heads=2, head_size=16, seconds=0.01, warmup_seconds=0, progress=quiet
     )
     assert found["rows"] and all(row["median_s"] > 0 for row in found["rows"])
 

@@ -6,7 +6,7 @@ arguments under the names of the program's flags, with underscores: ``max_source
 
 >>> import wattention
 >>> run = wattention.finetune("tiny-led", "qmsum-slice", "runs/led", max_steps=4)     # doctest: +SKIP
->>> wattention.generate("runs/led", ["The committee met on Monday."])                 # doctest: +SKIP
+>>> wattention.generate("runs/led/model", ["The committee met on Monday."])                 # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def finetune(
     progress: Optional[Progress] = None,
     **settings: Setting,
 ) -> Dict[str, Any]:
-    """Fine-tunes ``model`` on ``dataset`` into the run directory ``output_dir``, which is a model again.
+    """Fine-tunes ``model`` on ``dataset`` into the run directory ``output_dir``, whose folder ``model`` has the result.
 
     Returns what the run found: ``train`` with its losses and times, the scores, memory and energy.
     """
@@ -111,5 +111,5 @@ def generate(
 
 
 def bench_attention(*, progress: Optional[Progress] = None, **settings: Setting) -> Dict[str, Any]:
-    """Throughput of attention with its spread: ``bench_attention(lengths=[1024, 4096], kinds=["window"])``."""
+    """Throughput of attention with its spread: ``bench_attention(lengths=[1024, 4096], kind=["window"])``."""
     return run(["bench", "attention", *flags(settings)], progress)

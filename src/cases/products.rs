@@ -87,7 +87,8 @@ impl CrossEntropy {
                 Ok(vec![cross_entropy(tape, &x[0], head)?])
             }),
             terms: m + v + c,
-            cancelling: 0.0,
+            // Of one token the probability is 1, and so is the sum of its target's parts.
+            cancelling: if v == 1 { 1.0 / f64::from(normaliser) } else { 0.0 },
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::results::Metric;
 use crate::metrics::{Accumulator, Scores};
+use crate::stats::in_quadrature;
 use serde::{Deserialize, Serialize};
 
 /// Times that the examples are drawn.
@@ -87,7 +88,10 @@ pub fn over_seeds(runs: &[(f64, Interval)]) -> Option<Interval> {
             let side = |of: fn(&(f64, Interval)) -> f64| many.iter().map(of).sum::<f64>() / n;
             let below = side(|(value, interval)| value - interval.low);
             let above = side(|(value, interval)| interval.high - value);
-            Some(Interval { low: mean - seeds.hypot(below), high: mean + seeds.hypot(above) })
+            Some(Interval {
+                low: mean - in_quadrature(seeds, below),
+                high: mean + in_quadrature(seeds, above),
+            })
         }
     }
 }

@@ -4,6 +4,7 @@ use super::bootstrap::{self, Interval};
 use super::cell::example_scores;
 use super::results::{Cell, Metric, Reading, Results};
 use crate::metrics::Scores;
+use crate::stats::in_quadrature;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::path::Path;
@@ -147,8 +148,8 @@ fn apart(one: &Cell, two: &Cell, by: f64) -> Option<Interval> {
     let (a, b) = (one.interval()?, two.interval()?);
     let (old, new) = (one.headline().value()?, two.headline().value()?);
     Some(Interval {
-        low: by - (new - b.low).hypot(a.high - old),
-        high: by + (b.high - new).hypot(old - a.low),
+        low: by - in_quadrature(new - b.low, a.high - old),
+        high: by + in_quadrature(b.high - new, old - a.low),
     })
 }
 

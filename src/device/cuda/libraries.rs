@@ -82,13 +82,16 @@ fn load(path: PathBuf) -> bool {
     }
 }
 
-/// The toolkit's folders, then those of every Python and conda environment on PATH.
+/// The toolkit's folders, then those of the Python or conda environment that the program lies in and of all on PATH.
 fn folders() -> Vec<PathBuf> {
     let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(env::var_os).map(PathBuf::from);
     let usual = ["/usr/local/cuda", "/opt/cuda"].map(PathBuf::from);
     let mut folders: Vec<PathBuf> = homes.chain(usual).map(|home| home.join("lib64")).collect();
     let path = env::var_os("PATH").unwrap_or_default();
-    for lib in env::split_paths(&path).filter_map(|bin| Some(bin.parent()?.join("lib"))) {
+    let own = env::current_exe().ok().and_then(|program| Some(program.parent()?.to_path_buf()));
+    for lib in
+        own.into_iter().chain(env::split_paths(&path)).filter_map(|bin| Some(bin.parent()?.join("lib")))
+    {
         for python in subfolders(&lib, |name| name.starts_with("python3")) {
             for packages in ["site-packages", "dist-packages"] {
                 let nvidia = subfolders(&python.join(packages).join("nvidia"), |_| true);
