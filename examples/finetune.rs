@@ -1,19 +1,13 @@
-//! Fine-tunes the embedded tiny LED on ten QMSum meetings, goes on from a checkpoint, and summarises one.
+//! Fine-tunes the embedded tiny LED on ten QMSum meetings, resumes from a checkpoint, and summarises one.
 //!
 //! `cargo run --release --example finetune`
 
-use std::path::Path;
-use wattention::data::{self, Split};
 use wattention::device::Device;
+use wattention::energy::{NoSensor, Sampler};
 use wattention::error::Result;
-use wattention::evaluate::work;
-use wattention::generate::{GenerateOptions, generate};
 use wattention::metrics::Protocol;
-use wattention::models;
-use wattention::models::session::Session;
-use wattention::text::{Spaces, Tokenizer};
-use wattention::train::checkpoint::{Saver, Settings, newest};
-use wattention::train::{Control, Corpus, Event, GlobalAttention, Lengths, Observer, Options, Trainer};
+use wattention::run::{self, Existing, Means, Origin, Run, RunDir, Settings};
+use wattention::train::{Control, Event, Observer, Options};
 
 /// Prints losses as they come.
 struct Printer;
@@ -30,44 +24,36 @@ impl Observer for Printer {
     }
 }
 
+impl run::Observer for Printer {}
+
 fn main() -> Result<()> {
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/tiny-led");
-    let run = std::env::temp_dir().join("wattention-example");
-    let tokenizer = Tokenizer::load(&model)?;
-    let loaded = models::load(&model, &Device::cpu(), models::Options::default())?;
-
-    let examples = data::open("qmsum-slice")?.examples(Split::Train, Protocol::Paper)?;
-    let lengths = Lengths { source: 512, target: 64 };
-    let limits = loaded.model.limits();
-    let corpus = Corpus::encode(&tokenizer, &examples[..10], lengths, limits, GlobalAttention::First)?;
-
-    let options = Options {
+    let origin = Origin::model("tiny-led")?;
+    let training = Options {
         learning_rate: 1e-3,
         max_steps: 6,
         per_device_train_batch_size: 2,
-        max_source_length: lengths.source,
-        max_target_length: lengths.target,
+        max_source_length: 512,
+        max_target_length: 64,
         ..Options::default()
     };
-    let control = Control { save_steps: 2, save_total_limit: 2, ..Control::default() };
-    let settings = Settings::of(&loaded, &corpus, None, &options, &control)?;
-    let mut session = Session::new(loaded, models::Options::default(), work)?;
+    let settings = Settings {
+        max_train_samples: Some(10),
+        max_eval_samples: Some(1),
+        max_new_tokens: 32,
+        control: Control { save_steps: 2, save_total_limit: 2, ..Control::default() },
+        ..Settings::new("qmsum-slice", Protocol::Scrolls, training)
+    };
+    // A second start of this example finds the checkpoint of the last step, and has nothing left to train.
+    let root = std::env::temp_dir().join("wattention-example");
+    let dir = RunDir::check(&root, Existing::Continue, &origin.folders())?;
+    let (device, sampler) = (Device::cpu(), Sampler::start(Box::new(NoSensor::new("not asked for".into())))?);
+    let means = Means::new(&device, &sampler);
 
-    // A second start of this example finds the checkpoint of the last step, and has nothing left to do.
-    let from = newest(&run)?.checkpoint;
-    let saver = Saver::new(&run, settings.clone(), "cpu".into(), Vec::new(), control.save_total_limit);
-    let mut trainer = Trainer::new(&mut session, &corpus, &options, &control)?.save_with(saver);
-    if let Some(checkpoint) = &from {
-        settings.check(&checkpoint.manifest.settings, "the checkpoint")?;
-        trainer = trainer.restore(checkpoint)?;
-    }
-    let summary = trainer.run(&mut Printer)?;
-    println!("{} steps, mean loss {:.3}, in {}", summary.steps, summary.train_loss, run.display());
-
-    let source = corpus.source(&[0])?;
-    let decoding = GenerateOptions { max_new_tokens: 32, ..GenerateOptions::new(&limits) };
-    let tokens = generate(&mut session, &source, &decoding)?;
-    let ids: Vec<u32> = tokens[0].iter().map(|&id| id as u32).collect();
-    println!("{}", tokenizer.decode(&ids, Spaces::CleanedUp)?);
+    let mut run = Run::open(origin, settings, dir, means, &mut Printer)?;
+    let outcome = run.train(&mut Printer)?;
+    let steps = outcome.summary.steps;
+    println!("{steps} steps, mean loss {:.3}, in {}", outcome.summary.train_loss, root.display());
+    let (evaluated, scored) = run.predict(outcome.summary.eval_loss, steps, &mut Printer)?;
+    println!("ROUGE-L {:.2}: {}", evaluated.eval_rouge_l, scored.evaluation.predictions[0]);
     Ok(())
 }

@@ -3,6 +3,7 @@
 pub mod lock;
 
 use crate::error::{Error, Result};
+use serde::Serialize;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -13,10 +14,7 @@ pub const TEMPORARY: &str = ".wattention-";
 /// Replaces `path` by what `write` produces: temporary file beside it, fsync, rename, fsync of the folder.
 pub fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
     let attempt = || -> io::Result<()> {
-        let dir = match path.parent() {
-            Some(dir) if dir != Path::new("") => dir,
-            _ => Path::new("."),
-        };
+        let dir = folder_of(path);
         let mut builder = tempfile::Builder::new();
         builder.prefix(TEMPORARY);
         // tempfile's own default is 0600, which the umask does not widen.
@@ -35,6 +33,21 @@ pub fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> 
 /// Replaces `path` by `text`.
 pub fn write_text(path: &Path, text: &str) -> Result<()> {
     replace(path, |file| file.write_all(text.as_bytes()))
+}
+
+/// Replaces `path` by `value` as indented JSON with a line's end.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| Error::internal(format!("{} would be no JSON: {e}", path.display())))?;
+    write_text(path, &(text + "\n"))
+}
+
+/// The folder that `path` lies in.
+pub fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if dir != Path::new("") => dir,
+        _ => Path::new("."),
+    }
 }
 
 /// Creates `dir` and its parents.

@@ -24,6 +24,7 @@ pub mod noise;
 pub mod ops;
 pub mod plot;
 pub mod profile;
+pub mod run;
 pub mod settings;
 pub mod shape;
 pub mod stats;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::str::FromStr;
 
 macro_rules! unit {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -94,6 +95,16 @@ impl Bytes {
         };
         let bytes = number * scale;
         (bytes.is_finite() && bytes >= 0.0 && bytes < u64::MAX as f64).then_some(Bytes(bytes as u64))
+    }
+}
+
+/// A size in memory above 0.
+impl FromStr for Bytes {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let size = Bytes::parse(text).filter(|size| size.0 > 0);
+        size.ok_or("give a size such as 48GiB, 512MiB or 2e9")
     }
 }
 

@@ -151,15 +151,20 @@ pub fn largest_batch(lengths: Lengths) -> usize {
 /// The directory that `--model` names: a folder, or a repository in the Hugging Face cache.
 pub fn model_dir(name: &Path, global: &Global) -> Result<PathBuf> {
     let dir = hub::directory(name)?;
+    note_model(name, &dir, global);
+    Ok(dir)
+}
+
+/// Says where the model `name` was found, if it is not where its name says, and what is peculiar about it.
+pub fn note_model(name: &Path, dir: &Path, global: &Global) {
     if dir != name {
         global.note(format_args!("model: {}", dir.display()));
     }
-    if let Some((Format::Torch, file)) = weights::entry(&dir) {
+    if let Some((Format::Torch, file)) = weights::entry(dir) {
         global.note(format_args!(
             "{file} is a pickle: its tensors are read and nothing in it is run; `wattention convert` makes safetensors"
         ));
     }
-    Ok(dir)
 }
 
 /// The tokenizer of the folder or repository that `--tokenizer` names, or else of the model.

@@ -5,7 +5,7 @@ use super::decoding::Decoding;
 use super::energy::{self, Predicting};
 use super::global::Global;
 use super::output;
-use super::predictions::{self, Scoring};
+use super::progress::Scoring;
 use partial::Partial;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -21,6 +21,7 @@ use wattention::generate::{self, GenerateOptions};
 use wattention::metrics::{Protocol, Scores};
 use wattention::models;
 use wattention::models::session::Session;
+use wattention::run::write_predictions;
 use wattention::train::{Corpus, evaluate_loss};
 
 mod partial;
@@ -155,7 +156,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         }),
     };
     if let Some(path) = output {
-        predictions::write(path, &examples, &evaluation.predictions)?;
+        write_predictions(path, &examples, &evaluation.predictions, None)?;
     }
     if let Some(submission) = &submission {
         submission.write(&dataset.name, &examples, &evaluation.predictions)?;

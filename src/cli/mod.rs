@@ -19,7 +19,6 @@ mod layers;
 mod machine;
 mod output;
 mod plan;
-mod predictions;
 mod profile;
 mod progress;
 mod study;

@@ -100,6 +100,28 @@ fn say(text: impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// Shows how many examples are predicted and scored.
+pub struct Scoring {
+    progress: Progress,
+    done: usize,
+}
+
+impl Scoring {
+    pub fn new(global: &Global, examples: usize) -> Self {
+        Scoring { progress: Progress::new(global, examples as u64, "evaluation"), done: 0 }
+    }
+
+    /// `done` examples so far.
+    pub fn done(&mut self, done: usize) {
+        self.progress.step((done - self.done) as u64, "");
+        self.done = done;
+    }
+
+    pub fn finish(self) {
+        self.progress.finish(format_args!("evaluation: {} examples", self.done));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,8 +23,7 @@ pub fn seconds<T: From<Duration>>(text: &str) -> Result<T, String> {
 
 /// A size in memory above 0.
 pub fn bytes(text: &str) -> Result<Bytes, String> {
-    let size = Bytes::parse(text).filter(|size| size.0 > 0);
-    size.ok_or_else(|| "give a size such as 48GiB, 512MiB or 2e9".into())
+    text.parse().map_err(String::from)
 }
 
 /// A number from 0 to 1000.

@@ -1,44 +1,13 @@
 //! A run's time and energy by what it was doing: every moment belongs to one activity, so that they sum to the whole.
 
+use super::activity::Activity;
 use super::report::{RunEnergy, Spent};
 use super::sampler::{Sampler, Shared, lock};
 use super::window::Window;
 use crate::units::Joules;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-/// What a run does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activity {
-    /// Reading and tokenising what is learnt from or answered, and waiting for batches.
-    Data,
-    /// Forward, backward and optimizer.
-    Training,
-    /// Losses and predictions, with their scores.
-    Evaluation,
-    /// Predictions that nobody scores.
-    Generation,
-    /// Saving: what it holds the run up.
-    Checkpoint,
-    /// Everything else, such as reading the model.
-    Rest,
-}
-
-impl Activity {
-    pub fn name(self) -> &'static str {
-        match self {
-            Activity::Data => "data",
-            Activity::Training => "training",
-            Activity::Evaluation => "evaluation",
-            Activity::Generation => "generation",
-            Activity::Checkpoint => "checkpoint",
-            Activity::Rest => "rest",
-        }
-    }
-}
 
 /// Time and counted energy of one activity so far.
 #[derive(Debug, Clone, Default)]
@@ -70,11 +39,6 @@ impl Ledger {
         Ledger { shared, whole, activity: Activity::Rest, since: Instant::now(), counter, accounts }
     }
 
-    /// What is done now.
-    pub fn activity(&self) -> Activity {
-        self.activity
-    }
-
     /// From now on `activity` is done; free where that is so already.
     pub fn enter(&mut self, activity: Activity) {
         if activity != self.activity {
@@ -97,7 +61,7 @@ impl Ledger {
         (self.since, self.counter) = (now, counter);
     }
 
-    /// All that was booked until now; the ledger goes on.
+    /// All that was booked until now; booking continues.
     pub fn so_far(&mut self) -> RunEnergy {
         self.book();
         let (name, calibration) = {

@@ -2,12 +2,13 @@
 //!
 //! A sensor that is missing, forbidden or too slow for a window gives a reason, never a number.
 
+mod activity;
 mod attribution;
-mod books;
 mod calibration;
 mod choice;
 mod increments;
 mod ledger;
+mod measurement;
 mod none;
 mod nvml;
 mod rapl;
@@ -18,12 +19,13 @@ mod sampler;
 mod steps;
 mod window;
 
+pub use activity::Activity;
 pub use attribution::{Attribution, Equations, Interval, Share, attribute};
-pub use books::Books;
 pub use calibration::Calibration;
 pub use choice::{Choice, HELP};
 pub use increments::{Increments, intervals};
-pub use ledger::{Activity, Ledger};
+pub use ledger::Ledger;
+pub use measurement::{Measurement, PaperReading};
 pub use none::NoSensor;
 pub use nvml::{Identity, Nvml};
 pub use rapl::Rapl;
@@ -32,7 +34,7 @@ pub use replay::Replay;
 pub use report::{Efficiency, PaperEfficiency, PhaseEnergy, RunEnergy, Spent, Work, joules, phase_table};
 pub use sampler::Sampler;
 pub use steps::StepPhases;
-pub use window::{Measurement, PaperReading, Window};
+pub use window::Window;
 
 use crate::device::Device;
 use crate::error::Result;

@@ -2,9 +2,10 @@
 
 mod text;
 
+use super::activity::Activity;
 use super::calibration::Calibration;
-use super::ledger::Activity;
-use super::window::{Measurement, PaperReading, UPDATES, largest, moved, too_short};
+use super::measurement::{Measurement, PaperReading, UPDATES, largest};
+use super::window::{moved, too_short};
 use crate::trace::Pass;
 use crate::units::{Bytes, Joules, Seconds, Watts};
 use serde::{Deserialize, Serialize};
@@ -140,7 +141,7 @@ impl RunEnergy {
     }
 
     /// The same without any energy, for which `why` says why.
-    pub(super) fn without(mut self, why: &str) -> Self {
+    pub fn without(mut self, why: &str) -> Self {
         self.windows.values_mut().for_each(|spent| spent.lost = Some(why.into()));
         self.settle();
         self

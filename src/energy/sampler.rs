@@ -1,6 +1,6 @@
 //! A thread that looks at a meter again and again, for the windows that are open.
 
-use super::window::Sums;
+use super::measurement::Sums;
 use super::{Calibration, Meter, Sample};
 use crate::error::{Error, Result};
 use crate::units::{Joules, Seconds};

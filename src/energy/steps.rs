@@ -1,8 +1,8 @@
 //! The steps of a run by phase, taken in as they are made.
 
+use super::activity::Activity;
 use super::attribution::Attribution;
 use super::increments::Increments;
-use super::ledger::Activity;
 use super::sampler::Sampler;
 use crate::trace::{self, Phase};
 use crate::units::Seconds;

@@ -17,6 +17,16 @@ pub enum Protocol {
     Paper,
 }
 
+impl Protocol {
+    /// Its name in flags and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Scrolls => "scrolls",
+            Protocol::Paper => "paper",
+        }
+    }
+}
+
 /// The one number a dataset is judged by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,51 +1,33 @@
-//! One cell of a study in its run directory: fine-tune, evaluate, measure; what is done there is not done again.
+//! One cell of a study: a fine-tuning run like any other, scored under every protocol of the study; what is done is
+//! not done again.
 
-mod batch;
-mod log;
 mod phases;
 mod scored;
 mod trained;
-mod window;
 
-use super::grid::CellPlan;
+use super::grid::{BatchSize, CellPlan};
 use super::published::Places;
 use super::results::{Activities, Cell, Metric};
-use crate::data::{Dataset, Example, Split};
 use crate::device::Device;
-use crate::energy::{Activity, Books, Sampler};
+use crate::energy::Sampler;
 use crate::error::{Error, Result};
-use crate::evaluate::{Task, work};
 use crate::files;
-use crate::generate::GenerateOptions;
-use crate::metrics::{Headline, Protocol};
-use crate::models::session::Session;
-use crate::models::{self, Limits, Options};
-use crate::text::Tokenizer;
-use crate::train::batches::Lengths;
+use crate::metrics::Headline;
+use crate::run::{Batch, Existing, Means, Observer, Origin, Run, RunDir, Settings};
+use crate::tape::Recompute;
+use crate::train::checkpoint;
 use crate::train::token_cache::TokenCache;
-use crate::train::{self, Corpus, Observer, checkpoint};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
 
 pub use scored::example_scores;
-pub use window::config_with_window;
 
-/// What a cell's run tells whoever watches, besides training events.
-pub trait CellObserver: Observer {
-    /// Examples scored so far under a protocol.
-    fn evaluated(&mut self, protocol: Protocol, done: usize, total: usize);
-}
-
-/// A cell and all that its run needs.
-pub struct Run<'a> {
-    pub plan: &'a CellPlan,
-    pub device: &'a Device,
+/// What a study's cells share.
+pub struct Shared<'a> {
     pub sampler: &'a Sampler,
     pub places: &'a Places,
-    /// The cell's run directory, which nobody else writes to.
-    pub dir: &'a Path,
-    /// Embedded models are unpacked, and token ids kept, under this folder.
+    /// Token ids are kept under this folder.
     pub beside: &'a Path,
 }
 
@@ -72,139 +54,99 @@ pub fn forget(dir: &Path) -> Result<()> {
     }
 }
 
-/// A split in text and in tokens.
-struct Part {
-    examples: Vec<Example>,
-    corpus: Corpus,
+/// Runs the cell in its run directory `dir` to its end, from wherever an earlier process left it; one result a
+/// protocol.
+pub fn run(
+    plan: &CellPlan,
+    dir: &Path,
+    device: &Device,
+    shared: &Shared,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Cell>> {
+    let origin = origin(plan, shared.places)?;
+    let run_dir = RunDir::check(dir, Existing::Continue, &origin.folders())?;
+    let (model, has_model) = (run_dir.model(), run_dir.has_model());
+    let means = Means {
+        device,
+        sampler: shared.sampler,
+        cache: Some(TokenCache::new(&shared.beside.join("tokens"))),
+        tensorboard: None,
+        more_protocols: plan.protocols[1..].to_vec(),
+    };
+    let mut run = Run::open(origin, settings(plan, device, shared.places), run_dir, means, observer)?;
+    if run.validation().is_none() {
+        let what = "it has no validation split, which a study's cells are scored on";
+        return Err(Error::missing(&plan.dataset, what));
+    }
+    let trained = match trained::earlier(dir, plan).filter(|_| has_model) {
+        Some(trained) => {
+            run.take_trained(observer)?;
+            trained
+        }
+        None => trained::train(plan, dir, &mut run, observer)?,
+    };
+    let mut cells = Vec::new();
+    for &protocol in &plan.protocols {
+        cells.push(scored::score(plan, dir, &mut run, protocol, &trained, observer)?);
+    }
+    let spent = run.write_energy()?.run;
+    cells.iter_mut().for_each(|cell| cell.activities = Activities::of(&spent));
+    let finished = Finished { plan: plan.clone(), cells };
+    files::write_json(&dir.join("cell.json"), &finished)?;
+    checkpoint::remove_all(dir)?;
+    if !plan.keep_model {
+        forget(&model)?;
+    }
+    Ok(finished.cells)
 }
 
-/// What a cell reads, before any weight.
-struct Material<'a> {
-    run: &'a Run<'a>,
-    /// The model's directory.
-    model: std::path::PathBuf,
-    options: Options,
-    limits: Limits,
-    tokenizer: Tokenizer,
-    dataset: Dataset,
-    cache: TokenCache,
-}
-
-impl Run<'_> {
-    /// Runs the cell to its end, from wherever an earlier process left it; one result a protocol.
-    pub fn run(&self, observer: &mut dyn CellObserver) -> Result<Vec<Cell>> {
-        files::create_dir(self.dir)?;
-        files::remove_leftovers(self.dir)?;
-        let mut books = Books::start(self.sampler, self.dir);
-        let material = Material::read(self)?;
-        let first = self.plan.protocols[0];
-        books.enter(Activity::Data);
-        // Every reference is an example to learn from, whatever the protocol groups for scoring.
-        let train = material.part(Split::Train, Protocol::Paper, self.plan.max_train_samples)?;
-        let validation = material.part(Split::Validation, first, self.plan.max_eval_samples)?;
-        books.enter(Activity::Rest);
-        let plan = batch::choose(&material, &train, &validation)?;
-        let loaded = models::load(&material.model, self.device, material.options)?;
-        let mut session = Session::new(loaded, material.options, work)?;
-        let parts = [&train, &validation];
-        let trained = trained::train(&material, &plan, &mut session, parts, &mut books, observer)?;
-        let mut cells = Vec::new();
-        for &protocol in &self.plan.protocols {
-            let other;
-            let part = match protocol == first {
-                true => &validation,
-                false => {
-                    books.enter(Activity::Data);
-                    other = material.part(Split::Validation, protocol, self.plan.max_eval_samples)?;
-                    &other
-                }
-            };
-            books.enter(Activity::Evaluation);
-            cells.push(scored::score(&material, &plan, &mut session, part, protocol, &trained, observer)?);
-        }
-        books.enter(Activity::Rest);
-        let spent = books.so_far();
-        books.write(&spent)?;
-        cells.iter_mut().for_each(|cell| cell.activities = Activities::of(&spent));
-        let finished = Finished { plan: self.plan.clone(), cells };
-        let path = self.dir.join("cell.json");
-        let text = serde_json::to_string_pretty(&finished).map_err(|e| Error::output(&path, e))?;
-        files::write_text(&path, &(text + "\n"))?;
-        checkpoint::remove_all(self.dir)?;
-        if !self.plan.keep_model {
-            forget(&self.dir.join(trained::MODEL))?;
-        }
-        Ok(finished.cells)
+/// The model that the cell starts from.
+fn origin(plan: &CellPlan, places: &Places) -> Result<Origin> {
+    let origin = match places.own_model(&plan.model) {
+        Some(dir) => Origin::folder(&dir)?,
+        None => Origin::model(&plan.model)?,
+    };
+    match plan.attention_window {
+        Some(window) => origin.with_window(window),
+        None => Ok(origin),
     }
 }
 
-impl<'a> Material<'a> {
-    fn read(run: &'a Run<'a>) -> Result<Self> {
-        let plan = run.plan;
-        let unpacked = run.beside.join("models");
-        let mut model = run.places.model(&plan.model, &unpacked)?;
-        if let Some(window) = plan.attention_window {
-            model = window::with_window(&model, window, &unpacked)?;
-        }
-        let options = Options { random_blocks: plan.random_blocks, ..Options::default() };
-        let limits = models::limits(&model.join("config.json"))?;
-        let tokenizer = Tokenizer::load(&model)?;
-        let dataset = run.places.dataset(&plan.dataset)?;
-        let cache = TokenCache::new(&run.beside.join("tokens"));
-        Ok(Material { run, model, options, limits, tokenizer, dataset, cache })
+/// The plan as the settings of a run.
+fn settings(plan: &CellPlan, device: &Device, places: &Places) -> Settings {
+    let all = |most: usize| (most > 0).then_some(most);
+    Settings {
+        dataset: places.dataset_path(&plan.dataset),
+        max_train_samples: all(plan.max_train_samples),
+        max_eval_samples: all(plan.max_eval_samples),
+        protocol: plan.protocols[0],
+        max_new_tokens: plan.max_new_tokens,
+        predict: true,
+        global_attention: plan.global_attention,
+        random_blocks: plan.random_blocks,
+        recompute: Recompute::default(),
+        // On a GPU the launches return before their work is done, and waiting for each would change what is measured.
+        energy_per_phase: device.uuid().is_none(),
+        batch: Batch {
+            per_device_train_batch_size: plan.batch_size,
+            gradient_accumulation_steps: plan.train.gradient_accumulation_steps,
+            memory: plan.memory.map(|memory| memory.0),
+            ..Batch::default()
+        },
+        training: match plan.batch_size {
+            BatchSize::Of(size) => {
+                crate::train::Options { per_device_train_batch_size: size, ..plan.train.clone() }
+            }
+            BatchSize::Largest => plan.train.clone(),
+        },
+        control: plan.control.clone(),
     }
+}
 
-    /// The first `most` examples of a split, or all of it if that is 0.
-    fn part(&self, split: Split, protocol: Protocol, most: usize) -> Result<Part> {
-        let plan = self.run.plan;
-        let mut examples = self.dataset.examples(split, protocol)?;
-        if most > 0 {
-            examples.truncate(most);
-        }
-        if examples.is_empty() {
-            return Err(Error::data(&plan.dataset, format!("its {} split has no examples", split.name())));
-        }
-        let lengths = Lengths { source: plan.train.max_source_length, target: plan.train.max_target_length };
-        // A cache that cannot be written costs time alone.
-        let (corpus, _) = Corpus::encode_cached(
-            &self.tokenizer,
-            &examples,
-            lengths,
-            self.limits,
-            plan.global_attention,
-            &self.cache,
-        )?;
-        Ok(Part { examples, corpus })
-    }
-
-    fn decoding(&self) -> GenerateOptions {
-        GenerateOptions { max_new_tokens: self.run.plan.max_new_tokens, ..GenerateOptions::new(&self.limits) }
-    }
-
-    /// What is asked of the model about `part`.
-    fn task<'b>(
-        &'b self,
-        part: &'b Part,
-        protocol: Protocol,
-        decoding: &'b GenerateOptions,
-        options: &train::Options,
-    ) -> Task<'b> {
-        Task {
-            tokenizer: &self.tokenizer,
-            corpus: &part.corpus,
-            examples: &part.examples,
-            protocol,
-            decoding,
-            batch_size: options.per_device_eval_batch_size,
-            known: Vec::new(),
-        }
-    }
-
-    /// The metric that the dataset is judged by.
-    fn metric(&self) -> Metric {
-        match self.dataset.headline {
-            Headline::GeometricMean => Metric::GeometricMean,
-            Headline::F1 => Metric::F1,
-        }
+/// The metric that a dataset is judged by.
+fn metric(headline: Headline) -> Metric {
+    match headline {
+        Headline::GeometricMean => Metric::GeometricMean,
+        Headline::F1 => Metric::F1,
     }
 }

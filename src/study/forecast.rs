@@ -4,7 +4,6 @@
 mod planned;
 mod table;
 
-pub use planned::{Needed, needs};
 pub use table::table;
 
 use super::grid::{CellPlan, Memory};

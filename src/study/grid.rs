@@ -1,10 +1,11 @@
 //! Which cells a study has, from a preset or a TOML file.
 
-mod batch;
+mod memory;
 mod plan;
 mod rules;
 
-pub use batch::{BatchSize, Memory};
+pub use crate::train::BatchSize;
+pub use memory::Memory;
 pub use plan::CellPlan;
 pub use rules::Rule;
 

@@ -88,11 +88,16 @@ impl Places {
 
     /// The dataset `name`.
     pub fn dataset(&self, name: &str) -> Result<Dataset> {
+        data::open(&self.dataset_path(name))
+    }
+
+    /// What [`data::open`] finds the dataset `name` by.
+    pub(super) fn dataset_path(&self, name: &str) -> String {
         let own = self.data.as_ref().map(|dir| dir.join(name));
         let zip = self.data.as_ref().map(|dir| dir.join(format!("{name}.zip")));
         match own.into_iter().chain(zip).find(|path| path.exists()) {
-            Some(path) => data::open(&path.to_string_lossy()),
-            None => data::open(name),
+            Some(path) => path.to_string_lossy().into_owned(),
+            None => name.into(),
         }
     }
 
@@ -140,7 +145,8 @@ impl Places {
         }
     }
 
-    fn own_model(&self, name: &str) -> Option<PathBuf> {
+    /// The folder of a model that lies in [`Places::models`].
+    pub(super) fn own_model(&self, name: &str) -> Option<PathBuf> {
         let dir = self.models.as_ref()?;
         let last = Path::new(name).file_name()?;
         [dir.join(name), dir.join(last)].into_iter().find(|dir| dir.join("config.json").is_file())

@@ -1,6 +1,5 @@
 //! Tokenised examples and the batches made of them.
 
-use super::token_cache::{Outcome, TokenCache};
 use super::tokens::Tokens;
 use crate::data::Example;
 use crate::error::{Error, Result};
@@ -56,27 +55,8 @@ impl Corpus {
         Self::encode_by(tokenizer, examples, lengths, limits, global_attention, make)
     }
 
-    /// [`Corpus::encode`] by way of a cache, and what that did.
-    pub fn encode_cached(
-        tokenizer: &Tokenizer,
-        examples: &[Example],
-        lengths: Lengths,
-        limits: Limits,
-        global_attention: GlobalAttention,
-        cache: &TokenCache,
-    ) -> Result<(Self, Outcome)> {
-        let mut outcome = Outcome::Read;
-        let make = |encode: &mut dyn FnMut() -> Result<Vec<Encoded>>| {
-            let encoded;
-            (encoded, outcome) = cache.tokens(tokenizer, examples, lengths, encode)?;
-            Ok(encoded)
-        };
-        let corpus = Self::encode_by(tokenizer, examples, lengths, limits, global_attention, make)?;
-        Ok((corpus, outcome))
-    }
-
     /// `make` is given what tokenises, and may know better.
-    fn encode_by(
+    pub(super) fn encode_by(
         tokenizer: &Tokenizer,
         examples: &[Example],
         lengths: Lengths,

@@ -1,17 +1,19 @@
-//! Fine-tuning: batches from text, the training step, the schedule, the run and its checkpoints.
+//! Fine-tuning: batches from text, the training step, the schedule, training and its checkpoints.
 
-mod attempt;
+mod batch_size;
 pub mod batches;
+mod checked_step;
 pub mod checkpoint;
 mod control;
 mod diagnosis;
-mod feed;
-mod fit;
+mod events;
+mod largest_batch;
+mod loader;
+mod loss;
+mod memory;
 mod options;
-mod peak;
-mod run;
+mod outliers;
 mod schedule;
-mod spikes;
 mod state;
 mod step;
 mod stopping;
@@ -20,18 +22,20 @@ pub mod token_cache;
 mod tokens;
 mod trainer;
 
+pub use batch_size::BatchSize;
 pub use batches::{Corpus, Encoded, GlobalAttention, Lengths};
 pub use control::Control;
-pub use fit::{Fit, Parts, Planned, largest_batch};
+pub use events::{Event, Observer, Scorer, Scores, Summary};
+pub use largest_batch::{Fit, Planned, largest_batch};
+pub use loss::evaluate_loss;
+pub use memory::{Parts, plan_run};
 pub use options::{Optimizer, Options, Schedule};
-pub use peak::plan_run;
-pub use run::{Event, Observer, Scorer, Scores, Summary, evaluate_loss, fine_tune};
 pub use state::{Cursor, Times, TrainerState};
 pub use step::{
     StepReport, TrainState, forget_gradients, loss_step, micro_step, optimizer_step, train_state,
 };
 pub use tokens::Tokens;
-pub use trainer::Trainer;
+pub use trainer::{Trainer, fine_tune};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Where a run is: all that its next step depends on besides weights and moments, as a checkpoint holds it.
 
 use super::options::Options;
-use super::spikes::Window;
+use super::outliers::LastValues;
 use super::stopping::Best;
 use crate::units::Seconds;
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,7 @@ pub struct Times {
     /// Waiting for batches.
     pub data: Seconds,
     pub evaluation: Seconds,
-    /// Copying what is saved and waiting for its writing; the writing itself goes on beside the steps.
+    /// Copying what is saved and waiting for its writing; the writing itself happens beside the steps.
     pub checkpoints: Seconds,
 }
 
@@ -73,8 +73,8 @@ pub struct TrainerState {
     pub evaluation_due: bool,
     pub eval_loss: Option<f64>,
     pub best: Best,
-    pub losses: Window,
-    pub gradient_norms: Window,
+    pub losses: LastValues,
+    pub gradient_norms: LastValues,
     pub times: Times,
 }
 

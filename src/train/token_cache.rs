@@ -4,12 +4,13 @@
 //! hash, the number of examples, two lengths an example, all ids, and the hash of everything before; numbers are
 //! little-endian, u64 for the count and u32 else.
 
-use super::batches::{Encoded, Lengths};
+use super::batches::{Corpus, Encoded, GlobalAttention, Lengths};
 use super::tokens::Tokens;
 use crate::data::Example;
 use crate::device::cpu::Mapped;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::models::Limits;
 use crate::text::Tokenizer;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,25 @@ const HEADER: usize = MAGIC.len() + HASH + 8;
 #[derive(Debug, Clone)]
 pub struct TokenCache {
     dir: PathBuf,
+}
+
+/// [`Corpus::encode`] by way of `cache`, and what that did.
+pub fn encode(
+    cache: &TokenCache,
+    tokenizer: &Tokenizer,
+    examples: &[Example],
+    lengths: Lengths,
+    limits: Limits,
+    global_attention: GlobalAttention,
+) -> Result<(Corpus, Outcome)> {
+    let mut outcome = Outcome::Read;
+    let make = |encode: &mut dyn FnMut() -> Result<Vec<Encoded>>| {
+        let encoded;
+        (encoded, outcome) = cache.tokens(tokenizer, examples, lengths, encode)?;
+        Ok(encoded)
+    };
+    let corpus = Corpus::encode_by(tokenizer, examples, lengths, limits, global_attention, make)?;
+    Ok((corpus, outcome))
 }
 
 /// What the cache did.
@@ -51,7 +71,7 @@ impl TokenCache {
     }
 
     /// The tokens of `examples`, from the cache or from `encode`, which are the same.
-    pub(super) fn tokens(
+    fn tokens(
         &self,
         tokenizer: &Tokenizer,
         examples: &[Example],

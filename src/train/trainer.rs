@@ -1,18 +1,30 @@
-//! A fine-tuning run: steps, evaluations in between, checkpoints, and going on from one.
+//! Training from the first step or from a checkpoint to the last: steps, evaluations in between, checkpoints.
 
-use super::attempt::Outcome;
 use super::batches::Corpus;
 use super::checkpoint::{Checkpoint, Saver, Snapshot, open};
 use super::control::Control;
-use super::feed::{Feed, Order};
+use super::events::{Event, Observer, Scorer, Summary};
+use super::loader::{Loader, Order};
+use super::loss::loss_unless;
 use super::options::Options;
-use super::run::{Event, Observer, Scorer, Summary, loss_unless};
 use super::state::{Cursor, TrainerState};
-use super::step::TrainState;
+use super::step::{StepReport, TrainState};
 use crate::energy::Activity;
 use crate::error::{Error, Result};
 use crate::models::session::Session;
 use std::time::Instant;
+
+/// What became of one step.
+pub(super) enum Outcome {
+    Updated(StepReport),
+    /// No weight has changed; `bad` where a number was not finite.
+    Skipped {
+        why: String,
+        loss: f32,
+        grad_norm: Option<f32>,
+        bad: bool,
+    },
+}
 
 /// One run over one model; between two steps, its weights, its moments and `state` are all of it.
 pub struct Trainer<'a, X> {
@@ -64,7 +76,7 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
         self
     }
 
-    /// Goes on from `checkpoint`, which must be of a run with this one's settings and saver.
+    /// Resumes from `checkpoint`, which must be of a run with this one's settings and saver.
     pub fn restore(mut self, checkpoint: &Checkpoint) -> Result<Self> {
         let expected = Cursor::at(checkpoint.state.global_step, self.train.examples.len(), self.options);
         if checkpoint.state.cursor != expected {
@@ -103,8 +115,8 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
         let steps = self.state.global_step..self.total;
         let order = Order::new(self.train, self.options, self.control);
         let outcome = std::thread::scope(|scope| {
-            let feed = Feed::start(scope, order, steps);
-            self.steps(&feed, observer)
+            let loader = Loader::start(scope, order, steps);
+            self.steps(&loader, observer)
         });
         observer.enters(Activity::Checkpoint);
         // What is being written is finished, however the run ended.
@@ -137,7 +149,7 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
         }
     }
 
-    fn steps(&mut self, feed: &Feed, observer: &mut dyn Observer) -> Result<()> {
+    fn steps(&mut self, loader: &Loader, observer: &mut dyn Observer) -> Result<()> {
         loop {
             let mut due = self.control.save_steps > 0
                 && self.state.global_step > 0
@@ -161,7 +173,7 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
             if self.state.global_step >= self.total || self.state.best.is_exhausted(self.control) {
                 return Ok(());
             }
-            self.step(feed, observer)?;
+            self.step(loader, observer)?;
         }
     }
 
@@ -171,9 +183,9 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
         Err(Error::Interrupted(signal))
     }
 
-    fn step(&mut self, feed: &Feed, observer: &mut dyn Observer) -> Result<()> {
+    fn step(&mut self, loader: &Loader, observer: &mut dyn Observer) -> Result<()> {
         let start = Instant::now();
-        let batch = feed.next(|| observer.enters(Activity::Data))?;
+        let batch = loader.next(|| observer.enters(Activity::Data))?;
         observer.enters(Activity::Training);
         let fed = Instant::now();
         let windows = (self.state.losses.clone(), self.state.gradient_norms.clone());
@@ -296,4 +308,20 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
             times: state.times,
         }
     }
+}
+
+/// Trains on `train`, evaluates the loss on `validation` every `eval_steps` and at the end; saves nothing.
+pub fn fine_tune<X: AsRef<TrainState>>(
+    session: &mut Session<X>,
+    train: &Corpus,
+    validation: Option<&Corpus>,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Summary> {
+    let control = Control::default();
+    let mut trainer = Trainer::new(session, train, options, &control)?;
+    if let Some(validation) = validation {
+        trainer = trainer.validate_on(validation);
+    }
+    trainer.run(observer)
 }

@@ -18,7 +18,7 @@ const FLOORS: [&[&str]; 16] = [
     &["data", "collective", "energy"],
     &["generate", "train"],
     &["evaluate"],
-    &["bench", "profile"],
+    &["bench", "profile", "run"],
     &["study"],
     &["cli"],
 ];

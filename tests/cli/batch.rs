@@ -20,7 +20,7 @@ fn outcome(flags: &str) -> ([u64; 2], [u64; 2]) {
     let config: serde_json::Value = serde_json::from_str(&text).unwrap();
     let bytes = ["planned_bytes", "used_bytes"].map(|key| report[key].as_u64().unwrap());
     let counts = ["per_device_train_batch_size", "gradient_accumulation_steps"]
-        .map(|key| config["training"][key].as_u64().unwrap());
+        .map(|key| config["arguments"][key].as_u64().unwrap());
     (bytes, counts)
 }
 

@@ -86,9 +86,9 @@ fn a_run_directory_is_complete_and_its_model_reloads() {
     assert_near(train_loss, mean, 1e-6);
 
     let config: Value = serde_json::from_str(&fs::read_to_string(run.join("config.json")).unwrap()).unwrap();
-    assert_eq!(config["training"]["max_steps"], 3);
-    assert_eq!(config["training"]["per_device_train_batch_size"], 2);
-    assert_eq!(config["training"]["seed"], 42);
+    assert_eq!(config["arguments"]["max_steps"], 3);
+    assert_eq!(config["arguments"]["per_device_train_batch_size"], 2);
+    assert_eq!(config["arguments"]["seed"], 42);
     assert_eq!(config["command"][1], "finetune");
 
     let bytes = |key: &str| report[key].as_u64().unwrap();

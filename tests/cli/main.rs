@@ -23,6 +23,7 @@ mod plan;
 mod profile;
 mod profile_plan;
 mod refusals;
+mod repeat;
 mod reporting;
 mod resume;
 #[path = "../support/scalar.rs"]

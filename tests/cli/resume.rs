@@ -47,8 +47,8 @@ pub fn model(dir: &Path) -> Vec<u8> {
 }
 
 /// The lines of `metrics.jsonl` without those that hold times.
-pub fn events(dir: &Path) -> Vec<Value> {
-    let mut lines = lines(&dir.join("run/metrics.jsonl"));
+pub fn events(run: &Path) -> Vec<Value> {
+    let mut lines = lines(&run.join("metrics.jsonl"));
     lines.retain(|line| line.get("train_runtime").is_none() && line.get("eval_runtime").is_none());
     lines
 }
@@ -73,7 +73,7 @@ fn a_run_that_goes_on_is_the_run_in_one_go() {
     let from = dir.path().join("run/checkpoint-4");
     let done = ran(start(dir.path(), "--json --resume").arg(&from));
     assert!(model(dir.path()) == model(whole.path()));
-    assert_eq!(events(dir.path()), events(whole.path()));
+    assert_eq!(events(&dir.path().join("run")), events(&whole.path().join("run")));
     let predictions = |dir: &Path| fs::read(dir.join("run/predictions.jsonl")).unwrap();
     assert!(predictions(dir.path()) == predictions(whole.path()));
     // Both halves are counted, and the parts of the time are parts of it.
@@ -104,18 +104,18 @@ fn auto_starts_at_the_beginning_where_there_is_nothing_and_passes_over_what_is_d
     let first = ran(&mut start(dir.path(), "--resume auto"));
     first.succeeds();
     assert!(first.err.contains("starts at the beginning"), "{}", first.err);
-    let (weights, said) = (model(dir.path()), events(dir.path()));
+    let (weights, said) = (model(dir.path()), events(&dir.path().join("run")));
     let broken = dir.path().join("run/checkpoint-8/optimizer.safetensors");
     fs::write(&broken, "").unwrap();
     fs::remove_file(dir.path().join("run/checkpoint-6/manifest.json")).unwrap();
     let again = ran(&mut start(dir.path(), "--resume auto"));
     again.succeeds();
     for part in
-        ["checkpoint-8/optimizer.safetensors", "checkpoint-6/manifest.json", "going on from", "checkpoint-4"]
+        ["checkpoint-8/optimizer.safetensors", "checkpoint-6/manifest.json", "resuming from", "checkpoint-4"]
     {
         assert!(again.err.contains(part), "{part}: {}", again.err);
     }
-    assert!(model(dir.path()) == weights && events(dir.path()) == said);
+    assert!(model(dir.path()) == weights && events(&dir.path().join("run")) == said);
     // The damaged ones were written anew.
     let from = dir.path().join("run/checkpoint-8");
     ran(start(dir.path(), "--resume").arg(from)).succeeds();
@@ -169,14 +169,14 @@ fn what_cannot_be_gone_on_with_is_refused() {
     ran(&mut start(dir.path(), "--resume auto --overwrite-output-dir")).fails(2, &["--resume"]);
     // A folder that is no run is left alone.
     fs::write(run.join("mine.txt"), "mine").unwrap();
-    ran(&mut start(dir.path(), "--resume auto")).fails(74, &["no run to go on with"]);
+    ran(&mut start(dir.path(), "--resume auto")).fails(74, &["no run to resume"]);
     assert_eq!(names_in(&run), ["mine.txt"]);
     fs::remove_file(run.join("mine.txt")).unwrap();
     ran(&mut start(dir.path(), "--no-predict")).succeeds();
     let other = tempfile::tempdir().unwrap();
     let foreign = run.join("checkpoint-4");
     ran(start(other.path(), "--resume").arg(&foreign)).fails(2, &["--output-dir", "--model"]);
-    // An overwritten run leaves no checkpoints to go on with.
+    // An overwritten run leaves no checkpoints to resume from.
     ran(&mut start(dir.path(), "--no-predict --overwrite-output-dir --save-steps 0")).succeeds();
     assert_eq!(names_in(&run), ["config.json", "energy.json", "metrics.jsonl", "model"]);
 }
@@ -286,6 +286,6 @@ fn a_process_killed_at_any_moment_goes_on_to_the_same_end() {
 #[track_caller]
 fn same(dir: &Path, whole: &Path) {
     assert!(model(dir) == model(whole), "other weights");
-    assert_eq!(events(dir), events(whole));
+    assert_eq!(events(&dir.join("run")), events(&whole.join("run")));
     assert_eq!(names_in(&dir.join("run")), names_in(&whole.join("run")));
 }

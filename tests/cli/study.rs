@@ -1,5 +1,6 @@
 //! `study`: plans, runs that fail, stop or are killed, and what they leave.
 
+use super::resume::events;
 use super::{Ran, command, names_in, ran, wattention};
 use serde_json::Value;
 use std::fs;
@@ -144,7 +145,15 @@ fn a_failed_cell_stops_no_other_and_is_tried_again() {
         assert!(serde_json::from_str::<Value>(&done.out).unwrap()["report"].is_string());
     }
     let cell = dir.path().join("out/cells/tiny-led_qmsum-slice_64_fp32_seed42");
-    let left = ["cell.json", "energy.json", "metrics.jsonl", "predictions-scrolls.jsonl", "trained.json"];
+    let left = [
+        "cell.json",
+        "config.json",
+        "energy.json",
+        "metrics.jsonl",
+        "predictions-scrolls.jsonl",
+        "predictions.jsonl",
+        "trained.json",
+    ];
     assert_eq!(names_in(&cell), left);
     let report = fs::read_to_string(dir.path().join("out/report.html")).unwrap();
     assert!(report.contains("id=\"unfinished\"") && report.contains("100000"));
@@ -184,12 +193,11 @@ fn a_study_that_is_killed_again_and_again_finds_the_same() {
     }
     let done = ran(&mut study(dir.path(), &config, ""));
     done.succeeds();
-    assert!(done.err.contains("already there") && done.err.contains("going on from step"), "{}", done.err);
+    assert!(done.err.contains("already there") && done.err.contains("resuming from step"), "{}", done.err);
     assert_eq!(found(dir.path()), found(whole.path()));
     for cell in cells {
         assert_eq!(predictions(dir.path(), cell), predictions(whole.path(), cell), "{cell}");
-        let log =
-            |dir: &Path| fs::read_to_string(dir.join("out/cells").join(cell).join("metrics.jsonl")).unwrap();
+        let log = |dir: &Path| events(&dir.join("out/cells").join(cell));
         assert_eq!(log(dir.path()), log(whole.path()), "{cell}");
     }
 }

@@ -90,7 +90,7 @@ fn what_was_taken_before_a_kill_is_in_the_books() {
     child.wait().unwrap();
     let before = read(&dir.path().join(CELL).join("energy.json"));
     let done: Ran = replayed(dir.path(), study(dir.path(), &config, ""));
-    assert!(done.succeeds().err.contains("going on from step"), "{}", done.err);
+    assert!(done.succeeds().err.contains("resuming from step"), "{}", done.err);
     assert_booked(dir.path());
     let after = read(&dir.path().join(CELL).join("energy.json"));
     assert_eq!((number(&before, "/attempts"), number(&after, "/attempts")), (1.0, 2.0));

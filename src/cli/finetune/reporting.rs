@@ -1,14 +1,12 @@
-//! The flags about which of a run's numbers there are, and who else is told of them.
+//! The flags about which of a run's numbers there are, and who else gets them.
 
-use super::tensorboard::Board;
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
-use wattention::error::Result;
 
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Reporting")]
 pub struct Reporting {
-    /// Who else is told what metrics.jsonl holds
+    /// Who else gets what metrics.jsonl holds
     #[arg(long, value_name = "NAME", value_enum, default_value_t = ReportTo::None)]
     report_to: ReportTo,
 
@@ -23,23 +21,19 @@ pub struct Reporting {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ReportTo {
-    /// Nobody
+    /// metrics.jsonl alone
     None,
     /// TensorBoard, by event files
     Tensorboard,
 }
 
 impl Reporting {
-    /// The event file of a run in `root`, which removes those of a run that it replaces.
-    pub fn open(&self, root: &Path, resumes: bool) -> Result<Option<Board>> {
-        let own = root.join("runs");
-        if !resumes {
-            Board::clear(&own)?;
-        }
+    /// The folder of TensorBoard's event files of a run in `root`, if they are wanted.
+    pub fn tensorboard(&self, root: &Path) -> Option<PathBuf> {
         match (&self.tensorboard_dir, self.report_to) {
-            (Some(dir), _) => Board::open(dir).map(Some),
-            (None, ReportTo::Tensorboard) => Board::open(&own).map(Some),
-            (None, ReportTo::None) => Ok(None),
+            (Some(dir), _) => Some(dir.clone()),
+            (None, ReportTo::Tensorboard) => Some(root.join("runs")),
+            (None, ReportTo::None) => None,
         }
     }
 }

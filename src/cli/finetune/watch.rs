@@ -1,112 +1,100 @@
-//! A run's events: every one to `metrics.jsonl`, the latest to the terminal, what they cost to `energy.json`.
+//! What the terminal shows of a run.
 
 use super::super::global::Global;
-use super::energy::Energy;
-use super::metrics::Metrics;
+use super::super::progress::Scoring;
 use super::signals::Signals;
 use super::view::View;
-use serde::Serialize;
-use serde_json::{Map, Value};
-use wattention::energy::Activity;
 use wattention::error::Result;
-use wattention::train::{Event, Observer, Scores};
-
-#[derive(Serialize)]
-struct StepLine {
-    loss: f32,
-    grad_norm: f32,
-    learning_rate: f64,
-    epoch: f64,
-    step: u64,
-}
-
-/// Not under the names of a step that counts; a number that is not finite is null.
-#[derive(Serialize)]
-struct SkippedLine<'a> {
-    skipped: &'a str,
-    skipped_loss: f32,
-    skipped_grad_norm: Option<f32>,
-    examples: &'a [String],
-    epoch: f64,
-    step: u64,
-}
-
-#[derive(Serialize)]
-struct EvaluationLine {
-    eval_loss: f64,
-    #[serde(flatten)]
-    scores: Map<String, Value>,
-    epoch: f64,
-    step: u64,
-}
+use wattention::metrics::Protocol;
+use wattention::run::{self, Message};
+use wattention::train::{self, Event, Summary, TrainerState};
+use wattention::units::Bytes;
 
 pub struct Watch<'a> {
-    pub metrics: &'a mut Metrics,
-    pub energy: &'a mut Energy,
-    pub view: View,
-    pub global: &'a Global,
-    pub signals: &'a Signals,
-    pub steps_per_epoch: u64,
+    global: &'a Global,
+    /// None before there is anything to save.
+    pub signals: Option<Signals>,
+    pub planned: Bytes,
+    view: Option<View>,
+    scoring: Option<Scoring>,
 }
 
-impl Watch<'_> {
-    fn epoch(&self, step: u64) -> f64 {
-        step as f64 / self.steps_per_epoch as f64
+impl<'a> Watch<'a> {
+    pub fn new(global: &'a Global) -> Self {
+        Watch { global, signals: None, planned: Bytes(0), view: None, scoring: None }
     }
-}
 
-impl Observer for Watch<'_> {
-    fn event(&mut self, event: &Event) -> Result<()> {
-        match event {
-            &Event::Step { step, report, samples, tokens, .. } => {
-                self.view.step(step, report, samples, tokens);
-                self.energy.stepped(samples, tokens);
-                self.metrics.write(&StepLine {
-                    loss: report.loss,
-                    grad_norm: report.grad_norm,
-                    learning_rate: report.learning_rate,
-                    epoch: self.epoch(step),
-                    step,
-                })
-            }
-            Event::Skipped { step, why, loss, grad_norm, examples } => {
-                self.view.skipped(*step);
-                let examples_named = examples.join(", ");
-                let text = format_args!("step {step} is skipped: {why}, on examples {examples_named}");
-                self.view.aside(|| self.global.warn(text));
-                self.metrics.write(&SkippedLine {
-                    skipped: why,
-                    skipped_loss: *loss,
-                    skipped_grad_norm: *grad_norm,
-                    examples,
-                    epoch: self.epoch(*step),
-                    step: *step,
-                })
-            }
-            Event::Evaluation { step, eval_loss, scores } => {
-                self.view.evaluated(*eval_loss);
-                let (scores, epoch) = (named(scores), self.epoch(*step));
-                self.metrics.write(&EvaluationLine { eval_loss: *eval_loss, scores, epoch, step: *step })
-            }
-            Event::Checkpoint { step } => {
-                let text = format_args!("checkpoint-{step} is being saved");
-                self.view.aside(|| self.global.detail(text));
-                // A run that is killed later goes on from here, and with what it had cost until here.
-                self.energy.write().map(|_| ())
-            }
+    /// Writes something beside what the view shows.
+    fn aside(&self, write: impl FnOnce()) {
+        match &self.view {
+            Some(view) => view.aside(write),
+            None => write(),
         }
     }
 
-    fn enters(&mut self, activity: Activity) {
-        self.energy.enter(activity);
+    /// Nothing is left to save: the next signal ends the process at once. The signal that has come already.
+    pub fn let_go(&mut self) -> Option<i32> {
+        let signals = self.signals.as_ref()?;
+        signals.let_go();
+        signals.caught()
     }
 
-    fn interrupted(&self) -> Option<i32> {
-        self.signals.caught()
+    pub fn trained(&mut self, summary: &Summary) {
+        if let Some(view) = self.view.take() {
+            view.finish(format_args!("training: {} steps in {}", summary.steps, summary.train_time));
+        }
+    }
+
+    pub fn predicted(&mut self) {
+        if let Some(scoring) = self.scoring.take() {
+            scoring.finish();
+        }
     }
 }
 
-/// Scores under the names of HF's trainer.
-fn named(scores: &Scores) -> Map<String, Value> {
-    scores.iter().map(|(name, value)| (format!("eval_{name}"), Value::from(*value))).collect()
+impl train::Observer for Watch<'_> {
+    fn event(&mut self, event: &Event) -> Result<()> {
+        match event {
+            Event::Checkpoint { step } => {
+                let text = format_args!("checkpoint-{step} is being saved");
+                self.aside(|| self.global.detail(text));
+            }
+            Event::Skipped { step, why, examples, .. } => {
+                let text = format!("step {step} is skipped: {why}, on examples {}", examples.join(", "));
+                self.aside(|| self.global.warn(text));
+            }
+            Event::Step { .. } | Event::Evaluation { .. } => {}
+        }
+        let Some(view) = &mut self.view else { return Ok(()) };
+        match event {
+            &Event::Step { step, report, samples, tokens, .. } => view.step(step, report, samples, tokens),
+            Event::Skipped { step, .. } => view.skipped(*step),
+            Event::Evaluation { eval_loss, .. } => view.evaluated(*eval_loss),
+            Event::Checkpoint { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn interrupted(&self) -> Option<i32> {
+        self.signals.as_ref().and_then(Signals::caught)
+    }
+}
+
+impl run::Observer for Watch<'_> {
+    fn message(&mut self, message: Message) {
+        match message {
+            Message::Detail(what) => self.global.detail(what),
+            Message::Note(what) => self.global.note(what),
+            Message::Warning(what) => self.global.warn(what),
+        }
+    }
+
+    fn begins(&mut self, state: &TrainerState, total: u64) {
+        self.view = Some(View::new(self.global, state.global_step, total, self.planned, state.eval_loss));
+    }
+
+    fn scored(&mut self, _: Protocol, done: usize, total: usize) {
+        let global = self.global;
+        self.scoring.get_or_insert_with(|| Scoring::new(global, total)).done(done);
+    }
 }

@@ -1,4 +1,4 @@
-//! A file of settings, in TOML or, where its name ends so, in JSON.
+//! A file of settings: in TOML, or in JSON where its name ends so; a run's own `config.json` is one, too.
 
 use super::{Known, Setting, Value};
 use std::fs;
@@ -50,9 +50,12 @@ fn from_toml(text: &str) -> Result<Given, toml::de::Error> {
     Ok(given)
 }
 
-/// As HF's scripts take it; what is null is left out.
+/// As HF's scripts take it, or as a run's `config.json` holds it under `arguments`; what is null is left out.
 fn from_json(text: &str) -> Result<Given, serde_json::Error> {
-    let values: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text)?;
+    let mut values: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text)?;
+    if let Some(serde_json::Value::Object(arguments)) = values.remove("arguments") {
+        values = arguments;
+    }
     let given = values.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| {
         let quoted = serde_json::Value::from(key.as_str()).to_string();
         let line = text.find(&quoted).map_or(1, |at| line_of(text, at));

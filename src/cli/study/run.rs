@@ -14,7 +14,7 @@ use wattention::device::{Device, Precision};
 use wattention::energy::Sampler;
 use wattention::error::{Error, Result};
 use wattention::files::{self, lock::Lock};
-use wattention::study::cell::{self, Run};
+use wattention::study::cell::{self, Shared};
 use wattention::study::grid::{CellPlan, Grid};
 use wattention::study::published::Places;
 use wattention::study::results::{Cell, Failure, Results, table};
@@ -134,8 +134,8 @@ impl Study<'_> {
             .get(&plan.precision)
             .ok_or_else(|| Error::internal("a device was opened for every precision"))?;
         let mut watch = Watch::new(self.global, &self.signals, &self.budget, title);
-        let run = Run { plan, device, sampler: &self.sampler, places: self.places, dir, beside: self.out };
-        let found = run.run(&mut watch)?;
+        let shared = Shared { sampler: &self.sampler, places: self.places, beside: self.out };
+        let found = cell::run(plan, dir, device, &shared, &mut watch)?;
         watch.finish(&found);
         Ok(found)
     }

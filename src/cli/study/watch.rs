@@ -7,7 +7,7 @@ use super::budget::{Budget, SPENT};
 use wattention::error::Result;
 use wattention::markup::decimals;
 use wattention::metrics::Protocol;
-use wattention::study::cell::CellObserver;
+use wattention::run::{self, Message};
 use wattention::study::results::Cell;
 use wattention::train::{Event, Observer};
 
@@ -47,7 +47,7 @@ impl Observer for Watch<'_> {
     fn event(&mut self, event: &Event) -> Result<()> {
         if let Event::Step { step, total, report, .. } = event {
             if self.progress.is_none() && *step > 1 {
-                self.global.note(format_args!("{}: going on from step {}", self.title, step - 1));
+                self.global.note(format_args!("{}: resuming from step {}", self.title, step - 1));
             }
             let left = total - (step - 1);
             let progress = self.progress.get_or_insert_with(|| Progress::new(self.global, left, &self.title));
@@ -61,8 +61,17 @@ impl Observer for Watch<'_> {
     }
 }
 
-impl CellObserver for Watch<'_> {
-    fn evaluated(&mut self, protocol: Protocol, done: usize, total: usize) {
+impl run::Observer for Watch<'_> {
+    fn message(&mut self, message: Message) {
+        match message {
+            Message::Warning(what) => self.global.warn(format_args!("{}: {what}", self.title)),
+            Message::Note(what) | Message::Detail(what) => {
+                self.global.detail(format_args!("{}: {what}", self.title));
+            }
+        }
+    }
+
+    fn scored(&mut self, protocol: Protocol, done: usize, total: usize) {
         let before = match self.scored {
             Some((of, before)) if of == protocol => before,
             _ => {

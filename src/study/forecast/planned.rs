@@ -2,47 +2,20 @@
 
 use crate::device::Precision;
 use crate::error::{Error, Result};
-use crate::evaluate::{Work, plan_evaluation, work};
 use crate::files;
 use crate::generate::GenerateOptions;
 use crate::limits::Limits;
 use crate::metrics::Protocol;
-use crate::models::{self, RandomBlocks, session::Session};
-use crate::study::cell::config_with_window;
+use crate::models::{self, RandomBlocks};
+use crate::run::{Workload, config_with_window};
 use crate::study::grid::{BatchSize, CellPlan, Memory};
 use crate::study::published::Places;
-use crate::train::{Corpus, Encoded, Options, largest_batch, plan_run};
+use crate::train::{Corpus, Encoded, Options, largest_batch};
 use crate::units::{Bytes, Seconds};
 use std::path::{Path, PathBuf};
 
 /// Examples that a planned corpus has at most, and so the largest batch that is looked for.
 const EXAMPLES: usize = 1024;
-
-/// Memory of a run, with the session that holds the plans of its steps.
-pub struct Needed {
-    pub total: Bytes,
-    session: Session<Work>,
-}
-
-/// Plans training and evaluation of a cell; nothing is computed or allocated.
-pub fn needs(
-    config: &Path,
-    plan: &CellPlan,
-    options: models::Options,
-    train: &Corpus,
-    validation: &Corpus,
-    settings: &Options,
-) -> Result<Needed> {
-    let mut session = Session::dry_run(config, plan.precision, options, work)?;
-    plan_run(&mut session, train, Some(validation), settings)?;
-    let decoding =
-        GenerateOptions { max_new_tokens: plan.max_new_tokens, ..GenerateOptions::new(&train.limits) };
-    for &protocol in &plan.protocols {
-        let batch = settings.per_device_eval_batch_size;
-        plan_evaluation(&mut session, validation, protocol, &decoding, batch)?;
-    }
-    Ok(Needed { total: Bytes(session.planned().total() as u64), session })
-}
 
 /// What decides a plan: cells that agree in it are planned once.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -101,19 +74,12 @@ pub fn key(
         memory: memory.map(|memory| memory.0.0),
         eval_batch: cell.train.per_device_eval_batch_size,
         new_tokens: cell.max_new_tokens,
-        protocols: cell.protocols.iter().map(|protocol| protocol_name(*protocol)).collect(),
+        protocols: cell.protocols.iter().map(|protocol| protocol.name()).collect(),
         most: match cell.batch_size {
             BatchSize::Of(size) => size,
             BatchSize::Largest => examples.unwrap_or(EXAMPLES).min(EXAMPLES),
         },
     })
-}
-
-fn protocol_name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Scrolls => "scrolls",
-        Protocol::Paper => "paper",
-    }
 }
 
 /// Plans a cell on examples that use every token they may.
@@ -141,14 +107,22 @@ pub fn planned(key: &Key, cell: &CellPlan, limits: Option<&Limits>) -> Result<Pl
         }
     };
     let (train, validation) = (corpus(key.most), corpus(key.eval_batch));
-    let options = models::Options { random_blocks: key.blocks, ..models::Options::default() };
-    let plan = |size: usize| {
-        let settings = Options { per_device_train_batch_size: size, ..cell.train.clone() };
-        let needed = needs(&key.config, cell, options, &train, &validation, &settings)?;
-        let total = needed.total;
-        Ok((needed, total))
+    let decoding = GenerateOptions { max_new_tokens: cell.max_new_tokens, ..GenerateOptions::new(&of_model) };
+    let workload = Workload {
+        config: &key.config,
+        precision: cell.precision,
+        choices: models::Options { random_blocks: key.blocks, ..models::Options::default() },
+        train: &train,
+        validation: Some(&validation),
+        protocols: &cell.protocols,
+        decoding: &decoding,
     };
-    let (batch, needed) = match (key.batch, key.memory) {
+    let plan = |size: usize| {
+        let (needs, session) =
+            workload.needs(&Options { per_device_train_batch_size: size, ..cell.train.clone() })?;
+        Ok(((needs, session), needs.total))
+    };
+    let (batch, (needs, session)) = match (key.batch, key.memory) {
         (BatchSize::Of(size), _) => (size, plan(size)?.0),
         (BatchSize::Largest, memory) => {
             let budget = Bytes(memory.unwrap_or(0));
@@ -163,7 +137,7 @@ pub fn planned(key: &Key, cell: &CellPlan, limits: Option<&Limits>) -> Result<Pl
     };
     let least = |kind: &str| {
         let limits = limits?;
-        let of_kind = needed.session.recordings().filter(|(signature, _)| signature.kind == kind);
+        let of_kind = session.recordings().filter(|(signature, _)| signature.kind == kind);
         of_kind.map(|(_, recording)| limits.least_of(&recording.launches, key.precision)).reduce(|a, b| a + b)
     };
     let each = |protocol: Protocol| {
@@ -179,7 +153,7 @@ pub fn planned(key: &Key, cell: &CellPlan, limits: Option<&Limits>) -> Result<Pl
     };
     Ok(Planned {
         batch,
-        total: needed.total,
+        total: needs.total,
         micro_step: least("train"),
         optimizer: least("optimizer"),
         inference: cell.protocols.iter().filter_map(|&protocol| Some((protocol, each(protocol)?))).collect(),

@@ -1,4 +1,4 @@
-//! Finds the checkpoint that a run goes on from.
+//! Finds the checkpoint that a run resumes from.
 
 use super::super::state::TrainerState;
 use super::{MOMENTS, Manifest, OPTIMIZER, STATE, is_unfinished, step_of};

@@ -21,7 +21,7 @@ const CHUNK: usize = 1 << 20;
 pub struct Manifest {
     pub format: u64,
     pub step: u64,
-    /// Where the data goes on.
+    /// Where in the data the run resumes.
     pub cursor: Cursor,
     /// The program that wrote it, and on what.
     pub version: String,

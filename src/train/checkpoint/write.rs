@@ -1,4 +1,4 @@
-//! Writes checkpoints while training goes on, and removes those that are no longer wanted.
+//! Writes checkpoints while training continues, and removes those that are no longer wanted.
 
 use super::super::state::TrainerState;
 use super::find::folders;

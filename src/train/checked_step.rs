@@ -1,26 +1,14 @@
-//! One step of a run: computed, and made or skipped.
+//! One step of a run: computed, and its update made or skipped.
 
 use super::control::Control;
 use super::diagnosis::diagnose;
-use super::feed::Prepared;
+use super::loader::Prepared;
 use super::state::TrainerState;
 use super::step::{Moment, StepReport, TrainState, forget_gradients, micro_step, norm_step, update_step};
-use super::trainer::Trainer;
+use super::trainer::{Outcome, Trainer};
 use crate::error::{Error, Result};
 use crate::models::LossRule;
 use crate::tape::Randomness;
-
-/// What became of one step.
-pub(super) enum Outcome {
-    Updated(StepReport),
-    /// No weight has changed; `bad` where a number was not finite.
-    Skipped {
-        why: String,
-        loss: f32,
-        grad_norm: Option<f32>,
-        bad: bool,
-    },
-}
 
 impl<X: AsRef<TrainState>> Trainer<'_, X> {
     /// Computes one step and updates the weights, unless its loss or gradient forbids it.

@@ -1,29 +1,30 @@
-//! What a run needs of the device's memory, planned before any of it is taken.
+//! What a run needs of the device's memory, planned before any of it is taken; and the batch that fits.
 
-use super::batch::{Batch, Size};
+use super::settings::Batch;
+use crate::device::Precision;
+use crate::error::{Error, Result};
+use crate::evaluate::{Work, plan_evaluation, work};
+use crate::generate::GenerateOptions;
+use crate::metrics::Protocol;
+use crate::models;
+use crate::models::session::Session;
+use crate::train::{BatchSize, Corpus, Options, Parts, largest_batch, plan_run};
+use crate::units::Bytes;
 use serde::Serialize;
 use std::fmt;
 use std::path::Path;
-use wattention::device::Device;
-use wattention::error::{Error, Result};
-use wattention::evaluate::{plan_evaluation, work};
-use wattention::generate::GenerateOptions;
-use wattention::metrics::Protocol;
-use wattention::models;
-use wattention::models::session::Session;
-use wattention::train::{Corpus, Options, Parts, largest_batch, plan_run};
-use wattention::units::Bytes;
 
-/// A run of any batch size.
-pub struct Run<'a> {
+/// All that decides what a run needs, but for its training options.
+pub struct Workload<'a> {
     /// The model's config.json.
     pub config: &'a Path,
+    pub precision: Precision,
     pub choices: models::Options,
-    pub device: &'a Device,
     pub train: &'a Corpus,
     pub validation: Option<&'a Corpus>,
-    /// How predictions are made at the end.
-    pub predict: Option<(Protocol, &'a GenerateOptions)>,
+    /// How the validation split is predicted, if it is.
+    pub protocols: &'a [Protocol],
+    pub decoding: &'a GenerateOptions,
 }
 
 /// Bytes of a run, by what they are for.
@@ -48,58 +49,65 @@ impl fmt::Display for Needs {
     }
 }
 
-impl Run<'_> {
-    /// What a run with these options needs; nothing is computed or allocated.
-    pub fn needs(&self, options: &Options) -> Result<Needs> {
-        let mut session = Session::dry_run(self.config, self.device.precision(), self.choices, work)?;
+impl Workload<'_> {
+    /// What a run with these options needs, and the session that holds the plans of its steps; nothing is computed or
+    /// allocated.
+    pub fn needs(&self, options: &Options) -> Result<(Needs, Session<Work>)> {
+        let mut session = Session::dry_run(self.config, self.precision, self.choices, work)?;
         let training = plan_run(&mut session, self.train, self.validation, options)?;
         let parts = Parts::new(&session.real().loaded, training.persistent);
-        let all = match (self.validation, self.predict) {
-            (Some(corpus), Some((protocol, decoding))) => {
+        let mut all = training;
+        for &protocol in self.protocols {
+            if let Some(corpus) = self.validation {
                 let batch = options.per_device_eval_batch_size;
-                plan_evaluation(&mut session, corpus, protocol, decoding, batch)?
+                all = plan_evaluation(&mut session, corpus, protocol, self.decoding, batch)?;
             }
-            _ => training,
-        };
-        Ok(Needs {
+        }
+        let needs = Needs {
             parts,
             caches: Bytes((all.persistent - training.persistent) as u64),
             arena: Bytes(all.arena as u64),
             total: Bytes(all.total() as u64),
-        })
+        };
+        Ok((needs, session))
     }
 
-    /// The options with the batch that was asked for, or that fits, and what it needs.
+    /// The options with the batch that was asked for, or that fits, and what it needs; `free` bytes are there.
     ///
     /// A run that does not fit is refused with the largest batch that does.
-    pub fn choose(&self, batch: &Batch, options: Options) -> Result<(Options, Needs)> {
+    pub(super) fn choose(
+        &self,
+        batch: &Batch,
+        options: &Options,
+        free: Option<usize>,
+    ) -> Result<(Options, Needs)> {
         let limit = match batch.memory {
             Some(bytes) => Some(Limit { bytes, asked: true }),
-            None => self.device.free().map(|bytes| Limit { bytes: Bytes(bytes as u64), asked: false }),
+            None => free.map(|bytes| Limit { bytes: Bytes(bytes as u64), asked: false }),
         };
         match (batch.per_device_train_batch_size, limit) {
-            (Size::Auto, Some(limit)) => {
-                let size = batch.divisor(self.largest(batch, &options, limit)?);
+            (BatchSize::Largest, Some(limit)) => {
+                let size = batch.divisor(self.largest(batch, options, limit)?);
                 let gradient_accumulation_steps = batch.accumulation(size)?;
-                let options = Options { gradient_accumulation_steps, ..with(&options, size) };
-                let needs = self.needs(&options)?;
+                let options = Options { gradient_accumulation_steps, ..with(options, size) };
+                let (needs, _) = self.needs(&options)?;
                 Ok((options, needs))
             }
-            (Size::Auto, None) => Err(Error::usage(
-                "nobody knows how much memory is free here: give --memory with --per-device-train-batch-size auto",
+            (BatchSize::Largest, None) => Err(Error::usage(
+                "how much memory is free here is not known: the largest batch needs --memory (in a study, `memory`)",
             )),
-            (Size::Of(_), None) => {
-                let needs = self.needs(&options)?;
-                Ok((options, needs))
+            (BatchSize::Of(_), None) => {
+                let (needs, _) = self.needs(options)?;
+                Ok((options.clone(), needs))
             }
-            (Size::Of(size), Some(limit)) => {
-                let what = match self.needs(&options) {
-                    Ok(needs) if needs.total <= limit.bytes => return Ok((options, needs)),
-                    Ok(needs) => format!("needs {needs}, and {limit}"),
+            (BatchSize::Of(size), Some(limit)) => {
+                let what = match self.needs(options) {
+                    Ok((needs, _)) if needs.total <= limit.bytes => return Ok((options.clone(), needs)),
+                    Ok((needs, _)) => format!("needs {needs}, and {limit}"),
                     Err(Error::DoesNotFit(why)) => format!("is too large ({why})"),
                     Err(error) => return Err(error),
                 };
-                let fits = batch.divisor(self.largest(batch, &options, limit)?);
+                let fits = batch.divisor(self.largest(batch, options, limit)?);
                 Err(Error::DoesNotFit(format!(
                     "a batch of {size} {what}: the largest that fits is --per-device-train-batch-size {fits} (or auto)"
                 )))
@@ -111,11 +119,8 @@ impl Run<'_> {
     fn largest(&self, batch: &Batch, options: &Options, limit: Limit) -> Result<usize> {
         let examples = self.train.examples.len();
         let most = batch.global_batch_size.map_or(examples, |all| all.get().min(examples));
-        let fit = largest_batch(most, limit.bytes, |size| {
-            let needs = self.needs(&with(options, size))?;
-            Ok((needs, needs.total))
-        })?;
-        match fit.fits {
+        let plan = |size| Ok(((), self.needs(&with(options, size))?.0.total));
+        match largest_batch(most, limit.bytes, plan)?.fits {
             Some(fits) => Ok(fits.batch),
             None => Err(self.too_much(&with(options, 1), limit)),
         }
@@ -123,13 +128,13 @@ impl Run<'_> {
 
     fn too_much(&self, smallest: &Options, limit: Limit) -> Error {
         let needs = match self.needs(smallest) {
-            Ok(needs) => needs,
+            Ok((needs, _)) => needs,
             Err(error) => return error,
         };
         // Training alone tells whether it is the evaluation that is too large.
-        let alone = Run { validation: None, predict: None, ..*self }.needs(smallest);
+        let alone = Workload { validation: None, protocols: &[], ..*self }.needs(smallest);
         let remedy = match alone {
-            Ok(training) if training.total <= limit.bytes => {
+            Ok((training, _)) if training.total <= limit.bytes => {
                 format!(
                     "lower --per-device-eval-batch-size, which is {}",
                     smallest.per_device_eval_batch_size
@@ -149,7 +154,7 @@ fn with(options: &Options, size: usize) -> Options {
 #[derive(Clone, Copy)]
 struct Limit {
     bytes: Bytes,
-    /// By --memory, not by what is free.
+    /// By `--memory`, not by what is free.
     asked: bool,
 }
 

@@ -5,9 +5,37 @@ use super::options::Options;
 use super::step::{TrainState, loss_step, micro_step, optimizer_step};
 use crate::device::Used;
 use crate::error::Result;
-use crate::models::LossRule;
 use crate::models::session::Session;
+use crate::models::{Loaded, LossRule};
+use crate::shape::DType;
 use crate::tape::Randomness;
+use crate::units::Bytes;
+use serde::Serialize;
+
+/// Persistent bytes of a model in training, by what they are for.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Parts {
+    /// In f32, and in the storage type where that is another.
+    pub weights: Bytes,
+    pub gradients: Bytes,
+    /// Moments, and the table that says which parameters decay.
+    pub optimizer: Bytes,
+}
+
+impl Parts {
+    /// Divides `persistent` bytes that training, or a forward pass alone, holds for `loaded`.
+    pub fn new(loaded: &Loaded, persistent: usize) -> Self {
+        let elements = loaded.parameters.slab.len();
+        let slab = elements * DType::F32.size();
+        let working =
+            loaded.parameters.working.as_ref().map_or(0, |working| elements * working.dtype().size());
+        let weights = slab + working;
+        let gradients = slab.min(persistent - weights);
+        let [weights, gradients, optimizer] =
+            [weights, gradients, persistent - weights - gradients].map(|bytes| Bytes(bytes as u64));
+        Parts { weights, gradients, optimizer }
+    }
+}
 
 /// Plans the largest step and the largest evaluation that the run can meet; nothing is computed.
 pub fn plan_run<X: AsRef<TrainState>>(

@@ -1,14 +1,9 @@
-//! What a run tells and is told: events, evaluations, requests to stop; and the shortest way to make one.
+//! What a run tells who watches it, and what it asks them: events, scores, requests to stop, and its summary.
 
-use super::batches::Corpus;
-use super::control::Control;
-use super::options::Options;
 use super::state::Times;
-use super::step::{StepReport, TrainState, loss_step};
-use super::trainer::Trainer;
+use super::step::StepReport;
 use crate::energy::Activity;
-use crate::error::{Error, Result};
-use crate::models::LossRule;
+use crate::error::Result;
 use crate::models::session::Session;
 use crate::units::Seconds;
 
@@ -29,7 +24,7 @@ pub enum Event {
         step: u64,
         why: String,
         loss: f32,
-        /// Absent where the loss decided.
+        /// Absent where the loss was reason enough.
         grad_norm: Option<f32>,
         /// Ids in the dataset.
         examples: Vec<String>,
@@ -47,7 +42,7 @@ pub enum Event {
 /// Metrics by the names that HF gives them, without `eval_`.
 pub type Scores = Vec<(&'static str, f64)>;
 
-/// Somebody who watches a run.
+/// Whoever watches a run.
 pub trait Observer {
     fn event(&mut self, event: &Event) -> Result<()>;
 
@@ -101,46 +96,4 @@ pub struct Summary {
     /// Evaluation in between.
     pub eval_time: Seconds,
     pub times: Times,
-}
-
-/// Trains on `train`, evaluates the loss on `validation` every `eval_steps` and at the end; saves nothing.
-pub fn fine_tune<X: AsRef<TrainState>>(
-    session: &mut Session<X>,
-    train: &Corpus,
-    validation: Option<&Corpus>,
-    options: &Options,
-    observer: &mut dyn Observer,
-) -> Result<Summary> {
-    let control = Control::default();
-    let mut trainer = Trainer::new(session, train, options, &control)?;
-    if let Some(validation) = validation {
-        trainer = trainer.validate_on(validation);
-    }
-    trainer.run(observer)
-}
-
-/// Mean loss per target token over all of `corpus`.
-pub fn evaluate_loss<X>(session: &mut Session<X>, corpus: &Corpus, batch_size: usize) -> Result<f64> {
-    loss_unless(session, corpus, batch_size, &|| None)
-}
-
-/// As [`evaluate_loss`], given up between two batches when `interrupted` names a signal.
-pub(super) fn loss_unless<X>(
-    session: &mut Session<X>,
-    corpus: &Corpus,
-    batch_size: usize,
-    interrupted: &dyn Fn() -> Option<i32>,
-) -> Result<f64> {
-    let all: Vec<usize> = (0..corpus.examples.len()).collect();
-    let (mut sum, mut tokens) = (0.0, 0);
-    for which in all.chunks(batch_size) {
-        if let Some(signal) = interrupted() {
-            return Err(Error::Interrupted(signal));
-        }
-        let (source, target) = (corpus.source(which)?, corpus.target(which)?);
-        let rule = LossRule { normaliser: 1.0, smoothing: 0.0 };
-        sum += loss_step(session, &source, &target, rule)? as f64;
-        tokens += target.labels.len();
-    }
-    Ok(sum / tokens.max(1) as f64)
 }

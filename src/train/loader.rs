@@ -88,10 +88,10 @@ impl Prepared {
 }
 
 /// The data of consecutive steps, from a thread of its own.
-pub struct Feed(Receiver<Result<Prepared>>);
+pub struct Loader(Receiver<Result<Prepared>>);
 
-impl Feed {
-    /// Starts preparing `steps`; the thread ends with them or when the feed is dropped.
+impl Loader {
+    /// Starts preparing `steps`; the thread ends with them or when the loader is dropped.
     pub fn start<'scope, 'a: 'scope>(
         scope: &'scope Scope<'scope, '_>,
         mut order: Order<'a>,
@@ -106,7 +106,7 @@ impl Feed {
                 }
             }
         });
-        Feed(receiver)
+        Loader(receiver)
     }
 
     /// The next step's data; `waits` is told when it is not ready yet.

@@ -1,17 +1,17 @@
-//! The flags of a training run, under the names that HF's trainer uses.
+//! The flags of training, under the names that HF's trainer uses.
 //!
 //! What is flattened in here or in `Args` can also stand in a `--config` file (`cli/layers.rs`).
 
 use super::super::choices::Truncation;
-use super::batch::Batch;
 use std::num::NonZeroUsize;
 use wattention::error::Result;
 use wattention::models::Limits;
+use wattention::run::Batch;
 use wattention::train::Options;
 
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Training")]
-pub struct Settings {
+pub struct Training {
     #[command(flatten)]
     options: Options,
 
@@ -30,8 +30,8 @@ pub struct Settings {
     pub max_eval_samples: Option<NonZeroUsize>,
 }
 
-impl Settings {
-    /// What was asked for, a batch that is looked for being 1.
+impl Training {
+    /// What was asked for, with a batch of 1 where the largest is looked for.
     pub fn options(&self, limits: &Limits, seed: u64) -> Result<Options> {
         let size = self.batch.size();
         let lengths = self.truncation.lengths(limits);

@@ -1,9 +1,9 @@
-//! How many examples a training step takes, and what memory that may need.
+//! How many examples a training step takes: a number, or as many as memory holds.
 
-use crate::units::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
+use std::str::FromStr;
 
 /// Examples of one training step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ impl TryFrom<Value> for BatchSize {
     fn try_from(value: Value) -> Result<Self, String> {
         match (&value, value.as_u64()) {
             (_, Some(size)) if size > 0 => Ok(BatchSize::Of(size as usize)),
-            (Value::String(word), _) if word == "largest" => Ok(BatchSize::Largest),
+            (Value::String(word), _) if ["largest", "auto"].contains(&&**word) => Ok(BatchSize::Largest),
             _ => Err(format!("a batch size is a number from 1 or \"largest\", not {value}")),
         }
     }
@@ -44,24 +44,14 @@ impl fmt::Display for BatchSize {
     }
 }
 
-/// A size in bytes as people write it: `"48GiB"`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Memory(pub Bytes);
+/// As flags give it; a number that no run can have is left to the check of the settings.
+impl FromStr for BatchSize {
+    type Err = String;
 
-impl TryFrom<String> for Memory {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        match Bytes::parse(&text) {
-            Some(bytes) if bytes.0 > 0 => Ok(Memory(bytes)),
-            _ => Err(format!("memory is a size such as \"48GiB\", not {text:?}")),
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" | "largest" => Ok(BatchSize::Largest),
+            _ => text.parse().map(BatchSize::Of).map_err(|_| "give a number, or auto".into()),
         }
-    }
-}
-
-impl From<Memory> for String {
-    fn from(memory: Memory) -> String {
-        format!("{}", memory.0.0)
     }
 }

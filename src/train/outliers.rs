@@ -9,9 +9,9 @@ const WINDOW: usize = 128;
 /// The last values of one series.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Window(VecDeque<f64>);
+pub struct LastValues(VecDeque<f64>);
 
-impl Window {
+impl LastValues {
     /// Takes in `value` and gives its z-score among the last 128, itself included; none before there are 128.
     pub fn z_score(&mut self, value: f64) -> Option<f64> {
         if self.0.len() == WINDOW {
@@ -34,7 +34,7 @@ mod tests {
 
     #[test]
     fn scores_once_the_window_is_full() {
-        let mut window = Window::default();
+        let mut window = LastValues::default();
         for at in 0..127 {
             assert_eq!(window.z_score((at % 2) as f64), None);
         }
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn equal_values_never_jump() {
-        let mut window = Window::default();
+        let mut window = LastValues::default();
         assert!((0..200).all(|_| window.z_score(2.0).is_none_or(|z| z == 0.0)));
     }
 }

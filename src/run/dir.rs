@@ -1,44 +1,36 @@
 //! A run directory: what was asked for, what happened, what was predicted, the checkpoints and the model.
 
-use super::metrics::Metrics;
+use super::log::{Keep, Log};
+use crate::error::{Error, Result};
+use crate::files::{self, lock::Lock};
+use crate::models::Loaded;
+use crate::train::checkpoint::{self, Settings};
 use serde::Serialize;
 use serde_json::Value;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use wattention::error::{Error, Result};
-use wattention::files::{self, lock::Lock};
-use wattention::models::Loaded;
-use wattention::train::checkpoint::{self, Settings};
 
 /// What a run ends with; `model/config.json` comes last, so a model directory that has it is complete.
 const WRITTEN: [&str; 3] = ["model/config.json", "model/model.safetensors", "predictions.jsonl"];
 
-/// Files that go with a model and are not its weights.
-const COMPANIONS: [&str; 9] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-    "chat_template.jinja",
-    "generation_config.json",
-];
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is done about a run that is in the folder already.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Existing {
     Refuse,
     Replace,
-    /// Go on with what is there, if something is.
-    Resume,
+    /// Resume it, if there is one: from its newest checkpoint (`auto`) or from the one that is named. A run with other
+    /// settings, another model or other data is refused.
+    Resume(PathBuf),
+    /// Resume it from its newest checkpoint if that is of a run with the same settings, and replace any other.
+    Continue,
 }
 
 /// A folder that a run may write to.
+#[derive(Debug)]
 pub struct RunDir {
     root: PathBuf,
-    existing: Existing,
+    pub(super) existing: Existing,
 }
 
 impl RunDir {
@@ -57,7 +49,7 @@ impl RunDir {
                 nearest = Path::new(".");
             }
         }
-        if nearest == root && existing == Existing::Refuse {
+        if nearest == root && run.existing == Existing::Refuse {
             run.check_empty()?;
         }
         tempfile::tempfile_in(nearest).map_err(|e| Error::output(root, e))?;
@@ -77,18 +69,18 @@ impl RunDir {
     }
 
     /// Refuses a folder that holds anything but what a process left that ended before its run began.
-    pub fn check_empty(&self) -> Result<()> {
+    pub(super) fn check_empty(&self) -> Result<()> {
         let failed = |e| Error::output(&self.root, e);
         for entry in fs::read_dir(&self.root).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
             if name != files::lock::NAME && !name.to_string_lossy().starts_with(files::TEMPORARY) {
                 let what = match self.existing {
-                    Existing::Resume => {
-                        "the folder holds no run to go on with, but other things; choose another one"
+                    Existing::Resume(_) => {
+                        "the folder holds other things, and no run to resume; choose another one"
                     }
                     _ => {
                         "the folder is not empty; choose another one, pass --overwrite-output-dir, \
-                         or go on with the run there by --resume auto"
+                         or resume the run there by --resume auto"
                     }
                 };
                 return Err(Error::output(&self.root, what));
@@ -98,7 +90,7 @@ impl RunDir {
     }
 
     /// Makes the folder and keeps other processes out of it.
-    pub fn lock(&self) -> Result<Lock> {
+    pub(super) fn lock(&self) -> Result<Lock> {
         files::create_dir(&self.root)?;
         let lock = Lock::take(&self.root)?;
         if self.existing == Existing::Refuse {
@@ -111,7 +103,7 @@ impl RunDir {
     }
 
     /// The settings of the run that is in the folder, as it wrote them down, if one is.
-    pub fn settings(&self) -> Result<Option<Settings>> {
+    pub(super) fn settings(&self) -> Result<Option<Settings>> {
         let path = self.root.join("config.json");
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -126,8 +118,13 @@ impl RunDir {
 
     /// Removes what an earlier run wrote and writes down what is about to be done.
     ///
-    /// A run that goes on from `step` keeps its checkpoints and what `metrics.jsonl` says until then.
-    pub fn start(&self, config: &impl Serialize, step: Option<u64>) -> Result<Metrics> {
+    /// A run that resumes at `step` keeps its checkpoints and what `metrics.jsonl` says until then.
+    pub(super) fn start(
+        &self,
+        config: &impl Serialize,
+        step: Option<u64>,
+        steps_per_epoch: u64,
+    ) -> Result<Log> {
         for name in WRITTEN {
             let path = self.root.join(name);
             match fs::remove_file(&path) {
@@ -138,14 +135,12 @@ impl RunDir {
         if step.is_none() {
             checkpoint::remove_all(&self.root)?;
         }
-        let text = serde_json::to_string_pretty(config)
-            .map_err(|e| Error::internal(format!("the run's settings are not JSON: {e}")))?;
-        files::write_text(&self.root.join("config.json"), &(text + "\n"))?;
-        Metrics::open(&self.root.join("metrics.jsonl"), step.unwrap_or(0))
+        files::write_json(&self.root.join("config.json"), config)?;
+        Log::open(&self.metrics(), Keep::Steps(step.unwrap_or(0)), steps_per_epoch)
     }
 
     /// Saves the model in HF layout with the `companions` it needs.
-    pub fn save(&self, loaded: &Loaded, companions: &[(String, Vec<u8>)]) -> Result<()> {
+    pub(super) fn save(&self, loaded: &Loaded, companions: &[(String, Vec<u8>)]) -> Result<()> {
         let dir = self.model();
         files::create_dir(&dir)?;
         for (name, bytes) in companions {
@@ -154,33 +149,24 @@ impl RunDir {
         loaded.save(&dir)
     }
 
-    pub fn model(&self) -> PathBuf {
-        self.root.join("model")
+    /// Whether a model was saved to its end.
+    pub fn has_model(&self) -> bool {
+        self.model().join("config.json").is_file()
     }
 
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    pub fn predictions(&self) -> PathBuf {
+    pub fn model(&self) -> PathBuf {
+        self.root.join("model")
+    }
+
+    pub(super) fn metrics(&self) -> PathBuf {
+        self.root.join("metrics.jsonl")
+    }
+
+    pub(super) fn predictions(&self) -> PathBuf {
         self.root.join("predictions.jsonl")
     }
-}
-
-/// Names and contents of the files of `folders` that go with a model; of equal names the last one's.
-pub fn companions(folders: &[&Path]) -> Result<Vec<(String, Vec<u8>)>> {
-    let mut found: Vec<(String, Vec<u8>)> = Vec::new();
-    for from in folders {
-        for name in COMPANIONS {
-            match fs::read(from.join(name)) {
-                Ok(bytes) => {
-                    found.retain(|(known, _)| known != name);
-                    found.push((name.into(), bytes));
-                }
-                Err(e) if e.kind() == ErrorKind::NotFound => {}
-                Err(e) => return Err(Error::read(from.join(name), &e)),
-            }
-        }
-    }
-    Ok(found)
 }

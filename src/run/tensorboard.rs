@@ -3,20 +3,20 @@
 //! A record is its length, a checksum of that, the event and a checksum of it (TFRecord). An event is a protocol
 //! buffer of tensorflow/core/util/event.proto, of which three fields and a summary of scalars are written.
 
+use crate::error::{Error, Result};
+use crate::files;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
-use wattention::error::{Error, Result};
-use wattention::files;
 
 /// How the names of event files begin.
 const PREFIX: &str = "events.out.tfevents.";
 
 /// One event file.
-pub struct Board {
+pub(super) struct Board {
     path: PathBuf,
     file: File,
 }

@@ -1,0 +1,124 @@
+//! A run's `config.json`: what it was asked to do, what that came to, and on what.
+
+use super::Run;
+use super::origin::absolute;
+use crate::device::Precision;
+use crate::error::{Error, Result};
+use crate::metrics::Protocol;
+use crate::models::RandomBlocks;
+use crate::tape::Recompute;
+use crate::train::checkpoint;
+use crate::train::{Control, GlobalAttention, Options};
+use crate::units::Bytes;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+
+#[derive(Serialize)]
+pub(super) struct Config<'a> {
+    command: Vec<String>,
+    version: &'static str,
+    device: String,
+    threads: usize,
+    train_examples: usize,
+    eval_examples: usize,
+    parameters: usize,
+    total_steps: u64,
+    planned_bytes: Bytes,
+    /// The checkpoint that the run resumes from.
+    resumed_from: Option<PathBuf>,
+    /// By the names of `finetune`'s flags: `finetune --config` reads them, from any folder, to the same run.
+    arguments: Map<String, Value>,
+    /// What a checkpoint is compared with before a run resumes from it.
+    settings: &'a checkpoint::Settings,
+}
+
+/// The arguments that are not about the model.
+#[derive(Serialize)]
+struct Arguments<'a> {
+    dataset: String,
+    device: &'a str,
+    precision: Precision,
+    protocol: Protocol,
+    max_new_tokens: usize,
+    no_predict: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_train_samples: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_eval_samples: Option<usize>,
+    global_attention: GlobalAttention,
+    random_blocks: RandomBlocks,
+    recompute: Recompute,
+    energy_per_phase: bool,
+    #[serde(flatten)]
+    training: &'a Options,
+    #[serde(flatten)]
+    control: &'a Control,
+}
+
+impl Run<'_> {
+    /// What decides the results, to be compared with a checkpoint's.
+    pub(super) fn decided(&self) -> Result<checkpoint::Settings> {
+        let validation = self.validation.as_ref().map(|part| &part.corpus);
+        self.settings.decided(&self.session.real().loaded, &self.train.corpus, validation)
+    }
+
+    pub(super) fn config<'s>(
+        &self,
+        settings: &'s checkpoint::Settings,
+        resumed_from: Option<PathBuf>,
+    ) -> Result<Config<'s>> {
+        Ok(Config {
+            command: std::env::args().collect(),
+            version: env!("CARGO_PKG_VERSION"),
+            device: self.means.device.name(),
+            threads: rayon::current_num_threads(),
+            train_examples: self.train.examples.len(),
+            eval_examples: self.validation.as_ref().map_or(0, |part| part.examples.len()),
+            parameters: self.parameters(),
+            total_steps: self.total_steps(),
+            planned_bytes: self.needs.total,
+            resumed_from,
+            arguments: self.arguments()?,
+            settings,
+        })
+    }
+
+    fn arguments(&self) -> Result<Map<String, Value>> {
+        let settings = &self.settings;
+        let device = self.means.device.name();
+        let arguments = Arguments {
+            dataset: lasting_dataset(&settings.dataset)?,
+            // A GPU's number; what it is called follows it.
+            device: device.split(' ').next().unwrap_or(&device),
+            precision: self.means.device.precision(),
+            protocol: settings.protocol,
+            max_new_tokens: settings.max_new_tokens,
+            no_predict: !settings.predict,
+            max_train_samples: settings.max_train_samples,
+            max_eval_samples: settings.max_eval_samples,
+            global_attention: settings.global_attention,
+            random_blocks: settings.random_blocks,
+            recompute: settings.recompute,
+            energy_per_phase: settings.energy_per_phase,
+            training: &settings.training,
+            control: &settings.control,
+        };
+        let mut all = self.origin.names()?;
+        match serde_json::to_value(arguments) {
+            Ok(Value::Object(fields)) => all.extend(fields),
+            _ => return Err(Error::internal("a run's arguments are not JSON")),
+        }
+        Ok(all)
+    }
+}
+
+/// The name of an embedded dataset as it is, that of any other as a path that holds in any folder.
+fn lasting_dataset(name: &str) -> Result<String> {
+    for path in [name.to_string(), format!("{name}.zip")] {
+        if Path::new(&path).exists() {
+            return Ok(absolute(Path::new(&path))?.to_string_lossy().into_owned());
+        }
+    }
+    Ok(name.to_string())
+}

@@ -1,0 +1,347 @@
+//! One fine-tuning run in a run directory: its settings and splits, the batch that fits, training from wherever an
+//! earlier process left it, its log and its energy, the saved model, and the predictions that are scored.
+//!
+//! `finetune`, a study's cells and `examples/finetune.rs` are the same run with different settings.
+
+mod books;
+mod config;
+mod dir;
+mod log;
+mod memory;
+mod origin;
+mod predictions;
+mod recorder;
+mod report;
+mod resume;
+mod settings;
+mod splits;
+mod tensorboard;
+
+pub use books::EnergyReport;
+pub use dir::{Existing, RunDir};
+pub use memory::{Needs, Workload};
+pub use origin::{Origin, config_with_window};
+pub use predictions::write_predictions;
+pub use report::{Evaluated, Trained};
+pub use settings::{Batch, Settings};
+pub use splits::Part;
+
+use crate::device::Device;
+use crate::energy::{Activity, Measurement, Sampler, StepPhases, Window};
+use crate::error::{Error, Result};
+use crate::evaluate::{Evaluation, Task, Work, evaluate, work};
+use crate::files::lock::Lock;
+use crate::generate::GenerateOptions;
+use crate::metrics::{Headline, Protocol};
+use crate::models::session::Session;
+use crate::train::checkpoint::Saver;
+use crate::train::token_cache::TokenCache;
+use crate::train::{self, Summary, Trainer, TrainerState};
+use crate::units::Bytes;
+use books::Books;
+use log::{Keep, Log};
+use recorder::Recorder;
+use splits::Splits;
+use std::path::PathBuf;
+
+/// Somebody who watches a run: the events of its training, what is said aside, and the scoring.
+pub trait Observer: train::Observer {
+    fn message(&mut self, _: Message) {}
+
+    /// Training begins at `state`, of `total` steps.
+    fn begins(&mut self, _: &TrainerState, _total: u64) {}
+
+    /// So many of `total` examples are predicted.
+    fn scored(&mut self, _: Protocol, _done: usize, _total: usize) {}
+}
+
+impl Observer for () {}
+
+/// What a person may want to know.
+#[derive(Debug)]
+pub enum Message {
+    /// Only with `--verbose`.
+    Detail(String),
+    Note(String),
+    Warning(String),
+}
+
+/// What a run works with and on, besides its settings.
+pub struct Means<'a> {
+    pub device: &'a Device,
+    pub sampler: &'a Sampler,
+    pub cache: Option<TokenCache>,
+    /// Folder of TensorBoard's event files, if they are wanted.
+    pub tensorboard: Option<PathBuf>,
+    /// Protocols that the run is scored under besides its own; the memory for them is planned.
+    pub more_protocols: Vec<Protocol>,
+}
+
+impl<'a> Means<'a> {
+    /// Without a cache and TensorBoard.
+    pub fn new(device: &'a Device, sampler: &'a Sampler) -> Self {
+        Means { device, sampler, cache: None, tensorboard: None, more_protocols: Vec::new() }
+    }
+}
+
+/// A run that is ready to train; dropping it gives the run directory free.
+pub struct Run<'a> {
+    settings: Settings,
+    origin: Origin,
+    dir: RunDir,
+    means: Means<'a>,
+    splits: Splits,
+    train: Part,
+    /// None for a dataset without one, where nothing asks for evaluations.
+    validation: Option<Part>,
+    decoding: GenerateOptions,
+    needs: Needs,
+    session: Session<Work>,
+    books: Books<'a>,
+    started: Option<Started>,
+}
+
+/// What there is once a run has begun to write.
+struct Started {
+    log: Log,
+    _lock: Lock,
+}
+
+/// How training ended.
+pub struct Outcome {
+    pub summary: Summary,
+    /// Also the last line that `metrics.jsonl` has of training.
+    pub trained: Trained,
+    /// Steps that earlier processes had made.
+    pub resumed_from: u64,
+}
+
+/// Predictions with their scores.
+pub struct Scored {
+    pub evaluation: Evaluation,
+    pub energy: Measurement,
+}
+
+impl<'a> Run<'a> {
+    /// Reads the splits, chooses the batch and loads the weights; nothing is written yet.
+    pub fn open(
+        origin: Origin,
+        settings: Settings,
+        dir: RunDir,
+        means: Means<'a>,
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
+        let mut books = Books::start(means.sampler, settings.energy_per_phase, dir.root());
+        let limits = origin.limits()?;
+        settings.check()?;
+        let splits = Splits::open(&origin, &settings, limits, means.cache.clone())?;
+        let decoding =
+            GenerateOptions { max_new_tokens: settings.max_new_tokens, ..GenerateOptions::new(&limits) };
+        books.enter(Activity::Data);
+        let train = splits.train(observer)?;
+        let validation = splits.validation(&settings, observer)?;
+        books.enter(Activity::Rest);
+        let choices = settings.model_options();
+        let mut protocols = vec![settings.protocol];
+        protocols.extend(&means.more_protocols);
+        let workload = Workload {
+            config: origin.config(),
+            precision: means.device.precision(),
+            choices,
+            train: &train.corpus,
+            validation: validation.as_ref().map(|part| &part.corpus),
+            protocols: if settings.predicts() { &protocols } else { &[] },
+            decoding: &decoding,
+        };
+        // Before the weights take their part of what is free.
+        let (training, needs) = workload.choose(&settings.batch, &settings.training, means.device.free())?;
+        let settings = Settings { training, ..settings };
+        let loaded = origin.load(means.device, choices, settings.training.seed)?;
+        let session = Session::new(loaded, choices, work)?;
+        let started = None;
+        Ok(Run {
+            settings,
+            origin,
+            dir,
+            means,
+            splits,
+            train,
+            validation,
+            decoding,
+            needs,
+            session,
+            books,
+            started,
+        })
+    }
+
+    /// The settings, with the batch that was chosen.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub fn needs(&self) -> Needs {
+        self.needs
+    }
+
+    pub fn device(&self) -> String {
+        self.means.device.name()
+    }
+
+    /// Trainable parameters.
+    pub fn parameters(&self) -> usize {
+        self.session.real().loaded.parameters.trainable()
+    }
+
+    pub fn total_steps(&self) -> u64 {
+        self.settings.training.total_steps(self.train.examples.len())
+    }
+
+    pub fn train_examples(&self) -> usize {
+        self.train.examples.len()
+    }
+
+    pub fn validation(&self) -> Option<&Part> {
+        self.validation.as_ref()
+    }
+
+    /// The score that the dataset is judged by.
+    pub fn headline(&self) -> Headline {
+        self.splits.headline()
+    }
+
+    /// What the device held at most until now.
+    pub fn used(&self) -> Bytes {
+        Bytes(self.session.real().device().used().total() as u64)
+    }
+
+    /// Time and energy of the steps of this attempt by phase, where they were asked for.
+    pub fn phases(&self) -> Option<&StepPhases> {
+        self.books.phases()
+    }
+
+    pub fn session(&mut self) -> &mut Session<Work> {
+        &mut self.session
+    }
+
+    /// Writes down what the run has cost so far, and says it.
+    pub fn write_energy(&mut self) -> Result<EnergyReport> {
+        self.books.enter(Activity::Rest);
+        self.books.write()
+    }
+
+    /// Trains to the end, from the checkpoint that the run directory says, and saves the model.
+    pub fn train(&mut self, observer: &mut dyn Observer) -> Result<Outcome> {
+        let lock = self.dir.lock()?;
+        let settings = self.decided()?;
+        let resumed = self.dir.find(&settings, &self.means.device.name(), observer)?;
+        let step = resumed.as_ref().map(|checkpoint| checkpoint.state.global_step);
+        let config = self.config(&settings, resumed.as_ref().map(|checkpoint| checkpoint.dir.clone()));
+        let examples = self.train.examples.len();
+        let steps_per_epoch = self.settings.training.steps_per_epoch(examples);
+        match step {
+            None => self.books.begin()?,
+            Some(_) => self.books.resume(observer),
+        }
+        let mut log = self.dir.start(&config?, step, steps_per_epoch)?;
+        log.also_to(self.means.tensorboard.as_deref(), self.dir.root(), step.is_some())?;
+        let log = &mut self.started.insert(Started { log, _lock: lock }).log;
+
+        let (options, control) = (&self.settings.training, &self.settings.control);
+        let companions = self.origin.companions()?;
+        let (root, device) = (self.dir.root(), self.means.device.name());
+        let saver = Saver::new(root, settings, device, companions.clone(), control.save_total_limit);
+        let mut trainer =
+            Trainer::new(&mut self.session, &self.train.corpus, options, control)?.save_with(saver);
+        let mut predicting = self
+            .validation
+            .as_ref()
+            .map(|part| self.splits.task(part, self.settings.protocol, &self.decoding, options));
+        if let Some(part) = &self.validation {
+            trainer = trainer.validate_on(&part.corpus);
+        }
+        if let Some(predicting) = predicting.as_mut().filter(|_| self.settings.decided_by_predictions()) {
+            trainer = trainer.score_with(predicting);
+        }
+        if let Some(checkpoint) = &resumed {
+            trainer = trainer.restore(checkpoint)?;
+        }
+        observer.begins(trainer.state(), trainer.total_steps());
+        self.books.trains(trainer.state());
+        let mut recorder = Recorder { log: &mut *log, books: &mut self.books, observer };
+        let outcome = trainer.run(&mut recorder);
+        self.books.enter(Activity::Rest);
+        if outcome.is_err() {
+            // What ended the run is worth more than what its energy could not be written to.
+            let _ = self.books.write();
+        }
+        let summary = outcome?;
+        // Before predicting, so that nothing later can lose it.
+        self.books.enter(Activity::Checkpoint);
+        self.dir.save(&self.session.real().loaded, &companions)?;
+        self.books.enter(Activity::Rest);
+        self.books.trained(&summary);
+        self.books.write()?;
+        let trained = Trained::new(&summary, log.epoch(summary.steps));
+        log.write(&trained)?;
+        Ok(Outcome { summary, trained, resumed_from: step.unwrap_or(0) })
+    }
+
+    /// Takes the weights that an earlier process trained to the end, which whoever calls this knows.
+    pub fn take_trained(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let lock = self.dir.lock()?;
+        self.books.resume(observer);
+        self.session.real().loaded.read_weights(&self.dir.model())?;
+        let steps_per_epoch = self.settings.training.steps_per_epoch(self.train.examples.len());
+        let log = Log::open(&self.dir.metrics(), Keep::Training, steps_per_epoch)?;
+        self.started = Some(Started { log, _lock: lock });
+        Ok(())
+    }
+
+    /// Predicts and scores the validation split under the run's own protocol: writes `predictions.jsonl`, and a
+    /// line of metrics that ends with `summary`'s loss.
+    pub fn predict(
+        &mut self,
+        eval_loss: Option<f64>,
+        steps: u64,
+        observer: &mut dyn Observer,
+    ) -> Result<(Evaluated, Scored)> {
+        let Some(part) = self.validation.take() else {
+            return Err(Error::internal("there is nothing to predict"));
+        };
+        let scored = self.score(&part, self.settings.protocol, observer);
+        let written = scored.and_then(|scored| {
+            write_predictions(&self.dir.predictions(), &part.examples, &scored.evaluation.predictions, None)?;
+            let Some(Started { log, .. }) = &mut self.started else {
+                return Err(Error::internal("a run predicts when it has trained"));
+            };
+            let evaluated = Evaluated::new(&scored.evaluation, eval_loss, steps, log.epoch(steps));
+            log.write(&evaluated)?;
+            Ok((evaluated, scored))
+        });
+        self.validation = Some(part);
+        written
+    }
+
+    /// The validation split as `protocol` groups it.
+    pub fn validation_under(&mut self, protocol: Protocol, observer: &mut dyn Observer) -> Result<Part> {
+        self.books.enter(Activity::Data);
+        let part = self.splits.validation_under(protocol, observer);
+        self.books.enter(Activity::Rest);
+        part
+    }
+
+    /// Predicts and scores `part` under `protocol`; writes nothing.
+    pub fn score(&mut self, part: &Part, protocol: Protocol, observer: &mut dyn Observer) -> Result<Scored> {
+        self.books.enter(Activity::Evaluation);
+        let window = Window::start(self.means.sampler);
+        let task: Task = self.splits.task(part, protocol, &self.decoding, &self.settings.training);
+        let total = part.examples.len();
+        let evaluation = evaluate(&mut self.session, task, &mut |said| {
+            observer.scored(protocol, said.len(), total);
+            observer.interrupted().map_or(Ok(()), |signal| Err(Error::Interrupted(signal)))
+        });
+        self.books.enter(Activity::Rest);
+        Ok(Scored { evaluation: evaluation?, energy: window.stop() })
+    }
+}

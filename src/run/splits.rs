@@ -1,0 +1,136 @@
+//! The splits that a run learns from and is judged by.
+
+use super::settings::Settings;
+use super::{Message, Observer, Origin};
+use crate::data::{self, Dataset, Example, Split};
+use crate::error::{Error, Result};
+use crate::evaluate::Task;
+use crate::generate::GenerateOptions;
+use crate::metrics::{Headline, Protocol};
+use crate::models::Limits;
+use crate::text::Tokenizer;
+use crate::train::token_cache::{self, TokenCache};
+use crate::train::{Corpus, GlobalAttention, Lengths, Options};
+
+/// A split in text and in tokens.
+pub struct Part {
+    pub examples: Vec<Example>,
+    pub corpus: Corpus,
+}
+
+/// What splits are read from, and how they are tokenised.
+pub(super) struct Splits {
+    dataset: Dataset,
+    tokenizer: Tokenizer,
+    lengths: Lengths,
+    limits: Limits,
+    global_attention: GlobalAttention,
+    /// Examples that are used of the training and the validation split.
+    most: [Option<usize>; 2],
+    cache: Option<TokenCache>,
+}
+
+impl Splits {
+    pub fn open(
+        origin: &Origin,
+        settings: &Settings,
+        limits: Limits,
+        cache: Option<TokenCache>,
+    ) -> Result<Self> {
+        Ok(Splits {
+            tokenizer: origin.tokenizer()?,
+            dataset: data::open(&settings.dataset)?,
+            lengths: settings.lengths(),
+            limits,
+            global_attention: settings.global_attention,
+            most: [settings.max_train_samples, settings.max_eval_samples],
+            cache,
+        })
+    }
+
+    pub fn headline(&self) -> Headline {
+        self.dataset.headline
+    }
+
+    /// Every reference is an example to learn from, whatever the protocol groups for scoring.
+    pub fn train(&self, observer: &mut dyn Observer) -> Result<Part> {
+        self.part(Split::Train, Protocol::Paper, self.most[0], observer)
+    }
+
+    /// The validation split; where there is none, and nothing needs one, training goes without.
+    pub fn validation(&self, settings: &Settings, observer: &mut dyn Observer) -> Result<Option<Part>> {
+        match self.validation_under(settings.protocol, observer) {
+            Err(Error::Missing { .. }) if settings.training.eval_steps == 0 => {
+                let what = format!("{} has no validation split: nothing will be evaluated", settings.dataset);
+                observer.message(Message::Warning(what));
+                Ok(None)
+            }
+            part => part.map(Some),
+        }
+    }
+
+    /// The validation split as `protocol` groups it.
+    pub fn validation_under(&self, protocol: Protocol, observer: &mut dyn Observer) -> Result<Part> {
+        self.part(Split::Validation, protocol, self.most[1], observer)
+    }
+
+    fn part(
+        &self,
+        split: Split,
+        protocol: Protocol,
+        most: Option<usize>,
+        observer: &mut dyn Observer,
+    ) -> Result<Part> {
+        let mut examples = self.dataset.examples(split, protocol)?;
+        examples.truncate(most.unwrap_or(usize::MAX));
+        if examples.is_empty() {
+            let what = format!("its {} split has no examples", split.name());
+            return Err(Error::data(&self.dataset.name, what));
+        }
+        let Splits { tokenizer, lengths, limits, global_attention, .. } = self;
+        let corpus = match &self.cache {
+            None => Corpus::encode(tokenizer, &examples, *lengths, *limits, *global_attention)?,
+            Some(cache) => {
+                let (corpus, outcome) =
+                    token_cache::encode(cache, tokenizer, &examples, *lengths, *limits, *global_attention)?;
+                observer.message(said(split.name(), &outcome));
+                corpus
+            }
+        };
+        Ok(Part { examples, corpus })
+    }
+
+    /// What is asked of the model about `part`.
+    pub fn task<'a>(
+        &'a self,
+        part: &'a Part,
+        protocol: Protocol,
+        decoding: &'a GenerateOptions,
+        options: &Options,
+    ) -> Task<'a> {
+        Task {
+            tokenizer: &self.tokenizer,
+            corpus: &part.corpus,
+            examples: &part.examples,
+            protocol,
+            decoding,
+            batch_size: options.per_device_eval_batch_size,
+            known: Vec::new(),
+        }
+    }
+}
+
+/// What the token cache did with a split.
+fn said(split: &str, outcome: &token_cache::Outcome) -> Message {
+    use token_cache::Outcome;
+    match outcome {
+        Outcome::Read => Message::Detail(format!("{split}: tokens from the cache")),
+        Outcome::Written => Message::Detail(format!("{split}: tokenised, and kept for the next run")),
+        Outcome::Rewritten { path, why } => {
+            Message::Note(format!("{split}: tokenised again, for {} was no good: {why}", path.display()))
+        }
+        Outcome::Unwritten(error) => {
+            Message::Note(format!("{split}: tokenised, but not kept for the next run: {error}"))
+        }
+    }
+}
