@@ -8,7 +8,7 @@ use crate::energy::{
 use crate::error::{Error, Result};
 use crate::files;
 use crate::trace;
-use crate::train::{Summary, TrainerState};
+use crate::train::TrainerState;
 use crate::units::{Joules, Seconds};
 use serde::Serialize;
 use std::fs;
@@ -115,10 +115,9 @@ impl<'a> Books<'a> {
         }
     }
 
-    /// Training came to its end.
-    pub fn trained(&mut self, summary: &Summary) {
-        self.work = Work { samples: summary.samples, tokens: summary.tokens };
-        (self.runtime, self.began) = (summary.times.total(), None);
+    /// Training came to its end, after so much work in `runtime`.
+    pub fn trained(&mut self, work: Work, runtime: Seconds) {
+        (self.work, self.runtime, self.began) = (work, runtime, None);
     }
 
     pub fn enter(&mut self, activity: Activity) {

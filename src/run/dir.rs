@@ -162,6 +162,11 @@ impl RunDir {
         self.root.join("model")
     }
 
+    /// The run's own folder of TensorBoard's event files.
+    pub(super) fn event_files(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+
     pub(super) fn metrics(&self) -> PathBuf {
         self.root.join("metrics.jsonl")
     }

@@ -27,7 +27,7 @@ pub use settings::{Batch, Settings};
 pub use splits::Part;
 
 use crate::device::Device;
-use crate::energy::{Activity, Measurement, Sampler, StepPhases, Window};
+use crate::energy::{self, Activity, Measurement, Sampler, StepPhases, Window};
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, Task, Work, evaluate, work};
 use crate::files::lock::Lock;
@@ -37,7 +37,7 @@ use crate::models::session::Session;
 use crate::train::checkpoint::Saver;
 use crate::train::token_cache::TokenCache;
 use crate::train::{self, Summary, Trainer, TrainerState};
-use crate::units::Bytes;
+use crate::units::{Bytes, Seconds};
 use books::Books;
 use log::{Keep, Log};
 use recorder::Recorder;
@@ -220,10 +220,6 @@ impl<'a> Run<'a> {
         self.books.phases()
     }
 
-    pub fn session(&mut self) -> &mut Session<Work> {
-        &mut self.session
-    }
-
     /// Writes down what the run has cost so far, and says it.
     pub fn write_energy(&mut self) -> Result<EnergyReport> {
         self.books.enter(Activity::Rest);
@@ -236,15 +232,15 @@ impl<'a> Run<'a> {
         let settings = self.decided()?;
         let resumed = self.dir.find(&settings, &self.means.device.name(), observer)?;
         let step = resumed.as_ref().map(|checkpoint| checkpoint.state.global_step);
-        let config = self.config(&settings, resumed.as_ref().map(|checkpoint| checkpoint.dir.clone()));
-        let examples = self.train.examples.len();
-        let steps_per_epoch = self.settings.training.steps_per_epoch(examples);
+        let steps_per_epoch = self.settings.training.steps_per_epoch(self.train.examples.len());
         match step {
             None => self.books.begin()?,
             Some(_) => self.books.resume(observer),
         }
-        let mut log = self.dir.start(&config?, step, steps_per_epoch)?;
-        log.also_to(self.means.tensorboard.as_deref(), self.dir.root(), step.is_some())?;
+        let resumed_from = resumed.as_ref().map(|checkpoint| checkpoint.dir.clone());
+        let config = self.config(&settings, resumed_from)?;
+        let mut log = self.dir.start(&config, step, steps_per_epoch)?;
+        log.also_to(self.means.tensorboard.as_deref(), &self.dir.event_files(), step.is_some())?;
         let log = &mut self.started.insert(Started { log, _lock: lock }).log;
 
         let (options, control) = (&self.settings.training, &self.settings.control);
@@ -280,17 +276,24 @@ impl<'a> Run<'a> {
         self.books.enter(Activity::Checkpoint);
         self.dir.save(&self.session.real().loaded, &companions)?;
         self.books.enter(Activity::Rest);
-        self.books.trained(&summary);
+        let work = energy::Work { samples: summary.samples, tokens: summary.tokens };
+        self.books.trained(work, summary.times.total());
         self.books.write()?;
         let trained = Trained::new(&summary, log.epoch(summary.steps));
         log.write(&trained)?;
         Ok(Outcome { summary, trained, resumed_from: step.unwrap_or(0) })
     }
 
-    /// Takes the weights that an earlier process trained to the end, which whoever calls this knows.
-    pub fn take_trained(&mut self, observer: &mut dyn Observer) -> Result<()> {
+    /// Takes the weights that an earlier process trained to the end, by so much `work` in `runtime`.
+    pub fn take_trained(
+        &mut self,
+        work: energy::Work,
+        runtime: Seconds,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
         let lock = self.dir.lock()?;
         self.books.resume(observer);
+        self.books.trained(work, runtime);
         self.session.real().loaded.read_weights(&self.dir.model())?;
         let steps_per_epoch = self.settings.training.steps_per_epoch(self.train.examples.len());
         let log = Log::open(&self.dir.metrics(), Keep::Training, steps_per_epoch)?;
@@ -298,8 +301,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Predicts and scores the validation split under the run's own protocol: writes `predictions.jsonl`, and a
-    /// line of metrics that ends with `summary`'s loss.
+    /// Predicts and scores the validation split under the run's own protocol: writes `predictions.jsonl`, and the
+    /// last line of `metrics.jsonl`, which also has the loss after `steps`.
     pub fn predict(
         &mut self,
         eval_loss: Option<f64>,

@@ -9,7 +9,7 @@ use super::grid::{BatchSize, CellPlan};
 use super::published::Places;
 use super::results::{Activities, Cell, Metric};
 use crate::device::Device;
-use crate::energy::Sampler;
+use crate::energy::{Sampler, Work};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::metrics::Headline;
@@ -17,6 +17,7 @@ use crate::run::{Batch, Existing, Means, Observer, Origin, Run, RunDir, Settings
 use crate::tape::Recompute;
 use crate::train::checkpoint;
 use crate::train::token_cache::TokenCache;
+use crate::units::Seconds;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
@@ -80,7 +81,9 @@ pub fn run(
     }
     let trained = match trained::earlier(dir, plan).filter(|_| has_model) {
         Some(trained) => {
-            run.take_trained(observer)?;
+            let work = Work { samples: trained.train_samples, tokens: trained.train_tokens };
+            let runtime = Seconds(trained.train_wall_seconds.value().unwrap_or(f64::NAN));
+            run.take_trained(work, runtime, observer)?;
             trained
         }
         None => trained::train(plan, dir, &mut run, observer)?,
