@@ -1,6 +1,6 @@
 //! `energy.json`: what a run has cost so far, over all processes that worked on it.
 
-use super::{Message, Observer};
+use super::observer::{Message, Observer};
 use crate::energy::{
     Activity, Attribution, Efficiency, Ledger, PaperEfficiency, PhaseEnergy, RunEnergy, Sampler, StepPhases,
     Work, phase_table,

@@ -8,6 +8,7 @@ mod config;
 mod dir;
 mod log;
 mod memory;
+mod observer;
 mod origin;
 mod predictions;
 mod recorder;
@@ -20,6 +21,7 @@ mod tensorboard;
 pub use books::EnergyReport;
 pub use dir::{Existing, RunDir};
 pub use memory::{Needs, Workload};
+pub use observer::{Message, Observer};
 pub use origin::{Origin, config_with_window};
 pub use predictions::write_predictions;
 pub use report::{Evaluated, Trained};
@@ -36,35 +38,13 @@ use crate::metrics::{Headline, Protocol};
 use crate::models::session::Session;
 use crate::train::checkpoint::Saver;
 use crate::train::token_cache::TokenCache;
-use crate::train::{self, Summary, Trainer, TrainerState};
+use crate::train::{Summary, Trainer};
 use crate::units::{Bytes, Seconds};
 use books::Books;
 use log::{Keep, Log};
 use recorder::Recorder;
 use splits::Splits;
 use std::path::PathBuf;
-
-/// Somebody who watches a run: the events of its training, what is said aside, and the scoring.
-pub trait Observer: train::Observer {
-    fn message(&mut self, _: Message) {}
-
-    /// Training begins at `state`, of `total` steps.
-    fn begins(&mut self, _: &TrainerState, _total: u64) {}
-
-    /// So many of `total` examples are predicted.
-    fn scored(&mut self, _: Protocol, _done: usize, _total: usize) {}
-}
-
-impl Observer for () {}
-
-/// What a person may want to know.
-#[derive(Debug)]
-pub enum Message {
-    /// Only with `--verbose`.
-    Detail(String),
-    Note(String),
-    Warning(String),
-}
 
 /// What a run works with and on, besides its settings.
 pub struct Means<'a> {

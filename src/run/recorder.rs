@@ -1,8 +1,8 @@
 //! A run's events while it trains: each to `metrics.jsonl`, what they cost to `energy.json`, and on to who watches.
 
-use super::Observer;
 use super::books::Books;
 use super::log::Log;
+use super::observer::Observer;
 use crate::energy::Activity;
 use crate::error::Result;
 use crate::train::{self, Event};

@@ -1,7 +1,7 @@
 //! The checkpoint that a run resumes from.
 
 use super::dir::{Existing, RunDir};
-use super::{Message, Observer};
+use super::observer::{Message, Observer};
 use crate::error::{Error, Result};
 use crate::train::checkpoint::{self, Checkpoint, Settings};
 use std::path::Path;

@@ -1,7 +1,8 @@
 //! The splits that a run learns from and is judged by.
 
+use super::observer::{Message, Observer};
+use super::origin::Origin;
 use super::settings::Settings;
-use super::{Message, Observer, Origin};
 use crate::data::{self, Dataset, Example, Split};
 use crate::error::{Error, Result};
 use crate::evaluate::Task;
