@@ -123,11 +123,7 @@ impl Settings {
     }
 
     pub(super) fn model_options(&self) -> models::Options {
-        models::Options {
-            random_blocks: self.random_blocks,
-            recompute: self.recompute,
-            ..models::Options::default()
-        }
+        models::Options { random_blocks: self.random_blocks, recompute: self.recompute }
     }
 
     pub(super) fn lengths(&self) -> Lengths {
