@@ -17,6 +17,7 @@ use wattention::units::Bytes;
 
 mod budget;
 mod compare;
+mod open;
 mod recommend;
 mod run;
 mod watch;
@@ -57,6 +58,10 @@ struct StudyArgs {
     /// Where the report, the results and the cells' run directories go; finished cells there are kept
     #[arg(long, value_name = "DIR", default_value = "runs/study")]
     output_dir: PathBuf,
+
+    /// Open the report in the browser at the end
+    #[arg(long, conflicts_with = "dry_run")]
+    open: bool,
 
     /// Run every cell again, finished or not
     #[arg(long)]

@@ -21,6 +21,11 @@ pub fn write(results: &Results, path: &Path) -> Result<()> {
     crate::files::write_text(path, &html(results))
 }
 
+/// The first `count` sentences of the page's summary.
+pub fn sentences(results: &Results, count: usize) -> Vec<String> {
+    summary::sentences(&Study::of(&results.cells), count)
+}
+
 /// The whole page. Every text of the results is escaped, and the page may load nothing.
 pub fn html(results: &Results) -> String {
     let study = Study::of(&results.cells);

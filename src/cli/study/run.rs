@@ -4,9 +4,9 @@ use super::super::energy;
 use super::super::finetune::signals::Signals;
 use super::super::global::Global;
 use super::super::machine;
-use super::StudyArgs;
 use super::budget::{Budget, SPENT};
 use super::watch::Watch;
+use super::{StudyArgs, open};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::path::Path;
@@ -17,7 +17,11 @@ use wattention::files::{self, lock::Lock};
 use wattention::study::cell::{self, Shared};
 use wattention::study::grid::{CellPlan, Grid};
 use wattention::study::published::Places;
+use wattention::study::report::sentences;
 use wattention::study::results::{Cell, Failure, Results, table};
+
+/// Sentences of the summary that are printed at the end.
+const SENTENCES: usize = 3;
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -41,6 +45,8 @@ struct Study<'a> {
     out: &'a Path,
     places: &'a Places,
     global: &'a Global,
+    /// Whether the report is opened at the end.
+    open: bool,
     sampler: Sampler,
     signals: Signals,
     budget: Budget,
@@ -79,7 +85,7 @@ pub fn run(
         ..Results::default()
     };
     let signals = Signals::catch().map_err(|e| Error::internal(format!("signals cannot be caught: {e}")))?;
-    let study = Study { out, places, global, sampler, signals, budget, devices };
+    let study = Study { out, places, global, open: args.open, sampler, signals, budget, devices };
     let end = study.run_all(cells, args.overwrite_output_dir, &mut results)?;
     study.tell(&results, end)
 }
@@ -149,7 +155,13 @@ impl Study<'_> {
     fn tell(&self, results: &Results, end: End) -> anyhow::Result<()> {
         let report = self.out.join("report.html");
         self.global.print(&Outcome { results, report: &report }, table(&results.cells))?;
+        for sentence in sentences(results, SENTENCES) {
+            self.global.note(sentence);
+        }
         self.global.note(format_args!("report: {}", report.display()));
+        if self.open {
+            open::page(&report, self.global);
+        }
         if !results.left.is_empty() {
             let why = self.budget.spent().unwrap_or_else(|| "the study was stopped".into());
             self.global.warn(format_args!(

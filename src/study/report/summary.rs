@@ -130,6 +130,13 @@ fn picks(study: &Study, task: &str) -> String {
     out
 }
 
+/// The first sentences of the summary, for a terminal: which choices are best, and what doubling the input costs.
+pub fn sentences(study: &Study, count: usize) -> Vec<String> {
+    let mut all = findings(study, &doublings(study));
+    all.truncate(count);
+    all
+}
+
 /// The sentences below the picks.
 fn findings(study: &Study, doublings: &[Doubling]) -> Vec<String> {
     let mut out = Vec::new();
