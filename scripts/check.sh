@@ -131,11 +131,19 @@ if command -v c++ >/dev/null; then
         # Fibers move between stacks, which the sanitizer is told not to follow.
         export WATTENTION_SIM_SANITIZE=address,undefined
         export ASAN_OPTIONS=detect_stack_use_after_return=0:detect_leaks=0:verify_asan_link_order=0
-        # Another build, beside the others: not optimised, and not for GPUs.
+        # Another build, beside the others: not optimised, not for GPUs, and of the program alone.
         export NVCC=none
-        selftest=(--config profile.dev.package.wattention.opt-level=0 test --locked --test cli)
-        step cargo "${selftest[@]}" the_self_test_passes_on_the_simulator -- --show-output 2>&1 |
-            tee -a -- "$log" || status=$?
+        sanitized=${CARGO_TARGET_DIR:-target}/debug/wattention
+        step cargo --config profile.dev.package.wattention.opt-level=0 build --locked --bin wattention || status=$?
+        for precision in fp32 tf32 bf16; do
+            test=the_self_test_under_sanitizers_in_$precision
+            if step "$sanitized" doctor --selftest --device sim --precision "$precision"; then
+                printf 'test %s ... ok\ntest result: ok. 1 passed; 0 failed\n' "$test" >>"$log"
+            else
+                printf 'test %s ... FAILED\ntest result: FAILED. 0 passed; 1 failed\n' "$test" >>"$log"
+                status=1
+            fi
+        done
     fi
 else
     note "c++ is not here: the kernels are not simulated"
