@@ -39,7 +39,7 @@ static FORWARD: Kernel = Kernel {
     }),
 };
 
-/// y[i] = argmax over the last dimension.
+/// `y[i] = argmax` over the last dimension.
 pub fn argmax(tape: &Tape, x: &Tensor) -> Result<Tensor> {
     tape.no_gradient("argmax", REASON, &[x])?;
     let (n, v) = (x.shape().rows(), x.shape().last());

@@ -1,6 +1,6 @@
 //! Cross-entropy of a language-model head over slices of rows, with label smoothing.
 //!
-//! logits = h Eᵀ + bias; loss = sum over rows of (1-e) (lse - logit[label]) + e (lse - mean logit),
+//! logits = h Eᵀ + bias; loss = sum over rows of (1-e) (lse - `logit[label]`) + e (lse - mean logit),
 //! divided by `normaliser`. Shapes: h `[M, C]` (labelled rows only), E `[V, C]`, bias `[V]`, labels
 //! `[M]` i32, normaliser and loss `[1]`. Saved: h, lse `[M]`, and the logits when they are a single
 //! slice; otherwise the backward computes each slice again, so no more than a slice is ever held. The

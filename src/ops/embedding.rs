@@ -1,4 +1,4 @@
-//! Token plus position embedding: y[b, t] = scale * table[ids[b, t]] + positions[past + t].
+//! Token plus position embedding: `y[b, t] = scale * table[ids[b, t]] + positions[past + t]`.
 //!
 //! Shapes: ids `[B, T]` i32, table `[V, C]`, positions `[P, C]`, past `[1]` i32 (0 where absent), y
 //! `[B, T, C]`. Saved: ids. Backward, on a GPU: the positions sorted by token, order `[N]` i32, and the

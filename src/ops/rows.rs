@@ -1,4 +1,4 @@
-//! Moving rows: gather y[i] = x[index[i]], and scatter the other way round.
+//! Moving rows: gather `y[i] = x[index[i]]`, and scatter the other way round.
 //!
 //! Shapes: x `[N, C]`, index `[M]` i32 with -1 for none, y `[M, C]`. Saved: index. Rows of y with one index
 //! are added in order; of those that are stored the last one stays.
@@ -89,7 +89,7 @@ fn store_cpu<E: Stored>(call: &mut CpuCall) {
     }
 }
 
-/// y[i] = x[index[i]], zeros where index is -1; `index` holds row numbers of x seen as `[N, C]`.
+/// `y[i] = x[index[i]]`, zeros where index is -1; `index` holds row numbers of x seen as `[N, C]`.
 pub fn gather(tape: &Tape, x: &Tensor, index: &Tensor) -> Result<Tensor> {
     let y = take(x, index)?;
     let (input, index) = (x.clone(), index.clone());
@@ -112,7 +112,7 @@ pub fn scatter_add(tape: &Tape, x: Tensor, y: &Tensor, index: &Tensor) -> Result
     }))
 }
 
-/// Overwrites rows of the cache x: x[index[i]] = y[i], or all of x without an index.
+/// Overwrites rows of the cache x: `x[index[i]] = y[i]`, or all of x without an index.
 pub fn store(tape: &Tape, x: &Tensor, y: &Tensor, index: Option<&Tensor>) -> Result<()> {
     tape.no_gradient("rows_store", STORE_REASON, &[y])?;
     match index {

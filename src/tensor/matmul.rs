@@ -65,7 +65,7 @@ pub fn matmul_bias(c: &Tensor, product: Product, bias: Option<&Tensor>) -> Resul
     launch(c, product, bias, false, Planes::ONE)
 }
 
-/// c[p] = a b[p] + bias[p] for every plane; b and bias reach from the first to the end of the last.
+/// `c[p] = a b[p] + bias[p]` for every plane; b and bias reach from the first to the end of the last.
 pub fn matmul_planes(c: &Tensor, product: Product, bias: Option<&Tensor>, planes: Planes) -> Result<()> {
     launch(c, product, bias, false, planes)
 }

@@ -2,8 +2,8 @@
 //!
 //! Shapes: q, o `[N, C]`, k v `[R, rows, C]` of which the first S of each row count, or those up to position
 //! `[1]` i32, key_state `[R, rows]` i32 (0 masked), index `[N, columns]` i32. Key j of query n lies in row
-//! index[n, j] of the cache: a beam that changes its past changes numbers, and copies nothing. With one column
-//! all keys of query n lie in row index[n, 0]: beams of one input share its keys. On a GPU the keys are split
+//! `index[n, j]` of the cache: a beam that changes its past changes numbers, and copies nothing. With one column
+//! all keys of query n lie in row `index[n, 0]`: beams of one input share its keys. On a GPU the keys are split
 //! over blocks, and partial `[splits, N, H, D + 2]` holds what a split finds. No gradient. HF
 //! `LEDDecoderAttention` with `past_key_values`.
 
