@@ -4,6 +4,7 @@
 //! layers below the command line are flags that are added to it, and clap reads the whole.
 
 mod file;
+mod hf;
 mod print;
 
 use clap::parser::ValueSource;
@@ -173,13 +174,19 @@ impl Known {
         }
     }
 
-    /// The flag `key`, in any spelling, with a value that it takes; what is wrong is told at `origin`.
-    fn setting(&self, key: &str, value: Value, origin: String) -> Result<Setting> {
+    /// The flag that is called `key`, in any spelling.
+    fn flag(&self, key: &str) -> Option<&Arg> {
         let flag = key.replace('_', "-");
         let named = |arg: &&Arg| {
             arg.get_long() == Some(&flag) || arg.get_all_aliases().is_some_and(|all| all.contains(&&*flag))
         };
-        let arg = self.arguments.iter().find(named);
+        self.arguments.iter().find(named)
+    }
+
+    /// The flag `key`, in any spelling, with a value that it takes; what is wrong is told at `origin`.
+    fn setting(&self, key: &str, value: Value, origin: String) -> Result<Setting> {
+        let flag = key.replace('_', "-");
+        let arg = self.flag(key);
         let word = match (&value, arg.is_some_and(|arg| !arg.get_action().takes_values())) {
             (Value::Switch(true), true) => format!("--{flag}"),
             (Value::Switch(false), true) => String::new(),

@@ -105,6 +105,69 @@ fn json_of_hf_scripts_is_read() {
 }
 
 #[test]
+fn arguments_of_hf_become_flags_or_change_nothing() {
+    let text = r#"{
+        "model_name_or_path": "m", "dataset_name": "tau/scrolls", "dataset_config_name": "qmsum",
+        "do_train": true, "do_eval": true, "predict_with_generate": true,
+        "evaluation_strategy": "steps", "logging_steps": 250, "save_strategy": "no", "save_steps": 10,
+        "gradient_checkpointing": true, "bf16": true, "tf32": true, "fp16": false, "max_steps": -1,
+        "metric_for_best_model": "rouge/geometric_mean", "generation_max_length": 65, "val_max_target_length": 128,
+        "train_sampling_strategy": "group_by_length", "report_to": ["tensorboard"], "deepspeed": null,
+        "push_to_hub": false, "dataloader_num_workers": 4, "source_prefix": "", "use_fast_tokenizer": true
+    }"#;
+    let (_dir, path) = file("hf.json", text);
+    let done = printed("", Some(&path));
+    done.succeeds();
+    for (key, value) in [
+        ("dataset", "\"qmsum\""),
+        ("no_predict", "false"),
+        ("eval_steps", "250"),
+        ("save_steps", "0"),
+        ("recompute", "\"layer\""),
+        ("precision", "\"bf16\""),
+        ("max_steps", "0"),
+        ("metric_for_best_model", "\"geometric_mean\""),
+        // HF counts the start token.
+        ("max_new_tokens", "64"),
+        ("group_by_length", "true"),
+        ("report_to", "\"tensorboard\""),
+    ] {
+        assert_eq!(row(&done.out, key).0, value, "{key}");
+    }
+    // Two arguments that ask for one switch, and files in one folder.
+    let text = r#"{"do_eval": false, "predict_with_generate": true, "eval_strategy": "no", "eval_steps": 5,
+        "train_file": "data/train.jsonl", "validation_file": "data/validation.jsonl"}"#;
+    let (_dir, path) = file("hf.json", text);
+    let done = printed("", Some(&path));
+    done.succeeds();
+    for (key, value) in [("no_predict", "true"), ("eval_steps", "0"), ("dataset", "\"data\"")] {
+        assert_eq!(row(&done.out, key).0, value, "{key}");
+    }
+}
+
+#[test]
+fn all_that_cannot_be_taken_is_in_one_error_with_what_to_do() {
+    let text = "{\n\"fp16\": true,\n\"eval_strategy\": \"epoch\",\n\"source_prefix\": \"summarize: \",\n\
+        \"lerning_rate\": 1,\n\"learning_rate\": \"fast\",\n\"train_file\": \"a.csv\",\n\"do_predict\": true\n}";
+    let (_dir, path) = file("hf.json", text);
+    let refused = printed("", Some(&path));
+    let at = |line: usize, part: &str| format!("hf.json:{line}: {part}");
+    let parts = [
+        at(2, "`fp16`"),
+        at(3, "`eval_strategy`"),
+        at(4, "`source_prefix`"),
+        at(5, "there is no setting `lerning_rate`; did you mean `learning_rate`?"),
+        at(6, ""),
+        at(7, "`train_file`"),
+        at(8, "`do_predict`"),
+    ];
+    for part in ["\"bf16\": true", "eval_steps", "evaluate --split test", "7 of its settings"] {
+        assert!(refused.err.contains(part), "{part}: {}", refused.err);
+    }
+    refused.fails(65, &parts.each_ref().map(String::as_str));
+}
+
+#[test]
 fn what_is_wrong_in_a_file_is_told_with_its_line() {
     for (text, parts) in [
         (

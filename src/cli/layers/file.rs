@@ -1,17 +1,19 @@
 //! A file of settings: in TOML, or in JSON where its name ends so; a run's own `config.json` is one, too.
 
+use super::hf;
 use super::{Known, Setting, Value};
+use serde_json::Value as Json;
 use std::fs;
 use std::path::Path;
 use toml::de::DeTable;
 use wattention::error::{Error, Result};
 
-/// The settings of `path`, each checked by itself.
+/// The settings of `path`, each checked by itself; one error has all that are wrong.
 pub(super) fn read(path: &Path, known: &Known) -> Result<Vec<Setting>> {
     let text = fs::read_to_string(path).map_err(|e| Error::read(path, &e))?;
     let at = |line: usize| format!("{}:{line}", path.display());
     let given = match path.extension().is_some_and(|ending| ending == "json") {
-        true => from_json(&text).map_err(|e| Error::data(at(e.line()), e.to_string()))?,
+        true => from_json(&text, known).map_err(|e| Error::data(at(e.line()), e.to_string()))?,
         false => {
             let wrong = |e: toml::de::Error| {
                 let line = e.span().map_or(1, |span| line_of(&text, span.start));
@@ -20,54 +22,98 @@ pub(super) fn read(path: &Path, known: &Known) -> Result<Vec<Setting>> {
             from_toml(&text).map_err(wrong)?
         }
     };
-    let setting = |(key, line, value): (String, usize, Option<Value>)| match value {
-        Some(value) => known.setting(&key, value, at(line)),
-        None => Err(Error::data(at(line), format!("`{key}` is a list or a table; give it one value"))),
-    };
-    given.into_iter().map(setting).collect()
+    let (mut settings, mut wrong) = (Vec::new(), Vec::new());
+    for Given { key, line, value } in given {
+        let setting = match value {
+            Ok(value) => known.setting(&key, value, at(line)),
+            Err(what) => Err(Error::data(at(line), what)),
+        };
+        match setting {
+            Ok(setting) => settings.push(setting),
+            Err(error) => wrong.push(error),
+        }
+    }
+    match wrong.len() {
+        0 => Ok(settings),
+        1 => Err(wrong.swap_remove(0)),
+        n => {
+            let lines: Vec<String> = wrong.iter().map(|error| format!("\n  {error}")).collect();
+            let what = format!("{n} of its settings cannot be taken:{}", lines.concat());
+            Err(Error::data(path.display(), what))
+        }
+    }
 }
 
-/// Key, line and value, none of which a flag cannot take.
-type Given = Vec<(String, usize, Option<Value>)>;
+/// A key with its line, and the value of the flag or why it cannot be one.
+struct Given {
+    key: String,
+    line: usize,
+    value: Result<Value, String>,
+}
 
-fn from_toml(text: &str) -> Result<Given, toml::de::Error> {
+fn from_toml(text: &str) -> Result<Vec<Given>, toml::de::Error> {
     let values: toml::Table = text.parse()?;
     let spans = DeTable::parse(text)?;
-    let mut given: Given = spans
+    let mut given: Vec<Given> = spans
         .get_ref()
         .keys()
         .filter_map(|key| {
-            let value = match values.get(key.get_ref().as_ref())? {
-                toml::Value::Boolean(on) => Some(Value::Switch(*on)),
-                toml::Value::String(text) => Some(Value::Text(text.clone())),
-                toml::Value::Array(_) | toml::Value::Table(_) => None,
-                number => Some(Value::Text(number.to_string())),
+            let name = key.get_ref().to_string();
+            let value = match values.get(&name)? {
+                toml::Value::Boolean(on) => Ok(Value::Switch(*on)),
+                toml::Value::String(text) => Ok(Value::Text(text.clone())),
+                toml::Value::Array(_) | toml::Value::Table(_) => Err(no_value(&name)),
+                number => Ok(Value::Text(number.to_string())),
             };
-            Some((key.get_ref().to_string(), line_of(text, key.span().start), value))
+            Some(Given { key: name, line: line_of(text, key.span().start), value })
         })
         .collect();
-    given.sort_by_key(|(_, line, _)| *line);
+    given.sort_by_key(|given| given.line);
     Ok(given)
 }
 
 /// As HF's scripts take it, or as a run's `config.json` holds it under `arguments`; what is null is left out.
-fn from_json(text: &str) -> Result<Given, serde_json::Error> {
-    let mut values: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text)?;
-    if let Some(serde_json::Value::Object(arguments)) = values.remove("arguments") {
+fn from_json(text: &str, known: &Known) -> Result<Vec<Given>, serde_json::Error> {
+    let mut values: serde_json::Map<String, Json> = serde_json::from_str(text)?;
+    if let Some(Json::Object(arguments)) = values.remove("arguments") {
         values = arguments;
     }
-    let given = values.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| {
-        let quoted = serde_json::Value::from(key.as_str()).to_string();
+    values.retain(|_, value| !value.is_null());
+    let mut given = Vec::new();
+    for (key, translated) in hf::translate(&values, |key| known.flag(key).is_some()) {
+        let quoted = Json::from(key.as_str()).to_string();
         let line = text.find(&quoted).map_or(1, |at| line_of(text, at));
-        let value = match value {
-            serde_json::Value::Bool(on) => Some(Value::Switch(on)),
-            serde_json::Value::String(text) => Some(Value::Text(text)),
-            serde_json::Value::Number(number) => Some(Value::Text(number.to_string())),
-            _ => None,
-        };
-        (key, line, value)
-    });
-    Ok(given.collect())
+        match translated {
+            Ok(flags) => given.extend(flags.into_iter().map(|(flag, value)| {
+                let value = match value {
+                    Json::Bool(on) => Ok(Value::Switch(on)),
+                    Json::String(text) => Ok(Value::Text(text)),
+                    Json::Number(number) => Ok(Value::Text(number.to_string())),
+                    _ => Err(no_value(&flag)),
+                };
+                Given { key: flag, line, value }
+            })),
+            Err(what) => given.push(Given { key, line, value: Err(what) }),
+        }
+    }
+    Ok(once(given))
+}
+
+/// Several of HF's arguments may ask for one flag: a switch is on if any of them says so, else the first counts.
+fn once(given: Vec<Given>) -> Vec<Given> {
+    let mut kept: Vec<Given> = Vec::new();
+    for new in given {
+        match kept.iter_mut().find(|old| old.key == new.key) {
+            None => kept.push(new),
+            Some(old) if matches!(new.value, Ok(Value::Switch(true)) | Err(_)) => *old = new,
+            Some(_) => {}
+        }
+    }
+    kept
+}
+
+fn no_value(key: &str) -> String {
+    format!("`{key}` is a list or a table; give it one value")
 }
 
 fn line_of(text: &str, at: usize) -> usize {
