@@ -1,6 +1,6 @@
 //! A model from a HF directory, or freshly initialised from a configuration.
 
-use super::{Config, Limits, Model, Options};
+use super::{Config, Limits, Model, Options, saved};
 use crate::device::plan::Plan;
 use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
@@ -13,7 +13,7 @@ use std::path::Path;
 /// A model with its parameters and the configuration text it was made from.
 pub struct Loaded {
     pub config: Config,
-    /// `config.json` as read, kept so that saving changes nothing we do not know.
+    /// `config.json` as read, kept so that saving loses nothing that is not known here.
     pub config_text: String,
     pub model: Box<dyn Model>,
     pub parameters: Parameters,
@@ -36,7 +36,7 @@ impl Loaded {
         Ok(Weights {
             entries: self.parameters.entries.clone(),
             slab: self.parameters.slab.read()?,
-            config_text: self.config_text.clone(),
+            config_text: saved::config(&self.config_text)?,
         })
     }
 
@@ -58,6 +58,7 @@ pub struct Weights {
     pub entries: Vec<Entry>,
     /// Every entry at its place, as in [`Parameters::slab`].
     pub slab: Vec<f32>,
+    /// As it is saved.
     config_text: String,
 }
 

@@ -6,6 +6,7 @@ pub mod block_plan;
 pub(crate) mod check;
 pub mod led;
 mod load;
+mod saved;
 pub mod session;
 
 pub use load::{Loaded, Weights, convert, limits, load, random};
