@@ -1,7 +1,7 @@
 //! `finetune`: what a run directory holds, that its model reloads, and what is refused before any work.
 
 use super::scalar::assert_near;
-use super::{Ran, command, model, names_in, ran};
+use super::{Ran, command, configure, model, names_in, ran};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -155,6 +155,44 @@ fn a_run_directory_is_not_overwritten_unless_asked() {
     small(dir.path(), "--max-steps 1 --no-predict --overwrite-output-dir").succeeds();
     // What the earlier run said is gone; what no run wrote is not.
     assert_eq!(names_in(&run), ["config.json", "energy.json", "metrics.jsonl", "mine.txt", "model"]);
+}
+
+#[test]
+fn a_saved_folder_says_what_it_holds_and_not_what_its_base_held() {
+    let base = talkative();
+    for (key, value) in [
+        ("dtype", "\"float16\""),
+        ("torch_dtype", "\"float16\""),
+        ("architectures", "[\"LEDModel\"]"),
+        ("transformers_version", "\"4.2.0\""),
+        ("_name_or_path", "\"/home/me/led\""),
+        ("of_its_own", "[1, 2]"),
+    ] {
+        configure(base.path(), key, value);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let flags = format!("finetune {SMALL} --device cpu --no-predict --max-steps 1 --save-steps 1");
+    ran(command()
+        .args(flags.split_whitespace())
+        .arg("--model")
+        .arg(base.path())
+        .arg("--output-dir")
+        .arg(dir.path().join("run")))
+    .succeeds();
+    for folder in ["model", "checkpoint-1"] {
+        let path = dir.path().join("run").join(folder).join("config.json");
+        let config: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+        // What the weights' file has, by its own header, and what loads them.
+        assert_eq!(config["dtype"], "float32", "{folder}");
+        assert_eq!(config["architectures"], serde_json::json!(["LEDForConditionalGeneration"]), "{folder}");
+        for key in ["torch_dtype", "transformers_version", "_name_or_path"] {
+            assert_eq!(config.get(key), None, "{folder}: {key}");
+        }
+        assert_eq!((&config["d_model"], &config["of_its_own"]), (&16.into(), &serde_json::json!([1, 2])));
+        let weights = fs::read(dir.path().join("run").join(folder).join("model.safetensors")).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&weights).unwrap();
+        assert!(tensors.tensors().iter().all(|(_, tensor)| tensor.dtype() == safetensors::Dtype::F32));
+    }
 }
 
 #[test]
