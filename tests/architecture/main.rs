@@ -5,4 +5,5 @@ mod kernels;
 mod registry;
 mod sizes;
 mod source;
+mod tests;
 mod words;

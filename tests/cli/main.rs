@@ -8,6 +8,7 @@ mod data;
 #[path = "../docs.rs"]
 mod docs;
 mod doctor;
+mod embedded;
 mod energy;
 mod evaluate;
 mod finetune;
