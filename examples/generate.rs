@@ -11,7 +11,7 @@ use std::path::Path;
 use wattention::data::{self, Example, Split};
 use wattention::device::Device;
 use wattention::error::{Error, Result};
-use wattention::generate::{self, GenerateOptions, Sampling, generate};
+use wattention::generate::{self, GenerateOptions, generate};
 use wattention::metrics::Protocol;
 use wattention::models::session::Session;
 use wattention::models::{self, Options};
@@ -38,8 +38,14 @@ fn main() -> Result<()> {
     let greedy = GenerateOptions { max_new_tokens: 40, ..GenerateOptions::new(&limits) };
     let beams =
         GenerateOptions { num_beams: 4, no_repeat_ngram_size: 3, length_penalty: 2.0, ..greedy.clone() };
-    let sampling = Sampling { temperature: 0.9, top_k: 50, top_p: 0.95, seed: 1, first_row: 0 };
-    let drawn = GenerateOptions { sampling: Some(sampling), num_return_sequences: 2, ..greedy.clone() };
+    let drawn = GenerateOptions {
+        do_sample: true,
+        temperature: 0.9,
+        top_p: 0.95,
+        seed: 1,
+        num_return_sequences: 2,
+        ..greedy.clone()
+    };
 
     let mut session = Session::new(loaded, Options::default(), generate::state)?;
     for (name, options) in [("greedy", greedy), ("4 beams", beams), ("drawn", drawn)] {

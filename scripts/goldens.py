@@ -9,7 +9,12 @@ The same versions on the same machine write the same bytes.
 rouge_f1.json and bigbird_plans.json are described in golden_text.py and golden_plans.py. generation.json has
 `batches` (by model and number: rows of input ids of unequal length; padded on the right and masked, for LED the
 first token global) and `cases`: a batch, arguments of generate(), and the sequences that it gives in float64. float32
-gives the same, and so do scores that are off by up to 2e-4 at random. A model case is a folder:
+gives the same, and so do scores that are off by up to 2e-4 at random. generation_settings.json has `cases` of the
+same form for the settings that change scores, and `pieces`, the text that each token stands for. Rows with rules about
+the input are answered one by one. generation_filters.json has rows of logits `[V]`, the tokens before, those of the
+input, arguments of generate(), and the tokens that can be drawn: their probabilities, or with several beams their
+scores. generation_keys.json has the keys of GenerationConfig with the defaults that generate() fills in. A model case
+is a folder:
 
 config.json, model.safetensors, generation_config.json
     As save_pretrained writes them, float32. The shared embedding is stored once.
@@ -58,6 +63,7 @@ import golden_cases
 import golden_generation
 import golden_models
 import golden_plans
+import golden_settings
 import golden_text
 
 VERSIONS = {"torch": "2.11.0", "transformers": "5.17.0", "rouge-score": "0.1.2"}
@@ -67,6 +73,9 @@ def main():
     writers = {name: golden_models.write_case for name in golden_cases.CASES}
     # After the models that it reads.
     writers["generation"] = golden_generation.write_generation
+    writers["generation_settings"] = golden_settings.write_settings
+    writers["generation_filters"] = golden_settings.write_filters
+    writers["generation_keys"] = golden_settings.write_keys
     writers["rouge_f1"] = golden_text.write_rouge_f1
     writers["bigbird_plans"] = golden_plans.write_plans
     parser = argparse.ArgumentParser(description="Regenerates tests/goldens/.")

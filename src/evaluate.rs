@@ -81,9 +81,7 @@ pub fn evaluate<X: AsRef<generate::State>>(
     for which in open.chunks(batch_size) {
         let source = corpus.source(which)?;
         let mut decoding = decoding.clone();
-        if let Some(sampling) = &mut decoding.sampling {
-            sampling.first_row = predictions.len() as u64;
-        }
+        decoding.first_row = predictions.len() as u64;
         for row in predict(session, &source, || corpus.target(which), protocol, &decoding)? {
             let ids: Vec<u32> = row.iter().map(|&id| id as u32).collect();
             predictions.push(tokenizer.decode(&ids, Spaces::CleanedUp)?.trim().to_string());

@@ -1,11 +1,15 @@
 //! Greedy and beam search against transformers' `generate()` over a grid of settings, and sampling against itself.
 
+mod files;
+mod filters;
+mod settings;
+
 use crate::support::executor;
 use crate::support::golden::root;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
 use wattention::device::Precision;
-use wattention::generate::{self, GenerateOptions, Sampling, Settings, State, generate};
+use wattention::generate::{self, GenerateOptions, Settings, State, generate};
 use wattention::models::batch::{Source, SourceRows};
 use wattention::models::session::Session;
 use wattention::models::{self, Limits, Options};
@@ -111,7 +115,12 @@ fn sampled(
     let options = GenerateOptions {
         max_new_tokens: 12,
         num_return_sequences: answers,
-        sampling: Some(Sampling { temperature: 2.0, top_k: 40, top_p: 0.95, seed, first_row }),
+        do_sample: true,
+        temperature: 2.0,
+        top_k: 40,
+        top_p: 0.95,
+        seed,
+        first_row,
         ..GenerateOptions::new(&limits)
     };
     generate(session, &source(&limits, rows), &options).unwrap()
@@ -134,60 +143,4 @@ fn a_drawn_token_follows_from_seed_row_and_position() {
     }
     assert_ne!(sampled(&mut session, &rows, 3, 5, 2), together, "another seed");
     assert_ne!(sampled(&mut session, &rows, 3, 6, 1), together, "other rows");
-}
-
-/// HF reads `generation_config.json`, and without one `config.json`, as models from before it have.
-#[test]
-fn settings_come_from_the_files_of_the_model() {
-    let dir = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-    write(
-        "config.json",
-        r#"{"num_beams": 4, "early_stopping": true, "length_penalty": 2.0, "max_length": 142}"#,
-    );
-    let limits = open("bigbird_block_sparse").real().loaded.model.limits();
-    let options = |flags: Settings| flags.or(Settings::of_model(dir.path()).unwrap()).options(&limits, 0);
-    let old = options(Settings::default()).unwrap();
-    assert_eq!((old.num_beams, old.length_penalty, old.max_new_tokens), (4, 2.0, 141));
-    assert_eq!(old.early_stopping, generate::EarlyStopping::Yes);
-    write(
-        "generation_config.json",
-        r#"{"num_beams": 5, "max_new_tokens": 9, "max_length": 7, "min_length": 4}"#,
-    );
-    let new = options(Settings::default()).unwrap();
-    assert_eq!((new.num_beams, new.length_penalty), (5, 1.0));
-    assert_eq!((new.max_new_tokens, new.min_new_tokens), (9, 3), "new tokens go before lengths");
-    let flags = Settings { max_length: Some(7), num_beams: Some(1), ..Settings::default() };
-    assert_eq!((options(flags.clone()).unwrap().max_new_tokens, options(flags).unwrap().num_beams), (6, 1));
-}
-
-#[test]
-fn settings_that_cannot_be_are_refused_by_name() {
-    for (text, part) in [
-        (r#"{"early_stopping": "always"}"#, "early_stopping"),
-        (r#"{"num_beams": -2}"#, "num_beams"),
-        (r#"{"repetition_penalty": 1.2}"#, "repetition_penalty is 1.2"),
-        (r#"{"suppress_tokens": [3]}"#, "suppress_tokens"),
-    ] {
-        let error = Settings::parse("generation_config.json", text).unwrap_err();
-        assert_eq!(error.exit_code(), 65);
-        let message = error.to_string();
-        assert!(message.starts_with("generation_config.json: ") && message.contains(part), "{message}");
-    }
-    let limits = open("led_plain").real().loaded.model.limits();
-    for (text, part) in [
-        (r#"{"max_new_tokens": 100}"#, "--max-new-tokens is 100"),
-        (r#"{"max_length": 1}"#, "--max-length is 1"),
-        (r#"{"num_beams": 0}"#, "--num-beams is 0"),
-        (r#"{"num_return_sequences": 2}"#, "--num-return-sequences is 2"),
-        (r#"{"do_sample": true, "num_beams": 2}"#, "--do-sample"),
-        (r#"{"do_sample": true, "temperature": 0.0}"#, "--temperature is 0"),
-        (r#"{"do_sample": true, "top_p": 1.5}"#, "--top-p is 1.5"),
-        (r#"{"forced_bos_token_id": 99}"#, "token 99"),
-        (r#"{"forced_eos_token_id": [2, 3]}"#, "forced_eos_token_id"),
-    ] {
-        let error = Settings::parse("x", text).unwrap().options(&limits, 0).unwrap_err();
-        assert_eq!(error.exit_code(), 2, "{text}");
-        assert!(error.to_string().contains(part), "{text}: {error}");
-    }
 }

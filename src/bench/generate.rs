@@ -123,7 +123,7 @@ pub fn generation(
     let whole = GenerateOptions {
         max_new_tokens: work.max_new_tokens,
         num_beams: work.num_beams,
-        eos: Vec::new(),
+        eos_token_id: Vec::new(),
         ..GenerateOptions::new(&limits)
     };
     whole.check(&limits)?;

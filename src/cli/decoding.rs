@@ -1,123 +1,148 @@
-//! Flags that say how answers are generated; what they leave open, the model's own settings say.
+//! Flags that say how answers are generated, one for each setting; what they leave open, the model's own settings say.
 
+use super::global::Global;
+use clap::builder::ValueParser;
+use clap::{Arg, ArgMatches, Command};
+use serde_json::Value as Json;
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::{Arc, LazyLock};
 use wattention::error::{Error, Result};
-use wattention::generate::{EarlyStopping, GenerateOptions, Settings};
+use wattention::generate::{self, GenerateOptions, IGNORE, LENGTHS, SETTINGS, Setting, Settings, Used};
+use wattention::metrics::Protocol;
 use wattention::models::Limits;
+use wattention::text::Tokenizer;
 
-#[derive(clap::Args, Debug)]
-#[command(next_help_heading = "Decoding (default: the model's generation_config.json)")]
+const HEADING: &str = "Decoding (default: the model's generation_config.json)";
+
+/// Asked for by commands that give several answers, and by their own flag.
+const ANSWERS: &str = "num_return_sequences";
+
+/// What the flags say.
+#[derive(Debug, Clone, Default)]
 pub struct Decoding {
-    /// Tokens generated after the start token, at most [default: the model's, or 128, or the decoder's positions]
-    #[arg(long, value_name = "TOKENS")]
-    max_new_tokens: Option<NonZeroUsize>,
+    flags: Settings,
+    /// Keys of the model's file that are left out.
+    ignored: Vec<String>,
+}
 
-    /// The same with the start token counted
-    #[arg(long, value_name = "TOKENS", conflicts_with = "max_new_tokens")]
-    max_length: Option<NonZeroUsize>,
+fn settings() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().filter(|setting| setting.key != ANSWERS)
+}
 
-    /// Tokens generated before an answer may end
-    #[arg(long, value_name = "TOKENS")]
-    min_new_tokens: Option<usize>,
+/// The flag of a key, without dashes before it; clap keeps names for as long as the program runs.
+fn flag(key: &'static str) -> &'static str {
+    static FLAGS: LazyLock<HashMap<&str, String>> = LazyLock::new(|| {
+        SETTINGS.iter().chain(&LENGTHS).map(|setting| (setting.key, setting.key.replace('_', "-"))).collect()
+    });
+    FLAGS.get(key).map_or(key, String::as_str)
+}
 
-    /// The same with the start token counted
-    #[arg(long, value_name = "TOKENS", conflicts_with = "min_new_tokens")]
-    min_length: Option<usize>,
+fn argument(setting: &'static Setting) -> Arg {
+    let arg = Arg::new(setting.key)
+        .long(flag(setting.key))
+        .help(setting.help.trim())
+        .value_name(setting.value_name)
+        .value_parser(ValueParser::new(setting.parse))
+        .allow_hyphen_values(!setting.is_switch)
+        .help_heading(HEADING);
+    match setting.is_switch {
+        true => arg.num_args(0..=1).default_missing_value("true").require_equals(true),
+        false => arg,
+    }
+}
 
-    /// Beams to search with; 1 takes the best token each time
-    #[arg(long, value_name = "N")]
-    num_beams: Option<NonZeroUsize>,
+impl clap::Args for Decoding {
+    fn augment_args(command: Command) -> Command {
+        let lengths = LENGTHS.iter().zip(["max_new_tokens", "min_new_tokens"]);
+        let lengths = lengths.map(|(length, same)| argument(length).conflicts_with(same));
+        let ignored = Arg::new(IGNORE)
+            .long(IGNORE)
+            .help("Keys of the model's generation_config.json that are left out")
+            .value_name("KEY,..")
+            .value_delimiter(',')
+            .help_heading(HEADING);
+        command.args(settings().map(argument)).args(lengths).arg(ignored)
+    }
 
-    /// Beam search: log-probabilities are divided by the length to this power
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    length_penalty: Option<f64>,
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
 
-    /// Beam search: stop at as many answers as beams (true), when better ones are unlikely (false) or impossible (never)
-    #[arg(long, value_name = "true|false|never", value_parser = EarlyStopping::named)]
-    early_stopping: Option<EarlyStopping>,
+impl clap::FromArgMatches for Decoding {
+    fn from_arg_matches(found: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut decoding = Decoding::default();
+        decoding.update_from_arg_matches(found)?;
+        Ok(decoding)
+    }
 
-    /// No sequence of so many tokens comes twice; 0 for no such rule
-    #[arg(long, value_name = "N")]
-    no_repeat_ngram_size: Option<usize>,
-
-    /// The first token of every answer
-    #[arg(long, value_name = "ID")]
-    forced_bos_token_id: Option<i32>,
-
-    /// The last token of an answer that gets to the maximum
-    #[arg(long, value_name = "ID")]
-    forced_eos_token_id: Option<i32>,
-
-    /// Draw tokens instead of taking the best; --seed says which
-    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    do_sample: Option<bool>,
-
-    /// Sampling: logits are divided by this
-    #[arg(long, value_name = "X")]
-    temperature: Option<f32>,
-
-    /// Sampling: only so many most likely tokens; 0 for all [default: 50]
-    #[arg(long, value_name = "N")]
-    top_k: Option<usize>,
-
-    /// Sampling: only the most likely tokens that together have this probability
-    #[arg(long, value_name = "P")]
-    top_p: Option<f32>,
+    fn update_from_arg_matches(&mut self, found: &ArgMatches) -> Result<(), clap::Error> {
+        for key in settings().chain(&LENGTHS).map(|setting| setting.key) {
+            if let Some(value) = found.get_one::<Json>(key) {
+                self.flags.set(key, value.clone());
+            }
+        }
+        self.ignored.extend(found.get_many::<String>(IGNORE).into_iter().flatten().cloned());
+        Ok(())
+    }
 }
 
 impl Decoding {
-    /// With the settings of the model in `dir` where a flag is not given; `answers` of each input.
+    /// With the settings of the model in `dir` where a flag is not given; `answers` of each input. Strings that end an
+    /// answer are those of `tokenizer`, or else of the model's own.
     pub fn options(
         &self,
         dir: &Path,
         limits: &Limits,
-        seed: u64,
+        tokenizer: Option<&Tokenizer>,
         answers: Option<NonZeroUsize>,
+        global: &Global,
     ) -> Result<GenerateOptions> {
-        let flags = Settings {
-            max_length: self.max_length.map(NonZeroUsize::get),
-            max_new_tokens: self.max_new_tokens.map(NonZeroUsize::get),
-            min_length: self.min_length,
-            min_new_tokens: self.min_new_tokens,
-            num_beams: self.num_beams.map(NonZeroUsize::get),
-            length_penalty: self.length_penalty,
-            early_stopping: self.early_stopping,
-            no_repeat_ngram_size: self.no_repeat_ngram_size,
-            forced_bos_token_id: self.forced_bos_token_id,
-            forced_eos_token_id: self.forced_eos_token_id.map(|token| vec![token]),
-            num_return_sequences: answers.map(NonZeroUsize::get),
-            do_sample: self.do_sample,
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            ..Settings::default()
-        };
-        let options = flags.or(Settings::of_model(dir)?).options(limits, seed)?;
+        let mut flags = self.flags.clone();
+        if let Some(answers) = answers {
+            flags.set(ANSWERS, answers.get().into());
+        }
+        let settings = flags.or(Settings::of_model(dir, &self.ignored)?);
+        settings.warnings().iter().for_each(|warning| global.warn(warning));
+        let mut options = settings.options(limits, global.seed)?;
         self.check(&options)?;
+        if !options.stop_strings.is_empty() {
+            let pieces = match tokenizer {
+                Some(tokenizer) => tokenizer.pieces()?,
+                None => Tokenizer::load(dir)?.pieces()?,
+            };
+            options.pieces = Some(Arc::new(generate::Pieces(pieces)));
+        }
         Ok(options)
+    }
+
+    /// How `protocol` generates the one answer of each input; nothing is read for one that generates none.
+    pub fn of(
+        &self,
+        protocol: Protocol,
+        dir: &Path,
+        limits: &Limits,
+        tokenizer: &Tokenizer,
+        global: &Global,
+    ) -> Result<GenerateOptions> {
+        match protocol {
+            Protocol::Scrolls => self.options(dir, limits, Some(tokenizer), Some(NonZeroUsize::MIN), global),
+            Protocol::Paper => Ok(GenerateOptions::new(limits)),
+        }
     }
 
     /// Refuses flags that would change nothing.
     fn check(&self, options: &GenerateOptions) -> Result<()> {
-        let sampling = [
-            ("temperature", self.temperature.is_some()),
-            ("top-k", self.top_k.is_some()),
-            ("top-p", self.top_p.is_some()),
-        ];
-        let beams = [
-            ("length-penalty", self.length_penalty.is_some()),
-            ("early-stopping", self.early_stopping.is_some()),
-        ];
-        let given = |flags: &[(&'static str, bool)]| flags.iter().find(|flag| flag.1).map(|flag| flag.0);
-        match (given(&sampling), given(&beams)) {
-            (Some(flag), _) if options.sampling.is_none() => {
-                Err(Error::usage(format!("--{flag} is for sampling; add --do-sample")))
-            }
-            (_, Some(flag)) if options.num_beams == 1 => {
-                Err(Error::usage(format!("--{flag} is for beam search; add --num-beams with 2 or more")))
-            }
-            _ => Ok(()),
-        }
+        let idle = settings().find(|setting| self.flags.is_flag(setting.key) && !options.uses(setting.used));
+        let Some(setting) = idle else {
+            return Ok(());
+        };
+        let remedy = match setting.used {
+            Used::BeamSearch => "is for beam search; add --num-beams with 2 or more",
+            Used::Sampling | Used::Always => "is for sampling; add --do-sample",
+        };
+        Err(Error::usage(format!("{} {remedy}", setting.flag())))
     }
 }

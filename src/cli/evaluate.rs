@@ -105,7 +105,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let mut energy = Predicting::start(&device, Activity::Evaluation)?;
     let loaded = models::load(&model_dir, &device, args.choices.options())?;
     let limits = loaded.model.limits();
-    let decoding = args.decoding.options(&model_dir, &limits, global.seed, NonZeroUsize::new(1))?;
+    let decoding = args.decoding.of(evaluated.protocol, &model_dir, &limits, &tokenizer, global)?;
     let lengths = evaluated.truncation.lengths(&limits);
     let attention = args.choices.global_attention;
     energy.reads();

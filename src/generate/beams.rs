@@ -1,5 +1,7 @@
 //! Beam search over one input, step for step as HF's `_beam_search` of transformers 5.17.
 
+use super::sampling::priority;
+use super::stop::Ends;
 use super::{Candidates, EarlyStopping, GenerateOptions, Search};
 
 /// Below every score: what a beam that does not exist, or an answer that may not win, has.
@@ -21,9 +23,19 @@ struct Answer {
     finished: bool,
 }
 
+/// One more token of an open beam, with the sum of all log-probabilities.
+struct Continuation {
+    row: usize,
+    token: i32,
+    score: f32,
+}
+
 /// The open beams and the finished answers of one input, `num_beams` each, best first.
 pub struct Beams {
     options: GenerateOptions,
+    ends: Ends,
+    /// Number of the input in its batch.
+    input: usize,
     running: Vec<Beam>,
     answers: Vec<Answer>,
     /// Whether an open beam may still become a better answer.
@@ -31,28 +43,36 @@ pub struct Beams {
 }
 
 impl Beams {
-    pub fn new(options: &GenerateOptions) -> Self {
-        let text = vec![options.start];
-        // All beams begin alike: only the first may go on, or its tokens would come `num_beams` times.
+    pub fn new(options: &GenerateOptions, ends: &Ends, input: usize) -> Self {
+        let text = vec![options.decoder_start_token_id];
+        // All beams begin alike: only the first continues, or its tokens would be chosen `num_beams` times.
         let mut running = vec![Beam { text: text.clone(), score: NEVER }; options.num_beams];
         running[0].score = 0.0;
         let answers = vec![Answer { text, score: NEVER, finished: false }; options.num_beams];
-        Beams { options: options.clone(), running, answers, hopeful: true }
+        Beams { options: options.clone(), ends: ends.clone(), input, running, answers, hopeful: true }
     }
 
     fn full(&self) -> bool {
         self.answers.iter().all(|answer| answer.finished)
     }
 
-    /// Every way to go on, the best first, as many as a step looks at: (row, token, sum).
-    fn continuations(&self, candidates: &[Candidates]) -> Vec<(usize, i32, f32)> {
-        let sums = candidates.iter().zip(&self.running).enumerate().flat_map(|(row, (tokens, beam))| {
-            tokens.iter().map(move |&(token, value)| (row, token, beam.score + value))
+    /// Continuations, as many as a step looks at: the best, best first, or drawn ones in the order of their draws.
+    fn continuations(&self, candidates: &[Candidates]) -> Vec<Continuation> {
+        let all = candidates.iter().zip(&self.running).enumerate().flat_map(|(row, (tokens, beam))| {
+            tokens.iter().map(move |&(token, value)| Continuation { row, token, score: beam.score + value })
         });
-        let mut all: Vec<_> = sums.collect();
-        all.sort_by(|a, b| b.2.total_cmp(&a.2));
+        let mut all: Vec<_> = match self.options.do_sample {
+            false => all.map(|at| (f64::from(at.score), at)).collect(),
+            true => all.map(|at| (self.priority(&at), at)).collect(),
+        };
+        all.sort_by(|a, b| b.0.total_cmp(&a.0));
         all.truncate(self.wanted());
-        all
+        all.into_iter().map(|(_, at)| at).collect()
+    }
+
+    fn priority(&self, at: &Continuation) -> f64 {
+        let row = self.options.first_row + self.input as u64;
+        priority(at.score, &self.options, row, self.running[0].text.len(), [at.row, at.token as usize])
     }
 
     /// Takes texts that ended into the answers, where they are better.
@@ -92,44 +112,46 @@ impl Search for Beams {
 
     /// Enough that `num_beams` are left when every beam's best tokens end it.
     fn wanted(&self) -> usize {
-        2.max(1 + self.options.eos.len()) * self.options.num_beams
+        2.max(1 + self.ends.tokens()) * self.options.num_beams
     }
 
-    fn advance(&mut self, candidates: Vec<Candidates>) -> Vec<(usize, i32)> {
+    fn advance(&mut self, candidates: Vec<Candidates>, is_last: bool) -> Vec<(usize, i32)> {
         let beams = self.options.num_beams;
-        let continuations = self.continuations(&candidates);
         // Tokens after the start token, the new one included.
         let length = self.running[0].text.len();
-        let at_end = length == self.options.max_new_tokens;
-        let ends = |token: i32| at_end || self.options.eos.contains(&token);
         let penalty = self.penalty(length);
-        let text = |&(row, token, _): &(usize, i32, f32)| {
-            let mut text = self.running[row].text.clone();
-            text.push(token);
-            text
+        let continued = |at: Continuation| {
+            let mut text = self.running[at.row].text.clone();
+            text.push(at.token);
+            let ends = is_last || self.ends.end(&text);
+            (at, text, ends)
         };
-        // Only those among the best may end: the others are there so that enough remain.
+        let continuations: Vec<_> = self.continuations(&candidates).into_iter().map(continued).collect();
+        // Only those among the first may end: the others are there so that enough remain.
         let ended: Vec<(Vec<i32>, f32)> = continuations
             .iter()
             .take(beams)
-            .filter(|(_, token, _)| ends(*token))
-            .map(|at| (text(at), at.2 / penalty))
+            .filter(|(_, _, ends)| *ends)
+            .map(|(at, text, _)| (text.clone(), at.score / penalty))
             .collect();
-        let mut next: Vec<(usize, i32, f32)> = continuations
-            .iter()
-            .map(|&(row, token, sum)| (row, token, if ends(token) { sum + NEVER } else { sum }))
+        let over = continuations.iter().all(|(_, _, ends)| *ends);
+        let mut next: Vec<(usize, i32, Beam)> = continuations
+            .into_iter()
+            .map(|(at, text, ends)| {
+                let score = if ends { at.score + NEVER } else { at.score };
+                (at.row, at.token, Beam { text, score })
+            })
             .collect();
-        next.sort_by(|a, b| b.2.total_cmp(&a.2));
+        next.sort_by(|a, b| b.2.score.total_cmp(&a.2.score));
         next.truncate(beams);
-        let running = next.iter().map(|at| Beam { text: text(at), score: at.2 }).collect();
-        let over = continuations.iter().all(|(_, token, _)| ends(*token));
         self.finish(ended.into_iter());
-        self.running = running;
+        let chosen = next.iter().map(|(row, token, _)| (*row, *token)).collect();
+        self.running = next.into_iter().map(|(_, _, beam)| beam).collect();
         self.hopeful &= self.may_improve(length);
         if over || !self.hopeful || (self.full() && self.options.early_stopping == EarlyStopping::Yes) {
             return Vec::new();
         }
-        next.into_iter().map(|(row, token, _)| (row, token)).collect()
+        chosen
     }
 
     fn answers(self: Box<Self>) -> Vec<Vec<i32>> {

@@ -82,7 +82,7 @@ impl Steps {
             inputs: source.batch,
             source: source.padded,
         };
-        Steps { sizes, each: options.rows(), pad: options.pad }
+        Steps { sizes, each: options.rows(), pad: options.pad_token_id }
     }
 
     /// Runs the encoder, and keeps its keys and values for every layer of the decoder.

@@ -5,25 +5,33 @@
 //! that does not. Inputs that have their answers leave the batch.
 
 mod beams;
-mod constraints;
+mod filters;
+mod keys;
 mod memory;
 mod options;
+mod processors;
 mod rows;
 mod sampling;
+mod setting;
 mod settings;
+mod stop;
 
+pub use keys::{HARMLESS, REFUSED, Refused, START};
 pub use memory::{State, state};
-pub use options::{EarlyStopping, GenerateOptions, Sampling};
-pub use settings::Settings;
+pub use options::{EarlyStopping, GenerateOptions, LENGTHS, SETTINGS};
+pub use setting::{Setting, Used, Value};
+pub use settings::{IGNORE, Settings};
+pub use stop::Pieces;
 
 use crate::error::{Error, Result};
 use crate::models::batch::Source;
 use crate::models::session::Session;
 use beams::Beams;
-use constraints::Constraints;
 use memory::{Row, Steps};
+use processors::Processors;
 use rayon::prelude::*;
 use rows::Rows;
+use stop::{Deadline, Ends};
 
 /// Most likely tokens of an open row with their log-probabilities, and what they follow.
 type Candidates = Vec<(i32, f32)>;
@@ -34,8 +42,9 @@ trait Search: Send {
     fn open(&self) -> Vec<&[i32]>;
     /// Log-probabilities wanted of each row.
     fn wanted(&self) -> usize;
-    /// Takes a step: for every row to continue, which row it was and its new token; none when the search is over.
-    fn advance(&mut self, candidates: Vec<Candidates>) -> Vec<(usize, i32)>;
+    /// Takes a step, after which nothing may follow if it `is_last`: for every row to continue, which row it was and
+    /// its new token; none when the search is over.
+    fn advance(&mut self, candidates: Vec<Candidates>, is_last: bool) -> Vec<(usize, i32)>;
     /// The answers, best first, each with its start token.
     fn answers(self: Box<Self>) -> Vec<Vec<i32>>;
 }
@@ -53,34 +62,38 @@ pub fn generate<X: AsRef<State>>(
     options.check(&limits)?;
     let steps = Steps::new(source, options);
     steps.encode(session, source)?;
-    let constraints = Constraints::new(options);
-    let searches = (0..source.batch).map(|input| search(options, limits.vocab, input));
+    let (processors, ends) = (Processors::new(options, source), Ends::new(options)?);
+    let deadline = Deadline::new(options);
+    let searches = (0..source.batch).map(|input| search(options, &ends, input));
     let mut open: Vec<(usize, Box<dyn Search>)> = searches.enumerate().collect();
     let mut done: Vec<(usize, Box<dyn Search>)> = Vec::new();
     let mut rows: Vec<Row> = Vec::new();
     for (input, search) in &open {
-        rows.extend(search.open().iter().map(|_| Row::first(*input, options.start)));
+        rows.extend(search.open().iter().map(|_| Row::first(*input, options.decoder_start_token_id)));
     }
     for position in 0..options.max_new_tokens {
-        let candidates = match options.wants_scores() {
+        let candidates = match options.needs_scores(position + 1) {
             false => best(steps.best(session, &mut rows, position)?),
             true => {
-                let logits = steps.logits(session, &mut rows, position)?;
-                let texts: Vec<(&[i32], usize)> = open
+                let mut logits = steps.logits(session, &mut rows, position)?;
+                let texts: Vec<(usize, &[i32], usize)> = open
                     .iter()
-                    .flat_map(|(_, search)| search.open().into_iter().map(|text| (text, search.wanted())))
+                    .flat_map(|(input, search)| {
+                        search.open().into_iter().map(|text| (*input, text, search.wanted()))
+                    })
                     .collect();
-                let choose = |((text, wanted), logits): (&(&[i32], usize), &[f32])| {
-                    constraints.candidates(logits, text, *wanted)
+                let choose = |((input, text, wanted), logits): (&(usize, &[i32], usize), &mut [f32])| {
+                    processors.candidates(logits, text, *input, *wanted)
                 };
-                texts.par_iter().zip(logits.par_chunks(limits.vocab)).map(choose).collect()
+                texts.par_iter().zip(logits.par_chunks_mut(limits.vocab)).map(choose).collect()
             }
         };
+        let is_last = position + 1 == options.max_new_tokens || deadline.has_passed();
         let mut candidates = candidates.into_iter();
         let (mut next, mut first) = (Vec::with_capacity(rows.len()), 0);
         for (input, mut search) in std::mem::take(&mut open) {
             let count = search.open().len();
-            let steps = search.advance(candidates.by_ref().take(count).collect());
+            let steps = search.advance(candidates.by_ref().take(count).collect(), is_last);
             next.extend(steps.iter().map(|&(row, token)| rows[first + row].then(token)));
             first += count;
             match steps.is_empty() {
@@ -104,10 +117,17 @@ pub fn generate<X: AsRef<State>>(
     }
 }
 
-fn search(options: &GenerateOptions, vocab: usize, input: usize) -> Box<dyn Search> {
+/// The tokens that can be chosen after `text` with their scores, as HF's processors and filters leave the `logits`
+/// `[V]` of a row that answers `input`; with one beam, softmax of the scores is what a token is drawn from.
+pub fn candidates(options: &GenerateOptions, logits: &[f32], text: &[i32], input: &[i32]) -> Candidates {
+    let processors = Processors::of_rows(options, [input.to_vec()]);
+    processors.candidates(&mut logits.to_vec(), text, 0, logits.len())
+}
+
+fn search(options: &GenerateOptions, ends: &Ends, input: usize) -> Box<dyn Search> {
     match options.num_beams {
-        1 => Box::new(Rows::new(options, vocab, input)),
-        _ => Box::new(Beams::new(options)),
+        1 => Box::new(Rows::new(options, ends, input)),
+        _ => Box::new(Beams::new(options, ends, input)),
     }
 }
 

@@ -1,12 +1,13 @@
 //! Answers that grow by one token a step, taken or drawn, each by itself.
 
 use super::sampling::draw;
+use super::stop::Ends;
 use super::{Candidates, GenerateOptions, Search};
 
 /// The answers of one input; greedy decoding has one.
 pub struct Rows {
     options: GenerateOptions,
-    vocab: usize,
+    ends: Ends,
     /// Number of the input in its batch.
     input: usize,
     texts: Vec<Vec<i32>>,
@@ -15,21 +16,18 @@ pub struct Rows {
 }
 
 impl Rows {
-    pub fn new(options: &GenerateOptions, vocab: usize, input: usize) -> Self {
+    pub fn new(options: &GenerateOptions, ends: &Ends, input: usize) -> Self {
         let count = options.rows();
-        let texts = vec![vec![options.start]; count];
-        Rows { options: options.clone(), vocab, input, texts, open: (0..count).collect() }
+        let texts = vec![vec![options.decoder_start_token_id]; count];
+        Rows { options: options.clone(), ends: ends.clone(), input, texts, open: (0..count).collect() }
     }
 
     fn choose(&self, text: usize, candidates: &Candidates) -> i32 {
-        match &self.options.sampling {
-            Some(sampling) => {
-                let row = sampling.first_row + self.input as u64;
-                let place = [self.texts[text].len() as u64, text as u64];
-                draw(candidates, sampling, row, place)
-            }
-            None => candidates.first().map_or(self.options.pad, |(token, _)| *token),
+        if self.options.do_sample {
+            let row = self.options.first_row + self.input as u64;
+            return draw(candidates, &self.options, row, [self.texts[text].len() as u64, text as u64]);
         }
+        candidates.first().map_or(self.options.pad_token_id, |(token, _)| *token)
     }
 }
 
@@ -39,21 +37,17 @@ impl Search for Rows {
     }
 
     fn wanted(&self) -> usize {
-        match self.options.sampling.map(|sampling| sampling.top_k) {
-            None => 1,
-            Some(0) => self.vocab,
-            Some(top_k) => top_k.min(self.vocab),
-        }
+        1
     }
 
-    fn advance(&mut self, candidates: Vec<Candidates>) -> Vec<(usize, i32)> {
+    fn advance(&mut self, candidates: Vec<Candidates>, is_last: bool) -> Vec<(usize, i32)> {
         let mut next = Vec::with_capacity(self.open.len());
         let mut open = Vec::with_capacity(self.open.len());
         for (row, candidates) in candidates.iter().enumerate() {
             let text = self.open[row];
             let token = self.choose(text, candidates);
             self.texts[text].push(token);
-            if !self.options.eos.contains(&token) {
+            if !is_last && !self.ends.end(&self.texts[text]) {
                 open.push(text);
                 next.push((row, token));
             }

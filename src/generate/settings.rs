@@ -1,211 +1,221 @@
 //! Settings of decoding under HF's names: from `generation_config.json`, from an older `config.json`, from flags.
 
-use super::{EarlyStopping, GenerateOptions, Sampling};
+use super::GenerateOptions;
+use super::keys::{HARMLESS, REFUSED, START};
+use super::options::{LENGTHS, Refusal, SETTINGS};
+use super::setting::{Value, flag};
 use crate::error::{Error, Result};
-use crate::models::{Limits, check};
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use crate::models::Limits;
+use serde_json::{Map, Value as Json};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Each setting, or that it is left open. Lengths with `max_length` and `min_length` count the start token.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
+/// The flag that leaves keys of the file out.
+pub const IGNORE: &str = "ignore-settings";
+
+/// What files and flags say, each key once. A value is looked at where it is used, so that a flag can replace one of
+/// the file that cannot be used.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Settings {
-    pub max_length: Option<usize>,
-    pub max_new_tokens: Option<usize>,
-    pub min_length: Option<usize>,
-    pub min_new_tokens: Option<usize>,
-    pub num_beams: Option<usize>,
-    pub length_penalty: Option<f64>,
-    #[serde(deserialize_with = "early_stopping")]
-    pub early_stopping: Option<EarlyStopping>,
-    pub no_repeat_ngram_size: Option<usize>,
-    pub forced_bos_token_id: Option<i32>,
-    #[serde(deserialize_with = "tokens")]
-    pub forced_eos_token_id: Option<Vec<i32>>,
-    pub num_return_sequences: Option<usize>,
-    pub do_sample: Option<bool>,
-    pub temperature: Option<f32>,
-    pub top_k: Option<usize>,
-    pub top_p: Option<f32>,
-    #[serde(deserialize_with = "tokens")]
-    pub eos_token_id: Option<Vec<i32>>,
-    pub pad_token_id: Option<i32>,
-    pub decoder_start_token_id: Option<i32>,
+    said: BTreeMap<String, Said>,
+    warnings: Vec<String>,
 }
 
-/// Settings that would change what is generated, and what they are where they change nothing.
-const UNSUPPORTED: [(&str, f64); 16] = [
-    ("repetition_penalty", 1.0),
-    ("encoder_repetition_penalty", 1.0),
-    ("encoder_no_repeat_ngram_size", 0.0),
-    ("num_beam_groups", 1.0),
-    ("diversity_penalty", 0.0),
-    ("typical_p", 1.0),
-    ("epsilon_cutoff", 0.0),
-    ("eta_cutoff", 0.0),
-    ("guidance_scale", 1.0),
-    ("bad_words_ids", 0.0),
-    ("sequence_bias", 0.0),
-    ("suppress_tokens", 0.0),
-    ("begin_suppress_tokens", 0.0),
-    ("exponential_decay_length_penalty", 0.0),
-    ("min_p", 0.0),
-    ("renormalize_logits", 0.0),
-];
+#[derive(Debug, Clone, PartialEq)]
+struct Said {
+    value: Json,
+    by: By,
+}
+
+/// Who said it.
+#[derive(Debug, Clone, PartialEq)]
+enum By {
+    Flag,
+    /// The file's path.
+    File(String),
+}
 
 impl Settings {
-    /// Those of the model in `dir`: of its `generation_config.json`, or without one of its `config.json`.
-    pub fn of_model(dir: &Path) -> Result<Self> {
+    /// Those of the model in `dir`: of its `generation_config.json`, or without one of its `config.json`. The keys
+    /// `ignored` are left out.
+    pub fn of_model(dir: &Path, ignored: &[String]) -> Result<Self> {
         let own = dir.join("generation_config.json");
-        let path = if own.exists() { own } else { dir.join("config.json") };
+        let is_own = own.exists();
+        let path = if is_own { own } else { dir.join("config.json") };
         let text = std::fs::read_to_string(&path).map_err(|e| Error::read(&path, &e))?;
-        Settings::parse(&path.display().to_string(), &text)
-    }
-
-    /// From the text of such a file; `at` names it in errors.
-    pub fn parse(at: &str, text: &str) -> Result<Self> {
-        let settings = check::parse(at, text, |_: &Settings| Ok(()))?;
-        let all: Value = serde_json::from_str(text).map_err(|e| Error::data(at, e.to_string()))?;
-        for (key, harmless) in UNSUPPORTED {
-            let changes_nothing = match all.get(key) {
-                None | Some(Value::Null | Value::Bool(false)) => true,
-                Some(Value::Number(number)) => number.as_f64() == Some(harmless),
-                Some(Value::Array(list)) => list.is_empty(),
-                Some(_) => false,
-            };
-            if !changes_nothing {
-                let value = &all[key];
-                return Err(Error::data(
-                    at,
-                    format!("{key} is {value}, which is not supported; take it out"),
-                ));
+        let at = path.display().to_string();
+        let mut keys = object(&at, &text)?;
+        for key in ignored {
+            if keys.remove(key).is_none() && !is_known(key) {
+                return Err(Error::usage(format!("--{IGNORE} names {key}, which {at} does not have")));
             }
         }
+        if !is_own {
+            // The other keys are the model's.
+            keys.retain(|key, _| is_known(key));
+        }
+        Settings::of_file(&at, keys)
+    }
+
+    /// From the text of a `generation_config.json`; `at` names it in errors.
+    pub fn parse(at: &str, text: &str) -> Result<Self> {
+        Settings::of_file(at, object(at, text)?)
+    }
+
+    fn of_file(at: &str, keys: Map<String, Json>) -> Result<Self> {
+        let mut settings = Settings::default();
+        for (key, value) in keys {
+            if let Some(refused) = REFUSED.iter().find(|refused| refused.key == key) {
+                if !(refused.is_off)(&value) {
+                    let what = refused.what;
+                    return Err(Error::data(
+                        at,
+                        format!(
+                            "{key} is {value}: {what} is not supported; --{IGNORE} {key} decodes without it"
+                        ),
+                    ));
+                }
+            } else if is_setting(&key) {
+                settings.said.insert(key, Said { value, by: By::File(at.to_string()) });
+            } else if !is_known(&key) {
+                settings.warnings.push(format!("{at}: {key} is not known and changes nothing"));
+            }
+        }
+        settings.warn_of_ids(at);
         Ok(settings)
     }
 
-    /// These, and where they leave something open `others`: a length given here outdoes any there.
-    pub fn or(self, others: Settings) -> Settings {
-        let given = self.max_length.is_some() || self.max_new_tokens.is_some();
-        let most = if given {
-            (self.max_length, self.max_new_tokens)
-        } else {
-            (others.max_length, others.max_new_tokens)
-        };
-        let given = self.min_length.is_some() || self.min_new_tokens.is_some();
-        let least = if given {
-            (self.min_length, self.min_new_tokens)
-        } else {
-            (others.min_length, others.min_new_tokens)
-        };
-        Settings {
-            max_length: most.0,
-            max_new_tokens: most.1,
-            min_length: least.0,
-            min_new_tokens: least.1,
-            num_beams: self.num_beams.or(others.num_beams),
-            length_penalty: self.length_penalty.or(others.length_penalty),
-            early_stopping: self.early_stopping.or(others.early_stopping),
-            no_repeat_ngram_size: self.no_repeat_ngram_size.or(others.no_repeat_ngram_size),
-            forced_bos_token_id: self.forced_bos_token_id.or(others.forced_bos_token_id),
-            forced_eos_token_id: self.forced_eos_token_id.or(others.forced_eos_token_id),
-            num_return_sequences: self.num_return_sequences.or(others.num_return_sequences),
-            do_sample: self.do_sample.or(others.do_sample),
-            temperature: self.temperature.or(others.temperature),
-            top_k: self.top_k.or(others.top_k),
-            top_p: self.top_p.or(others.top_p),
-            eos_token_id: self.eos_token_id.or(others.eos_token_id),
-            pad_token_id: self.pad_token_id.or(others.pad_token_id),
-            decoder_start_token_id: self.decoder_start_token_id.or(others.decoder_start_token_id),
+    /// Where a file names special tokens, transformers takes those that it leaves out for none.
+    fn warn_of_ids(&mut self, at: &str) {
+        let says = |key: &str| self.said.contains_key(key);
+        if (says("decoder_start_token_id") || says(START)) && !says("eos_token_id") {
+            self.warnings.push(format!(
+                "{at} names no eos_token_id: as in transformers, an answer ends at the maximum length only; \
+                 --eos-token-id says otherwise"
+            ));
+            self.said.insert(
+                "eos_token_id".into(),
+                Said { value: Json::Array(Vec::new()), by: By::File(at.to_string()) },
+            );
         }
     }
 
-    /// What to do, with HF's defaults but for the length: [`GenerateOptions::new`]'s.
+    /// Takes a flag's value for `key`, one of [`SETTINGS`] or a length.
+    pub fn set(&mut self, key: &str, value: Json) {
+        self.said.insert(key.into(), Said { value, by: By::Flag });
+    }
+
+    /// These, and where they leave something open `others`: a length given here replaces any there.
+    pub fn or(mut self, others: Settings) -> Settings {
+        let says = |keys: [&str; 2]| keys.iter().any(|key| self.said.contains_key(*key));
+        let lengths = [["max_new_tokens", "max_length"], ["min_new_tokens", "min_length"]];
+        let replaced: Vec<&str> = lengths.into_iter().filter(|keys| says(*keys)).flatten().collect();
+        for (key, said) in others.said {
+            if !replaced.contains(&&*key) {
+                self.said.entry(key).or_insert(said);
+            }
+        }
+        self.warnings.extend(others.warnings);
+        self
+    }
+
+    /// What is probably not meant, a line each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Whether a flag, not a file, gives `key`.
+    pub fn is_flag(&self, key: &str) -> bool {
+        self.said.get(key).is_some_and(|said| said.by == By::Flag)
+    }
+
+    /// What to do, with the defaults of [`GenerateOptions::new`].
     pub fn options(&self, limits: &Limits, seed: u64) -> Result<GenerateOptions> {
-        let start = GenerateOptions::new(limits);
-        let at_least_one = |length: usize| match length {
-            0 | 1 => {
-                Err(Error::usage(format!("--max-length is {length}; the start token is the first of them")))
-            }
-            _ => Ok(length - 1),
-        };
-        let max_new_tokens = match (self.max_new_tokens, self.max_length) {
-            (Some(tokens), _) => tokens,
-            (None, Some(length)) => at_least_one(length)?,
-            (None, None) => start.max_new_tokens,
-        };
-        let min_new_tokens = match (self.min_new_tokens, self.min_length) {
-            (Some(tokens), _) => tokens,
-            (None, length) => length.unwrap_or(0).saturating_sub(1),
-        };
-        let forced_eos_token_id = match self.forced_eos_token_id.as_deref() {
-            None | Some([]) => None,
-            Some([token]) => Some(*token),
-            Some(_) => {
-                return Err(Error::usage("forced_eos_token_id names several tokens; one can be forced"));
-            }
-        };
-        let sampling = self.do_sample.unwrap_or(false).then(|| Sampling {
-            temperature: self.temperature.unwrap_or(1.0),
-            top_k: self.top_k.unwrap_or(50),
-            top_p: self.top_p.unwrap_or(1.0),
-            seed,
-            first_row: 0,
-        });
-        let options = GenerateOptions {
-            max_new_tokens,
-            min_new_tokens,
-            num_beams: self.num_beams.unwrap_or(start.num_beams),
-            length_penalty: self.length_penalty.unwrap_or(start.length_penalty),
-            early_stopping: self.early_stopping.unwrap_or(start.early_stopping),
-            no_repeat_ngram_size: self.no_repeat_ngram_size.unwrap_or(0),
-            forced_bos_token_id: self.forced_bos_token_id,
-            forced_eos_token_id,
-            num_return_sequences: self.num_return_sequences.unwrap_or(1),
-            sampling,
-            eos: self.eos_token_id.clone().unwrap_or(start.eos),
-            pad: self.pad_token_id.unwrap_or(start.pad),
-            start: self.decoder_start_token_id.unwrap_or(start.start),
-        };
-        options.check(limits)?;
+        let mut options = GenerateOptions { seed, ..GenerateOptions::new(limits) };
+        // null is the default, but for the end of an answer, which can be none.
+        let said = |key: &'static str| self.value(key).filter(|value| !value.is_null());
+        options.read(said).map_err(|refusal| self.refused(refusal))?;
+        if self.value("eos_token_id").is_some_and(Json::is_null) {
+            options.eos_token_id = Vec::new();
+        }
+        self.read_lengths(&mut options, limits)?;
+        if said("decoder_start_token_id").is_none()
+            && let Some(bos) = said(START)
+        {
+            options.decoder_start_token_id = i32::read(bos)
+                .ok_or_else(|| self.refused(Refusal { key: START, what: wrong_kind::<i32>(bos) }))?;
+        }
+        if said("pad_token_id").is_none()
+            && let (Some(_), Some(&eos)) = (said("eos_token_id"), options.eos_token_id.first())
+        {
+            options.pad_token_id = eos;
+        }
+        options.refusal(limits).map_err(|refusal| self.refused(refusal))?;
         Ok(options)
     }
-}
 
-impl EarlyStopping {
-    /// By the name that HF gives it: true, false or never.
-    pub fn named(name: &str) -> std::result::Result<Self, String> {
-        match name {
-            "true" => Ok(EarlyStopping::Yes),
-            "false" => Ok(EarlyStopping::No),
-            "never" => Ok(EarlyStopping::Never),
-            other => Err(format!("it is '{other}'; it may be true, false or never")),
+    /// The lengths that count the start token.
+    fn read_lengths(&self, options: &mut GenerateOptions, limits: &Limits) -> Result<()> {
+        let number = |key: &'static str| match self.value(key).filter(|value| !value.is_null()) {
+            None => Ok(None),
+            Some(value) => usize::read(value)
+                .map(Some)
+                .ok_or_else(|| self.refused(Refusal { key, what: wrong_kind::<usize>(value) })),
+        };
+        if self.value("max_new_tokens").is_none_or(Json::is_null)
+            && let Some(length) = number("max_length")?
+        {
+            let most = limits.max_target + 1;
+            if !(2..=most).contains(&length) {
+                let what = format!(
+                    "is {length}; with the start token, which counts, it must lie between 2 and {most}, for the \
+                     decoder has {} positions",
+                    limits.max_target
+                );
+                return Err(self.refused(Refusal { key: "max_length", what }));
+            }
+            options.max_new_tokens = length - 1;
+        }
+        if self.value("min_new_tokens").is_none_or(Json::is_null)
+            && let Some(length) = number("min_length")?
+        {
+            options.min_new_tokens = length.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    fn value(&self, key: &str) -> Option<&Json> {
+        self.said.get(key).map(|said| &said.value)
+    }
+
+    /// The error of a setting, which names who said it.
+    fn refused(&self, Refusal { key, what }: Refusal) -> Error {
+        match self.said.get(key).map(|said| &said.by) {
+            Some(By::Flag) => Error::usage(format!("{} {what}", flag(key))),
+            Some(By::File(at)) => {
+                let instead = if key == START { "decoder_start_token_id" } else { key };
+                Error::data(at, format!("{key} {what}; {} replaces it", flag(instead)))
+            }
+            None => Error::usage(format!("{key} {what}")),
         }
     }
 }
 
-fn early_stopping<'de, D: Deserializer<'de>>(
-    value: D,
-) -> std::result::Result<Option<EarlyStopping>, D::Error> {
-    let named = |name: &str| EarlyStopping::named(name).map(Some).map_err(serde::de::Error::custom);
-    match Option::<Value>::deserialize(value)? {
-        None => Ok(None),
-        Some(Value::String(name)) => named(&name),
-        Some(other) => named(&other.to_string()),
-    }
+fn wrong_kind<T: Value>(value: &Json) -> String {
+    format!("is {value}; it must be {}", T::TAKES)
 }
 
-/// One token, or a list of them.
-fn tokens<'de, D: Deserializer<'de>>(value: D) -> std::result::Result<Option<Vec<i32>>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Tokens {
-        One(i32),
-        More(Vec<i32>),
-    }
-    Ok(Option::<Tokens>::deserialize(value)?.map(|tokens| match tokens {
-        Tokens::One(token) => vec![token],
-        Tokens::More(tokens) => tokens,
-    }))
+fn is_setting(key: &str) -> bool {
+    key == START || SETTINGS.iter().chain(&LENGTHS).any(|setting| setting.key == key)
+}
+
+/// Whether transformers has the key.
+fn is_known(key: &str) -> bool {
+    is_setting(key)
+        || HARMLESS.iter().any(|(harmless, _)| *harmless == key)
+        || REFUSED.iter().any(|refused| refused.key == key)
+}
+
+fn object(at: &str, text: &str) -> Result<Map<String, Json>> {
+    serde_json::from_str(text).map_err(|e| Error::data(at, e.to_string()))
 }

@@ -1,5 +1,6 @@
 //! Text to token ids and back, by the model's own `tokenizer.json` or the files it is made of.
 
+mod pieces;
 mod segments;
 mod source;
 

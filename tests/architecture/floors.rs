@@ -1,7 +1,7 @@
 //! A module imports only from floors below its own; those on one floor do not import each other.
 
-use crate::source::{Source, code, sources};
-use std::collections::BTreeSet;
+use crate::source::{Source, code, root, sources};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// From the ground up.
 const FLOORS: [&[&str]; 16] = [
@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 16] = [
     &["cases"],
     &["nn"],
     &["models", "text", "metrics"],
-    &["data", "collective", "energy"],
+    &["data", "energy"],
     &["generate", "train"],
     &["evaluate"],
     &["bench", "profile", "run"],
@@ -105,6 +105,51 @@ fn every_module_has_a_floor() {
     let without = modules.iter().filter(|m| floor(m).is_none() && !["lib", "main"].contains(*m));
     let without: Vec<_> = without.collect();
     assert!(without.is_empty(), "give these a floor in tests/architecture/floors.rs: {without:?}");
+}
+
+#[test]
+fn every_floor_names_modules_that_are_there() {
+    let all = sources("src");
+    let modules: BTreeSet<&str> = all.iter().map(Source::module).collect();
+    let ghosts: Vec<_> = FLOORS.iter().copied().flatten().filter(|name| !modules.contains(**name)).collect();
+    assert!(ghosts.is_empty(), "take these from tests/architecture/floors.rs: {ghosts:?}");
+}
+
+/// The line of README's "Inside" that names each module.
+fn readme_lines() -> BTreeMap<String, usize> {
+    let text = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let inside = text.split_once("\n## Inside\n").expect("README has no \"Inside\"").1;
+    let list = inside.split_once("\nsrc/\n").and_then(|(_, rest)| rest.split_once("\nkernels/")).unwrap().0;
+    let mut lines = BTreeMap::new();
+    for (number, line) in list.lines().enumerate() {
+        // Two spaces or more stand between the names and what is said of them.
+        let names = line.trim_start().split("  ").next().unwrap_or_default();
+        for name in names.split(' ') {
+            let before = lines.insert(name.trim_end_matches('/').to_string(), number);
+            assert_eq!(before, None, "{name} stands twice in README's \"Inside\"");
+        }
+    }
+    lines
+}
+
+/// What README tells a newcomer about the modules and their order is so.
+#[test]
+fn the_readme_lists_every_module_after_those_it_imports() {
+    let lines = readme_lines();
+    let all = sources("src");
+    let inside = |name: &str| !["lib", "main", "support"].contains(&name);
+    let modules: BTreeSet<&str> = all.iter().map(Source::module).filter(|name| inside(name)).collect();
+    let named: BTreeSet<&str> = lines.keys().map(String::as_str).collect();
+    assert_eq!(named, modules, "README's \"Inside\" and src differ");
+    let mut wrong = BTreeSet::new();
+    for source in all.iter().filter(|source| inside(source.module())) {
+        for (_, to) in mentions(source) {
+            if lines.get(&to).is_some_and(|line| *line > lines[source.module()]) {
+                wrong.insert(format!("{} imports {to}", source.module()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "README lists these the other way round:\n{wrong:?}");
 }
 
 #[test]

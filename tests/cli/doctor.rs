@@ -1,15 +1,33 @@
 use super::{command, ran, wattention};
 use serde_json::Value;
 
+/// What the report says is compared with what the machine and the build say themselves.
 #[test]
 fn it_says_what_is_here_and_what_is_missing() {
-    let done = wattention("doctor");
-    done.succeeds();
-    for line in ["program ", "processor ", "library ", "kernels ", "simulator ", "sensor "] {
-        assert!(done.out.lines().any(|l| l.starts_with(line)), "no `{line}` in {}", done.out);
-    }
-    let report: Value = serde_json::from_str(&wattention("doctor --json").succeeds().out).unwrap();
+    let report: Value = serde_json::from_str(&wattention("doctor --threads 1 --json").succeeds().out).unwrap();
     assert_eq!(report["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(report["processor"]["threads"], 1);
+    assert_eq!(report["simulator"].is_null(), cfg!(wattention_sim));
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+    let kernels: Vec<String> = super::names_in(&folder)
+        .iter()
+        .filter_map(|name| name.strip_suffix(".cu").map(str::to_string))
+        .collect();
+    let files = report["kernels"]["files"].as_array().unwrap();
+    match report["kernels"]["nvcc"].as_str() {
+        None => assert!(files.is_empty()),
+        Some(_) => {
+            let mut names: Vec<&str> = files.iter().map(|file| file["name"].as_str().unwrap()).collect();
+            names.sort_unstable();
+            assert_eq!(names, kernels);
+        }
+    }
+    assert!(!report["libraries"].as_array().unwrap().is_empty());
+    assert!(!report["sensors"].as_array().unwrap().is_empty());
+    let text = wattention("doctor --threads 1").succeeds().out.clone();
+    for said in ["version", "commit", "target"].map(|key| &report[key]).into_iter().chain(report["sensors"].as_array().unwrap()) {
+        assert!(text.contains(said.as_str().unwrap()), "no {said} in {text}");
+    }
 }
 
 /// Every kernel, in every precision, through the program itself.

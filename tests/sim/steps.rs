@@ -55,7 +55,8 @@ fn decoding_replays_one_step_at_every_position() {
             let (source, _) = synthetic_batch(&limits, 2, 24, 1, 1).unwrap();
             let mut session = Session::new(loaded, Options::default(), work).unwrap();
             let eos = Vec::new();
-            let options = GenerateOptions { max_new_tokens: 7, eos, ..GenerateOptions::new(&limits) };
+            let options =
+                GenerateOptions { max_new_tokens: 7, eos_token_id: eos, ..GenerateOptions::new(&limits) };
             generate(&mut session, &source, &options).unwrap()
         };
         assert_eq!(run(&Device::new(sim.clone())), run(&Device::cpu()), "{name}");

@@ -70,7 +70,8 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
     let mut energy = Predicting::start(&device, Activity::Generation)?;
     let loaded = models::load(&model_dir, &device, args.choices.options())?;
     let limits = loaded.model.limits();
-    let decoding = args.decoding.options(&args.model, &limits, global.seed, args.num_return_sequences)?;
+    let decoding =
+        args.decoding.options(&model_dir, &limits, Some(&tokenizer), args.num_return_sequences, global)?;
     let lengths = Lengths {
         source: at_most(args.max_source_length, usize::MAX, limits.max_source),
         target: limits.max_target,
@@ -155,9 +156,7 @@ fn answers(
     decoding: &GenerateOptions,
 ) -> Result<Vec<String>> {
     let mut decoding = decoding.clone();
-    if let (Some(sampling), Some(&first)) = (&mut decoding.sampling, which.first()) {
-        sampling.first_row = first as u64;
-    }
+    decoding.first_row = which.first().map_or(0, |first| *first as u64);
     let rows = generate(session, &corpus.source(which)?, &decoding)?;
     rows.iter()
         .map(|row| {

@@ -44,7 +44,7 @@ pub fn run(args: &Args, inputs: &Path, global: &Global) -> anyhow::Result<()> {
     let loaded = models::load(&model_dir, &device, args.choices.options())?;
     let limits = loaded.model.limits();
     let source = batch.source(&limits).with_context(|| inputs.display().to_string())?;
-    let decoding = args.decoding.options(&model_dir, &limits, global.seed, args.num_return_sequences)?;
+    let decoding = args.decoding.options(&model_dir, &limits, None, args.num_return_sequences, global)?;
     let mut session = Session::new(loaded, args.choices.options(), generate::state)?;
     // Key state 0 is padding.
     let tokens = source.key_state.iter().filter(|state| **state != 0).count() as u64;

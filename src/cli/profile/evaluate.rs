@@ -58,12 +58,12 @@ pub fn run(args: EvaluateArgs, global: &Global) -> anyhow::Result<()> {
         }
     };
     let limits = session.real().loaded.model.limits();
-    let mut decoding = args.decoding.options(&model_dir, &limits, global.seed, NonZeroUsize::new(1))?;
+    let mut decoding = args.decoding.of(evaluated.protocol, &model_dir, &limits, &tokenizer, global)?;
     let lengths = evaluated.truncation.lengths(&limits);
     let corpus = Corpus::encode(&tokenizer, &examples, lengths, limits, args.choices.global_attention)?;
     if gpu.is_some() && evaluated.protocol == Protocol::Scrolls {
         // Nobody knows where an answer would end.
-        decoding.eos = Vec::new();
+        decoding.eos_token_id = Vec::new();
         let most = decoding.max_new_tokens;
         global.note(format_args!("every answer is taken to have {most} tokens, the most it may have"));
     }

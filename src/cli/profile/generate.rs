@@ -77,7 +77,7 @@ impl GenerateArgs {
         let decoding = GenerateOptions {
             max_new_tokens: self.max_new_tokens.get(),
             num_beams: self.num_beams.get(),
-            eos: Vec::new(),
+            eos_token_id: Vec::new(),
             ..GenerateOptions::new(limits)
         };
         decoding.check(limits)?;
