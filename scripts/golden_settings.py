@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedTokenizerFast
+from transformers.generation.configuration_utils import METADATA_FIELDS
 
 from golden_cases import CASES
 from golden_generation import MARGIN, MODELS, NOISES, Noise, draw_options, tensors
@@ -235,7 +236,7 @@ def write_filters(name, out):
 def write_keys(name, out):
     """Writes `out`/generation_keys.json, the keys of GenerationConfig with their defaults, and returns a line about it."""
     defaults = GenerationConfig._get_default_generation_params()
-    keys = {key: defaults.get(key) for key in sorted(vars(GenerationConfig()))}
+    keys = {key: defaults.get(key) for key in sorted({*vars(GenerationConfig()), *METADATA_FIELDS})}
     path = Path(out) / f"{name}.json"
     path.write_text(json.dumps(keys, indent=1) + "\n", "utf-8")
     return f"{name}: {len(keys)} keys"

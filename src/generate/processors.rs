@@ -3,7 +3,7 @@
 use super::{Candidates, GenerateOptions, filters};
 use crate::device::cpu::vector::{largest, sum_exponentials};
 use crate::models::batch::Source;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Most candidates that are kept in order while the scores are gone through.
 const INSERTED: usize = 256;
@@ -11,6 +11,8 @@ const INSERTED: usize = 256;
 /// The rules of a [`GenerateOptions`] for the inputs of a batch.
 pub struct Processors<'a> {
     options: &'a GenerateOptions,
+    /// The last bias of each sequence, as in HF, where they are the keys of a dictionary.
+    biases: BTreeMap<&'a [i32], f32>,
     inputs: Vec<Input>,
 }
 
@@ -51,17 +53,21 @@ impl<'a> Processors<'a> {
     /// For inputs of these tokens.
     pub fn of_rows(options: &'a GenerateOptions, inputs: impl IntoIterator<Item = Vec<i32>>) -> Self {
         let inputs = inputs.into_iter().map(|ids| Input::new(options, &ids));
-        Processors { options, inputs: inputs.collect() }
+        let biases = options.sequence_bias.iter().map(|(sequence, bias)| (&sequence[..], *bias as f32));
+        Processors { options, biases: biases.collect(), inputs: inputs.collect() }
     }
 
     /// Scores `[V]` of a row's next token as HF's processors leave them; those of a beam begin as log-probabilities.
     pub fn process(&self, scores: &mut [f32], text: &[i32], input: usize) {
-        let Self { options, inputs } = self;
-        let input = &inputs[input];
+        let (options, input) = (self.options, &self.inputs[input]);
         if options.num_beams > 1 {
             log_softmax(scores);
         }
-        add_biases(scores, options, text);
+        for (sequence, bias) in &self.biases {
+            if completes(sequence, text) {
+                scores[sequence[sequence.len() - 1] as usize] += bias;
+            }
+        }
         let encoder_penalty = 1.0 / options.encoder_repetition_penalty as f32;
         penalise(scores, input.tokens.iter().copied(), encoder_penalty);
         if options.repetition_penalty != 1.0 {
@@ -149,17 +155,6 @@ impl<'a> Processors<'a> {
         }
         if text.len() <= options.min_new_tokens {
             forbid(scores, &options.eos_token_id);
-        }
-    }
-}
-
-/// Adds the biases of the sequences that the next token can complete.
-fn add_biases(scores: &mut [f32], options: &GenerateOptions, text: &[i32]) {
-    for (sequence, bias) in &options.sequence_bias {
-        if completes(sequence, text)
-            && let Some(&token) = sequence.last()
-        {
-            scores[token as usize] += *bias as f32;
         }
     }
 }

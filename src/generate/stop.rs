@@ -102,6 +102,7 @@ mod tests {
         let options = GenerateOptions {
             stop_strings: strings.iter().map(|text| text.to_string()).collect(),
             pieces: Some(Arc::new(Pieces(pieces))),
+            eos_token_id: Vec::new(),
             ..options()
         };
         Ends::new(&options).unwrap()
