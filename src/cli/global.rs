@@ -20,7 +20,7 @@ pub struct Global {
     #[arg(long, global = true, value_name = "FORMAT", default_value = "fp32", value_parser = named::<Precision>)]
     pub precision: Precision,
 
-    /// Seed of everything random
+    /// Seed of all random numbers
     #[arg(long, global = true, value_name = "N", default_value_t = 42, allow_negative_numbers = true)]
     pub seed: u64,
 
@@ -36,7 +36,7 @@ pub struct Global {
     #[arg(short, long, global = true)]
     pub quiet: bool,
 
-    /// Say more of what happens
+    /// Print more about what is done
     #[arg(short, long, global = true, action = ArgAction::SetTrue, conflicts_with = "quiet")]
     pub verbose: bool,
 }

@@ -1,8 +1,9 @@
 //! Beam search over one input, step for step as HF's `_beam_search` of transformers 5.17.
 
+use super::candidates::Candidates;
 use super::sampling::priority;
 use super::stop::Ends;
-use super::{Candidates, EarlyStopping, GenerateOptions, Search};
+use super::{EarlyStopping, GenerateOptions, Search};
 
 /// Below every score: what a beam that does not exist, or an answer that may not win, has.
 const NEVER: f32 = -1e9;

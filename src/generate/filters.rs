@@ -1,7 +1,7 @@
 //! What sampling leaves out: HF's logits warpers, in HF's order, on the candidates of one row.
 
-use super::processors::best;
-use super::{Candidates, GenerateOptions};
+use super::GenerateOptions;
+use super::candidates::{Candidates, best_with_equals};
 
 /// Most tokens that `top_h` looks at, as in HF.
 const TOP_H_TOKENS: usize = 100;
@@ -14,7 +14,7 @@ pub fn filtered(scores: &[f32], options: &GenerateOptions) -> Candidates {
         (0, None) => scores.len(),
         (top_k, None) => top_k.max(least),
     };
-    let mut kept = with_equals(scores, most.min(scores.len()));
+    let mut kept = best_with_equals(scores, most.min(scores.len()));
     kept.retain(|(_, score)| *score > f32::NEG_INFINITY);
     let temperature = options.temperature as f32;
     kept.iter_mut().for_each(|(_, score)| *score /= temperature);
@@ -51,18 +51,6 @@ pub fn filtered(scores: &[f32], options: &GenerateOptions) -> Candidates {
         let eta = options.eta_cutoff.min(options.eta_cutoff.sqrt() * (-entropy(&p)).exp());
         above(&mut kept, eta, least);
     }
-    kept
-}
-
-/// The `most` largest scores, and all that equal the last of them.
-fn with_equals(scores: &[f32], most: usize) -> Candidates {
-    let mut kept = best(scores, most);
-    let Some(&(last, least)) = kept.last().filter(|_| most < scores.len()) else {
-        return kept;
-    };
-    // Equals stand in the order of the vocabulary.
-    let equals = scores.iter().enumerate().skip(last as usize + 1).filter(|(_, score)| **score == least);
-    kept.extend(equals.map(|(token, &score)| (token as i32, score)));
     kept
 }
 

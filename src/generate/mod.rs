@@ -5,6 +5,7 @@
 //! that does not. Inputs that have their answers leave the batch.
 
 mod beams;
+mod candidates;
 mod filters;
 mod keys;
 mod memory;
@@ -18,23 +19,20 @@ mod stop;
 
 pub use keys::{HARMLESS, REFUSED, Refused, START};
 pub use memory::{State, state};
-pub use options::{EarlyStopping, GenerateOptions, LENGTHS, SETTINGS};
+pub use options::{EarlyStopping, GenerateOptions, LENGTHS, Pieces, SETTINGS};
 pub use setting::{Setting, Used, Value};
 pub use settings::{IGNORE, Settings};
-pub use stop::Pieces;
 
 use crate::error::{Error, Result};
 use crate::models::batch::Source;
 use crate::models::session::Session;
 use beams::Beams;
+use candidates::Candidates;
 use memory::{Row, Steps};
 use processors::Processors;
 use rayon::prelude::*;
 use rows::Rows;
 use stop::{Deadline, Ends};
-
-/// Most likely tokens of an open row with their log-probabilities, and what they follow.
-type Candidates = Vec<(i32, f32)>;
 
 /// What a search does with one input.
 trait Search: Send {

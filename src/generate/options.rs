@@ -1,7 +1,6 @@
 //! What decoding is asked to do: every setting declared once, with its key, type, default, range and meaning.
 
 use super::setting::{Setting, Used, Value, check, parse};
-use super::stop::Pieces;
 use crate::error::{Error, Result};
 use crate::models::Limits;
 use crate::settings::{Range, settings as range};
@@ -45,6 +44,10 @@ impl Value for EarlyStopping {
 
 /// Tokens of an answer when nothing says how many: HF's 20 would cut every summary.
 const MAX_NEW_TOKENS: usize = 128;
+
+/// What each token adds to a text, in bytes: a character can be spread over tokens.
+#[derive(Debug, PartialEq)]
+pub struct Pieces(pub Vec<Vec<u8>>);
 
 /// A setting that cannot be as it is, and why.
 pub struct Refusal {

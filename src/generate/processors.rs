@@ -1,12 +1,10 @@
 //! Which tokens may come next and how likely they are: HF's logits processors, in HF's order, on one row.
 
-use super::{Candidates, GenerateOptions, filters};
+use super::candidates::{Candidates, best};
+use super::{GenerateOptions, filters};
 use crate::device::cpu::vector::{largest, sum_exponentials};
 use crate::models::batch::Source;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-
-/// Most candidates that are kept in order while the scores are gone through.
-const INSERTED: usize = 256;
 
 /// The rules of a [`GenerateOptions`] for the inputs of a batch.
 pub struct Processors<'a> {
@@ -184,32 +182,6 @@ fn log_softmax(scores: &mut [f32]) {
     let most = largest(scores);
     let log_sum = most + sum_exponentials(scores, most).ln();
     scores.iter_mut().for_each(|score| *score -= log_sum);
-}
-
-/// The `wanted` largest scores, of which NaN is none.
-pub(super) fn best(scores: &[f32], wanted: usize) -> Candidates {
-    let number = |score: f32| if score.is_nan() { f32::NEG_INFINITY } else { score };
-    if wanted > INSERTED {
-        let mut all: Candidates =
-            scores.iter().enumerate().map(|(token, &score)| (token as i32, number(score))).collect();
-        all.sort_by(|a, b| b.1.total_cmp(&a.1));
-        all.truncate(wanted);
-        return all;
-    }
-    let mut best: Candidates = Vec::with_capacity(wanted + 1);
-    let mut least = f32::NEG_INFINITY;
-    for (token, &score) in scores.iter().enumerate() {
-        // Nearly all are too small.
-        if best.len() == wanted && (score.is_nan() || score <= least) {
-            continue;
-        }
-        let score = number(score);
-        let place = best.partition_point(|(_, other)| *other >= score);
-        best.insert(place, (token as i32, score));
-        best.truncate(wanted);
-        least = best.last().map_or(f32::NEG_INFINITY, |(_, score)| *score);
-    }
-    best
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Answers that grow by one token a step, taken or drawn, each by itself.
 
+use super::candidates::Candidates;
 use super::sampling::draw;
 use super::stop::Ends;
-use super::{Candidates, GenerateOptions, Search};
+use super::{GenerateOptions, Search};
 
 /// The answers of one input; greedy decoding has one.
 pub struct Rows {

@@ -1,7 +1,8 @@
 //! Tokens drawn with random numbers that follow from where a token stands.
 
+use super::GenerateOptions;
+use super::candidates::Candidates;
 use super::filters::probabilities;
-use super::{Candidates, GenerateOptions};
 use crate::device::cpu::philox::philox4x32;
 
 /// Draws one of `candidates` for the token at `position` of an answer.

@@ -1,13 +1,9 @@
 //! When an answer ends, but for its length: end tokens, strings in its text, and the time.
 
-use super::GenerateOptions;
+use super::options::{GenerateOptions, Pieces};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// What each token adds to a text, in bytes: a character can be spread over tokens.
-#[derive(Debug, PartialEq)]
-pub struct Pieces(pub Vec<Vec<u8>>);
 
 /// The ends of a [`GenerateOptions`]' answers.
 #[derive(Clone)]

@@ -26,6 +26,8 @@ type Cache = HashMap<String, Vec<u32>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spaces {
     Kept,
+    /// As transformers 5 decodes: cleaned up where `tokenizer_config.json` says so and the tokenizer is not a BPE.
+    AsModel,
     /// ` .` becomes `.`, ` n't` becomes `n't` and so on, the default of transformers before version 5.
     CleanedUp,
 }
@@ -38,13 +40,18 @@ pub struct Tokenizer {
     closing: Vec<u32>,
     /// Whether the tokens of a text are those of its segments.
     splits_at_spaces: bool,
+    /// What [`Spaces::AsModel`] does.
+    cleans_up: bool,
 }
 
 impl Tokenizer {
     /// Reads `tokenizer.json` of a model directory, or makes one of `vocab.json` and `merges.txt` or `spiece.model`.
     pub fn load(model_dir: &Path) -> Result<Self> {
         let Source { json, path, .. } = Source::read(model_dir)?;
-        Self::from_json(&json, &path.display().to_string())
+        let mut tokenizer = Self::from_json(&json, &path.display().to_string())?;
+        let is_bpe = matches!(tokenizer.inner.get_model(), tokenizers::models::ModelWrapper::BPE(_));
+        tokenizer.cleans_up = !is_bpe && asks_for_clean_up(model_dir)?;
+        Ok(tokenizer)
     }
 
     /// Parses the content of a `tokenizer.json`. `at` names it in errors.
@@ -64,6 +71,7 @@ impl Tokenizer {
         guarded(|| inner.with_truncation(None).map(|_| ())).map_err(invalid)?;
         let mut tokenizer = Tokenizer {
             splits_at_spaces: parts.splits_at_spaces(),
+            cleans_up: false,
             at: at.to_string(),
             opening: Vec::new(),
             closing: Vec::new(),
@@ -185,8 +193,9 @@ impl Tokenizer {
     pub fn decode(&self, ids: &[u32], spaces: Spaces) -> Result<String> {
         let text = self.run(|| self.inner.decode(ids, true))?;
         Ok(match spaces {
-            Spaces::Kept => text,
             Spaces::CleanedUp => clean_up(&text),
+            Spaces::AsModel if self.cleans_up => clean_up(&text),
+            Spaces::Kept | Spaces::AsModel => text,
         })
     }
 
@@ -198,6 +207,19 @@ impl Tokenizer {
             )
         })
     }
+}
+
+/// Whether `tokenizer_config.json` asks for spaces before punctuation to be taken away; by default it does not.
+fn asks_for_clean_up(model_dir: &Path) -> Result<bool> {
+    let path = model_dir.join("tokenizer_config.json");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(Error::read(path, &e)),
+    };
+    let config: serde_json::Value =
+        serde_json::from_str(&text).map_err(|e| Error::data(path.display(), e.to_string()))?;
+    Ok(config["clean_up_tokenization_spaces"] == true)
 }
 
 /// The ten replacements of transformers' `clean_up_tokenization`, in its order.

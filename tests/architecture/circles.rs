@@ -5,7 +5,28 @@ use crate::source::{Source, sources};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Circles that stay, as folder and members, and why.
-const ALLOWED: &[(&str, &[&str], &str)] = &[];
+const ALLOWED: &[(&str, &[&str], &str)] = &[
+    ("device", &["call", "cpu"], "the seam reads narrow elements with the CPU's routines"),
+    (
+        "device/cpu",
+        &["gemm", "skinny"],
+        "a product of few rows is a case of the general one, and packs as it does",
+    ),
+    ("device/cpu/attention", &["keys", "tile"], "a tile is of keys, and keys are read by tiles"),
+    (
+        "device/sim",
+        &["block", "fault", "schedule"],
+        "a fault names the thread that the block's schedule was at",
+    ),
+    ("energy", &["ledger", "report"], "a report sums what a ledger enters, under the ledger's activities"),
+    ("energy", &["sampler", "window"], "a window is of a sampler's samples, whose sums it keeps"),
+    ("profile", &["host", "measure"], "the host's row is measured with the runs of the phases"),
+    ("study", &["bootstrap", "results"], "intervals are of the documents' scores that results keep"),
+    ("study", &["cell", "forecast"], "a forecast plans the steps that a cell takes"),
+    ("study", &["grid", "presets", "published"], "presets are grids of published places, by name"),
+    ("train", &["attempt", "run", "trainer"], "a trainer is what a run attempts steps with"),
+    ("train", &["batches", "token_cache"], "a cache is filled by encoding batches"),
+];
 
 /// For every folder, which of its members imports which: a member is a file, or a folder with the file of its name.
 fn folders(sources: &[Source]) -> BTreeMap<Module, BTreeMap<String, BTreeSet<String>>> {
@@ -52,18 +73,22 @@ fn files_of_a_folder_import_in_one_direction() {
         let folder = folder.join("/");
         for circle in circles(&edges) {
             let is_it = |(at, members, _): &(&str, &[&str], &str)| {
-                *at == folder && members.iter().map(|name| name.to_string()).collect::<BTreeSet<_>>() == circle
+                *at == folder
+                    && members.iter().map(|name| name.to_string()).collect::<BTreeSet<_>>() == circle
             };
             match ALLOWED.iter().position(|allowed| is_it(allowed)) {
                 Some(place) => {
                     used.insert(place);
                 }
-                None => wrong.push(format!("{folder}: {}", circle.into_iter().collect::<Vec<_>>().join(", "))),
+                None => {
+                    wrong.push(format!("{folder}: {}", circle.into_iter().collect::<Vec<_>>().join(", ")))
+                }
             }
         }
     }
     assert!(wrong.is_empty(), "move what two files share to one of its own:\n{}", wrong.join("\n"));
-    let stale: Vec<_> = (0..ALLOWED.len()).filter(|place| !used.contains(place)).map(|place| ALLOWED[place]).collect();
+    let stale: Vec<_> =
+        (0..ALLOWED.len()).filter(|place| !used.contains(place)).map(|place| ALLOWED[place]).collect();
     assert!(stale.is_empty(), "no longer circles: {stale:?}");
 }
 

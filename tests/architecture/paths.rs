@@ -25,7 +25,10 @@ impl Tree {
         let mut tree = Tree { modules, reexports: BTreeMap::new() };
         for source in sources {
             let (code, own) = (source.code_outside_tests(), module_of(&source.path));
-            for at in words(&code, "pub use").chain(words(&code, "pub(crate) use")).chain(words(&code, "pub(super) use")) {
+            for at in words(&code, "pub use")
+                .chain(words(&code, "pub(crate) use"))
+                .chain(words(&code, "pub(super) use"))
+            {
                 let rest = code[at..].split_once(" use").map_or("", |(_, rest)| rest);
                 for path in expanded(&mut rest.trim_start()) {
                     let from = tree.absolute(&own, &path);
@@ -46,7 +49,9 @@ impl Tree {
             for at in words(&code, root) {
                 if !code[..at].ends_with("::") {
                     let paths = expanded(&mut &code[at..]);
-                    found.extend(paths.iter().filter_map(|path| self.absolute(&own, path)).map(|to| self.leads_to(to)));
+                    found.extend(
+                        paths.iter().filter_map(|path| self.absolute(&own, path)).map(|to| self.leads_to(to)),
+                    );
                 }
             }
         }
@@ -84,7 +89,8 @@ impl Tree {
     fn leads_to(&self, path: Module) -> Module {
         let mut path = path;
         for _ in 0..8 {
-            let length = (0..=path.len()).rev().find(|&n| n == 0 || self.modules.contains(&path[..n])).unwrap_or(0);
+            let length =
+                (0..=path.len()).rev().find(|&n| n == 0 || self.modules.contains(&path[..n])).unwrap_or(0);
             let (module, rest) = path.split_at(length);
             let next = rest.first().and_then(|name| self.reexports.get(&(module.to_vec(), name.clone())));
             match next {
@@ -144,9 +150,13 @@ fn expanded(text: &mut &str) -> Vec<Vec<String>> {
 
 #[test]
 fn groups_are_expanded() {
-    let paths = |mut text: &str| -> Vec<String> { expanded(&mut text).iter().map(|path| path.join("/")).collect() };
+    let paths =
+        |mut text: &str| -> Vec<String> { expanded(&mut text).iter().map(|path| path.join("/")).collect() };
     assert_eq!(paths("crate::a::B;"), ["crate/a/B"]);
-    assert_eq!(paths("super::{self, a::{B, c::D}, e as f, g}; h"), ["super", "super/a/B", "super/a/c/D", "super/e", "super/g"]);
+    assert_eq!(
+        paths("super::{self, a::{B, c::D}, e as f, g}; h"),
+        ["super", "super/a/B", "super/a/c/D", "super/e", "super/g"]
+    );
     assert_eq!(paths("crate::a::b()"), ["crate/a/b"]);
     assert_eq!(paths("crate::a::*;"), ["crate/a"]);
 }

@@ -4,7 +4,8 @@ use serde_json::Value;
 /// What the report says is compared with what the machine and the build say themselves.
 #[test]
 fn it_says_what_is_here_and_what_is_missing() {
-    let report: Value = serde_json::from_str(&wattention("doctor --threads 1 --json").succeeds().out).unwrap();
+    let report: Value =
+        serde_json::from_str(&wattention("doctor --threads 1 --json").succeeds().out).unwrap();
     assert_eq!(report["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(report["processor"]["threads"], 1);
     assert_eq!(report["simulator"].is_null(), cfg!(wattention_sim));
@@ -25,7 +26,11 @@ fn it_says_what_is_here_and_what_is_missing() {
     assert!(!report["libraries"].as_array().unwrap().is_empty());
     assert!(!report["sensors"].as_array().unwrap().is_empty());
     let text = wattention("doctor --threads 1").succeeds().out.clone();
-    for said in ["version", "commit", "target"].map(|key| &report[key]).into_iter().chain(report["sensors"].as_array().unwrap()) {
+    for said in ["version", "commit", "target"]
+        .map(|key| &report[key])
+        .into_iter()
+        .chain(report["sensors"].as_array().unwrap())
+    {
         assert!(text.contains(said.as_str().unwrap()), "no {said} in {text}");
     }
 }

@@ -160,7 +160,8 @@ fn settings_of_decoding_are_flags_or_the_files_of_the_model() {
     };
     refused(&["--num-beams", "1", "--length-penalty", "2"], &["--length-penalty", "--num-beams"]);
     refused(&["--temperature", "0.5"], &["--temperature", "--do-sample"]);
-    refused(&["--do-sample"], &["--do-sample", "--num-beams 2"]);
+    refused(&["--suppress-tokens", "100000"], &["--suppress-tokens is 100000", "vocabulary"]);
+    refused(&["--top-p", "1.5", "--do-sample"], &["--top-p", "above 0 and at most 1"]);
     refused(&["--num-return-sequences", "3"], &["--num-return-sequences is 3"]);
     refused(&["--early-stopping", "always"], &["always", "true, false or never"]);
     refused(&["--max-length", "9", "--max-new-tokens", "9"], &["--max-length", "--max-new-tokens"]);

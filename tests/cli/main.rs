@@ -5,6 +5,7 @@ mod bench;
 mod bench_scan;
 mod cache;
 mod data;
+mod decoding;
 #[path = "../docs.rs"]
 mod docs;
 mod doctor;

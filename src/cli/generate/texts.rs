@@ -161,8 +161,7 @@ fn answers(
     rows.iter()
         .map(|row| {
             let ids: Vec<u32> = row.iter().map(|&id| id as u32).collect();
-            let text = tokenizer.decode(&ids, Spaces::CleanedUp)?;
-            Ok(text.trim().to_string())
+            tokenizer.decode(&ids, Spaces::AsModel)
         })
         .collect()
 }
