@@ -56,6 +56,7 @@ fn uniform(seed: u64, counter: [u32; 4]) -> f64 {
 mod tests {
     use super::*;
     use crate::generate::tests::options;
+    use std::collections::HashMap;
 
     const DRAWS: usize = 20_000;
 
@@ -92,22 +93,19 @@ mod tests {
     /// Drawing a second one from what the first leaves: 1/4 * (1/2) / (1 - 1/4) for 8 before 9, and so on.
     #[test]
     fn the_largest_priorities_are_draws_without_replacement() {
-        let mut pairs = [[0usize; 10]; 10];
+        let mut pairs: HashMap<(i32, i32), usize> = HashMap::new();
         for position in 0..DRAWS {
             let mut order: Vec<(f64, i32)> = halves()
                 .into_iter()
                 .map(|(token, score)| (priority(score, &options(), 7, position, [0, token as usize]), token))
                 .collect();
             order.sort_by(|a, b| b.0.total_cmp(&a.0));
-            pairs[order[0].1 as usize][order[1].1 as usize] += 1;
+            *pairs.entry((order[0].1, order[1].1)).or_default() += 1;
         }
-        let p = |token: usize| {
-            halves().iter().find(|(t, _)| *t as usize == token).map(|(_, s)| f64::from(*s).exp())
-        };
-        for first in 5..10 {
-            for second in (5..10).filter(|second| *second != first) {
-                let (a, b) = (p(first).unwrap(), p(second).unwrap());
-                assert_likely(pairs[first][second], a * b / (1.0 - a));
+        for (first, a) in halves() {
+            for (second, b) in halves().into_iter().filter(|(second, _)| *second != first) {
+                let (a, b) = (f64::from(a).exp(), f64::from(b).exp());
+                assert_likely(pairs[&(first, second)], a * b / (1.0 - a));
             }
         }
     }

@@ -76,7 +76,7 @@ fn files_of_a_folder_import_in_one_direction() {
                 *at == folder
                     && members.iter().map(|name| name.to_string()).collect::<BTreeSet<_>>() == circle
             };
-            match ALLOWED.iter().position(|allowed| is_it(allowed)) {
+            match ALLOWED.iter().position(is_it) {
                 Some(place) => {
                     used.insert(place);
                 }
