@@ -5,6 +5,8 @@
 mod archs;
 #[path = "build/kernels.rs"]
 mod kernels;
+#[path = "build/missing.rs"]
+mod missing;
 #[path = "build/nvcc.rs"]
 mod nvcc;
 #[path = "build/ptxas.rs"]
@@ -38,7 +40,7 @@ fn main() {
 
 /// The checked-out commit, or `unknown` without git or outside a checkout of this project.
 fn commit() -> String {
-    // A release archive may lie inside somebody else's checkout, whose commit says nothing.
+    // A release archive may lie inside a checkout of another project, whose commit says nothing.
     if !Path::new(".git").exists() {
         return "unknown".into();
     }

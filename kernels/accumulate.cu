@@ -2,21 +2,33 @@
 // Shapes: x y [n].
 #include "common.cuh"
 
-// launch: grid [n / 1024], block 256, shared 0
-KERNEL_ENTRY void fill(real* y, int n, float value) {
-    contract(blockDim.x == 256);
-    const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
-    const float four[4] = {value, value, value, value};
-    if (e < n) store4(y + e, four, n - e, aligned4(y) && e + VECTOR <= n);
-}
+struct Fill {
+    real* y;
+    int n;
+    float value;
+};
 
 // launch: grid [n / 1024], block 256, shared 0
-KERNEL_ENTRY void accumulate(real* y, const real* x, int n, int accumulate) {
+KERNEL_ENTRY void fill(const Fill a) {
     contract(blockDim.x == 256);
     const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
-    if (e >= n) return;
-    const bool whole = aligned4(y) && aligned4(x) && e + VECTOR <= n;
+    const float four[4] = {a.value, a.value, a.value, a.value};
+    if (e < a.n) store4(a.y + e, four, a.n - e, aligned4(a.y) && e + VECTOR <= a.n);
+}
+
+struct Accumulate {
+    real* y;
+    const real* x;
+    int n, accumulate;
+};
+
+// launch: grid [n / 1024], block 256, shared 0
+KERNEL_ENTRY void accumulate(const Accumulate a) {
+    contract(blockDim.x == 256);
+    const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
+    if (e >= a.n) return;
+    const bool whole = aligned4(a.y) && aligned4(a.x) && e + VECTOR <= a.n;
     float value[4];
-    fetch4(value, x + e, n - e, whole);
-    put_or_add4(y + e, value, n - e, whole, accumulate);
+    fetch4(value, a.x + e, a.n - e, whole);
+    put_or_add4(a.y + e, value, a.n - e, whole, a.accumulate);
 }

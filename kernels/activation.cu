@@ -23,27 +23,39 @@ DEVICE float slope(float x, int kind) {
     return x > 0.0f ? 1.0f : 0.0f;
 }
 
-// launch: grid [n / 1024], block 256, shared 0
-KERNEL_ENTRY void activation_fwd(real* y, const real* x, int n, int kind) {
-    contract(blockDim.x == 256);
-    const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
-    if (e >= n) return;
-    const bool whole = aligned4(y) && aligned4(x) && e + VECTOR <= n;
-    float value[4];
-    fetch4(value, x + e, n - e, whole);
-    for (int j = 0; j < 4; j++) value[j] = activated(value[j], kind);
-    store4(y + e, value, n - e, whole);
-}
+struct Forward {
+    real* y;
+    const real* x;
+    int n, kind;
+};
 
 // launch: grid [n / 1024], block 256, shared 0
-KERNEL_ENTRY void activation_bwd(real* dx, const real* dy, const real* x, int n, int kind, int accumulate) {
+KERNEL_ENTRY void activation_fwd(const Forward a) {
     contract(blockDim.x == 256);
     const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
-    if (e >= n) return;
-    const bool whole = aligned4(dx) && aligned4(dy) && aligned4(x) && e + VECTOR <= n;
+    if (e >= a.n) return;
+    const bool whole = aligned4(a.y) && aligned4(a.x) && e + VECTOR <= a.n;
+    float value[4];
+    fetch4(value, a.x + e, a.n - e, whole);
+    for (int j = 0; j < 4; j++) value[j] = activated(value[j], a.kind);
+    store4(a.y + e, value, a.n - e, whole);
+}
+
+struct Backward {
+    real* dx;
+    const real *dy, *x;
+    int n, kind, accumulate;
+};
+
+// launch: grid [n / 1024], block 256, shared 0
+KERNEL_ENTRY void activation_bwd(const Backward a) {
+    contract(blockDim.x == 256);
+    const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
+    if (e >= a.n) return;
+    const bool whole = aligned4(a.dx) && aligned4(a.dy) && aligned4(a.x) && e + VECTOR <= a.n;
     float value[4], gradient[4];
-    fetch4(value, x + e, n - e, whole);
-    fetch4(gradient, dy + e, n - e, whole);
-    for (int j = 0; j < 4; j++) gradient[j] *= slope(value[j], kind);
-    put_or_add4(dx + e, gradient, n - e, whole, accumulate);
+    fetch4(value, a.x + e, a.n - e, whole);
+    fetch4(gradient, a.dy + e, a.n - e, whole);
+    for (int j = 0; j < 4; j++) gradient[j] *= slope(value[j], a.kind);
+    put_or_add4(a.dx + e, gradient, a.n - e, whole, a.accumulate);
 }

@@ -13,12 +13,18 @@ DEVICE Best better(Best a, Best b) {
     return b.value > a.value || (b.value == a.value && b.index < a.index) ? b : a;
 }
 
+struct Forward {
+    int* y;
+    const real* x;
+    int N, V;
+};
+
 // launch: grid [N], block 32 warps, shared warps * 2 words
-KERNEL_ENTRY void argmax_fwd(int* y, const real* x, int N, int V) {
-    contract(blockDim.x % WARP == 0 && static_cast<int>(gridDim.x) == N);
+KERNEL_ENTRY void argmax_fwd(const Forward a) {
+    contract(blockDim.x % WARP == 0 && static_cast<int>(gridDim.x) == a.N);
     SHARED_DYN(Best, scratch);
     Best best = {-INFINITY, NOWHERE};
-    for_each_of_row(x + static_cast<long long>(blockIdx.x) * V, V, [&](int i, float value) {
+    for_each_of_row(a.x + static_cast<long long>(blockIdx.x) * a.V, a.V, [&](int i, float value) {
         if (value > best.value) best = {value, i};
     });
     for (int lane = WARP / 2; lane > 0; lane /= 2) {
@@ -29,5 +35,5 @@ KERNEL_ENTRY void argmax_fwd(int* y, const real* x, int N, int V) {
     __syncthreads();
     if (threadIdx.x != 0) return;
     for (int warp = 1; warp < warps_of_block(); warp++) best = better(best, scratch[warp]);
-    y[blockIdx.x] = best.index == NOWHERE ? 0 : best.index;
+    a.y[blockIdx.x] = best.index == NOWHERE ? 0 : best.index;
 }

@@ -12,6 +12,26 @@
 // Rows that a block joins.
 constexpr int JOINED = 16;
 
+struct Forward {
+    real* o;
+    float *lse, *partial;
+    const real *q, *k, *v;
+    const int *key_state, *row_ptr, *col, *count, *work, *joins;
+    int B, H, D, S, K;
+    float scale;
+};
+
+struct Backward {
+    real *dq, *dk, *dv;
+    float *delta, *partial;
+    const real *d_o, *q, *k, *v, *o;
+    const float* lse;
+    const int *key_state, *row_ptr, *col, *count, *work, *joins;
+    const int *inverse_row_ptr, *inverse_col, *inverse_count, *inverse_work, *inverse_joins;
+    int B, H, D, S, K, add_q, add_k, add_v;
+    float scale;
+};
+
 // A tile of rows of one block of one head of one sample, and entries of its list.
 struct Place {
     int b, h;
@@ -21,13 +41,20 @@ struct Place {
     int from, to, slot;
 };
 
-DEVICE Place place_of(const int* work, const int* key_state, int B, int H, int S, int K, int rows) {
-    const int n = S / K, tiles = CEIL_DIV(K, rows);
-    const int* item = work + blockIdx.x / (B * tiles) * 4ll;
-    const int b = blockIdx.x / tiles % B, h = item[0] / n, block = item[0] % n, part = blockIdx.x % tiles;
-    const RowTile tile = {block * K + part * rows, min(K - part * rows, rows), nullptr};
-    const Counted visible = where_not_zero(key_state + static_cast<long long>(b) * S);
-    return {b, h, tile, static_cast<long long>(b) * H + h, visible, item[1], item[2], item[3]};
+template <class Args>
+DEVICE Place place_of(const Args& a, const int* work) {
+    const int n = a.S / a.K, tiles = CEIL_DIV(a.K, ROWS<1>);
+    const int* item = work + blockIdx.x / (a.B * tiles) * 4ll;
+    const int b = blockIdx.x / tiles % a.B, h = item[0] / n, block = item[0] % n, part = blockIdx.x % tiles;
+    const RowTile tile = {block * a.K + part * ROWS<1>, min(a.K - part * ROWS<1>, ROWS<1>), nullptr};
+    const Counted visible = where_not_zero(a.key_state + static_cast<long long>(b) * a.S);
+    return {b, h, tile, static_cast<long long>(b) * a.H + h, visible, item[1], item[2], item[3]};
+}
+
+// That head of x [B, S, H, D].
+template <class Args>
+DEVICE Head head_of(const Args& a, const real* x, const Place& at) {
+    return head_of(x, at.b, at.h, a.S, a.H, a.D, a.S);
 }
 
 // The entries of a part; none where no row of its tile counts.
@@ -38,20 +65,20 @@ DEVICE Blocks<N> blocks_of(const Place& at, const Counted& counted, const int* c
 }
 
 // Row `i` of a block in the slot of a part, `width` floats; partial is [slots, B, K, width].
-DEVICE float* slot_row(float* partial, int slot, int b, int i, int B, int K, int width) {
-    return partial + ((static_cast<long long>(slot) * B + b) * K + i) * width;
+template <class Args>
+DEVICE float* slot_row(const Args& a, int slot, int b, int i, int width) {
+    return a.partial + ((static_cast<long long>(slot) * a.B + b) * a.K + i) * width;
 }
 
 // The rows of a tile in its slot, from float `offset` of each on.
-template <int P>
+template <int P, class Args>
 DEVICE void put_part(
-    float* partial, const Place& at, const float (&x)[1][P / 8][4], float factor, int B, int K, int D, int width,
-    int offset) {
+    const Args& a, const Place& at, const float (&x)[1][P / 8][4], float factor, int width, int offset) {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         const int r = threadIdx.x / WARP * 16 + 8 * i + lane_row();
-        float* row = slot_row(partial, at.slot, at.b, at.tile.first % K + r, B, K, width);
-        if (r < at.tile.count) put_row(row + offset, x[0], i, factor, D, 0);
+        float* row = slot_row(a, at.slot, at.b, at.tile.first % a.K + r, width);
+        if (r < at.tile.count) put_row(row + offset, x[0], i, factor, a.D, 0);
     }
 }
 
@@ -62,293 +89,141 @@ struct Join {
     long long position;
 };
 
-DEVICE Join join_of(const int* joins, int B, int S, int K) {
-    const int n = S / K, b = blockIdx.x % B;
-    const int* list = joins + blockIdx.x / B * 3ll;
+template <class Args>
+DEVICE Join join_of(const Args& a, const int* joins) {
+    const int n = a.S / a.K, b = blockIdx.x % a.B;
+    const int* list = joins + blockIdx.x / a.B * 3ll;
     const int first = blockIdx.y * JOINED;
-    return {b, list[0] / n, first, list[1], list[2], static_cast<long long>(b) * S + list[0] % n * K};
+    return {b, list[0] / n, first, list[1], list[2], static_cast<long long>(b) * a.S + list[0] % n * a.K};
 }
 
 // dx of the rows of a list: its parts' sums, `width` floats a row and D of them from `offset` on.
-DEVICE void join_gradient(
-    real* dx, float* partial, const Join& at, int B, int H, int D, int K, int width, int offset, int accumulate) {
-    const int rows = min(JOINED, K - at.first);
-    for (int e = threadIdx.x; e < rows * D; e += THREADS) {
-        const int i = at.first + e / D, d = e % D;
+DEVICE void join_gradient(const Backward& a, real* dx, const Join& at, int width, int offset, int accumulate) {
+    const int rows = min(JOINED, a.K - at.first);
+    for (int e = threadIdx.x; e < rows * a.D; e += THREADS) {
+        const int i = at.first + e / a.D, d = e % a.D;
         float sum = 0.0f;
-        for (int part = 0; part < at.parts; part++) {
-            sum += slot_row(partial, at.slot + part, at.b, i, B, K, width)[offset + d];
-        }
-        put_or_add(dx + ((at.position + i) * H + at.h) * D + d, sum, accumulate);
+        for (int part = 0; part < at.parts; part++) sum += slot_row(a, at.slot + part, at.b, i, width)[offset + d];
+        put_or_add(dx + ((at.position + i) * a.H + at.h) * a.D + d, sum, accumulate);
     }
 }
 
-template <int P, int N>
-DEVICE void forward(
-    real* shared, real* o, float* lse, float* partial, const real* q, const real* k, const real* v,
-    const int* key_state, const int* col, const int* count, const int* work, int B, int H, int D, int S, int K,
-    float scale) {
-    const Place at = place_of(work, key_state, B, H, S, K, ROWS<1>);
-    const Head q_head = head_of(q, at.b, at.h, S, H, D, S);
-    Blocks<N> keys = blocks_of<N>(at, at.visible, col, count, K);
+template <int P>
+DEVICE void forward(const Forward& a) {
+    contract(blockDim.x == THREADS && a.D <= P && a.S % a.K == 0);
+    SHARED_DYN(real, shared);
+    constexpr int N = KEYS<P>;
+    const Place at = place_of(a, a.work);
+    const Head q = head_of(a, a.q, at);
+    Blocks<N> keys = blocks_of<N>(at, at.visible, a.col, a.count, a.K);
     float sums[1][P / 8][4], most[1][2], sum[1][2];
     attend<P, 1, N>(
-        sums, most, sum, q_head, head_of(k, at.b, at.h, S, H, D, S), head_of(v, at.b, at.h, S, H, D, S), at.tile, keys,
-        no_dropout(), scale, shared);
+        sums, most, sum, q, head_of(a, a.k, at), head_of(a, a.v, at), at.tile, keys, no_dropout(), a.scale, shared);
     if (at.slot < 0) {
-        put_attended<P, 1>(o + (q_head.x - q), lse + at.head * S, q_head, at.tile, at.visible, sums, most, sum);
+        put_attended<P, 1>(a.o + (q.x - a.q), a.lse + at.head * a.S, q, at.tile, at.visible, sums, most, sum);
         return;
     }
-    put_part<P>(partial, at, sums, 1.0f, B, K, D, D + 2, 2);
+    put_part<P>(a, at, sums, 1.0f, a.D + 2, 2);
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         const int r = threadIdx.x / WARP * 16 + 8 * i + lane_row();
-        float* row = slot_row(partial, at.slot, at.b, at.tile.first % K + r, B, K, D + 2);
+        float* row = slot_row(a, at.slot, at.b, at.tile.first % a.K + r, a.D + 2);
         if (r < at.tile.count && lane_column() == 0) row[0] = most[0][i], row[1] = sum[0][i];
     }
 }
 
-// launch: grid [items * B * ceil(K / 64)], block 128, shared (64 + 4 * KEYS) rows of 16
-KERNEL_ENTRY void block_sparse_attention_fwd_d16(
-    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state,
-    const int* row_ptr, const int* col, const int* count, const int* work, const int* joins, int B, int H, int D, int S,
-    int K, float scale) {
-    contract(blockDim.x == THREADS && D <= 16 && S % K == 0);
-    SHARED_DYN(real, shared);
-    forward<16, KEYS<16>>(shared, o, lse, partial, q, k, v, key_state, col, count, work, B, H, D, S, K, scale);
-}
-
-// launch: grid [items * B * ceil(K / 64)], block 128, shared (64 + 4 * KEYS) rows of 32
-KERNEL_ENTRY void block_sparse_attention_fwd_d32(
-    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state,
-    const int* row_ptr, const int* col, const int* count, const int* work, const int* joins, int B, int H, int D, int S,
-    int K, float scale) {
-    contract(blockDim.x == THREADS && D <= 32 && S % K == 0);
-    SHARED_DYN(real, shared);
-    forward<32, KEYS<32>>(shared, o, lse, partial, q, k, v, key_state, col, count, work, B, H, D, S, K, scale);
-}
-
-// launch: grid [items * B * ceil(K / 64)], block 128, shared (64 + 4 * KEYS) rows of 64
-KERNEL_ENTRY void block_sparse_attention_fwd_d64(
-    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state,
-    const int* row_ptr, const int* col, const int* count, const int* work, const int* joins, int B, int H, int D, int S,
-    int K, float scale) {
-    contract(blockDim.x == THREADS && D <= 64 && S % K == 0);
-    SHARED_DYN(real, shared);
-    forward<64, KEYS<64>>(shared, o, lse, partial, q, k, v, key_state, col, count, work, B, H, D, S, K, scale);
-}
-
-// launch: grid [items * B * ceil(K / 64)], block 128, shared (64 + 4 * KEYS) rows of 128
-KERNEL_ENTRY void block_sparse_attention_fwd_d128(
-    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state,
-    const int* row_ptr, const int* col, const int* count, const int* work, const int* joins, int B, int H, int D, int S,
-    int K, float scale) {
-    contract(blockDim.x == THREADS && D <= 128 && S % K == 0);
-    SHARED_DYN(real, shared);
-    forward<128, KEYS<128>>(shared, o, lse, partial, q, k, v, key_state, col, count, work, B, H, D, S, K, scale);
-}
+// launch: grid [items * B * ceil(K / 64)], block 128, shared (64 + 4 * KEYS) rows of the head size
+KERNEL_ENTRY void block_sparse_attention_fwd_d16(const Forward a) { forward<16>(a); }
+KERNEL_ENTRY void block_sparse_attention_fwd_d32(const Forward a) { forward<32>(a); }
+KERNEL_ENTRY void block_sparse_attention_fwd_d64(const Forward a) { forward<64>(a); }
+KERNEL_ENTRY void block_sparse_attention_fwd_d128(const Forward a) { forward<128>(a); }
 
 // A warp for each row.
 // launch: grid [lists * B, ceil(K / 16)], block 128, shared 0
-KERNEL_ENTRY void block_sparse_attention_fwd_join(
-    real* o, float* lse, float* partial, const real* q, const real* k, const real* v, const int* key_state,
-    const int* row_ptr, const int* col, const int* count, const int* work, const int* joins, int B, int H, int D, int S,
-    int K, float scale) {
-    contract(blockDim.x == THREADS && D <= 4 * WARP && static_cast<int>(gridDim.y) == CEIL_DIV(K, JOINED));
-    const Join at = join_of(joins, B, S, K);
-    for (int i = at.first + threadIdx.x / WARP; i < min(at.first + JOINED, K); i += WARPS) {
+KERNEL_ENTRY void block_sparse_attention_fwd_join(const Forward a) {
+    contract(blockDim.x == THREADS && a.D <= 4 * WARP && static_cast<int>(gridDim.y) == CEIL_DIV(a.K, JOINED));
+    const Join at = join_of(a, a.joins);
+    for (int i = at.first + threadIdx.x / WARP; i < min(at.first + JOINED, a.K); i += WARPS) {
         const long long position = at.position + i;
-        const bool on = key_state[position] != 0;
-        const float* part = slot_row(partial, at.slot, at.b, i, B, K, D + 2);
-        const long long next_part = static_cast<long long>(B) * K * (D + 2);
-        join_parts(o + (position * H + at.h) * D, lse + (static_cast<long long>(at.b) * H + at.h) * S + position % S,
-                   part, next_part, at.parts, D, on);
+        const bool on = a.key_state[position] != 0;
+        const float* part = slot_row(a, at.slot, at.b, i, a.D + 2);
+        const long long next_part = static_cast<long long>(a.B) * a.K * (a.D + 2);
+        float* lse = a.lse + (static_cast<long long>(at.b) * a.H + at.h) * a.S + position % a.S;
+        join_parts(a.o + (position * a.H + at.h) * a.D, lse, part, next_part, at.parts, a.D, on);
     }
 }
 
 // launch: grid [B * S * H / 16], block 128, shared 0
-KERNEL_ENTRY void block_sparse_attention_bwd(
-    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* row_ptr, const int* col,
-    const int* count, const int* work, const int* joins, const int* inverse_row_ptr, const int* inverse_col,
-    const int* inverse_count, const int* inverse_work, const int* inverse_joins, int B, int H, int D, int S, int K,
-    int add_q, int add_k, int add_v, float scale) {
+KERNEL_ENTRY void block_sparse_attention_bwd(const Backward a) {
     contract(blockDim.x == THREADS);
-    sum_products(delta, d_o, o, B, H, S, D);
+    sum_products(a.delta, a.d_o, a.o, a.B, a.H, a.S, a.D);
 }
 
-template <int P, int N>
-DEVICE void backward_queries(
-    real* shared, real* dq, const float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const float* lse, const int* key_state, const int* col, const int* count, const int* work, int B,
-    int H, int D, int S, int K, int add, float scale) {
-    const Place at = place_of(work, key_state, B, H, S, K, ROWS<1>);
-    const Head q_head = head_of(q, at.b, at.h, S, H, D, S);
-    Blocks<N> keys = blocks_of<N>(at, at.visible, col, count, K);
+template <int P>
+DEVICE void backward_queries(const Backward& a) {
+    contract(blockDim.x == THREADS && a.D <= P && a.S % a.K == 0);
+    SHARED_DYN(real, shared);
+    constexpr int N = COLUMNS<P>;
+    const Place at = place_of(a, a.work);
+    const Head q = head_of(a, a.q, at);
+    Blocks<N> keys = blocks_of<N>(at, at.visible, a.col, a.count, a.K);
     float x[1][P / 8][4];
     queries_backward<P, 1, N>(
-        x, q_head, head_of(k, at.b, at.h, S, H, D, S), head_of(v, at.b, at.h, S, H, D, S),
-        head_of(d_o, at.b, at.h, S, H, D, S), lse + at.head * S, delta + at.head * S, at.tile, keys, no_dropout(),
-        scale, shared);
+        x, q, head_of(a, a.k, at), head_of(a, a.v, at), head_of(a, a.d_o, at), a.lse + at.head * a.S,
+        a.delta + at.head * a.S, at.tile, keys, no_dropout(), a.scale, shared);
     if (at.slot < 0) {
-        put_gradient<P, 1>(dq + (q_head.x - q), q_head, at.tile, all_count(), at.visible, S, x, scale, add);
+        put_gradient<P, 1>(a.dq + (q.x - a.q), q, at.tile, all_count(), at.visible, a.S, x, a.scale, a.add_q);
     } else {
-        put_part<P>(partial, at, x, scale, B, K, D, D, 0);
+        put_part<P>(a, at, x, a.scale, a.D, 0);
     }
 }
 
-// launch: grid [items * B * ceil(K / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 16
-KERNEL_ENTRY void block_sparse_attention_bwd_q_d16(
-    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* row_ptr, const int* col,
-    const int* count, const int* work, const int* joins, const int* inverse_row_ptr, const int* inverse_col,
-    const int* inverse_count, const int* inverse_work, const int* inverse_joins, int B, int H, int D, int S, int K,
-    int add_q, int add_k, int add_v, float scale) {
-    contract(blockDim.x == THREADS && D <= 16 && S % K == 0);
-    SHARED_DYN(real, shared);
-    backward_queries<16, COLUMNS<16>>(
-        shared, dq, delta, partial, d_o, q, k, v, lse, key_state, col, count, work, B, H, D, S, K, add_q, scale);
-}
-
-// launch: grid [items * B * ceil(K / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 32
-KERNEL_ENTRY void block_sparse_attention_bwd_q_d32(
-    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* row_ptr, const int* col,
-    const int* count, const int* work, const int* joins, const int* inverse_row_ptr, const int* inverse_col,
-    const int* inverse_count, const int* inverse_work, const int* inverse_joins, int B, int H, int D, int S, int K,
-    int add_q, int add_k, int add_v, float scale) {
-    contract(blockDim.x == THREADS && D <= 32 && S % K == 0);
-    SHARED_DYN(real, shared);
-    backward_queries<32, COLUMNS<32>>(
-        shared, dq, delta, partial, d_o, q, k, v, lse, key_state, col, count, work, B, H, D, S, K, add_q, scale);
-}
-
-// launch: grid [items * B * ceil(K / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 64
-KERNEL_ENTRY void block_sparse_attention_bwd_q_d64(
-    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* row_ptr, const int* col,
-    const int* count, const int* work, const int* joins, const int* inverse_row_ptr, const int* inverse_col,
-    const int* inverse_count, const int* inverse_work, const int* inverse_joins, int B, int H, int D, int S, int K,
-    int add_q, int add_k, int add_v, float scale) {
-    contract(blockDim.x == THREADS && D <= 64 && S % K == 0);
-    SHARED_DYN(real, shared);
-    backward_queries<64, COLUMNS<64>>(
-        shared, dq, delta, partial, d_o, q, k, v, lse, key_state, col, count, work, B, H, D, S, K, add_q, scale);
-}
-
-// launch: grid [items * B * ceil(K / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 128
-KERNEL_ENTRY void block_sparse_attention_bwd_q_d128(
-    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* row_ptr, const int* col,
-    const int* count, const int* work, const int* joins, const int* inverse_row_ptr, const int* inverse_col,
-    const int* inverse_count, const int* inverse_work, const int* inverse_joins, int B, int H, int D, int S, int K,
-    int add_q, int add_k, int add_v, float scale) {
-    contract(blockDim.x == THREADS && D <= 128 && S % K == 0);
-    SHARED_DYN(real, shared);
-    backward_queries<128, COLUMNS<128>>(
-        shared, dq, delta, partial, d_o, q, k, v, lse, key_state, col, count, work, B, H, D, S, K, add_q, scale);
-}
+// launch: grid [items * B * ceil(K / 64)], block 128, shared (128 + 4 * COLUMNS) rows of the head size
+KERNEL_ENTRY void block_sparse_attention_bwd_q_d16(const Backward a) { backward_queries<16>(a); }
+KERNEL_ENTRY void block_sparse_attention_bwd_q_d32(const Backward a) { backward_queries<32>(a); }
+KERNEL_ENTRY void block_sparse_attention_bwd_q_d64(const Backward a) { backward_queries<64>(a); }
+KERNEL_ENTRY void block_sparse_attention_bwd_q_d128(const Backward a) { backward_queries<128>(a); }
 
 // launch: grid [lists * B, ceil(K / 16)], block 128, shared 0
-KERNEL_ENTRY void block_sparse_attention_bwd_q_join(
-    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* row_ptr, const int* col,
-    const int* count, const int* work, const int* joins, const int* inverse_row_ptr, const int* inverse_col,
-    const int* inverse_count, const int* inverse_work, const int* inverse_joins, int B, int H, int D, int S, int K,
-    int add_q, int add_k, int add_v, float scale) {
-    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == CEIL_DIV(K, JOINED));
-    join_gradient(dq, partial, join_of(joins, B, S, K), B, H, D, K, D, 0, add_q);
+KERNEL_ENTRY void block_sparse_attention_bwd_q_join(const Backward a) {
+    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == CEIL_DIV(a.K, JOINED));
+    join_gradient(a, a.dq, join_of(a, a.joins), a.D, 0, a.add_q);
 }
 
-template <int P, int N>
-DEVICE void backward_keys(
-    real* shared, real* dk, real* dv, const float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const float* lse, const int* key_state, const int* col, const int* count, const int* work, int B,
-    int H, int D, int S, int K, int add_k, int add_v, float scale) {
-    const Place at = place_of(work, key_state, B, H, S, K, ROWS<1>);
-    const Head k_head = head_of(k, at.b, at.h, S, H, D, S);
-    Blocks<N> queries = blocks_of<N>(at, where_finite(lse + at.head * S), col, count, K);
+template <int P>
+DEVICE void backward_keys(const Backward& a) {
+    contract(blockDim.x == THREADS && a.D <= P && a.S % a.K == 0);
+    SHARED_DYN(real, shared);
+    constexpr int N = COLUMNS<P>;
+    const Place at = place_of(a, a.inverse_work);
+    const Head k = head_of(a, a.k, at);
+    const Counted finite = where_finite(a.lse + at.head * a.S);
+    Blocks<N> queries = blocks_of<N>(at, finite, a.inverse_col, a.inverse_count, a.K);
     float x[1][P / 8][4], y[1][P / 8][4];
     keys_backward<P, N>(
-        x, y, head_of(q, at.b, at.h, S, H, D, S), k_head, head_of(v, at.b, at.h, S, H, D, S),
-        head_of(d_o, at.b, at.h, S, H, D, S), lse + at.head * S, delta + at.head * S, at.tile, queries, no_dropout(),
-        scale, shared);
+        x, y, head_of(a, a.q, at), k, head_of(a, a.v, at), head_of(a, a.d_o, at), a.lse + at.head * a.S,
+        a.delta + at.head * a.S, at.tile, queries, no_dropout(), a.scale, shared);
     if (at.slot >= 0) {
         clear_rows(x, at.tile, at.visible);
         clear_rows(y, at.tile, at.visible);
-        put_part<P>(partial, at, x, scale, B, K, D, 2 * D, 0);
-        put_part<P>(partial, at, y, 1.0f, B, K, D, 2 * D, D);
+        put_part<P>(a, at, x, a.scale, 2 * a.D, 0);
+        put_part<P>(a, at, y, 1.0f, 2 * a.D, a.D);
         return;
     }
-    if (dk) put_gradient<P, 1>(dk + (k_head.x - k), k_head, at.tile, all_count(), at.visible, S, x, scale, add_k);
-    if (dv) put_gradient<P, 1>(dv + (k_head.x - k), k_head, at.tile, all_count(), at.visible, S, y, 1.0f, add_v);
+    if (a.dk) put_gradient<P, 1>(a.dk + (k.x - a.k), k, at.tile, all_count(), at.visible, a.S, x, a.scale, a.add_k);
+    if (a.dv) put_gradient<P, 1>(a.dv + (k.x - a.k), k, at.tile, all_count(), at.visible, a.S, y, 1.0f, a.add_v);
 }
 
-// launch: grid [items * B * ceil(K / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 16
-KERNEL_ENTRY void block_sparse_attention_bwd_kv_d16(
-    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* row_ptr, const int* col,
-    const int* count, const int* work, const int* joins, const int* inverse_row_ptr, const int* inverse_col,
-    const int* inverse_count, const int* inverse_work, const int* inverse_joins, int B, int H, int D, int S, int K,
-    int add_q, int add_k, int add_v, float scale) {
-    contract(blockDim.x == THREADS && D <= 16 && S % K == 0);
-    SHARED_DYN(real, shared);
-    backward_keys<16, COLUMNS<16>>(
-        shared, dk, dv, delta, partial, d_o, q, k, v, lse, key_state, inverse_col, inverse_count, inverse_work, B, H, D,
-        S, K, add_k, add_v, scale);
-}
-
-// launch: grid [items * B * ceil(K / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 32
-KERNEL_ENTRY void block_sparse_attention_bwd_kv_d32(
-    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* row_ptr, const int* col,
-    const int* count, const int* work, const int* joins, const int* inverse_row_ptr, const int* inverse_col,
-    const int* inverse_count, const int* inverse_work, const int* inverse_joins, int B, int H, int D, int S, int K,
-    int add_q, int add_k, int add_v, float scale) {
-    contract(blockDim.x == THREADS && D <= 32 && S % K == 0);
-    SHARED_DYN(real, shared);
-    backward_keys<32, COLUMNS<32>>(
-        shared, dk, dv, delta, partial, d_o, q, k, v, lse, key_state, inverse_col, inverse_count, inverse_work, B, H, D,
-        S, K, add_k, add_v, scale);
-}
-
-// launch: grid [items * B * ceil(K / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 64
-KERNEL_ENTRY void block_sparse_attention_bwd_kv_d64(
-    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* row_ptr, const int* col,
-    const int* count, const int* work, const int* joins, const int* inverse_row_ptr, const int* inverse_col,
-    const int* inverse_count, const int* inverse_work, const int* inverse_joins, int B, int H, int D, int S, int K,
-    int add_q, int add_k, int add_v, float scale) {
-    contract(blockDim.x == THREADS && D <= 64 && S % K == 0);
-    SHARED_DYN(real, shared);
-    backward_keys<64, COLUMNS<64>>(
-        shared, dk, dv, delta, partial, d_o, q, k, v, lse, key_state, inverse_col, inverse_count, inverse_work, B, H, D,
-        S, K, add_k, add_v, scale);
-}
-
-// launch: grid [items * B * ceil(K / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 128
-KERNEL_ENTRY void block_sparse_attention_bwd_kv_d128(
-    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* row_ptr, const int* col,
-    const int* count, const int* work, const int* joins, const int* inverse_row_ptr, const int* inverse_col,
-    const int* inverse_count, const int* inverse_work, const int* inverse_joins, int B, int H, int D, int S, int K,
-    int add_q, int add_k, int add_v, float scale) {
-    contract(blockDim.x == THREADS && D <= 128 && S % K == 0);
-    SHARED_DYN(real, shared);
-    backward_keys<128, COLUMNS<128>>(
-        shared, dk, dv, delta, partial, d_o, q, k, v, lse, key_state, inverse_col, inverse_count, inverse_work, B, H, D,
-        S, K, add_k, add_v, scale);
-}
+// launch: grid [items * B * ceil(K / 64)], block 128, shared (128 + 4 * COLUMNS) rows of the head size
+KERNEL_ENTRY void block_sparse_attention_bwd_kv_d16(const Backward a) { backward_keys<16>(a); }
+KERNEL_ENTRY void block_sparse_attention_bwd_kv_d32(const Backward a) { backward_keys<32>(a); }
+KERNEL_ENTRY void block_sparse_attention_bwd_kv_d64(const Backward a) { backward_keys<64>(a); }
+KERNEL_ENTRY void block_sparse_attention_bwd_kv_d128(const Backward a) { backward_keys<128>(a); }
 
 // launch: grid [lists * B, ceil(K / 16)], block 128, shared 0
-KERNEL_ENTRY void block_sparse_attention_bwd_kv_join(
-    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* row_ptr, const int* col,
-    const int* count, const int* work, const int* joins, const int* inverse_row_ptr, const int* inverse_col,
-    const int* inverse_count, const int* inverse_work, const int* inverse_joins, int B, int H, int D, int S, int K,
-    int add_q, int add_k, int add_v, float scale) {
-    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == CEIL_DIV(K, JOINED));
-    const Join at = join_of(inverse_joins, B, S, K);
-    if (dk) join_gradient(dk, partial, at, B, H, D, K, 2 * D, 0, add_k);
-    if (dv) join_gradient(dv, partial, at, B, H, D, K, 2 * D, D, add_v);
+KERNEL_ENTRY void block_sparse_attention_bwd_kv_join(const Backward a) {
+    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == CEIL_DIV(a.K, JOINED));
+    const Join at = join_of(a, a.inverse_joins);
+    if (a.dk) join_gradient(a, a.dk, at, 2 * a.D, 0, a.add_k);
+    if (a.dv) join_gradient(a, a.dv, at, 2 * a.D, a.D, a.add_v);
 }

@@ -1,13 +1,19 @@
 // cast: y = x, rounded to the storage type. Shapes: x [n] float, y [n].
 #include "common.cuh"
 
+struct Cast {
+    real* y;
+    const float* x;
+    int n;
+};
+
 // launch: grid [n / 1024], block 256, shared 0
-KERNEL_ENTRY void cast(real* y, const float* x, int n) {
+KERNEL_ENTRY void cast(const Cast a) {
     contract(blockDim.x == 256);
     const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
-    if (e >= n) return;
-    const bool whole = aligned4(y) && aligned4(x) && e + VECTOR <= n;
+    if (e >= a.n) return;
+    const bool whole = aligned4(a.y) && aligned4(a.x) && e + VECTOR <= a.n;
     float value[4];
-    fetch4(value, x + e, n - e, whole);
-    store4(y + e, value, n - e, whole);
+    fetch4(value, a.x + e, a.n - e, whole);
+    store4(a.y + e, value, a.n - e, whole);
 }

@@ -8,15 +8,22 @@
 constexpr int SPAN = 8192;
 constexpr float LOWEST = -3.402823466e38f;
 
+struct Rows {
+    float *row_loss, *lse;
+    const real* logits;
+    const int* labels;
+    int M, V;
+    float smoothing;
+};
+
 // launch: grid [M], block 32 warps, shared warps floats
-KERNEL_ENTRY void cross_entropy_rows(
-    float* row_loss, float* lse, const real* logits, const int* labels, int M, int V, float smoothing) {
-    contract(blockDim.x % WARP == 0 && static_cast<int>(gridDim.x) == M);
+KERNEL_ENTRY void cross_entropy_rows(const Rows a) {
+    contract(blockDim.x % WARP == 0 && static_cast<int>(gridDim.x) == a.M);
     SHARED_DYN(float, scratch);
-    const real* row = logits + static_cast<long long>(blockIdx.x) * V;
+    const real* row = a.logits + static_cast<long long>(blockIdx.x) * a.V;
     // Starts at the lowest finite number, so that a logit of -inf makes no NaN.
     float most = LOWEST, powers = 0.0f, sum = 0.0f;
-    for_each_of_row(row, V, [&](int, float logit) {
+    for_each_of_row(row, a.V, [&](int, float logit) {
         const float above = logit - most, power = expf(-fabsf(above));
         powers = above > 0.0f ? powers * power + 1.0f : powers + power;
         most = fmaxf(most, logit);
@@ -27,33 +34,46 @@ KERNEL_ENTRY void cross_entropy_rows(
     sum = block_sum(sum, scratch);
     if (threadIdx.x != 0) return;
     const float row_lse = row_most + logf(powers);
-    float loss = (1.0f - smoothing) * (row_lse - to_float(row[labels[blockIdx.x]]));
-    if (smoothing > 0.0f) loss += smoothing * (row_lse - sum / V);
-    lse[blockIdx.x] = row_lse;
-    row_loss[blockIdx.x] = loss;
+    float loss = (1.0f - a.smoothing) * (row_lse - to_float(row[a.labels[blockIdx.x]]));
+    if (a.smoothing > 0.0f) loss += a.smoothing * (row_lse - sum / a.V);
+    a.lse[blockIdx.x] = row_lse;
+    a.row_loss[blockIdx.x] = loss;
 }
 
+struct Sum {
+    float* loss;
+    const float *row_loss, *normaliser;
+    int M;
+};
+
 // launch: grid [1], block 256, shared 8 doubles
-KERNEL_ENTRY void cross_entropy_sum(float* loss, const float* row_loss, const float* normaliser, int M) {
+KERNEL_ENTRY void cross_entropy_sum(const Sum a) {
     contract(blockDim.x == 256 && gridDim.x == 1);
     SHARED_DYN(double, scratch);
     double sum = 0.0;
-    for (int row = threadIdx.x; row < M; row += 256) sum += row_loss[row];
+    for (int row = threadIdx.x; row < a.M; row += 256) sum += a.row_loss[row];
     sum = block_sum(sum, scratch);
-    if (threadIdx.x == 0) loss[0] = static_cast<float>(sum / normaliser[0]);
+    if (threadIdx.x == 0) a.loss[0] = static_cast<float>(sum / a.normaliser[0]);
 }
 
+struct Backward {
+    real* logits;
+    const float *dloss, *lse;
+    const int* labels;
+    const float* normaliser;
+    int M, V;
+    float smoothing;
+};
+
 // launch: grid [M, V / 8192], block 256, shared 0
-KERNEL_ENTRY void cross_entropy_bwd(
-    real* logits, const float* dloss, const float* lse, const int* labels, const float* normaliser, int M, int V,
-    float smoothing) {
-    contract(blockDim.x == 256 && static_cast<int>(gridDim.x) == M);
-    const int from = blockIdx.y * SPAN, n = min(SPAN, V - from), label = labels[blockIdx.x] - from;
-    real* part = logits + static_cast<long long>(blockIdx.x) * V + from;
-    const float scale = dloss[0] / normaliser[0], shift = -scale * smoothing / V, row_lse = lse[blockIdx.x];
+KERNEL_ENTRY void cross_entropy_bwd(const Backward a) {
+    contract(blockDim.x == 256 && static_cast<int>(gridDim.x) == a.M);
+    const int from = blockIdx.y * SPAN, n = min(SPAN, a.V - from), label = a.labels[blockIdx.x] - from;
+    real* part = a.logits + static_cast<long long>(blockIdx.x) * a.V + from;
+    const float scale = a.dloss[0] / a.normaliser[0], shift = -scale * a.smoothing / a.V, row_lse = a.lse[blockIdx.x];
     const auto gradient = [&](int i, float logit) {
         const float g = fmaf(scale, expf(logit - row_lse), shift);
-        return i == label ? g - scale * (1.0f - smoothing) : g;
+        return i == label ? g - scale * (1.0f - a.smoothing) : g;
     };
     const int head = elements_to_alignment(part, n), vectors = (n - head) / VECTOR;
     const int thread = static_cast<int>(threadIdx.x), tail = head + vectors * VECTOR + thread;

@@ -6,6 +6,15 @@
 // finds goes to partial [splits, N, H, D + 2], and a last pass joins them in order.
 #include "attention.cuh"
 
+struct Forward {
+    real* o;
+    float* partial;
+    const real *q, *k, *v;
+    const int *key_state, *index, *position;
+    int N, H, D, S, rows, columns, splits;
+    float scale;
+};
+
 // x[i] = element `column + i` of a row of `head`, 0 beyond its end.
 DEVICE void load_piece(float (&x)[PER_LOAD], const Head& head, long long position, int column) {
     const real* from = head.x + position * head.stride + column;
@@ -24,30 +33,30 @@ DEVICE void load_piece(float (&x)[PER_LOAD], const Head& head, long long positio
 }
 
 // What a split found for a row: the maximum, the sum of p, and the sums of p v.
-DEVICE float* part_of(float* partial, int split, long long all, long long row, int D) {
-    return partial + (split * all + row) * (D + 2);
+DEVICE float* part_of(const Forward& a, int split, long long row) {
+    return a.partial + (split * (1ll * a.N * a.H) + row) * (a.D + 2);
 }
 
 // One query of one head. Each group of lanes walks over its own keys with a softmax of its own; the groups are joined
 // at the end.
 template <int P>
-DEVICE void decode(
-    float* shared, real* o, float* partial, const real* q, const real* k, const real* v, const int* key_state,
-    const int* index, const int* position, int N, int H, int D, int S, int rows, int columns, int splits, float scale) {
+DEVICE void decode(const Forward& a) {
+    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == a.splits && a.D <= P);
+    SHARED_DYN(float, shared);
     constexpr int LANES = P / PER_LOAD, TEAMS = THREADS / LANES, TURN = 4, PART = P + 2;
-    const int n = blockIdx.x / H, h = blockIdx.x % H;
-    const int keys = position == nullptr ? S : min(S, *position + 1);
-    const int share = CEIL_DIV(CEIL_DIV(keys, splits), 64) * 64;
+    const int n = blockIdx.x / a.H, h = blockIdx.x % a.H;
+    const int keys = a.position == nullptr ? a.S : min(a.S, *a.position + 1);
+    const int share = CEIL_DIV(CEIL_DIV(keys, a.splits), 64) * 64;
     const int from = min(keys, static_cast<int>(blockIdx.y) * share), end = min(keys, from + share);
     const int team = threadIdx.x / LANES, column = threadIdx.x % LANES * PER_LOAD;
-    const int* row_of = index + static_cast<long long>(n) * columns;
+    const int* row_of = a.index + static_cast<long long>(n) * a.columns;
     // A position of the cache is one of its rows and one of the keys there.
-    const Head q_head = head_of(q, 0, h, N, H, D, N);
-    const Head k_head = head_of(k, 0, h, 0, H, D, 0), v_head = head_of(v, 0, h, 0, H, D, 0);
+    const Head q_head = head_of(a.q, 0, h, a.N, a.H, a.D, a.N);
+    const Head k_head = head_of(a.k, 0, h, 0, a.H, a.D, 0), v_head = head_of(a.v, 0, h, 0, a.H, a.D, 0);
     float x[PER_LOAD], sums[PER_LOAD], most = -INFINITY, sum = 0.0f;
     load_piece(x, q_head, n, column);
 #pragma unroll
-    for (int e = 0; e < PER_LOAD; e++) x[e] *= scale * LOG2_E, sums[e] = 0.0f;
+    for (int e = 0; e < PER_LOAD; e++) x[e] *= a.scale * LOG2_E, sums[e] = 0.0f;
     for (int first = from; first < end; first += TEAMS * TURN) {
         float y[TURN][PER_LOAD], z[TURN][PER_LOAD], score[TURN];
         bool seen[TURN];
@@ -55,8 +64,8 @@ DEVICE void decode(
         for (int i = 0; i < TURN; i++) {
             // A turn beyond the end reads its first key, which is there.
             const int j = first + i * TEAMS + team, key = j < end ? j : from;
-            const long long position = static_cast<long long>(row_of[columns == 1 ? 0 : key]) * rows + key;
-            seen[i] = j < end && (!key_state || key_state[position] != 0);
+            const long long position = static_cast<long long>(row_of[a.columns == 1 ? 0 : key]) * a.rows + key;
+            seen[i] = j < end && (!a.key_state || a.key_state[position] != 0);
             load_piece(y[i], k_head, position, column);
             load_piece(z[i], v_head, position, column);
         }
@@ -100,58 +109,26 @@ DEVICE void decode(
         total = fmaf(shared[other * PART + 1], decay, total);
         joined = fmaf(shared[other * PART + 2 + min(d, P - 1)], decay, joined);
     }
-    if (splits > 1) {
-        float* part = part_of(partial, blockIdx.y, 1ll * N * H, 1ll * n * H + h, D);
-        if (d < D) part[2 + d] = joined;
+    if (a.splits > 1) {
+        float* part = part_of(a, blockIdx.y, 1ll * n * a.H + h);
+        if (d < a.D) part[2 + d] = joined;
         if (d == 0) part[0] = most, part[1] = total;
         return;
     }
-    if (d < D) put(o + (q_head.x - q) + n * q_head.stride + d, total == 0.0f ? 0.0f : joined / total);
+    if (d < a.D) put(a.o + (q_head.x - a.q) + n * q_head.stride + d, total == 0.0f ? 0.0f : joined / total);
 }
 
-// launch: grid [N * H, splits], block 128, shared 128 / (16 / PER_LOAD) * (16 + 2) floats
-KERNEL_ENTRY void decode_attention_fwd_d16(
-    real* o, float* partial, const real* q, const real* k, const real* v, const int* key_state, const int* index,
-    const int* position, int N, int H, int D, int S, int rows, int columns, int splits, float scale) {
-    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 16);
-    SHARED_DYN(float, shared);
-    decode<16>(shared, o, partial, q, k, v, key_state, index, position, N, H, D, S, rows, columns, splits, scale);
-}
-
-// launch: grid [N * H, splits], block 128, shared 128 / (32 / PER_LOAD) * (32 + 2) floats
-KERNEL_ENTRY void decode_attention_fwd_d32(
-    real* o, float* partial, const real* q, const real* k, const real* v, const int* key_state, const int* index,
-    const int* position, int N, int H, int D, int S, int rows, int columns, int splits, float scale) {
-    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 32);
-    SHARED_DYN(float, shared);
-    decode<32>(shared, o, partial, q, k, v, key_state, index, position, N, H, D, S, rows, columns, splits, scale);
-}
-
-// launch: grid [N * H, splits], block 128, shared 128 / (64 / PER_LOAD) * (64 + 2) floats
-KERNEL_ENTRY void decode_attention_fwd_d64(
-    real* o, float* partial, const real* q, const real* k, const real* v, const int* key_state, const int* index,
-    const int* position, int N, int H, int D, int S, int rows, int columns, int splits, float scale) {
-    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 64);
-    SHARED_DYN(float, shared);
-    decode<64>(shared, o, partial, q, k, v, key_state, index, position, N, H, D, S, rows, columns, splits, scale);
-}
-
-// launch: grid [N * H, splits], block 128, shared 128 / (128 / PER_LOAD) * (128 + 2) floats
-KERNEL_ENTRY void decode_attention_fwd_d128(
-    real* o, float* partial, const real* q, const real* k, const real* v, const int* key_state, const int* index,
-    const int* position, int N, int H, int D, int S, int rows, int columns, int splits, float scale) {
-    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == splits && D <= 128);
-    SHARED_DYN(float, shared);
-    decode<128>(shared, o, partial, q, k, v, key_state, index, position, N, H, D, S, rows, columns, splits, scale);
-}
+// launch: grid [N * H, splits], block 128, shared 128 / (P / PER_LOAD) * (P + 2) floats, P the head size
+KERNEL_ENTRY void decode_attention_fwd_d16(const Forward a) { decode<16>(a); }
+KERNEL_ENTRY void decode_attention_fwd_d32(const Forward a) { decode<32>(a); }
+KERNEL_ENTRY void decode_attention_fwd_d64(const Forward a) { decode<64>(a); }
+KERNEL_ENTRY void decode_attention_fwd_d128(const Forward a) { decode<128>(a); }
 
 // Joins the splits; a warp for each query and head.
 // launch: grid [N * H / 4], block 128, shared 0
-KERNEL_ENTRY void decode_attention_fwd_join(
-    real* o, float* partial, const real* q, const real* k, const real* v, const int* key_state, const int* index,
-    const int* position, int N, int H, int D, int S, int rows, int columns, int splits, float scale) {
-    contract(blockDim.x == THREADS && D <= 4 * WARP);
-    const long long row = static_cast<long long>(blockIdx.x) * WARPS + threadIdx.x / WARP, all = 1ll * N * H;
+KERNEL_ENTRY void decode_attention_fwd_join(const Forward a) {
+    contract(blockDim.x == THREADS && a.D <= 4 * WARP);
+    const long long row = static_cast<long long>(blockIdx.x) * WARPS + threadIdx.x / WARP, all = 1ll * a.N * a.H;
     if (row >= all) return;
-    join_parts(o + row * D, nullptr, part_of(partial, 0, all, row, D), all * (D + 2), splits, D, true);
+    join_parts(a.o + row * a.D, nullptr, part_of(a, 0, row), all * (a.D + 2), a.splits, a.D, true);
 }

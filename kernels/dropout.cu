@@ -2,17 +2,24 @@
 // Shapes: x y [n]. Saved: nothing; the mask is a function of (seed, stream, element), see common.cuh.
 #include "common.cuh"
 
+struct Forward {
+    real* y;
+    const real* x;
+    const int* randomness;
+    int n, site;
+    float p;
+};
+
 // launch: grid [n / 1024], block 256, shared 0
-KERNEL_ENTRY void dropout_fwd(
-    real* y, const real* x, const int* randomness, int n, int site, float p) {
+KERNEL_ENTRY void dropout_fwd(const Forward a) {
     contract(blockDim.x == 256);
-    const Dropout dropout = dropout_of(randomness, site, p);
+    const Dropout dropout = dropout_of(a.randomness, a.site, a.p);
     const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
-    if (e >= n) return;
-    const bool whole = aligned4(y) && aligned4(x) && e + VECTOR <= n;
+    if (e >= a.n) return;
+    const bool whole = aligned4(a.y) && aligned4(a.x) && e + VECTOR <= a.n;
     float value[4], factor[4];
-    fetch4(value, x + e, n - e, whole);
+    fetch4(value, a.x + e, a.n - e, whole);
     dropout_factors(factor, dropout, e);
     for (int j = 0; j < 4; j++) value[j] *= factor[j];
-    store4(y + e, value, n - e, whole);
+    store4(a.y + e, value, a.n - e, whole);
 }

@@ -15,42 +15,56 @@ constexpr int SORTERS = 16;
 constexpr int CHUNK = 16;
 constexpr int AT_ONCE = 8;
 
+struct Forward {
+    real* y;
+    const int* ids;
+    const real *table, *positions;
+    const int* past;
+    int B, T, C, placed;
+    float scale;
+};
+
 // launch: grid [B T / 4], block 128, shared 0
-KERNEL_ENTRY void embedding_fwd(
-    real* y, const int* ids, const real* table, const real* positions, const int* past, int B, int T, int C, int placed,
-    float scale) {
+KERNEL_ENTRY void embedding_fwd(const Forward a) {
     contract(blockDim.x == WARPS * WARP);
     const int token = blockIdx.x * WARPS + warp_index();
-    if (token >= B * T) return;
-    const bool whole = C % VECTOR == 0 && aligned4(y) && aligned4(table) && aligned4(positions);
-    const int t = token % T, before = past == nullptr ? 0 : *past;
-    const long long row = static_cast<long long>(ids[token]) * C, position = (static_cast<long long>(before) + t) * C;
-    for (int c = lane_index() * VECTOR; c < C; c += STEP) {
+    if (token >= a.B * a.T) return;
+    const bool whole = a.C % VECTOR == 0 && aligned4(a.y) && aligned4(a.table) && aligned4(a.positions);
+    const int t = token % a.T, before = a.past == nullptr ? 0 : *a.past;
+    const long long row = static_cast<long long>(a.ids[token]) * a.C;
+    const long long position = (static_cast<long long>(before) + t) * a.C;
+    for (int c = lane_index() * VECTOR; c < a.C; c += STEP) {
         float value[4], place[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        fetch4(value, table + row + c, C - c, whole);
-        if (t < placed) fetch4(place, positions + position + c, C - c, whole);
-        for (int j = 0; j < 4; j++) value[j] = fmaf(scale, value[j], place[j]);
-        store4(y + static_cast<long long>(token) * C + c, value, C - c, whole);
+        fetch4(value, a.table + row + c, a.C - c, whole);
+        if (t < a.placed) fetch4(place, a.positions + position + c, a.C - c, whole);
+        for (int j = 0; j < 4; j++) value[j] = fmaf(a.scale, value[j], place[j]);
+        store4(a.y + static_cast<long long>(token) * a.C + c, value, a.C - c, whole);
     }
 }
 
+struct TableBackward {
+    float* dtable;
+    int* order;
+    float* edge;
+    const real* dy;
+    const int* ids;
+    int N, C, V, pad, accumulate;
+    float scale;
+};
+
 // launch: grid [V C / 1024], block 256, shared 0
-KERNEL_ENTRY void embedding_bwd_table_zero(
-    float* dtable, int* order, float* edge, const real* dy, const int* ids, int N, int C, int V, int pad,
-    int accumulate, float scale) {
+KERNEL_ENTRY void embedding_bwd_table_zero(const TableBackward a) {
     contract(blockDim.x == 256);
-    const long long n = static_cast<long long>(V) * C, e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
+    const long long n = static_cast<long long>(a.V) * a.C, e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
     const float nothing[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    if (e < n) store4(dtable + e, nothing, n - e, aligned4(dtable) && e + VECTOR <= n);
+    if (e < n) store4(a.dtable + e, nothing, n - e, aligned4(a.dtable) && e + VECTOR <= n);
 }
 
 // order: the positions of all tokens but pad, by token and then by position; -1 beyond the last of them.
 // A block places the positions of 256 tokens, behind as many as there are of lower tokens.
 // launch: grid [V / 256], block 512, shared 16 * 256 + 16 ints
-KERNEL_ENTRY void embedding_bwd_table_sort(
-    float* dtable, int* order, float* edge, const real* dy, const int* ids, int N, int C, int V, int pad,
-    int accumulate, float scale) {
-    contract(blockDim.x == SORTERS * WARP && static_cast<int>(gridDim.x) == CEIL_DIV(V, TOKENS));
+KERNEL_ENTRY void embedding_bwd_table_sort(const TableBackward a) {
+    contract(blockDim.x == SORTERS * WARP && static_cast<int>(gridDim.x) == CEIL_DIV(a.V, TOKENS));
     SHARED_DYN(int, counts);
     int* scratch = counts + SORTERS * TOKENS;
     const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
@@ -58,13 +72,13 @@ KERNEL_ENTRY void embedding_bwd_table_sort(
     for (int i = thread; i < SORTERS * TOKENS; i += threads) counts[i] = 0;
     __syncthreads();
 
-    const int stretch = CEIL_DIV(N, SORTERS * WARP) * WARP;
-    const int from = min(N, warp_index() * stretch), to = min(N, from + stretch);
+    const int stretch = CEIL_DIV(a.N, SORTERS * WARP) * WARP;
+    const int from = min(a.N, warp_index() * stretch), to = min(a.N, from + stretch);
     int* next = counts + warp_index() * TOKENS;
     int lower = 0;
     for (int i = from + lane_index(); i < to; i += WARP) {
-        const int token = ids[i] - first_token;
-        if (ids[i] == pad) continue;
+        const int token = a.ids[i] - first_token;
+        if (a.ids[i] == a.pad) continue;
         lower += token < 0;
         if (token >= 0 && token < TOKENS) atomicAdd(next + token, 1);
     }
@@ -97,39 +111,37 @@ KERNEL_ENTRY void embedding_bwd_table_sort(
     __syncthreads();
 
     for (int i = from + lane_index(); i - lane_index() < to; i += WARP) {
-        const int token = i < to ? ids[i] - first_token : -1;
-        const bool mine = token >= 0 && token < TOKENS && token + first_token != pad;
+        const int token = i < to ? a.ids[i] - first_token : -1;
+        const bool mine = token >= 0 && token < TOKENS && token + first_token != a.pad;
         for (unsigned rest = __ballot_sync(ALL_LANES, mine); rest != 0; rest &= rest - 1) {
-            if (lane_index() == __ffs(rest) - 1) order[next[token]++] = i;
+            if (lane_index() == __ffs(rest) - 1) a.order[next[token]++] = i;
             __syncwarp();
         }
     }
     if (blockIdx.x == gridDim.x - 1)
-        for (int i = total + thread; i < N; i += threads) order[i] = -1;
+        for (int i = total + thread; i < a.N; i += threads) a.order[i] = -1;
 }
 
 // The token at place k of the order, or one that no position has.
-DEVICE int token_at(const int* order, const int* ids, int k, int N) {
-    const int position = k >= 0 && k < N ? order[k] : -1;
-    return position < 0 ? -1 : ids[position];
+DEVICE int token_at(const TableBackward& a, int k) {
+    const int position = k >= 0 && k < a.N ? a.order[k] : -1;
+    return position < 0 ? -1 : a.ids[position];
 }
 
 // A run of equal tokens that lies in the chunk goes to dtable; else its end in the chunk goes to edge[0] (the run
 // began earlier) or its beginning to edge[1] (it goes on).
 // launch: grid [N / 16, C / 512], block 128, shared 34 ints
-KERNEL_ENTRY void embedding_bwd_table(
-    float* dtable, int* order, float* edge, const real* dy, const int* ids, int N, int C, int V, int pad,
-    int accumulate, float scale) {
-    contract(blockDim.x == WARPS * WARP && static_cast<int>(gridDim.x) == CEIL_DIV(N, CHUNK));
+KERNEL_ENTRY void embedding_bwd_table(const TableBackward a) {
+    contract(blockDim.x == WARPS * WARP && static_cast<int>(gridDim.x) == CEIL_DIV(a.N, CHUNK));
     SHARED_DYN(int, tokens);
     int* positions = tokens + CHUNK + 2;
     const int first = blockIdx.x * CHUNK, thread = static_cast<int>(threadIdx.x);
-    if (thread < CHUNK + 2) tokens[thread] = token_at(order, ids, first - 1 + thread, N);
-    if (thread < CHUNK) positions[thread] = first + thread < N ? order[first + thread] : -1;
+    if (thread < CHUNK + 2) tokens[thread] = token_at(a, first - 1 + thread);
+    if (thread < CHUNK) positions[thread] = first + thread < a.N ? a.order[first + thread] : -1;
     __syncthreads();
     const int c = (blockIdx.y * WARPS * WARP + threadIdx.x) * VECTOR;
-    if (c >= C) return;
-    with_constant(C % VECTOR == 0 && aligned4(dtable) && aligned4(dy) && aligned4(edge), [&](auto flag) {
+    if (c >= a.C) return;
+    with_constant(a.C % VECTOR == 0 && aligned4(a.dtable) && aligned4(a.dy) && aligned4(a.edge), [&](auto flag) {
         constexpr bool WHOLE = decltype(flag)::value;
         float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
         bool began_here = tokens[0] != tokens[1];
@@ -138,19 +150,19 @@ KERNEL_ENTRY void embedding_bwd_table(
             float rows[AT_ONCE][4];
 #pragma unroll
             for (int k = 0; k < AT_ONCE; k++)
-                fetch4(rows[k], dy + static_cast<long long>(max(positions[group + k], 0)) * C + c, C - c, WHOLE);
+                fetch4(rows[k], a.dy + static_cast<long long>(max(positions[group + k], 0)) * a.C + c, a.C - c, WHOLE);
 #pragma unroll
             for (int k = 0; k < AT_ONCE; k++) {
                 const int token = tokens[group + k + 1];
                 if (token < 0) continue;
-                for (int j = 0; j < 4; j++) sum[j] += scale * rows[k][j];
+                for (int j = 0; j < 4; j++) sum[j] += a.scale * rows[k][j];
                 const bool ends = tokens[group + k + 2] != token, last = group + k == CHUNK - 1;
                 if (!ends && !last) continue;
                 if (ends && began_here) {
-                    put_or_add4(dtable + static_cast<long long>(token) * C + c, sum, C - c, WHOLE, accumulate);
+                    put_or_add4(a.dtable + static_cast<long long>(token) * a.C + c, sum, a.C - c, WHOLE, a.accumulate);
                 } else {
                     const long long chunk = blockIdx.x + (began_here ? gridDim.x : 0u);
-                    store4(edge + chunk * C + c, sum, C - c, WHOLE);
+                    store4(a.edge + chunk * a.C + c, sum, a.C - c, WHOLE);
                 }
                 began_here = true;
                 for (int j = 0; j < 4; j++) sum[j] = 0.0f;
@@ -161,53 +173,57 @@ KERNEL_ENTRY void embedding_bwd_table(
 
 // The runs that cross chunks: the block of the chunk where a run begins adds up its edges.
 // launch: grid [N / 16, C / 512], block 128, shared 0
-KERNEL_ENTRY void embedding_bwd_table_join(
-    float* dtable, int* order, float* edge, const real* dy, const int* ids, int N, int C, int V, int pad,
-    int accumulate, float scale) {
-    contract(blockDim.x == WARPS * WARP && static_cast<int>(gridDim.x) == CEIL_DIV(N, CHUNK));
+KERNEL_ENTRY void embedding_bwd_table_join(const TableBackward a) {
+    contract(blockDim.x == WARPS * WARP && static_cast<int>(gridDim.x) == CEIL_DIV(a.N, CHUNK));
     const int chunk = blockIdx.x, first = chunk * CHUNK, last = first + CHUNK - 1;
-    const int token = token_at(order, ids, last, N);
-    const bool goes_on = token >= 0 && token_at(order, ids, last + 1, N) == token;
-    const bool began_earlier = token_at(order, ids, first, N) == token && token_at(order, ids, first - 1, N) == token;
+    const int token = token_at(a, last);
+    const bool goes_on = token >= 0 && token_at(a, last + 1) == token;
+    const bool began_earlier = token_at(a, first) == token && token_at(a, first - 1) == token;
     if (!goes_on || began_earlier) return;
     // Chunks that begin with the token follow each other.
     int more = 0, found;
     do {
         const long long start = (chunk + 1ll + more + threadIdx.x) * CHUNK;
-        found = __syncthreads_count(start < N && token_at(order, ids, static_cast<int>(start), N) == token);
+        found = __syncthreads_count(start < a.N && token_at(a, static_cast<int>(start)) == token);
         more += found;
     } while (found == WARPS * WARP);
     const int c = (blockIdx.y * WARPS * WARP + threadIdx.x) * VECTOR;
-    if (c >= C) return;
-    const bool whole_edge = C % VECTOR == 0 && aligned4(edge);
+    if (c >= a.C) return;
+    const bool whole_edge = a.C % VECTOR == 0 && aligned4(a.edge);
     float sum[4];
-    fetch4(sum, edge + (static_cast<long long>(gridDim.x) + chunk) * C + c, C - c, whole_edge);
+    fetch4(sum, a.edge + (static_cast<long long>(gridDim.x) + chunk) * a.C + c, a.C - c, whole_edge);
 #pragma unroll 8
     for (int k = 1; k <= more; k++) {
         float part[4];
-        fetch4(part, edge + (static_cast<long long>(chunk) + k) * C + c, C - c, whole_edge);
+        fetch4(part, a.edge + (static_cast<long long>(chunk) + k) * a.C + c, a.C - c, whole_edge);
         for (int j = 0; j < 4; j++) sum[j] += part[j];
     }
-    const bool whole = C % VECTOR == 0 && aligned4(dtable);
-    put_or_add4(dtable + static_cast<long long>(token) * C + c, sum, C - c, whole, accumulate);
+    const bool whole = a.C % VECTOR == 0 && aligned4(a.dtable);
+    put_or_add4(a.dtable + static_cast<long long>(token) * a.C + c, sum, a.C - c, whole, a.accumulate);
 }
 
+struct PositionsBackward {
+    float* dpositions;
+    const real* dy;
+    const int* past;
+    int B, T, C, placed, P, accumulate;
+};
+
 // launch: grid [P / 4], block 128, shared 0
-KERNEL_ENTRY void embedding_bwd_positions(
-    float* dpositions, const real* dy, const int* past, int B, int T, int C, int placed, int P, int accumulate) {
+KERNEL_ENTRY void embedding_bwd_positions(const PositionsBackward a) {
     contract(blockDim.x == WARPS * WARP);
-    const int row = blockIdx.x * WARPS + warp_index(), t = past == nullptr ? row : row - *past;
-    if (row >= P) return;
-    const bool used = t >= 0 && t < min(placed, T);
-    if (!used && accumulate) return;
-    const bool whole = C % VECTOR == 0 && aligned4(dpositions) && aligned4(dy);
-    for (int c = lane_index() * VECTOR; c < C; c += STEP) {
+    const int row = blockIdx.x * WARPS + warp_index(), t = a.past == nullptr ? row : row - *a.past;
+    if (row >= a.P) return;
+    const bool used = t >= 0 && t < min(a.placed, a.T);
+    if (!used && a.accumulate) return;
+    const bool whole = a.C % VECTOR == 0 && aligned4(a.dpositions) && aligned4(a.dy);
+    for (int c = lane_index() * VECTOR; c < a.C; c += STEP) {
         float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        for (int b = 0; used && b < B; b++) {
+        for (int b = 0; used && b < a.B; b++) {
             float value[4];
-            fetch4(value, dy + (static_cast<long long>(b) * T + t) * C + c, C - c, whole);
+            fetch4(value, a.dy + (static_cast<long long>(b) * a.T + t) * a.C + c, a.C - c, whole);
             for (int j = 0; j < 4; j++) sum[j] += value[j];
         }
-        put_or_add4(dpositions + static_cast<long long>(row) * C + c, sum, C - c, whole, accumulate);
+        put_or_add4(a.dpositions + static_cast<long long>(row) * a.C + c, sum, a.C - c, whole, a.accumulate);
     }
 }

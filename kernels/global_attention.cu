@@ -74,6 +74,16 @@ DEVICE void warp_sums(float (&value)[2 * WARP]) {
     if constexpr (HALF > 1) warp_sums<HALF / 2>(value);
 }
 
+// Rows of a block's tile, where a tile has the same number for each of `tiles`.
+struct Tile {
+    int first, count;
+};
+
+DEVICE Tile tile_of(int tile, int tiles, int R) {
+    const int rows = CEIL_DIV(R, tiles);
+    return {tile * rows, min(rows, R - tile * rows)};
+}
+
 // Copies rows of [R, C] to shared memory, each padded to whole vectors.
 DEVICE void stage_rows(float* shared, const float* rows, int count, int C) {
     const int width = CEIL_DIV(C, VECTOR) * VECTOR;
@@ -91,7 +101,7 @@ DEVICE void stage_rows(float* shared, const float* rows, int count, int C) {
 
 // out[b, r, s] = rows[b, r] x[b, s] for the staged rows and every gridDim-th group of tokens; `masked` where masked.
 DEVICE void dot_products(
-    float* out, const float* staged, const real* x, const int* key_state, int first_row, int count, int R, int S, int C,
+    float* out, const float* staged, const real* x, const int* key_state, const Tile& tile, int R, int S, int C,
     float masked) {
     const int b = blockIdx.z, width = CEIL_DIV(C, VECTOR) * VECTOR, group = warps_of_block() * KEYS;
     const real* x_b = x + static_cast<long long>(b) * S * C;
@@ -125,7 +135,7 @@ DEVICE void dot_products(
                 }
 #pragma unroll
                 for (int r = 0; r < ROWS; r++) {
-                    if (r < count) {
+                    if (r < tile.count) {
                         float row[4];
                         load4(row, staged + r * width + here);
 #pragma unroll
@@ -136,10 +146,10 @@ DEVICE void dot_products(
             }
             warp_sums<WARP / 2>(sum);
             const int r = lane_index() / 2, k = lane_index() % 2 * 2;
-            float* out_row = out + (static_cast<long long>(b) * R + first_row + r) * S + first;
+            float* out_row = out + (static_cast<long long>(b) * R + tile.first + r) * S + first;
             const bool sees0 = k == 0 ? visible[0] : visible[2], sees1 = k == 0 ? visible[1] : visible[3];
-            if (r < count && first + k < S) out_row[k] = sees0 ? sum[0] : masked;
-            if (r < count && first + k + 1 < S) out_row[k + 1] = sees1 ? sum[1] : masked;
+            if (r < tile.count && first + k < S) out_row[k] = sees0 ? sum[0] : masked;
+            if (r < tile.count && first + k + 1 < S) out_row[k + 1] = sees1 ? sum[1] : masked;
         }
     });
 }
@@ -147,8 +157,8 @@ DEVICE void dot_products(
 // part[b, split, r] = sum of weight x over the split's tokens, for rows of a tile whose weights [token, WEIGHTS] are
 // staged.
 DEVICE void weighted_sum(
-    float* part, const float* weights, const real* x, int b, int first_row, int count, int from, int to, bool any,
-    int R, int S, int C) {
+    float* part, const float* weights, const real* x, int b, const Tile& tile, int from, int to, bool any, int R, int S,
+    int C) {
     const int c = blockIdx.x * blockDim.x + threadIdx.x;
     if (c >= C) return;
     float sum[ROWS] = {};
@@ -163,59 +173,49 @@ DEVICE void weighted_sum(
             for (int j = 0; j < 4; j++) sum[r + j] += weight[j] * value;
         }
     }
-    float* part_row = part + ((static_cast<long long>(b) * gridDim.y + blockIdx.y) * R + first_row) * C + c;
+    float* part_row = part + ((static_cast<long long>(b) * gridDim.y + blockIdx.y) * R + tile.first) * C + c;
 #pragma unroll
     for (int r = 0; r < ROWS; r++)
-        if (r < count) part_row[static_cast<long long>(r) * C] = sum[r];
+        if (r < tile.count) part_row[static_cast<long long>(r) * C] = sum[r];
 }
 
-// Rows of a block's tile, where a tile has the same number for each of `tiles`.
-struct Tile {
-    int first, count;
+struct Forward {
+    real* o;
+    float *u, *z, *lse, *scores, *part_z, *part_max, *part_sum;
+    const real *q, *x, *wk, *wv, *bv;
+    const int* key_state;
+    int B, G, S, H, D, P;
+    float scale;
 };
 
-DEVICE Tile tile_of(int tile, int tiles, int R) {
-    const int rows = CEIL_DIV(R, tiles);
-    return {tile * rows, min(rows, R - tile * rows)};
-}
-
 // launch: grid [C / 128, H, B G / 8], block 128, shared 8 D floats
-KERNEL_ENTRY void global_attention_fwd(
-    real* o, float* u, float* z, float* lse, float* scores, float* part_z, float* part_max, float* part_sum,
-    const real* q, const real* x, const real* wk, const real* wv, const real* bv, const int* key_state,
-    int B, int G, int S, int H, int D, int P, float scale) {
-    contract(blockDim.x == 128 && static_cast<int>(gridDim.y) == H);
+KERNEL_ENTRY void global_attention_fwd(const Forward a) {
+    contract(blockDim.x == 128 && static_cast<int>(gridDim.y) == a.H);
     SHARED_DYN(float, shared);
-    project_back(u, q, wk, B * G, H, D, scale, shared);
+    project_back(a.u, a.q, a.wk, a.B * a.G, a.H, a.D, a.scale, shared);
 }
 
 // launch: grid [up to S / (4 warps), tiles, B], block 32 warps up to 256, shared (R / tiles) padded(C) floats
-KERNEL_ENTRY void __launch_bounds__(256, 2) global_attention_fwd_scores(
-    real* o, float* u, float* z, float* lse, float* scores, float* part_z, float* part_max, float* part_sum,
-    const real* q, const real* x, const real* wk, const real* wv, const real* bv, const int* key_state,
-    int B, int G, int S, int H, int D, int P, float scale) {
-    contract(blockDim.x <= 256 && CEIL_DIV(G * H, static_cast<int>(gridDim.y)) <= ROWS);
+KERNEL_ENTRY void __launch_bounds__(256, 2) global_attention_fwd_scores(const Forward a) {
+    contract(blockDim.x <= 256 && CEIL_DIV(a.G * a.H, static_cast<int>(gridDim.y)) <= ROWS);
     SHARED_DYN(float, staged);
-    const int R = G * H, C = H * D;
+    const int R = a.G * a.H, C = a.H * a.D;
     const Tile tile = tile_of(blockIdx.y, gridDim.y, R);
-    stage_rows(staged, u + (static_cast<long long>(blockIdx.z) * R + tile.first) * C, tile.count, C);
-    dot_products(scores, staged, x, key_state, tile.first, tile.count, R, S, C, -INFINITY);
+    stage_rows(staged, a.u + (static_cast<long long>(blockIdx.z) * R + tile.first) * C, tile.count, C);
+    dot_products(a.scores, staged, a.x, a.key_state, tile, R, a.S, C, -INFINITY);
 }
 
 // The softmax is relative to the split's own maximum, which global_attention_fwd_z then corrects.
 // launch: grid [C / 128, P, B tiles], block 128, shared (S / P) 20 floats
-KERNEL_ENTRY void global_attention_fwd_values(
-    real* o, float* u, float* z, float* lse, float* scores, float* part_z, float* part_max, float* part_sum,
-    const real* q, const real* x, const real* wk, const real* wv, const real* bv, const int* key_state,
-    int B, int G, int S, int H, int D, int P, float scale) {
-    contract(blockDim.x == 128 && static_cast<int>(gridDim.y) == P && static_cast<int>(gridDim.z) % B == 0);
+KERNEL_ENTRY void global_attention_fwd_values(const Forward a) {
+    contract(blockDim.x == 128 && static_cast<int>(gridDim.y) == a.P && static_cast<int>(gridDim.z) % a.B == 0);
     SHARED_DYN(float, weights);
-    const int R = G * H, C = H * D, b = blockIdx.z % B, keys = CEIL_DIV(S, P);
-    const int from = min(S, static_cast<int>(blockIdx.y) * keys), to = min(S, from + keys);
-    const Tile tile = tile_of(blockIdx.z / B, gridDim.z / B, R);
+    const int R = a.G * a.H, C = a.H * a.D, b = blockIdx.z % a.B, keys = CEIL_DIV(a.S, a.P);
+    const int from = min(a.S, static_cast<int>(blockIdx.y) * keys), to = min(a.S, from + keys);
+    const Tile tile = tile_of(blockIdx.z / a.B, gridDim.z / a.B, R);
     bool any = false;
     for (int r = warp_index(); r < ROWS; r += warps_of_block()) {
-        const float* row = scores + (static_cast<long long>(b) * R + tile.first + min(r, tile.count - 1)) * S;
+        const float* row = a.scores + (static_cast<long long>(b) * R + tile.first + min(r, tile.count - 1)) * a.S;
         float most = -INFINITY, sum = 0.0f;
         for (int s = from + lane_index(); s < to; s += WARP) most = fmaxf(most, row[s]);
         most = warp_max(most);
@@ -228,166 +228,151 @@ KERNEL_ENTRY void global_attention_fwd_values(
         sum = warp_sum(sum);
         any = any || visible;
         if (blockIdx.x == 0 && lane_index() == 0 && r < tile.count) {
-            const long long part = (static_cast<long long>(b) * P + blockIdx.y) * R + tile.first + r;
-            part_max[part] = most;
-            part_sum[part] = sum;
+            const long long part = (static_cast<long long>(b) * a.P + blockIdx.y) * R + tile.first + r;
+            a.part_max[part] = most;
+            a.part_sum[part] = sum;
         }
     }
     any = __syncthreads_or(any);
-    weighted_sum(part_z, weights, x, b, tile.first, tile.count, from, to, any, R, S, C);
+    weighted_sum(a.part_z, weights, a.x, b, tile, from, to, any, R, a.S, C);
 }
 
 // launch: grid [C / 32, R, B], block 512, shared 512 + P floats
-KERNEL_ENTRY void global_attention_fwd_z(
-    real* o, float* u, float* z, float* lse, float* scores, float* part_z, float* part_max, float* part_sum,
-    const real* q, const real* x, const real* wk, const real* wv, const real* bv, const int* key_state,
-    int B, int G, int S, int H, int D, int P, float scale) {
-    contract(blockDim.x == 512 && P <= 512);
+KERNEL_ENTRY void global_attention_fwd_z(const Forward a) {
+    contract(blockDim.x == 512 && a.P <= 512);
     SHARED_DYN(float, scratch);
     float* weights = scratch + 512;
-    const int R = G * H, C = H * D, thread = static_cast<int>(threadIdx.x);
+    const int R = a.G * a.H, C = a.H * a.D, thread = static_cast<int>(threadIdx.x);
     const long long b = blockIdx.z, row = b * R + blockIdx.y;
-    const long long own = (b * P + thread) * R + blockIdx.y;
-    const float own_max = thread < P ? part_max[own] : -INFINITY;
+    const long long own = (b * a.P + thread) * R + blockIdx.y;
+    const float own_max = thread < a.P ? a.part_max[own] : -INFINITY;
     const float most = block_max(own_max, scratch);
     // A row that sees nothing has the sum 0.
     const float weight = own_max > -INFINITY ? expf(own_max - most) : 0.0f;
-    const float total = block_sum(weight > 0.0f ? weight * part_sum[own] : 0.0f, scratch);
-    if (thread < P) weights[thread] = weight > 0.0f ? weight / total : 0.0f;
+    const float total = block_sum(weight > 0.0f ? weight * a.part_sum[own] : 0.0f, scratch);
+    if (thread < a.P) weights[thread] = weight > 0.0f ? weight / total : 0.0f;
     __syncthreads();
     const int c = blockIdx.x * WARP + lane_index();
     float sum = 0.0f;
     if (c < C) {
 #pragma unroll 4
-        for (int part = warp_index(); part < P; part += warps_of_block())
-            sum += weights[part] * part_z[((b * P + part) * R + blockIdx.y) * C + c];
+        for (int part = warp_index(); part < a.P; part += warps_of_block())
+            sum += weights[part] * a.part_z[((b * a.P + part) * R + blockIdx.y) * C + c];
     }
     scratch[thread] = sum;
     __syncthreads();
-    if (thread == 0 && blockIdx.x == 0) lse[row] = total > 0.0f ? most + logf(total) : -INFINITY;
+    if (thread == 0 && blockIdx.x == 0) a.lse[row] = total > 0.0f ? most + logf(total) : -INFINITY;
     if (thread >= WARP || c >= C) return;
     sum = 0.0f;
     for (int warp = 0; warp < warps_of_block(); warp++) sum += scratch[warp * WARP + thread];
-    z[row * C + c] = sum;
+    a.z[row * C + c] = sum;
 }
 
 // launch: grid [C / 4, B G], block 128, shared 0
-KERNEL_ENTRY void global_attention_fwd_o(
-    real* o, float* u, float* z, float* lse, float* scores, float* part_z, float* part_max, float* part_sum,
-    const real* q, const real* x, const real* wk, const real* wv, const real* bv, const int* key_state,
-    int B, int G, int S, int H, int D, int P, float scale) {
-    contract(blockDim.x == 128 && static_cast<int>(gridDim.y) == B * G);
-    const int C = H * D, channel = blockIdx.x * warps_of_block() + warp_index();
+KERNEL_ENTRY void global_attention_fwd_o(const Forward a) {
+    contract(blockDim.x == 128 && static_cast<int>(gridDim.y) == a.B * a.G);
+    const int C = a.H * a.D, channel = blockIdx.x * warps_of_block() + warp_index();
     if (channel >= C) return;
-    const float sum = project(z, wv, blockIdx.y, channel, H, C, D);
-    if (lane_index() == 0) put(o + static_cast<long long>(blockIdx.y) * C + channel, sum + to_float(bv[channel]));
+    const float sum = project(a.z, a.wv, blockIdx.y, channel, a.H, C, a.D);
+    if (lane_index() == 0) put(a.o + static_cast<long long>(blockIdx.y) * C + channel, sum + to_float(a.bv[channel]));
 }
+
+struct Backward {
+    real *dq, *dx;
+    float *dwk, *dwv, *dbv, *du, *dz, *dp, *mean, *part_du;
+    const real *d_o, *q, *x;
+    const float *u, *z, *lse, *scores;
+    const real *wk, *wv;
+    const int* key_state;
+    int B, G, S, H, D, P, add_q, add_x, add_wk, add_wv, add_bv;
+    float scale;
+};
 
 // Backward: dz = Wv^T d_o, dp = dz x, ds = p (dp - z dz) (the mean of dp under p, because z = sum of p x),
 // du = sum of ds x, dx = sum over rows of p dz + ds u; dWk, dWv, dbv and dq = scale Wk du are sums over the queries.
 // launch: grid [C / 128, H, B G / 8], block 128, shared 8 D floats
-KERNEL_ENTRY void global_attention_bwd(
-    real* dq, real* dx, float* dwk, float* dwv, float* dbv, float* du, float* dz, float* dp, float* mean,
-    float* part_du, const real* d_o, const real* q, const real* x, const float* u, const float* z, const float* lse,
-    const float* scores, const real* wk, const real* wv, const int* key_state,
-    int B, int G, int S, int H, int D, int P, int add_q, int add_x, int add_wk, int add_wv, int add_bv, float scale) {
-    contract(blockDim.x == 128 && static_cast<int>(gridDim.y) == H);
+KERNEL_ENTRY void global_attention_bwd(const Backward a) {
+    contract(blockDim.x == 128 && static_cast<int>(gridDim.y) == a.H);
     SHARED_DYN(float, shared);
-    project_back(dz, d_o, wv, B * G, H, D, 1.0f, shared);
+    project_back(a.dz, a.d_o, a.wv, a.B * a.G, a.H, a.D, 1.0f, shared);
 }
 
 // launch: grid [up to S / (4 warps), tiles, B], block 32 warps up to 256, shared (R / tiles) padded(C) floats
-KERNEL_ENTRY void __launch_bounds__(256, 2) global_attention_bwd_scores(
-    real* dq, real* dx, float* dwk, float* dwv, float* dbv, float* du, float* dz, float* dp, float* mean,
-    float* part_du, const real* d_o, const real* q, const real* x, const float* u, const float* z, const float* lse,
-    const float* scores, const real* wk, const real* wv, const int* key_state,
-    int B, int G, int S, int H, int D, int P, int add_q, int add_x, int add_wk, int add_wv, int add_bv, float scale) {
-    contract(blockDim.x <= 256 && CEIL_DIV(G * H, static_cast<int>(gridDim.y)) <= ROWS);
+KERNEL_ENTRY void __launch_bounds__(256, 2) global_attention_bwd_scores(const Backward a) {
+    contract(blockDim.x <= 256 && CEIL_DIV(a.G * a.H, static_cast<int>(gridDim.y)) <= ROWS);
     SHARED_DYN(float, staged);
-    const int R = G * H, C = H * D, width = CEIL_DIV(C, VECTOR) * VECTOR;
+    const int R = a.G * a.H, C = a.H * a.D, width = CEIL_DIV(C, VECTOR) * VECTOR;
     const Tile tile = tile_of(blockIdx.y, gridDim.y, R);
     const long long row = static_cast<long long>(blockIdx.z) * R + tile.first;
-    stage_rows(staged, dz + row * C, tile.count, C);
+    stage_rows(staged, a.dz + row * C, tile.count, C);
     if (blockIdx.x == 0) {
         for (int r = warp_index(); r < tile.count; r += warps_of_block()) {
             float sum = 0.0f;
-            for (int c = lane_index(); c < C; c += WARP) sum += z[(row + r) * C + c] * staged[r * width + c];
+            for (int c = lane_index(); c < C; c += WARP) sum += a.z[(row + r) * C + c] * staged[r * width + c];
             sum = warp_sum(sum);
-            if (lane_index() == 0) mean[row + r] = sum;
+            if (lane_index() == 0) a.mean[row + r] = sum;
         }
     }
     // What is masked has no weight, so that any finite number does.
-    dot_products(dp, staged, x, key_state, tile.first, tile.count, R, S, C, 0.0f);
+    dot_products(a.dp, staged, a.x, a.key_state, tile, R, a.S, C, 0.0f);
 }
 
 // p of one row and token.
 DEVICE float probability(float score, float lse) { return lse > -INFINITY ? expf(score - lse) : 0.0f; }
 
 // launch: grid [C / 128, P, B tiles], block 128, shared (S / P) 20 floats
-KERNEL_ENTRY void global_attention_bwd_values(
-    real* dq, real* dx, float* dwk, float* dwv, float* dbv, float* du, float* dz, float* dp, float* mean,
-    float* part_du, const real* d_o, const real* q, const real* x, const float* u, const float* z, const float* lse,
-    const float* scores, const real* wk, const real* wv, const int* key_state,
-    int B, int G, int S, int H, int D, int P, int add_q, int add_x, int add_wk, int add_wv, int add_bv, float scale) {
-    contract(blockDim.x == 128 && static_cast<int>(gridDim.y) == P && static_cast<int>(gridDim.z) % B == 0);
+KERNEL_ENTRY void global_attention_bwd_values(const Backward a) {
+    contract(blockDim.x == 128 && static_cast<int>(gridDim.y) == a.P && static_cast<int>(gridDim.z) % a.B == 0);
     SHARED_DYN(float, weights);
-    const int R = G * H, C = H * D, b = blockIdx.z % B, keys = CEIL_DIV(S, P);
-    const int from = min(S, static_cast<int>(blockIdx.y) * keys), to = min(S, from + keys);
-    const Tile tile = tile_of(blockIdx.z / B, gridDim.z / B, R);
+    const int R = a.G * a.H, C = a.H * a.D, b = blockIdx.z % a.B, keys = CEIL_DIV(a.S, a.P);
+    const int from = min(a.S, static_cast<int>(blockIdx.y) * keys), to = min(a.S, from + keys);
+    const Tile tile = tile_of(blockIdx.z / a.B, gridDim.z / a.B, R);
     bool any = false;
     for (int r = warp_index(); r < ROWS; r += warps_of_block()) {
         const long long row = static_cast<long long>(b) * R + tile.first + min(r, tile.count - 1);
-        const float row_lse = r < tile.count ? lse[row] : -INFINITY, row_mean = mean[row];
+        const float row_lse = r < tile.count ? a.lse[row] : -INFINITY, row_mean = a.mean[row];
         for (int s = from + lane_index(); s < to; s += WARP) {
-            const float p = probability(scores[row * S + s], row_lse);
-            weights[(s - from) * WEIGHTS + r] = p * (dp[row * S + s] - row_mean);
+            const float p = probability(a.scores[row * a.S + s], row_lse);
+            weights[(s - from) * WEIGHTS + r] = p * (a.dp[row * a.S + s] - row_mean);
             any = any || p > 0.0f;
         }
     }
     any = __syncthreads_or(any);
-    weighted_sum(part_du, weights, x, b, tile.first, tile.count, from, to, any, R, S, C);
+    weighted_sum(a.part_du, weights, a.x, b, tile, from, to, any, R, a.S, C);
 }
 
 // launch: grid [R C / 32, B], block 512, shared 512 floats
-KERNEL_ENTRY void global_attention_bwd_du(
-    real* dq, real* dx, float* dwk, float* dwv, float* dbv, float* du, float* dz, float* dp, float* mean,
-    float* part_du, const real* d_o, const real* q, const real* x, const float* u, const float* z, const float* lse,
-    const float* scores, const real* wk, const real* wv, const int* key_state,
-    int B, int G, int S, int H, int D, int P, int add_q, int add_x, int add_wk, int add_wv, int add_bv, float scale) {
-    contract(blockDim.x == 512 && static_cast<int>(gridDim.y) == B);
+KERNEL_ENTRY void global_attention_bwd_du(const Backward a) {
+    contract(blockDim.x == 512 && static_cast<int>(gridDim.y) == a.B);
     SHARED_DYN(float, scratch);
-    const long long columns = static_cast<long long>(G) * H * H * D, b = blockIdx.y;
+    const long long columns = static_cast<long long>(a.G) * a.H * a.H * a.D, b = blockIdx.y;
     const long long column = static_cast<long long>(blockIdx.x) * WARP + lane_index();
-    const float total = column_sum(part_du + b * P * columns, P, columns, column, scratch);
-    if (warp_index() == 0 && column < columns) du[b * columns + column] = total;
+    const float total = column_sum(a.part_du + b * a.P * columns, a.P, columns, column, scratch);
+    if (warp_index() == 0 && column < columns) a.du[b * columns + column] = total;
 }
 
 // launch: grid [C / 128, S / 16, B], block 128, shared 2 * 16 * 16 floats
-KERNEL_ENTRY void global_attention_bwd_dx(
-    real* dq, real* dx, float* dwk, float* dwv, float* dbv, float* du, float* dz, float* dp, float* mean,
-    float* part_du, const real* d_o, const real* q, const real* x, const float* u, const float* z, const float* lse,
-    const float* scores, const real* wk, const real* wv, const int* key_state,
-    int B, int G, int S, int H, int D, int P, int add_q, int add_x, int add_wk, int add_wv, int add_bv, float scale) {
-    contract(blockDim.x == 128 && static_cast<int>(gridDim.y) == CEIL_DIV(S, TOKENS));
+KERNEL_ENTRY void global_attention_bwd_dx(const Backward a) {
+    contract(blockDim.x == 128 && static_cast<int>(gridDim.y) == CEIL_DIV(a.S, TOKENS));
     SHARED_DYN(float, p_tile);
     float* ds_tile = p_tile + ROWS * TOKENS;
-    const int R = G * H, C = H * D, c = blockIdx.x * blockDim.x + threadIdx.x, first = blockIdx.y * TOKENS;
+    const int R = a.G * a.H, C = a.H * a.D, c = blockIdx.x * blockDim.x + threadIdx.x, first = blockIdx.y * TOKENS;
     const long long b = blockIdx.z;
     float sum[TOKENS] = {};
     for (int first_row = 0; first_row < R; first_row += ROWS) {
         for (int i = threadIdx.x; i < ROWS * TOKENS; i += blockDim.x) {
             const long long row = b * R + first_row + i / TOKENS, s = first + i % TOKENS;
-            const bool inside = first_row + i / TOKENS < R && s < S;
-            const float p = inside ? probability(scores[row * S + s], lse[row]) : 0.0f;
+            const bool inside = first_row + i / TOKENS < R && s < a.S;
+            const float p = inside ? probability(a.scores[row * a.S + s], a.lse[row]) : 0.0f;
             p_tile[i] = p;
-            ds_tile[i] = inside ? p * (dp[row * S + s] - mean[row]) : 0.0f;
+            ds_tile[i] = inside ? p * (a.dp[row * a.S + s] - a.mean[row]) : 0.0f;
         }
         __syncthreads();
         const int count = c < C ? min(ROWS, R - first_row) : 0;
 #pragma unroll 4
         for (int r = 0; r < count; r++) {
             const long long at = (b * R + first_row + r) * C + c;
-            const float dz_c = dz[at], u_c = u[at];
+            const float dz_c = a.dz[at], u_c = a.u[at];
 #pragma unroll
             for (int t = 0; t < TOKENS; t += 4) {
                 float p[4], ds[4];
@@ -399,52 +384,49 @@ KERNEL_ENTRY void global_attention_bwd_dx(
         __syncthreads();
     }
     if (c >= C) return;
-    real* dx_column = dx + (b * S + first) * C + c;
+    real* dx_column = a.dx + (b * a.S + first) * C + c;
     // All loads before the first store, which they would wait for.
-    if (add_x) {
+    if (a.add_x) {
 #pragma unroll
         for (int t = 0; t < TOKENS; t++)
-            if (first + t < S) sum[t] += to_float(dx_column[static_cast<long long>(t) * C]);
+            if (first + t < a.S) sum[t] += to_float(dx_column[static_cast<long long>(t) * C]);
     }
 #pragma unroll
     for (int t = 0; t < TOKENS; t++)
-        if (first + t < S) put(dx_column + static_cast<long long>(t) * C, sum[t]);
+        if (first + t < a.S) put(dx_column + static_cast<long long>(t) * C, sum[t]);
 }
 
 // A block has an output channel of the projections: its row of dWk and of dWv, and its element of dbv and of each dq.
 // launch: grid [C], block 128, shared 0
-KERNEL_ENTRY void global_attention_bwd_weights(
-    real* dq, real* dx, float* dwk, float* dwv, float* dbv, float* du, float* dz, float* dp, float* mean,
-    float* part_du, const real* d_o, const real* q, const real* x, const float* u, const float* z, const float* lse,
-    const float* scores, const real* wk, const real* wv, const int* key_state,
-    int B, int G, int S, int H, int D, int P, int add_q, int add_x, int add_wk, int add_wv, int add_bv, float scale) {
-    contract(blockDim.x == 128 && static_cast<int>(gridDim.x) == H * D);
-    const int C = H * D, queries = B * G, channel = blockIdx.x, thread = static_cast<int>(threadIdx.x);
-    const long long h = channel / D, weight_row = static_cast<long long>(channel) * C;
-    for (int query = warp_index(); dq != nullptr && query < queries; query += warps_of_block()) {
-        const float sum = scale * project(du, wk, query, channel, H, C, D);
-        if (lane_index() == 0) put_or_add(dq + static_cast<long long>(query) * C + channel, sum, add_q);
+KERNEL_ENTRY void global_attention_bwd_weights(const Backward a) {
+    contract(blockDim.x == 128 && static_cast<int>(gridDim.x) == a.H * a.D);
+    const int C = a.H * a.D, queries = a.B * a.G, channel = blockIdx.x, thread = static_cast<int>(threadIdx.x);
+    const long long h = channel / a.D, weight_row = static_cast<long long>(channel) * C;
+    for (int query = warp_index(); a.dq != nullptr && query < queries; query += warps_of_block()) {
+        const float sum = a.scale * project(a.du, a.wk, query, channel, a.H, C, a.D);
+        if (lane_index() == 0) put_or_add(a.dq + static_cast<long long>(query) * C + channel, sum, a.add_q);
     }
-    if (dbv != nullptr && warp_index() == warps_of_block() - 1) {
+    if (a.dbv != nullptr && warp_index() == warps_of_block() - 1) {
         float sum = 0.0f;
         for (int query = lane_index(); query < queries; query += WARP)
-            sum += to_float(d_o[static_cast<long long>(query) * C + channel]);
+            sum += to_float(a.d_o[static_cast<long long>(query) * C + channel]);
         sum = warp_sum(sum);
-        if (lane_index() == 0) put_or_add(dbv + channel, sum, add_bv);
+        if (lane_index() == 0) put_or_add(a.dbv + channel, sum, a.add_bv);
     }
-    if (dwk == nullptr && dwv == nullptr) return;
-    const bool whole = C % VECTOR == 0 && aligned4(z) && aligned4(du) && aligned4(dwk) && aligned4(dwv);
+    if (a.dwk == nullptr && a.dwv == nullptr) return;
+    const bool whole = C % VECTOR == 0 && aligned4(a.z) && aligned4(a.du) && aligned4(a.dwk) && aligned4(a.dwv);
     for (int c = thread * VECTOR; c < C; c += 128 * VECTOR) {
         float dk[4] = {}, dv[4] = {};
 #pragma unroll 2
         for (long long query = 0; query < queries; query++) {
-            const float left_k = scale * to_float(q[query * C + channel]), left_v = to_float(d_o[query * C + channel]);
+            const float left_k = a.scale * to_float(a.q[query * C + channel]);
+            const float left_v = to_float(a.d_o[query * C + channel]);
             float du_c[4], z_c[4];
-            fetch4(du_c, du + (query * H + h) * C + c, C - c, whole);
-            fetch4(z_c, z + (query * H + h) * C + c, C - c, whole);
+            fetch4(du_c, a.du + (query * a.H + h) * C + c, C - c, whole);
+            fetch4(z_c, a.z + (query * a.H + h) * C + c, C - c, whole);
             for (int j = 0; j < 4; j++) dk[j] += left_k * du_c[j], dv[j] += left_v * z_c[j];
         }
-        if (dwk != nullptr) put_or_add4(dwk + weight_row + c, dk, C - c, whole, add_wk);
-        if (dwv != nullptr) put_or_add4(dwv + weight_row + c, dv, C - c, whole, add_wv);
+        if (a.dwk != nullptr) put_or_add4(a.dwk + weight_row + c, dk, C - c, whole, a.add_wk);
+        if (a.dwv != nullptr) put_or_add4(a.dwv + weight_row + c, dv, C - c, whole, a.add_wv);
     }
 }

@@ -10,108 +10,123 @@ constexpr int AT_ONCE = 4;
 // Floats of a row in shared memory: whole vectors.
 DEVICE int padded(int C) { return CEIL_DIV(C, VECTOR) * VECTOR; }
 
+struct Forward {
+    real *s, *y;
+    float *mean, *rstd;
+    const real *x, *a, *w, *b;
+    const int* randomness;
+    int N, C, site;
+    float eps, p;
+};
+
 // launch: grid [N / warps], block 32 warps, shared warps padded(C) floats
-KERNEL_ENTRY void layer_norm_fwd(
-    real* s, real* y, float* mean, float* rstd,
-    const real* x, const real* a, const real* w, const real* b, const int* randomness,
-    int N, int C, int site, float eps, float p) {
+KERNEL_ENTRY void layer_norm_fwd(const Forward a) {
     contract(blockDim.x % WARP == 0);
     SHARED_DYN(float, rows);
     const int row = blockIdx.x * warps_of_block() + warp_index();
-    if (row >= N) return;
-    float* s_row = rows + warp_index() * padded(C);
-    const Dropout dropout = dropout_of(randomness, site, p);
-    const bool aligned = aligned4(s) && aligned4(y) && aligned4(x) && aligned4(a) && aligned4(w) && aligned4(b);
-    const long long first = static_cast<long long>(row) * C;
-    with_constant(aligned && C % VECTOR == 0, [&](auto flag) {
+    if (row >= a.N) return;
+    float* s_row = rows + warp_index() * padded(a.C);
+    const Dropout dropout = dropout_of(a.randomness, a.site, a.p);
+    const bool aligned =
+        aligned4(a.s) && aligned4(a.y) && aligned4(a.x) && aligned4(a.a) && aligned4(a.w) && aligned4(a.b);
+    const long long first = static_cast<long long>(row) * a.C;
+    with_constant(aligned && a.C % VECTOR == 0, [&](auto flag) {
         constexpr bool WHOLE = decltype(flag)::value;
         float sum = 0.0f;
-        for (int start = lane_index() * VECTOR; start < C; start += AT_ONCE * STEP) {
+        for (int start = lane_index() * VECTOR; start < a.C; start += AT_ONCE * STEP) {
             float value[AT_ONCE][4] = {}, branch[AT_ONCE][4] = {};
 #pragma unroll
             for (int k = 0; k < AT_ONCE; k++) {
                 const int c = start + k * STEP;
-                if (c < C) fetch4(value[k], x + first + c, C - c, WHOLE);
-                if (c < C && a != nullptr) fetch4(branch[k], a + first + c, C - c, WHOLE);
+                if (c < a.C) fetch4(value[k], a.x + first + c, a.C - c, WHOLE);
+                if (c < a.C && a.a != nullptr) fetch4(branch[k], a.a + first + c, a.C - c, WHOLE);
             }
 #pragma unroll
             for (int k = 0; k < AT_ONCE; k++) {
                 const int c = start + k * STEP;
-                if (c >= C) continue;
-                if (a != nullptr) {
+                if (c >= a.C) continue;
+                if (a.a != nullptr) {
                     float factor[4];
                     dropout_factors(factor, dropout, first + c);
                     // The statistics are those of what the backward will read.
                     for (int j = 0; j < 4; j++) value[k][j] = stored(value[k][j] + branch[k][j] * factor[j]);
-                    store4(s + first + c, value[k], C - c, WHOLE);
+                    store4(a.s + first + c, value[k], a.C - c, WHOLE);
                 }
                 for (int j = 0; j < 4; j++) sum += value[k][j];
                 store4(s_row + c, value[k]);
             }
         }
-        const float row_mean = warp_sum(sum) / C;
+        const float row_mean = warp_sum(sum) / a.C;
         float squares = 0.0f;
-        for (int c = lane_index() * VECTOR; c < C; c += STEP) {
+        for (int c = lane_index() * VECTOR; c < a.C; c += STEP) {
             float value[4];
             load4(value, s_row + c);
             for (int j = 0; j < 4; j++)
-                if (WHOLE || c + j < C) squares += (value[j] - row_mean) * (value[j] - row_mean);
+                if (WHOLE || c + j < a.C) squares += (value[j] - row_mean) * (value[j] - row_mean);
         }
-        const float row_rstd = 1.0f / sqrtf(warp_sum(squares) / C + eps);
-        if (lane_index() == 0) mean[row] = row_mean, rstd[row] = row_rstd;
+        const float row_rstd = 1.0f / sqrtf(warp_sum(squares) / a.C + a.eps);
+        if (lane_index() == 0) a.mean[row] = row_mean, a.rstd[row] = row_rstd;
 #pragma unroll 2
-        for (int c = lane_index() * VECTOR; c < C; c += STEP) {
+        for (int c = lane_index() * VECTOR; c < a.C; c += STEP) {
             float value[4], weight[4], bias[4];
             load4(value, s_row + c);
-            fetch4(weight, w + c, C - c, WHOLE);
-            fetch4(bias, b + c, C - c, WHOLE);
+            fetch4(weight, a.w + c, a.C - c, WHOLE);
+            fetch4(bias, a.b + c, a.C - c, WHOLE);
             for (int j = 0; j < 4; j++) value[j] = (value[j] - row_mean) * row_rstd * weight[j] + bias[j];
-            store4(y + first + c, value, C - c, WHOLE);
+            store4(a.y + first + c, value, a.C - c, WHOLE);
         }
     });
 }
 
+struct Backward {
+    real *ds, *da;
+    float *dw, *db, *partial;
+    const real *dy, *ds_residual, *s;
+    const float *mean, *rstd;
+    const real* w;
+    const int* randomness;
+    int N, C, accumulate_w, accumulate_b, site, parts;
+    float p;
+};
+
 // With n = (s - mean) rstd and g = dy w: ds = rstd (g - mean(g) - n mean(g n)) + ds_residual; da = ds through dropout.
 // A block goes through every parts-th group of rows; each of its warps sums dy n and dy for dw and db as it goes.
 // launch: grid [parts], block 32 warps, shared warps 4 padded(C) floats
-KERNEL_ENTRY void layer_norm_bwd(
-    real* ds, real* da, float* dw, float* db, float* partial,
-    const real* dy, const real* ds_residual, const real* s, const float* mean, const float* rstd, const real* w,
-    const int* randomness, int N, int C, int accumulate_w, int accumulate_b, int site, int parts, float p) {
-    contract(blockDim.x % WARP == 0 && static_cast<int>(gridDim.x) == parts);
+KERNEL_ENTRY void layer_norm_bwd(const Backward a) {
+    contract(blockDim.x % WARP == 0 && static_cast<int>(gridDim.x) == a.parts);
     SHARED_DYN(float, rows);
-    const int warps = warps_of_block(), width = padded(C);
+    const int warps = warps_of_block(), width = padded(a.C);
     float* dw_sum = rows + warp_index() * 4 * width;
     float* db_sum = dw_sum + width;
     float* n_row = db_sum + width;
     float* dy_row = n_row + width;
-    const Dropout dropout = dropout_of(randomness, site, p);
-    const bool aligned = aligned4(ds) && aligned4(da) && aligned4(dy) && aligned4(ds_residual) && aligned4(s)
-        && aligned4(w);
+    const Dropout dropout = dropout_of(a.randomness, a.site, a.p);
+    const bool aligned = aligned4(a.ds) && aligned4(a.da) && aligned4(a.dy) && aligned4(a.ds_residual) &&
+                         aligned4(a.s) && aligned4(a.w);
     const float nothing[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    for (int c = lane_index() * VECTOR; c < C; c += STEP) store4(dw_sum + c, nothing), store4(db_sum + c, nothing);
+    for (int c = lane_index() * VECTOR; c < a.C; c += STEP) store4(dw_sum + c, nothing), store4(db_sum + c, nothing);
 
-    with_constant(aligned && C % VECTOR == 0, [&](auto flag) {
+    with_constant(aligned && a.C % VECTOR == 0, [&](auto flag) {
         constexpr bool WHOLE = decltype(flag)::value;
-        const long long step = static_cast<long long>(parts) * warps;
-        for (long long row = blockIdx.x * warps + warp_index(); row < N; row += step) {
-            const long long first = row * C;
-            const float row_mean = __ldg(mean + row), row_rstd = __ldg(rstd + row);
+        const long long step = static_cast<long long>(a.parts) * warps;
+        for (long long row = blockIdx.x * warps + warp_index(); row < a.N; row += step) {
+            const long long first = row * a.C;
+            const float row_mean = __ldg(a.mean + row), row_rstd = __ldg(a.rstd + row);
             float g_sum = 0.0f, gn_sum = 0.0f;
-            for (int start = lane_index() * VECTOR; start < C; start += AT_ONCE * STEP) {
+            for (int start = lane_index() * VECTOR; start < a.C; start += AT_ONCE * STEP) {
                 float value[AT_ONCE][4] = {}, gradient[AT_ONCE][4] = {}, weight[AT_ONCE][4] = {};
 #pragma unroll
                 for (int k = 0; k < AT_ONCE; k++) {
                     const int c = start + k * STEP;
-                    if (c >= C) continue;
-                    fetch4(value[k], s + first + c, C - c, WHOLE);
-                    fetch4(gradient[k], dy + first + c, C - c, WHOLE);
-                    fetch4(weight[k], w + c, C - c, WHOLE);
+                    if (c >= a.C) continue;
+                    fetch4(value[k], a.s + first + c, a.C - c, WHOLE);
+                    fetch4(gradient[k], a.dy + first + c, a.C - c, WHOLE);
+                    fetch4(weight[k], a.w + c, a.C - c, WHOLE);
                 }
 #pragma unroll
                 for (int k = 0; k < AT_ONCE; k++) {
                     const int c = start + k * STEP;
-                    if (c >= C) continue;
+                    if (c >= a.C) continue;
                     for (int j = 0; j < 4; j++) {
                         // Beyond the row, dy is 0.
                         value[k][j] = (value[k][j] - row_mean) * row_rstd;
@@ -122,12 +137,12 @@ KERNEL_ENTRY void layer_norm_bwd(
                     store4(dy_row + c, gradient[k]);
                 }
             }
-            const float g_mean = warp_sum(g_sum) / C, gn_mean = warp_sum(gn_sum) / C;
+            const float g_mean = warp_sum(g_sum) / a.C, gn_mean = warp_sum(gn_sum) / a.C;
 #pragma unroll 2
-            for (int c = lane_index() * VECTOR; c < C; c += STEP) {
+            for (int c = lane_index() * VECTOR; c < a.C; c += STEP) {
                 float value[4], gradient[4], weight[4], out[4] = {}, dw_part[4], db_part[4];
-                if (ds_residual != nullptr) fetch4(out, ds_residual + first + c, C - c, WHOLE);
-                fetch4(weight, w + c, C - c, WHOLE);
+                if (a.ds_residual != nullptr) fetch4(out, a.ds_residual + first + c, a.C - c, WHOLE);
+                fetch4(weight, a.w + c, a.C - c, WHOLE);
                 load4(value, n_row + c);
                 load4(gradient, dy_row + c);
                 load4(dw_part, dw_sum + c);
@@ -139,40 +154,37 @@ KERNEL_ENTRY void layer_norm_bwd(
                 }
                 store4(dw_sum + c, dw_part);
                 store4(db_sum + c, db_part);
-                store4(ds + first + c, out, C - c, WHOLE);
-                if (da != nullptr) {
+                store4(a.ds + first + c, out, a.C - c, WHOLE);
+                if (a.da != nullptr) {
                     float factor[4];
                     dropout_factors(factor, dropout, first + c);
                     for (int j = 0; j < 4; j++) out[j] *= factor[j];
-                    store4(da + first + c, out, C - c, WHOLE);
+                    store4(a.da + first + c, out, a.C - c, WHOLE);
                 }
             }
         }
     });
-    if (partial == nullptr) return;
+    if (a.partial == nullptr) return;
     __syncthreads();
-    for (int c = threadIdx.x; c < C; c += blockDim.x) {
+    for (int c = threadIdx.x; c < a.C; c += blockDim.x) {
         float dw_total = 0.0f, db_total = 0.0f;
         for (int warp = 0; warp < warps; warp++) {
             dw_total += rows[warp * 4 * width + c];
             db_total += rows[warp * 4 * width + width + c];
         }
-        partial[blockIdx.x * 2ll * C + c] = dw_total;
-        partial[(blockIdx.x * 2ll + 1) * C + c] = db_total;
+        a.partial[blockIdx.x * 2ll * a.C + c] = dw_total;
+        a.partial[(blockIdx.x * 2ll + 1) * a.C + c] = db_total;
     }
 }
 
 // dw and db: the partials of all blocks, in order.
 // launch: grid [2 C / 32], block 512, shared 512 floats
-KERNEL_ENTRY void layer_norm_bwd_sum(
-    real* ds, real* da, float* dw, float* db, float* partial,
-    const real* dy, const real* ds_residual, const real* s, const float* mean, const float* rstd, const real* w,
-    const int* randomness, int N, int C, int accumulate_w, int accumulate_b, int site, int parts, float p) {
+KERNEL_ENTRY void layer_norm_bwd_sum(const Backward a) {
     contract(blockDim.x == 512);
     SHARED_DYN(float, scratch);
     const int column = blockIdx.x * WARP + lane_index();
-    const float total = column_sum(partial, parts, 2ll * C, column, scratch);
-    if (warp_index() != 0 || column >= 2 * C) return;
-    if (column < C && dw != nullptr) put_or_add(dw + column, total, accumulate_w);
-    if (column >= C && db != nullptr) put_or_add(db + column - C, total, accumulate_b);
+    const float total = column_sum(a.partial, a.parts, 2ll * a.C, column, scratch);
+    if (warp_index() != 0 || column >= 2 * a.C) return;
+    if (column < a.C && a.dw != nullptr) put_or_add(a.dw + column, total, a.accumulate_w);
+    if (column >= a.C && a.db != nullptr) put_or_add(a.db + column - a.C, total, a.accumulate_b);
 }

@@ -7,20 +7,26 @@ constexpr int COLUMNS = WARP * VECTOR;
 // Rows a thread has in flight.
 constexpr int AT_ONCE = 4;
 
+struct BiasBackward {
+    float *db, *partial;
+    const real* dy;
+    int N, O, parts, accumulate;
+};
+
 // launch: grid [O / 128, parts], block 256, shared 8 * 128 floats
-KERNEL_ENTRY void linear_bwd_bias(float* db, float* partial, const real* dy, int N, int O, int parts, int accumulate) {
-    contract(blockDim.x == 256 && static_cast<int>(gridDim.y) == parts);
+KERNEL_ENTRY void linear_bwd_bias(const BiasBackward a) {
+    contract(blockDim.x == 256 && static_cast<int>(gridDim.y) == a.parts);
     SHARED_DYN(float, sums);
     const int warps = warps_of_block(), column = blockIdx.x * COLUMNS + lane_index() * VECTOR;
     float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    with_constant(O % VECTOR == 0 && aligned4(dy), [&](auto flag) {
+    with_constant(a.O % VECTOR == 0 && aligned4(a.dy), [&](auto flag) {
         constexpr bool WHOLE = decltype(flag)::value;
-        const long long step = static_cast<long long>(parts) * warps;
-        for (long long row = blockIdx.y * warps + warp_index(); column < O && row < N; row += AT_ONCE * step) {
+        const long long step = static_cast<long long>(a.parts) * warps;
+        for (long long row = blockIdx.y * warps + warp_index(); column < a.O && row < a.N; row += AT_ONCE * step) {
             float value[AT_ONCE][4] = {};
 #pragma unroll
             for (int k = 0; k < AT_ONCE; k++)
-                if (row + k * step < N) fetch4(value[k], dy + (row + k * step) * O + column, O - column, WHOLE);
+                if (row + k * step < a.N) fetch4(value[k], a.dy + (row + k * step) * a.O + column, a.O - column, WHOLE);
 #pragma unroll
             for (int k = 0; k < AT_ONCE; k++)
                 for (int j = 0; j < 4; j++) sum[j] += value[k][j];
@@ -29,18 +35,17 @@ KERNEL_ENTRY void linear_bwd_bias(float* db, float* partial, const real* dy, int
     store4(sums + threadIdx.x * VECTOR, sum);
     __syncthreads();
     const int own = blockIdx.x * COLUMNS + threadIdx.x;
-    if (threadIdx.x >= COLUMNS || own >= O) return;
+    if (threadIdx.x >= COLUMNS || own >= a.O) return;
     float total = 0.0f;
     for (int warp = 0; warp < warps; warp++) total += sums[warp * COLUMNS + threadIdx.x];
-    partial[static_cast<long long>(blockIdx.y) * O + own] = total;
+    a.partial[static_cast<long long>(blockIdx.y) * a.O + own] = total;
 }
 
 // launch: grid [O / 32], block 512, shared 512 floats
-KERNEL_ENTRY void linear_bwd_bias_sum(
-    float* db, float* partial, const real* dy, int N, int O, int parts, int accumulate) {
+KERNEL_ENTRY void linear_bwd_bias_sum(const BiasBackward a) {
     contract(blockDim.x == 512);
     SHARED_DYN(float, scratch);
     const int column = blockIdx.x * WARP + lane_index();
-    const float total = column_sum(partial, parts, O, column, scratch);
-    if (warp_index() == 0 && column < O) put_or_add(db + column, total, accumulate);
+    const float total = column_sum(a.partial, a.parts, a.O, column, scratch);
+    if (warp_index() == 0 && column < a.O) put_or_add(a.db + column, total, a.accumulate);
 }

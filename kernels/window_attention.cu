@@ -8,6 +8,25 @@
 
 constexpr int SPAN = 512;
 
+struct Forward {
+    real* o;
+    float* lse;
+    const real *q, *k, *v;
+    const int *key_state, *global_index, *randomness;
+    int B, H, D, S, W, G, site;
+    float scale, p;
+};
+
+struct Backward {
+    real *dq, *dk, *dv;
+    float *delta, *partial;
+    const real *d_o, *q, *k, *v, *o;
+    const float* lse;
+    const int *key_state, *global_index, *randomness;
+    int B, H, D, S, W, G, site, add_q, add_k, add_v;
+    float scale, p;
+};
+
 // A tile of one head of one sample.
 struct Place {
     int b, h, first;
@@ -16,193 +35,87 @@ struct Place {
     const int *state, *list;
 };
 
-DEVICE Place place_of(
-    int block, const int* key_state, const int* global_index, int H, int S, int G, int tiles, int rows) {
-    const int head = block / tiles, b = head / H;
-    return {b, head % H, block % tiles * rows, head, key_state + static_cast<long long>(b) * S,
-            global_index + static_cast<long long>(b) * G};
+template <class Args>
+DEVICE Place place_of(const Args& a, int block, int tiles, int rows) {
+    const int head = block / tiles, b = head / a.H;
+    return {b, head % a.H, block % tiles * rows, head, a.key_state + static_cast<long long>(b) * a.S,
+            a.global_index + static_cast<long long>(b) * a.G};
+}
+
+// That head of x [B, S, H, D].
+template <class Args>
+DEVICE Head head_of(const Args& a, const real* x, const Place& at) {
+    return head_of(x, at.b, at.h, a.S, a.H, a.D, a.S);
+}
+
+template <class Args>
+DEVICE Kept kept_of(const Args& a, const Place& at) {
+    return {site_of(a.randomness, a.site, a.p), at.head * a.S, a.S};
 }
 
 // The local keys at most W away from `count` queries, then the global ones; none where no query takes part.
-template <int N>
-DEVICE BandAndList<N> keys_of(const Place& at, int count, int S, int W, int G, bool any) {
-    const int reach = min(W, S), from = max(0, at.first - reach);
-    const int end = any ? min(S, at.first + count + reach) : from;
-    return {band<N>(where_equal(at.state, 1), from, end, -reach, reach), at.list, 0, any ? G : 0};
+template <int N, class Args>
+DEVICE BandAndList<N> keys_of(const Args& a, const Place& at, int count, bool any) {
+    const int reach = min(a.W, a.S), from = max(0, at.first - reach);
+    const int end = any ? min(a.S, at.first + count + reach) : from;
+    return {band<N>(where_equal(at.state, 1), from, end, -reach, reach), at.list, 0, any ? a.G : 0};
 }
 
-template <int P, int M, int N>
-DEVICE void forward(
-    real* shared, real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state,
-    const int* global_index, int H, int D, int S, int W, int G, const DropoutSite& dropout, float scale) {
-    const Place at = place_of(blockIdx.x, key_state, global_index, H, S, G, CEIL_DIV(S, ROWS<M>), ROWS<M>);
-    const RowTile tile = {at.first, min(S - at.first, ROWS<M>), nullptr};
+template <int P, int M>
+DEVICE void forward(const Forward& a) {
+    contract(blockDim.x == THREADS && a.D <= P);
+    SHARED_DYN(real, shared);
+    constexpr int N = KEYS<P>;
+    const Place at = place_of(a, blockIdx.x, CEIL_DIV(a.S, ROWS<M>), ROWS<M>);
+    const RowTile tile = {at.first, min(a.S - at.first, ROWS<M>), nullptr};
     const Counted local = where_equal(at.state, 1);
-    const Head q_head = head_of(q, at.b, at.h, S, H, D, S);
-    BandAndList<N> keys = keys_of<N>(at, tile.count, S, W, G, any_counts<ROWS<M>>(local, at.first, tile.count));
+    const Head q = head_of(a, a.q, at);
+    BandAndList<N> keys = keys_of<N>(a, at, tile.count, any_counts<ROWS<M>>(local, at.first, tile.count));
     float sums[M][P / 8][4], most[M][2], sum[M][2];
     attend<P, M, N>(
-        sums, most, sum, q_head, head_of(k, at.b, at.h, S, H, D, S), head_of(v, at.b, at.h, S, H, D, S), tile, keys,
-        Kept{dropout, at.head * S, S}, scale, shared);
-    put_attended<P, M>(o + (q_head.x - q), lse + at.head * S, q_head, tile, local, sums, most, sum);
+        sums, most, sum, q, head_of(a, a.k, at), head_of(a, a.v, at), tile, keys, kept_of(a, at), a.scale, shared);
+    put_attended<P, M>(a.o + (q.x - a.q), a.lse + at.head * a.S, q, tile, local, sums, most, sum);
 }
 
-// launch: grid [B * H * ceil(S / 64)], block 128, shared (64 + 4 * KEYS) rows of 16
-KERNEL_ENTRY void window_attention_fwd_d16(
-    real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, const int* global_index,
-    const int* randomness, int B, int H, int D, int S, int W, int G, int site, float scale, float p) {
-    contract(blockDim.x == THREADS && D <= 16);
-    SHARED_DYN(real, shared);
-    const DropoutSite dropout = site_of(randomness, site, p);
-    forward<16, 1, KEYS<16>>(
-        shared, o, lse, q, k, v, key_state, global_index, H, D, S, W, G, dropout, scale);
-}
+// launch: grid [B * H * ceil(S / 64)], block 128, shared (64 + 4 * KEYS) rows of the head size
+KERNEL_ENTRY void window_attention_fwd_d16(const Forward a) { forward<16, 1>(a); }
+KERNEL_ENTRY void window_attention_fwd_d32(const Forward a) { forward<32, 1>(a); }
+KERNEL_ENTRY void window_attention_fwd_d64(const Forward a) { forward<64, 1>(a); }
+KERNEL_ENTRY void window_attention_fwd_d128(const Forward a) { forward<128, 1>(a); }
 
-// launch: grid [B * H * ceil(S / 64)], block 128, shared (64 + 4 * KEYS) rows of 32
-KERNEL_ENTRY void window_attention_fwd_d32(
-    real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, const int* global_index,
-    const int* randomness, int B, int H, int D, int S, int W, int G, int site, float scale, float p) {
-    contract(blockDim.x == THREADS && D <= 32);
-    SHARED_DYN(real, shared);
-    const DropoutSite dropout = site_of(randomness, site, p);
-    forward<32, 1, KEYS<32>>(
-        shared, o, lse, q, k, v, key_state, global_index, H, D, S, W, G, dropout, scale);
-}
-
-// launch: grid [B * H * ceil(S / 64)], block 128, shared (64 + 4 * KEYS) rows of 64
-KERNEL_ENTRY void window_attention_fwd_d64(
-    real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, const int* global_index,
-    const int* randomness, int B, int H, int D, int S, int W, int G, int site, float scale, float p) {
-    contract(blockDim.x == THREADS && D <= 64);
-    SHARED_DYN(real, shared);
-    const DropoutSite dropout = site_of(randomness, site, p);
-    forward<64, 1, KEYS<64>>(
-        shared, o, lse, q, k, v, key_state, global_index, H, D, S, W, G, dropout, scale);
-}
-
-// launch: grid [B * H * ceil(S / 64)], block 128, shared (64 + 4 * KEYS) rows of 128
-KERNEL_ENTRY void window_attention_fwd_d128(
-    real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, const int* global_index,
-    const int* randomness, int B, int H, int D, int S, int W, int G, int site, float scale, float p) {
-    contract(blockDim.x == THREADS && D <= 128);
-    SHARED_DYN(real, shared);
-    const DropoutSite dropout = site_of(randomness, site, p);
-    forward<128, 1, KEYS<128>>(
-        shared, o, lse, q, k, v, key_state, global_index, H, D, S, W, G, dropout, scale);
-}
-
-// launch: grid [B * H * ceil(S / 128)], block 128, shared (128 + 4 * KEYS) rows of 16
-KERNEL_ENTRY void window_attention_fwd_wide_d16(
-    real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, const int* global_index,
-    const int* randomness, int B, int H, int D, int S, int W, int G, int site, float scale, float p) {
-    contract(blockDim.x == THREADS && D <= 16);
-    SHARED_DYN(real, shared);
-    const DropoutSite dropout = site_of(randomness, site, p);
-    forward<16, 2, KEYS<16>>(
-        shared, o, lse, q, k, v, key_state, global_index, H, D, S, W, G, dropout, scale);
-}
-
-// launch: grid [B * H * ceil(S / 128)], block 128, shared (128 + 4 * KEYS) rows of 32
-KERNEL_ENTRY void window_attention_fwd_wide_d32(
-    real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, const int* global_index,
-    const int* randomness, int B, int H, int D, int S, int W, int G, int site, float scale, float p) {
-    contract(blockDim.x == THREADS && D <= 32);
-    SHARED_DYN(real, shared);
-    const DropoutSite dropout = site_of(randomness, site, p);
-    forward<32, 2, KEYS<32>>(
-        shared, o, lse, q, k, v, key_state, global_index, H, D, S, W, G, dropout, scale);
-}
-
-// launch: grid [B * H * ceil(S / 128)], block 128, shared (128 + 4 * KEYS) rows of 64
-KERNEL_ENTRY void window_attention_fwd_wide_d64(
-    real* o, float* lse, const real* q, const real* k, const real* v, const int* key_state, const int* global_index,
-    const int* randomness, int B, int H, int D, int S, int W, int G, int site, float scale, float p) {
-    contract(blockDim.x == THREADS && D <= 64);
-    SHARED_DYN(real, shared);
-    const DropoutSite dropout = site_of(randomness, site, p);
-    forward<64, 2, KEYS<64>>(
-        shared, o, lse, q, k, v, key_state, global_index, H, D, S, W, G, dropout, scale);
-}
+// launch: grid [B * H * ceil(S / 128)], block 128, shared (128 + 4 * KEYS) rows of the head size
+KERNEL_ENTRY void window_attention_fwd_wide_d16(const Forward a) { forward<16, 2>(a); }
+KERNEL_ENTRY void window_attention_fwd_wide_d32(const Forward a) { forward<32, 2>(a); }
+KERNEL_ENTRY void window_attention_fwd_wide_d64(const Forward a) { forward<64, 2>(a); }
 
 // launch: grid [B * S * H / 16], block 128, shared 0
-KERNEL_ENTRY void window_attention_bwd(
-    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index,
-    const int* randomness, int B, int H, int D, int S, int W, int G, int site, int add_q, int add_k, int add_v,
-    float scale, float p) {
+KERNEL_ENTRY void window_attention_bwd(const Backward a) {
     contract(blockDim.x == THREADS);
-    sum_products(delta, d_o, o, B, H, S, D);
+    sum_products(a.delta, a.d_o, a.o, a.B, a.H, a.S, a.D);
 }
 
-template <int P, int N>
-DEVICE void backward_queries(
-    real* shared, real* dq, const float* delta, const real* d_o, const real* q, const real* k, const real* v,
-    const float* lse, const int* key_state, const int* global_index, int H, int D, int S, int W, int G,
-    const DropoutSite& dropout, int add, float scale) {
-    const Place at = place_of(blockIdx.x, key_state, global_index, H, S, G, CEIL_DIV(S, ROWS<1>), ROWS<1>);
-    const RowTile tile = {at.first, min(S - at.first, ROWS<1>), nullptr};
+template <int P>
+DEVICE void backward_queries(const Backward& a) {
+    contract(blockDim.x == THREADS && a.D <= P);
+    SHARED_DYN(real, shared);
+    constexpr int N = COLUMNS<P>;
+    const Place at = place_of(a, blockIdx.x, CEIL_DIV(a.S, ROWS<1>), ROWS<1>);
+    const RowTile tile = {at.first, min(a.S - at.first, ROWS<1>), nullptr};
     const Counted local = where_equal(at.state, 1);
-    const Head q_head = head_of(q, at.b, at.h, S, H, D, S);
-    BandAndList<N> keys = keys_of<N>(at, tile.count, S, W, G, any_counts<ROWS<1>>(local, at.first, tile.count));
+    const Head q = head_of(a, a.q, at);
+    BandAndList<N> keys = keys_of<N>(a, at, tile.count, any_counts<ROWS<1>>(local, at.first, tile.count));
     float x[1][P / 8][4];
     queries_backward<P, 1, N>(
-        x, q_head, head_of(k, at.b, at.h, S, H, D, S), head_of(v, at.b, at.h, S, H, D, S),
-        head_of(d_o, at.b, at.h, S, H, D, S), lse + at.head * S, delta + at.head * S, tile, keys,
-        Kept{dropout, at.head * S, S}, scale, shared);
-    put_gradient<P, 1>(dq + (q_head.x - q), q_head, tile, all_count(), local, S, x, scale, add);
+        x, q, head_of(a, a.k, at), head_of(a, a.v, at), head_of(a, a.d_o, at), a.lse + at.head * a.S,
+        a.delta + at.head * a.S, tile, keys, kept_of(a, at), a.scale, shared);
+    put_gradient<P, 1>(a.dq + (q.x - a.q), q, tile, all_count(), local, a.S, x, a.scale, a.add_q);
 }
 
-// launch: grid [B * H * ceil(S / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 16
-KERNEL_ENTRY void window_attention_bwd_q_d16(
-    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index,
-    const int* randomness, int B, int H, int D, int S, int W, int G, int site, int add_q, int add_k, int add_v,
-    float scale, float p) {
-    contract(blockDim.x == THREADS && D <= 16);
-    SHARED_DYN(real, shared);
-    const DropoutSite dropout = site_of(randomness, site, p);
-    backward_queries<16, COLUMNS<16>>(
-        shared, dq, delta, d_o, q, k, v, lse, key_state, global_index, H, D, S, W, G, dropout, add_q, scale);
-}
-
-// launch: grid [B * H * ceil(S / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 32
-KERNEL_ENTRY void window_attention_bwd_q_d32(
-    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index,
-    const int* randomness, int B, int H, int D, int S, int W, int G, int site, int add_q, int add_k, int add_v,
-    float scale, float p) {
-    contract(blockDim.x == THREADS && D <= 32);
-    SHARED_DYN(real, shared);
-    const DropoutSite dropout = site_of(randomness, site, p);
-    backward_queries<32, COLUMNS<32>>(
-        shared, dq, delta, d_o, q, k, v, lse, key_state, global_index, H, D, S, W, G, dropout, add_q, scale);
-}
-
-// launch: grid [B * H * ceil(S / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 64
-KERNEL_ENTRY void window_attention_bwd_q_d64(
-    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index,
-    const int* randomness, int B, int H, int D, int S, int W, int G, int site, int add_q, int add_k, int add_v,
-    float scale, float p) {
-    contract(blockDim.x == THREADS && D <= 64);
-    SHARED_DYN(real, shared);
-    const DropoutSite dropout = site_of(randomness, site, p);
-    backward_queries<64, COLUMNS<64>>(
-        shared, dq, delta, d_o, q, k, v, lse, key_state, global_index, H, D, S, W, G, dropout, add_q, scale);
-}
-
-// launch: grid [B * H * ceil(S / 64)], block 128, shared (128 + 4 * COLUMNS) rows of 128
-KERNEL_ENTRY void window_attention_bwd_q_d128(
-    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index,
-    const int* randomness, int B, int H, int D, int S, int W, int G, int site, int add_q, int add_k, int add_v,
-    float scale, float p) {
-    contract(blockDim.x == THREADS && D <= 128);
-    SHARED_DYN(real, shared);
-    const DropoutSite dropout = site_of(randomness, site, p);
-    backward_queries<128, COLUMNS<128>>(
-        shared, dq, delta, d_o, q, k, v, lse, key_state, global_index, H, D, S, W, G, dropout, add_q, scale);
-}
+// launch: grid [B * H * ceil(S / 64)], block 128, shared (128 + 4 * COLUMNS) rows of the head size
+KERNEL_ENTRY void window_attention_bwd_q_d16(const Backward a) { backward_queries<16>(a); }
+KERNEL_ENTRY void window_attention_bwd_q_d32(const Backward a) { backward_queries<32>(a); }
+KERNEL_ENTRY void window_attention_bwd_q_d64(const Backward a) { backward_queries<64>(a); }
+KERNEL_ENTRY void window_attention_bwd_q_d128(const Backward a) { backward_queries<128>(a); }
 
 // The sums of a tile of global keys over one span of queries; `to` is that span's [G, 2, D], dk before dv.
 template <int P>
@@ -219,119 +132,64 @@ DEVICE void put_partial(
 }
 
 // The first blocks take the local keys, B H to a tile of 64; the others take the global ones, a span of queries each.
-template <int P, int N>
-DEVICE void backward_keys(
-    real* shared, real* dk, real* dv, const float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const float* lse, const int* key_state, const int* global_index, int B, int H, int D, int S, int W,
-    int G, const DropoutSite& dropout, int add_k, int add_v, float scale) {
-    const int tiles = CEIL_DIV(S, ROWS<1>), spans = CEIL_DIV(S, SPAN), local_blocks = B * H * tiles;
-    const int block = blockIdx.x, global_tiles = CEIL_DIV(G, ROWS<1>);
+template <int P>
+DEVICE void backward_keys(const Backward& a) {
+    contract(blockDim.x == THREADS && a.D <= P);
+    SHARED_DYN(real, shared);
+    constexpr int N = COLUMNS<P>;
+    const int tiles = CEIL_DIV(a.S, ROWS<1>), spans = CEIL_DIV(a.S, SPAN), local_blocks = a.B * a.H * tiles;
+    const int block = blockIdx.x, global_tiles = CEIL_DIV(a.G, ROWS<1>);
     const bool global = block >= local_blocks;
     const int span = global ? (block - local_blocks) / global_tiles % spans : 0;
     // Blocks of a head: its tiles, or its spans with the tiles of each.
     const int turn = global ? (block - local_blocks) / (spans * global_tiles) * global_tiles +
                                   (block - local_blocks) % global_tiles
                             : block;
-    const Place at = place_of(turn, key_state, global_index, H, S, G, global ? global_tiles : tiles, ROWS<1>);
-    const RowTile tile = {at.first, min((global ? G : S) - at.first, ROWS<1>), global ? at.list : nullptr};
+    const Place at = place_of(a, turn, global ? global_tiles : tiles, ROWS<1>);
+    const RowTile tile = {at.first, min((global ? a.G : a.S) - at.first, ROWS<1>), global ? at.list : nullptr};
     const Counted local = where_equal(at.state, 1);
-    const int reach = global ? FAR : min(W, S);
+    const int reach = global ? FAR : min(a.W, a.S);
     const bool any = global || any_counts<ROWS<1>>(local, at.first, tile.count);
     const int from = global ? span * SPAN : max(0, at.first - reach);
-    const int end = global ? min(S, from + SPAN) : min(S, at.first + tile.count + reach);
-    Band<N> queries = band<N>(where_finite(lse + at.head * S), from, any ? end : 0, -reach, reach);
-    const Head k_head = head_of(k, at.b, at.h, S, H, D, S);
+    const int end = global ? min(a.S, from + SPAN) : min(a.S, at.first + tile.count + reach);
+    Band<N> queries = band<N>(where_finite(a.lse + at.head * a.S), from, any ? end : 0, -reach, reach);
+    const Head k = head_of(a, a.k, at);
     float x[1][P / 8][4], y[1][P / 8][4];
     keys_backward<P, N>(
-        x, y, head_of(q, at.b, at.h, S, H, D, S), k_head, head_of(v, at.b, at.h, S, H, D, S),
-        head_of(d_o, at.b, at.h, S, H, D, S), lse + at.head * S, delta + at.head * S, tile, queries,
-        Kept{dropout, at.head * S, S}, scale, shared);
+        x, y, head_of(a, a.q, at), k, head_of(a, a.v, at), head_of(a, a.d_o, at), a.lse + at.head * a.S,
+        a.delta + at.head * a.S, tile, queries, kept_of(a, at), a.scale, shared);
     if (global) {
-        put_partial<P>(partial + (at.head * spans + span) * G * 2ll * D, tile, D, x, y);
+        put_partial<P>(a.partial + (at.head * spans + span) * a.G * 2ll * a.D, tile, a.D, x, y);
         return;
     }
     const Counted not_global = {at.state, 2, false};
-    if (dk) put_gradient<P, 1>(dk + (k_head.x - k), k_head, tile, not_global, local, S, x, scale, add_k);
-    if (dv) put_gradient<P, 1>(dv + (k_head.x - k), k_head, tile, not_global, local, S, y, 1.0f, add_v);
+    if (a.dk) put_gradient<P, 1>(a.dk + (k.x - a.k), k, tile, not_global, local, a.S, x, a.scale, a.add_k);
+    if (a.dv) put_gradient<P, 1>(a.dv + (k.x - a.k), k, tile, not_global, local, a.S, y, 1.0f, a.add_v);
 }
 
-// launch: grid [B * H * (ceil(S / 64) + ceil(S / SPAN) * ceil(G / 64))], block 128, shared as bwd_q_d16
-KERNEL_ENTRY void window_attention_bwd_kv_d16(
-    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index,
-    const int* randomness, int B, int H, int D, int S, int W, int G, int site, int add_q, int add_k, int add_v,
-    float scale, float p) {
-    contract(blockDim.x == THREADS && D <= 16);
-    SHARED_DYN(real, shared);
-    const DropoutSite dropout = site_of(randomness, site, p);
-    backward_keys<16, COLUMNS<16>>(
-        shared, dk, dv, delta, partial, d_o, q, k, v, lse, key_state, global_index, B, H, D, S, W, G, dropout, add_k,
-        add_v, scale);
-}
-
-// launch: grid [B * H * (ceil(S / 64) + ceil(S / SPAN) * ceil(G / 64))], block 128, shared as bwd_q_d32
-KERNEL_ENTRY void window_attention_bwd_kv_d32(
-    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index,
-    const int* randomness, int B, int H, int D, int S, int W, int G, int site, int add_q, int add_k, int add_v,
-    float scale, float p) {
-    contract(blockDim.x == THREADS && D <= 32);
-    SHARED_DYN(real, shared);
-    const DropoutSite dropout = site_of(randomness, site, p);
-    backward_keys<32, COLUMNS<32>>(
-        shared, dk, dv, delta, partial, d_o, q, k, v, lse, key_state, global_index, B, H, D, S, W, G, dropout, add_k,
-        add_v, scale);
-}
-
-// launch: grid [B * H * (ceil(S / 64) + ceil(S / SPAN) * ceil(G / 64))], block 128, shared as bwd_q_d64
-KERNEL_ENTRY void window_attention_bwd_kv_d64(
-    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index,
-    const int* randomness, int B, int H, int D, int S, int W, int G, int site, int add_q, int add_k, int add_v,
-    float scale, float p) {
-    contract(blockDim.x == THREADS && D <= 64);
-    SHARED_DYN(real, shared);
-    const DropoutSite dropout = site_of(randomness, site, p);
-    backward_keys<64, COLUMNS<64>>(
-        shared, dk, dv, delta, partial, d_o, q, k, v, lse, key_state, global_index, B, H, D, S, W, G, dropout, add_k,
-        add_v, scale);
-}
-
-// launch: grid [B * H * (ceil(S / 64) + ceil(S / SPAN) * ceil(G / 64))], block 128, shared as bwd_q_d128
-KERNEL_ENTRY void window_attention_bwd_kv_d128(
-    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index,
-    const int* randomness, int B, int H, int D, int S, int W, int G, int site, int add_q, int add_k, int add_v,
-    float scale, float p) {
-    contract(blockDim.x == THREADS && D <= 128);
-    SHARED_DYN(real, shared);
-    const DropoutSite dropout = site_of(randomness, site, p);
-    backward_keys<128, COLUMNS<128>>(
-        shared, dk, dv, delta, partial, d_o, q, k, v, lse, key_state, global_index, B, H, D, S, W, G, dropout, add_k,
-        add_v, scale);
-}
+// launch: grid [B * H * (ceil(S / 64) + ceil(S / SPAN) * ceil(G / 64))], block 128, shared as bwd_q
+KERNEL_ENTRY void window_attention_bwd_kv_d16(const Backward a) { backward_keys<16>(a); }
+KERNEL_ENTRY void window_attention_bwd_kv_d32(const Backward a) { backward_keys<32>(a); }
+KERNEL_ENTRY void window_attention_bwd_kv_d64(const Backward a) { backward_keys<64>(a); }
+KERNEL_ENTRY void window_attention_bwd_kv_d128(const Backward a) { backward_keys<128>(a); }
 
 // The partial sums of the global keys, added up; a thread for each of [B, G, H, D].
 // launch: grid [B * G * H * D / 128], block 128, shared 0
-KERNEL_ENTRY void window_attention_bwd_global(
-    real* dq, real* dk, real* dv, float* delta, float* partial, const real* d_o, const real* q, const real* k,
-    const real* v, const real* o, const float* lse, const int* key_state, const int* global_index,
-    const int* randomness, int B, int H, int D, int S, int W, int G, int site, int add_q, int add_k, int add_v,
-    float scale, float p) {
+KERNEL_ENTRY void window_attention_bwd_global(const Backward a) {
     contract(blockDim.x == THREADS);
     const long long e = static_cast<long long>(blockIdx.x) * THREADS + threadIdx.x;
-    if (e >= static_cast<long long>(B) * G * H * D) return;
-    const int d = e % D, h = e / D % H, b = e / D / H / G;
-    const int g = e / D / H % G, position = global_index[static_cast<long long>(b) * G + g];
+    if (e >= static_cast<long long>(a.B) * a.G * a.H * a.D) return;
+    const int d = e % a.D, h = e / a.D % a.H, b = e / a.D / a.H / a.G;
+    const int g = e / a.D / a.H % a.G, position = a.global_index[static_cast<long long>(b) * a.G + g];
     if (position < 0) return;
-    const int spans = CEIL_DIV(S, SPAN);
-    const float* from = partial + ((static_cast<long long>(b) * H + h) * spans * G + g) * 2 * D + d;
+    const int spans = CEIL_DIV(a.S, SPAN);
+    const float* from = a.partial + ((static_cast<long long>(b) * a.H + h) * spans * a.G + g) * 2 * a.D + d;
     float sum_k = 0.0f, sum_v = 0.0f;
     for (int span = 0; span < spans; span++) {
-        sum_k += from[span * G * 2ll * D];
-        sum_v += from[span * G * 2ll * D + D];
+        sum_k += from[span * a.G * 2ll * a.D];
+        sum_v += from[span * a.G * 2ll * a.D + a.D];
     }
-    const long long to = ((static_cast<long long>(b) * S + position) * H + h) * D + d;
-    if (dk) put_or_add(dk + to, scale * sum_k, add_k);
-    if (dv) put_or_add(dv + to, sum_v, add_v);
+    const long long to = ((static_cast<long long>(b) * a.S + position) * a.H + h) * a.D + d;
+    if (a.dk) put_or_add(a.dk + to, a.scale * sum_k, a.add_k);
+    if (a.dv) put_or_add(a.dv + to, sum_v, a.add_v);
 }

@@ -36,6 +36,34 @@ impl Element for i32 {
     const DTYPE: DType = DType::I32;
 }
 
+/// A storage type of activations and weights, read and written one element at a time.
+pub trait Stored: Element + Send + Sync {
+    fn wide(self) -> f32;
+    fn narrow(x: f32) -> Self;
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        self
+    }
+    #[inline(always)]
+    fn narrow(x: f32) -> Self {
+        x
+    }
+}
+
+impl Stored for half::bf16 {
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        f32::from_bits((self.to_bits() as u32) << 16)
+    }
+    #[inline(always)]
+    fn narrow(x: f32) -> Self {
+        half::bf16::from_f32(x)
+    }
+}
+
 /// Up to four dimensions, row-major contiguous.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {

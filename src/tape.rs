@@ -3,7 +3,7 @@
 use crate::device::{Device, Kernel};
 use crate::error::{Error, Result};
 use crate::shape::DType;
-use crate::tensor::{Node, Tensor};
+use crate::tensor::{Launch, Node, Tensor};
 use crate::trace::{self, Pass, Phase};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -173,8 +173,15 @@ pub struct Slot {
 
 impl Slot {
     /// The flag as kernels take it.
-    pub fn flag(&self) -> usize {
+    fn flag(&self) -> usize {
         self.accumulate as usize
+    }
+}
+
+impl Launch {
+    /// The output `gradient`, which is to be assigned or, by the size `add`, added to; absent where it is not wanted.
+    pub fn gradient(self, gradient: &str, add: &str, slot: Option<&Slot>) -> Self {
+        self.output(gradient, slot.map(|slot| &slot.tensor)).size(add, slot.map_or(0, Slot::flag))
     }
 }
 
@@ -244,7 +251,7 @@ impl Gradients {
         Ok(())
     }
 
-    /// The gradient to write for `x`, or `None` when nobody wants it. The caller must write all of it.
+    /// The gradient to write for `x`, or `None` when none is wanted. The caller must write all of it.
     pub fn slot(&mut self, x: &Tensor) -> Result<Option<Slot>> {
         let Some(node) = x.node() else {
             return Ok(None);

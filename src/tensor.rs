@@ -1,6 +1,6 @@
 //! Tensors: shared storage on a device, a row-major shape, and a place on the tape.
 
-use crate::device::{Arg, Block, Call, Cost, Device, Kernel, Lifetime, bytes_of};
+use crate::device::{Arg, Block, Call, Device, Kernel, Lifetime, bytes_of};
 use crate::error::{Error, Result};
 use crate::shape::{DType, Element, Shape};
 use crate::units::{Bytes, Flops};
@@ -230,72 +230,47 @@ impl Tensor {
     }
 }
 
-/// Builds the arguments of one launch in signature order and runs it.
+/// Builds the arguments of one launch, each by its name in the descriptor and in any order, and runs it.
 pub struct Launch {
     kernel: &'static Kernel,
     call: Call,
     /// The arguments' storage: a temporary passed to `output` must outlive the launch.
     held: Vec<Tensor>,
+    /// The first argument that does not fit the descriptor.
     error: Option<Error>,
 }
 
 impl Launch {
     pub fn of(kernel: &'static Kernel) -> Self {
-        Launch { kernel, call: Call::default(), held: Vec::new(), error: None }
+        Launch { kernel, call: Call::new(kernel.signature()), held: Vec::new(), error: None }
     }
 
-    pub fn output(mut self, tensor: &Tensor) -> Self {
-        self.call.outputs.push(tensor.arg());
-        self.hold(tensor)
+    /// A tensor, or `None` for an absent optional one.
+    pub fn output<'t>(mut self, name: &str, tensor: impl Into<Option<&'t Tensor>>) -> Self {
+        let arg = self.hold(tensor.into());
+        let given = self.call.give_output(name, arg);
+        self.noting(given)
     }
 
-    pub fn output_or_absent(self, tensor: Option<&Tensor>, dtype: DType) -> Self {
-        match tensor {
-            Some(tensor) => self.output(tensor),
-            None => {
-                let mut this = self;
-                this.call.outputs.push(Arg::absent(dtype));
-                this
-            }
-        }
+    /// As [`Launch::output`].
+    pub fn input<'t>(mut self, name: &str, tensor: impl Into<Option<&'t Tensor>>) -> Self {
+        let arg = self.hold(tensor.into());
+        let given = self.call.give_input(name, arg);
+        self.noting(given)
     }
 
-    pub fn input(mut self, tensor: &Tensor) -> Self {
-        self.call.inputs.push(tensor.arg());
-        self.hold(tensor)
+    pub fn size(mut self, name: &str, size: usize) -> Self {
+        let given = self.call.give_size(name, size);
+        self.noting(given)
     }
 
-    pub fn input_or_absent(self, tensor: Option<&Tensor>, dtype: DType) -> Self {
-        match tensor {
-            Some(tensor) => self.input(tensor),
-            None => {
-                let mut this = self;
-                this.call.inputs.push(Arg::absent(dtype));
-                this
-            }
-        }
+    pub fn sizes<'n>(self, sizes: impl IntoIterator<Item = (&'n str, usize)>) -> Self {
+        sizes.into_iter().fold(self, |launch, (name, size)| launch.size(name, size))
     }
 
-    pub fn size(mut self, size: usize) -> Self {
-        match i32::try_from(size) {
-            Ok(size) => self.call.sizes.push(size),
-            Err(_) => {
-                let message = format!("{}: size {size} is above 2^31", self.kernel.name);
-                self.error = Some(Error::DoesNotFit(message));
-            }
-        }
-        self
-    }
-
-    /// A signed size, such as an offset.
-    pub fn signed(mut self, size: i32) -> Self {
-        self.call.sizes.push(size);
-        self
-    }
-
-    pub fn scalar(mut self, scalar: f32) -> Self {
-        self.call.scalars.push(scalar);
-        self
+    pub fn scalar(mut self, name: &str, scalar: f32) -> Self {
+        let given = self.call.give_scalar(name, scalar);
+        self.noting(given)
     }
 
     /// Adds floating-point operations to the cost; bytes are counted from the arguments.
@@ -309,20 +284,29 @@ impl Launch {
         self
     }
 
+    /// Runs the launch, or fails for the first argument that is unknown, given twice or missing.
     pub fn run(self, device: &Device) -> Result<()> {
         match self.error {
             Some(error) => Err(error),
             None => {
                 device.launch(self.kernel, &self.call)?;
-                watch::look(device, self.kernel, &self.call)
+                watch::look(device, self.kernel.name, &self.call)
             }
         }
     }
 
-    fn hold(mut self, tensor: &Tensor) -> Self {
-        self.held.push(tensor.clone());
-        let Cost { bytes, .. } = &mut self.call.cost;
-        *bytes += Bytes((tensor.len() * tensor.dtype().size()) as u64);
+    fn noting(mut self, given: Result<()>) -> Self {
+        self.error = self.error.or(given.err());
         self
+    }
+
+    fn hold(&mut self, tensor: Option<&Tensor>) -> Arg {
+        let Some(tensor) = tensor else {
+            return Arg::ABSENT;
+        };
+        self.held.push(tensor.clone());
+        let arg = tensor.arg();
+        self.call.cost.bytes += Bytes(arg.bytes() as u64);
+        arg
     }
 }

@@ -1,15 +1,22 @@
-// What a kernel file needs to be compiled by g++ for the simulator: CUDA's types, builtins and warp functions.
+// What a kernel file needs to be compiled for the simulator: CUDA's types, builtins and warp functions.
+//
+// All of them lie in the namespace `sim`, in which the build also includes the kernel files: what a C library declares
+// under one of these names is hidden there, and does not clash.
 //
 // A thread of the grid is a fiber that src/device/sim resumes with `sim_self` set. Whatever needs other threads waits
 // at a rendezvous: the fiber suspends, and the last to arrive does the work for all (see rendezvous.h).
 #pragma once
 
 #define WATTENTION_SIM
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
+
+#include "rendezvous.h"
 
 #define __global__
 #define __device__
@@ -18,7 +25,13 @@
 #define KERNEL_ENTRY static
 #define SHARED_DYN(type, name) type* name = reinterpret_cast<type*>(sim_self->shared)
 
-struct uint3 { unsigned x, y, z; };
+#define threadIdx (sim_self->thread)
+#define blockIdx (sim_self->block)
+#define blockDim (sim_self->threads)
+#define gridDim (sim_self->blocks)
+
+namespace sim {
+
 struct alignas(8) float2 { float x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
 struct alignas(8) int2 { int x, y; };
@@ -31,13 +44,6 @@ static inline int2 make_int2(int x, int y) { return {x, y}; }
 static inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
 static inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
-
-#include "rendezvous.h"
-
-#define threadIdx (sim_self->thread)
-#define blockIdx (sim_self->block)
-#define blockDim (sim_self->threads)
-#define gridDim (sim_self->blocks)
 
 // bfloat16, rounded to nearest even as the hardware does.
 struct alignas(2) __nv_bfloat16 {
@@ -68,7 +74,6 @@ static inline float2 __bfloat1622float2(__nv_bfloat162 x) { return {__bfloat162f
 static inline unsigned __umulhi(unsigned a, unsigned b) {
     return static_cast<unsigned>((static_cast<uint64_t>(a) * b) >> 32);
 }
-static inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 static inline int min(int a, int b) { return a < b ? a : b; }
 static inline int max(int a, int b) { return a > b ? a : b; }
 static inline long long min(long long a, long long b) { return a < b ? a : b; }
@@ -86,3 +91,5 @@ template <class T> static inline T __ldg(const T* p) { return *p; }
 
 #include "warp.h"
 #include "mma.h"
+
+}  // namespace sim

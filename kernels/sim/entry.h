@@ -1,35 +1,56 @@
-// Turns a kernel into something the scheduler can call, and spells its signature.
+// Turns a kernel into something the scheduler can call, and spells its argument struct.
 //
-// One letter an argument: f float*, h bf16*, i int* (capitals: const, an input); n int, s float.
+// One letter a field: f float*, h bf16*, i int* (capitals: const, an input); n int, s float.
 #pragma once
 
-template <class T> struct SimLetter;
-template <> struct SimLetter<float*> { static constexpr char value = 'f'; };
-template <> struct SimLetter<__nv_bfloat16*> { static constexpr char value = 'h'; };
-template <> struct SimLetter<int*> { static constexpr char value = 'i'; };
-template <> struct SimLetter<const float*> { static constexpr char value = 'F'; };
-template <> struct SimLetter<const __nv_bfloat16*> { static constexpr char value = 'H'; };
-template <> struct SimLetter<const int*> { static constexpr char value = 'I'; };
-template <> struct SimLetter<int> { static constexpr char value = 'n'; };
-template <> struct SimLetter<float> { static constexpr char value = 's'; };
+namespace sim {
 
-// src/device/sim/entries.rs has the same layout.
-struct SimEntry {
-    const char* signature;
-    // `arguments[i]` points at argument i, as cuLaunchKernel takes them.
-    void (*run)(void** arguments);
-};
+template <class T> struct Letter;
+template <> struct Letter<float*> { static constexpr char value = 'f'; };
+template <> struct Letter<__nv_bfloat16*> { static constexpr char value = 'h'; };
+template <> struct Letter<int*> { static constexpr char value = 'i'; };
+template <> struct Letter<const float*> { static constexpr char value = 'F'; };
+template <> struct Letter<const __nv_bfloat16*> { static constexpr char value = 'H'; };
+template <> struct Letter<const int*> { static constexpr char value = 'I'; };
+template <> struct Letter<int> { static constexpr char value = 'n'; };
+template <> struct Letter<float> { static constexpr char value = 's'; };
 
-template <auto KERNEL> struct SimKernel;
-
-template <class... A, void (*KERNEL)(A...)>
-struct SimKernel<KERNEL> {
-    static constexpr char signature[] = {SimLetter<A>::value..., '\0'};
-
-    template <size_t... I>
-    static void spread(void** arguments, std::index_sequence<I...>) {
-        KERNEL(*static_cast<A*>(arguments[I])...);
+// Initialises a field of any type, and notes its letter.
+struct AnyField {
+    char* letter;
+    template <class T>
+    constexpr operator T() const {
+        *letter = Letter<T>::value;
+        return T();
     }
-    static void run(void** arguments) { spread(arguments, std::index_sequence_for<A...>()); }
-    static constexpr SimEntry entry = {signature, run};
 };
+
+template <class Args, class, class... Fields>
+struct Takes : std::false_type {};
+template <class Args, class... Fields>
+struct Takes<Args, std::void_t<decltype(Args{std::declval<Fields>()...})>, Fields...> : std::true_type {};
+
+// The number of fields: the most that Args can be initialised with.
+template <class Args, class... Fields>
+constexpr size_t fields() {
+    if constexpr (Takes<Args, void, Fields..., AnyField>::value) return fields<Args, Fields..., AnyField>();
+    else return sizeof...(Fields);
+}
+
+template <class Args, size_t... I>
+constexpr std::array<char, sizeof...(I) + 1> letters(std::index_sequence<I...>) {
+    std::array<char, sizeof...(I) + 1> found = {};
+    static_cast<void>(Args{AnyField{&found[I]}...});
+    return found;
+}
+
+template <auto KERNEL> struct Entry;
+
+template <class Args, void (*KERNEL)(Args)>
+struct Entry<KERNEL> {
+    static constexpr auto signature = letters<Args>(std::make_index_sequence<fields<Args>()>());
+    static void run(const void* arguments) { KERNEL(*static_cast<const Args*>(arguments)); }
+    static constexpr SimEntry entry = {signature.data(), sizeof(Args), run};
+};
+
+}  // namespace sim

@@ -1,7 +1,15 @@
-// The seam between a kernel compiled by g++ and the scheduler in src/device/sim: plain C, mirrored in Rust.
+// The seam between a kernel compiled by a C++ compiler and the scheduler in src/device/sim: plain C, mirrored in Rust.
 #pragma once
 
 extern "C" {
+
+// src/device/sim/entries.rs has the same layout.
+struct SimEntry {
+    const char* signature;
+    // Bytes of the argument struct.
+    size_t bytes;
+    void (*run)(const void* arguments);
+};
 
 // An asynchronous copy that has not landed.
 struct SimCopy {
@@ -12,9 +20,11 @@ struct SimCopy {
 
 enum { SIM_COPIES = 512 };
 
+struct SimIndex { unsigned x, y, z; };
+
 // One thread of the grid; src/device/sim/thread.rs has the same layout.
 struct SimThread {
-    uint3 thread, block, threads, blocks;
+    SimIndex thread, block, threads, blocks;
     unsigned index;  // in the block
     unsigned shared_size;
     unsigned char* shared;
@@ -50,14 +60,7 @@ extern SimHooks sim_hooks;
 // Where a builtin was called.
 #define SIM_SITE const char *file = __builtin_FILE(), unsigned line = __builtin_LINE()
 
-static inline void __trap(SIM_SITE) { SIM_FAIL("trap: the launch breaks the kernel's contract"); }
-
 static inline void sim_nothing(SimWait**, unsigned) {}
-
-static inline void __syncthreads(SIM_SITE) {
-    SimWait wait = {"__syncthreads", 1, 0, sim_nothing, file, line, nullptr};
-    sim_hooks.wait(sim_self, &wait);
-}
 
 // Fails unless `p` is a multiple of `alignment`, as vector accesses on the device need.
 template <class T>

@@ -1,5 +1,12 @@
-// Warp functions: shuffles, votes and the warp barrier.
+// Functions of several threads: barriers, shuffles and votes.
 #pragma once
+
+static inline void __trap(SIM_SITE) { SIM_FAIL("trap: the launch breaks the kernel's contract"); }
+
+static inline void __syncthreads(SIM_SITE) {
+    SimWait wait = {"__syncthreads", 1, 0, sim_nothing, file, line, nullptr};
+    sim_hooks.wait(sim_self, &wait);
+}
 
 struct SimShuffle {
     uint64_t value, result;

@@ -4,7 +4,7 @@ use super::global::Global;
 use super::machine;
 use serde::Serialize;
 use std::path::PathBuf;
-use wattention::device::cuda::kernels::{ARCHITECTURES, MODULES, NVCC, PTX, RESOURCES};
+use wattention::device::cuda::kernels::{ARCHITECTURES, MISSING, MODULES, NVCC, PTX, RESOURCES};
 use wattention::device::cuda::{self, Cuda, Library};
 use wattention::device::{Device, Precision};
 use wattention::energy;
@@ -75,6 +75,8 @@ struct Found {
 #[derive(Serialize)]
 struct Kernels {
     nvcc: Option<&'static str>,
+    /// Why there are none; nothing where there are.
+    problem: Option<&'static str>,
     architectures: Vec<String>,
     ptx: Option<u32>,
     files: Vec<File>,
@@ -184,6 +186,7 @@ fn kernels(each: bool) -> Kernels {
     });
     Kernels {
         nvcc: NVCC,
+        problem: MISSING,
         architectures: ARCHITECTURES.iter().map(ToString::to_string).collect(),
         ptx: PTX,
         files,

@@ -1,95 +1,10 @@
-//! Kernel descriptors and launch arguments: outputs, inputs, sizes, scalars, always in that order.
+//! The arguments of one launch: outputs, inputs, sizes, scalars, given and asked for by name.
 
 use super::Block;
-use super::cpu::narrow::Widened;
+use super::signature::{Kind, Signature};
 use crate::error::{Error, Result};
-use crate::shape::{DType, Element};
+use crate::shape::DType;
 use crate::units::{Bytes, Flops};
-
-/// One entry point, the same name in `kernels/*.cu` and in traces.
-pub struct Kernel {
-    pub name: &'static str,
-    /// Argument names in launch order, as in the kernel file.
-    pub outputs: &'static [&'static str],
-    pub inputs: &'static [&'static str],
-    pub sizes: &'static [&'static str],
-    pub scalars: &'static [&'static str],
-    /// The CPU executor's function.
-    pub cpu: fn(&mut CpuCall),
-    /// What the executors that run `kernels/*.cu` do.
-    pub gpu: Gpu,
-}
-
-/// How a launch runs where kernel files do.
-pub enum Gpu {
-    /// Entries of the kernel file, one after the other, each with all arguments of the call.
-    Passes(fn(&Call) -> Vec<Pass>),
-    /// A matrix product, which the vendor's library does.
-    Library,
-}
-
-/// One entry and its grid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pass {
-    pub entry: &'static str,
-    /// Blocks along x, y and z.
-    pub grid: [u32; 3],
-    /// Threads of a block.
-    pub block: u32,
-    /// Bytes of shared memory.
-    pub shared: u32,
-}
-
-impl Pass {
-    /// A grid of `grid` blocks in a row, without shared memory; with none, the pass is left out.
-    pub fn new(entry: &'static str, grid: usize, block: u32) -> Self {
-        // A grid beyond 2^31 - 1 is refused by the executor, as one of that many blocks.
-        Pass { entry, grid: [u32::try_from(grid).unwrap_or(u32::MAX), 1, 1], block, shared: 0 }
-    }
-
-    /// Whether there is nothing to launch.
-    pub fn is_empty(&self) -> bool {
-        self.grid.contains(&0)
-    }
-
-    pub fn y(mut self, blocks: usize) -> Self {
-        self.grid[1] = u32::try_from(blocks).unwrap_or(u32::MAX);
-        self
-    }
-
-    pub fn z(mut self, blocks: usize) -> Self {
-        self.grid[2] = u32::try_from(blocks).unwrap_or(u32::MAX);
-        self
-    }
-
-    pub fn shared(mut self, bytes: usize) -> Self {
-        self.shared = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self
-    }
-}
-
-impl Kernel {
-    /// Whether `call` fits the signature and writes nothing that it also reads.
-    pub(super) fn check(&self, call: &Call) -> Result<()> {
-        let counts =
-            |c: [usize; 4]| format!("{} outputs, {} inputs, {} sizes, {} scalars", c[0], c[1], c[2], c[3]);
-        let want = [self.outputs.len(), self.inputs.len(), self.sizes.len(), self.scalars.len()];
-        let got = [call.outputs.len(), call.inputs.len(), call.sizes.len(), call.scalars.len()];
-        if want != got {
-            return Err(Error::shape(self.name, counts(want), counts(got)));
-        }
-        for (i, out) in call.outputs.iter().enumerate() {
-            let others = call.outputs[..i].iter().chain(&call.inputs);
-            if others.into_iter().any(|other| out.overlaps(other)) {
-                return Err(Error::internal(format!(
-                    "{}: output `{}` overlaps another argument",
-                    self.name, self.outputs[i]
-                )));
-            }
-        }
-        Ok(())
-    }
-}
 
 /// A tensor argument: part of a block, or nothing for an absent optional one.
 #[derive(Debug, Clone, Copy)]
@@ -103,17 +18,27 @@ pub struct Arg {
 }
 
 impl Arg {
-    /// Stands for an absent optional tensor: a null pointer, an empty slice.
-    pub fn absent(dtype: DType) -> Self {
-        let block = Block { address: 0, bytes: 0, arena: false, id: u64::MAX };
-        Arg { block, offset: 0, len: 0, dtype }
-    }
+    /// Stands for an absent optional tensor of any type: a null pointer, an empty slice.
+    pub const ABSENT: Arg = Arg {
+        block: Block { address: 0, bytes: 0, arena: false, id: u64::MAX },
+        offset: 0,
+        len: 0,
+        dtype: DType::F32,
+    };
 
     pub fn bytes(&self) -> usize {
         self.len * self.dtype.size()
     }
 
-    fn overlaps(&self, other: &Arg) -> bool {
+    /// Where the first element is, 0 where there is none.
+    pub fn address(&self) -> usize {
+        match self.len {
+            0 => 0,
+            _ => self.block.address + self.offset,
+        }
+    }
+
+    pub(super) fn overlaps(&self, other: &Arg) -> bool {
         let (a, b) = (self.offset, other.offset);
         self.block.id == other.block.id && a < b + other.bytes() && b < a + self.bytes()
     }
@@ -136,111 +61,181 @@ impl std::ops::AddAssign for Cost {
     }
 }
 
-/// The arguments of one launch.
+/// The arguments of one launch, each kind in the order of the signature.
 #[derive(Debug, Clone, Default)]
 pub struct Call {
-    pub outputs: Vec<Arg>,
-    pub inputs: Vec<Arg>,
-    pub sizes: Vec<i32>,
-    pub scalars: Vec<f32>,
+    signature: Signature,
+    pub(super) outputs: Vec<Arg>,
+    pub(super) inputs: Vec<Arg>,
+    pub(super) sizes: Vec<i32>,
+    pub(super) scalars: Vec<f32>,
+    /// The arguments that have been given, by [`Signature::bit`].
+    given: u64,
     pub cost: Cost,
 }
 
 impl Call {
-    pub fn size(&self, i: usize) -> usize {
-        self.sizes[i] as usize
+    /// A call of which nothing is given yet.
+    pub fn new(signature: Signature) -> Self {
+        let count = |kind| signature.of(kind).len();
+        Call {
+            signature,
+            outputs: vec![Arg::ABSENT; count(Kind::Output)],
+            inputs: vec![Arg::ABSENT; count(Kind::Input)],
+            sizes: vec![0; count(Kind::Size)],
+            scalars: vec![0.0; count(Kind::Scalar)],
+            given: 0,
+            cost: Cost::default(),
+        }
     }
 
-    /// The first `N` sizes.
-    pub fn sizes<const N: usize>(&self) -> [usize; N] {
-        std::array::from_fn(|i| self.size(i))
+    pub fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// Place of an argument that is now given; fails for a name that the signature lacks, and for one given before.
+    fn give(&mut self, kind: Kind, name: &str) -> Result<usize> {
+        let place = self.signature.place(kind, name)?;
+        let bit = self.signature.bit(kind, place);
+        if self.given & bit != 0 {
+            let kernel = self.signature.kernel;
+            return Err(Error::internal(format!("{kernel}: {kind} `{name}` is given twice")));
+        }
+        self.given |= bit;
+        Ok(place)
+    }
+
+    pub fn give_output(&mut self, name: &str, arg: Arg) -> Result<()> {
+        let place = self.give(Kind::Output, name)?;
+        self.outputs[place] = arg;
+        Ok(())
+    }
+
+    pub fn give_input(&mut self, name: &str, arg: Arg) -> Result<()> {
+        let place = self.give(Kind::Input, name)?;
+        self.inputs[place] = arg;
+        Ok(())
+    }
+
+    /// Kernels take sizes as `int`.
+    pub fn give_size(&mut self, name: &str, size: usize) -> Result<()> {
+        let place = self.give(Kind::Size, name)?;
+        self.sizes[place] = i32::try_from(size).map_err(|_| {
+            Error::DoesNotFit(format!("{}: size {name} = {size} is above 2^31", self.signature.kernel))
+        })?;
+        Ok(())
+    }
+
+    pub fn give_scalar(&mut self, name: &str, scalar: f32) -> Result<()> {
+        let place = self.give(Kind::Scalar, name)?;
+        self.scalars[place] = scalar;
+        Ok(())
+    }
+
+    /// Whether every argument is given and no output shares memory with another argument.
+    pub(super) fn check(&self) -> Result<()> {
+        let kernel = self.signature.kernel;
+        if let Some((kind, name)) = self.signature.first_missing(self.given) {
+            return Err(Error::internal(format!("{kernel}: {kind} `{name}` is not given")));
+        }
+        for (i, out) in self.outputs.iter().enumerate() {
+            let others = self.outputs[..i].iter().chain(&self.inputs);
+            if others.into_iter().any(|other| out.overlaps(other)) {
+                let name = self.signature.of(Kind::Output)[i];
+                return Err(Error::internal(format!("{kernel}: output `{name}` overlaps another argument")));
+            }
+        }
+        Ok(())
+    }
+
+    /// A name that the signature lacks is a defect, here and below, and panics.
+    pub fn output(&self, name: &str) -> &Arg {
+        &self.outputs[self.signature.known(Kind::Output, name)]
+    }
+
+    pub fn input(&self, name: &str) -> &Arg {
+        &self.inputs[self.signature.known(Kind::Input, name)]
+    }
+
+    pub fn size(&self, name: &str) -> usize {
+        self.sizes[self.signature.known(Kind::Size, name)] as usize
+    }
+
+    pub fn sizes<const N: usize>(&self, names: [&str; N]) -> [usize; N] {
+        names.map(|name| self.size(name))
+    }
+
+    pub fn scalar(&self, name: &str) -> f32 {
+        self.scalars[self.signature.known(Kind::Scalar, name)]
+    }
+
+    /// Every output with its name.
+    pub fn named_outputs(&self) -> impl Iterator<Item = (&'static str, &Arg)> {
+        self.signature.of(Kind::Output).iter().copied().zip(&self.outputs)
+    }
+
+    /// Every tensor with its name: outputs, then inputs.
+    pub(super) fn named_tensors(&self) -> impl Iterator<Item = (&'static str, &Arg)> {
+        self.named_outputs().chain(self.signature.of(Kind::Input).iter().copied().zip(&self.inputs))
     }
 
     /// Storage type of the kernel file's `real`: bf16 where any argument is, else f32.
     pub fn real(&self) -> DType {
-        let mut arguments = self.outputs.iter().chain(&self.inputs);
-        match arguments.any(|a| a.dtype == DType::BF16) {
+        match self.outputs.iter().chain(&self.inputs).any(|arg| arg.dtype == DType::BF16) {
             true => DType::BF16,
             false => DType::F32,
         }
     }
-}
 
-/// A launch as a CPU function sees it: each output slice can be taken once, inputs freely. What is stored in
-/// bf16 may be asked for as it is, or as f32: a copy.
-pub struct CpuCall<'a> {
-    outputs: Vec<Option<Arg>>,
-    inputs: &'a [Arg],
-    sizes: &'a [i32],
-    scalars: &'a [f32],
-    widened: &'a Widened,
-}
-
-fn address(arg: &Arg) -> usize {
-    match arg.len {
-        0 => std::ptr::NonNull::<u64>::dangling().as_ptr() as usize,
-        _ => arg.block.address + arg.offset,
+    /// The bytes of the kernel file's argument struct, in words of 8: addresses, null for absent tensors, then sizes
+    /// and scalars of 4 bytes each, the first of two in the low half, as in a struct of a little-endian host.
+    pub(super) fn packed(&self) -> Vec<u64> {
+        let tensors = self.outputs.iter().chain(&self.inputs).map(|arg| arg.address() as u64);
+        let mut words: Vec<u64> = tensors.collect();
+        let sizes = self.sizes.iter().map(|&size| size as u32);
+        let numbers: Vec<u32> = sizes.chain(self.scalars.iter().map(|scalar| scalar.to_bits())).collect();
+        let word = |pair: &[u32]| u64::from(pair[0]) | u64::from(*pair.get(1).unwrap_or(&0)) << 32;
+        words.extend(numbers.chunks(2).map(word));
+        words
     }
 }
 
-impl<'a> CpuCall<'a> {
-    /// # Safety
-    /// Every argument's address must be valid for its length while the value lives, aligned for its
-    /// type, and no output may overlap another argument (which [`Kernel::check`] established).
-    pub(super) unsafe fn new(call: &'a Call, widened: &'a Widened) -> Self {
-        CpuCall {
-            outputs: call.outputs.iter().copied().map(Some).collect(),
-            inputs: &call.inputs,
-            sizes: &call.sizes,
-            scalars: &call.scalars,
-            widened,
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIGNATURE: Signature = Signature { kernel: "k", names: [&["y", "z"], &["x"], &["n", "m"], &["a"]] };
+
+    fn tensor(offset: usize, len: usize) -> Arg {
+        let block = Block { address: 0x7f00_0000_0000, bytes: 64, arena: false, id: 0 };
+        Arg { block, offset, len, dtype: DType::F32 }
     }
 
-    /// Takes output `i`; a second take of the same output, or a wrong type, is a defect and panics.
-    pub fn out<T: Element>(&mut self, i: usize) -> &'a mut [T] {
-        let arg = self.outputs[i].take().expect("an output is taken once");
-        let address = match (arg.dtype, T::DTYPE) {
-            (DType::BF16, DType::F32) => self.widened.output(&arg),
-            (is, asked) => {
-                assert_eq!(is, asked, "output {i} has another element type");
-                address(&arg)
-            }
-        };
-        // SAFETY: `new` promised a valid, aligned, unaliased range, and a copy is nobody else's; `take`
-        // makes it unique.
-        unsafe { std::slice::from_raw_parts_mut(address as *mut T, arg.len) }
+    #[test]
+    fn arguments_are_packed_as_the_struct_has_them() {
+        let mut call = Call::new(SIGNATURE);
+        // In any order.
+        call.give_scalar("a", 1.5).unwrap();
+        call.give_size("m", i32::MAX as usize).unwrap();
+        call.give_size("n", 5).unwrap();
+        call.give_input("x", tensor(16, 2)).unwrap();
+        call.give_output("z", Arg::ABSENT).unwrap();
+        call.give_output("y", tensor(0, 4)).unwrap();
+        call.check().unwrap();
+        let words = [0x7f00_0000_0000, 0, 0x7f00_0000_0010, 0x7fff_ffff_0000_0005, 1.5f32.to_bits().into()];
+        assert_eq!(call.packed(), words);
+        assert_eq!((call.sizes(["m", "n"]), call.input("x").offset), ([i32::MAX as usize, 5], 16));
     }
 
-    /// Input `i`, empty when the argument is absent.
-    pub fn input<T: Element>(&self, i: usize) -> &'a [T] {
-        let arg = &self.inputs[i];
-        let address = match (arg.dtype, T::DTYPE) {
-            (DType::BF16, DType::F32) => self.widened.input(arg),
-            (is, asked) => {
-                assert_eq!(is, asked, "input {i} has another element type");
-                address(arg)
-            }
-        };
-        // SAFETY: `new` promised a valid, aligned range that no output overlaps; a copy lives as long.
-        unsafe { std::slice::from_raw_parts(address as *const T, arg.len) }
-    }
-
-    /// How input `i` is stored.
-    pub fn stored(&self, i: usize) -> DType {
-        self.inputs[i].dtype
-    }
-
-    pub fn size(&self, i: usize) -> usize {
-        self.sizes[i] as usize
-    }
-
-    /// All sizes, destructured by the caller.
-    pub fn sizes<const N: usize>(&self) -> [usize; N] {
-        std::array::from_fn(|i| self.size(i))
-    }
-
-    pub fn scalar(&self, i: usize) -> f32 {
-        self.scalars[i]
+    #[test]
+    fn a_wrong_name_is_an_error_that_names_kernel_kind_and_argument() {
+        let mut call = Call::new(SIGNATURE);
+        let said = |outcome: Result<()>| outcome.unwrap_err().to_string();
+        assert!(said(call.give_input("y", tensor(0, 1))).contains("k has no input `y`"));
+        call.give_size("n", 1).unwrap();
+        assert!(said(call.give_size("n", 1)).contains("k: size `n` is given twice"));
+        call.give_output("y", tensor(0, 1)).unwrap();
+        assert!(said(call.check()).contains("k: output `z` is not given"));
+        assert!(matches!(call.give_size("m", 1 << 31), Err(Error::DoesNotFit(_))));
     }
 }

@@ -9,16 +9,22 @@ mod call;
 pub mod cpu;
 pub mod cuda;
 mod graph;
+mod host;
+mod kernel;
 mod layout;
 pub mod plan;
 mod precision;
 pub mod replay;
+mod signature;
 pub mod sim;
 
-pub use call::{Arg, Call, Cost, CpuCall, Gpu, Kernel, Pass};
+pub use call::{Arg, Call, Cost};
 pub use graph::GraphCounts;
+pub use host::CpuCall;
+pub use kernel::{Gpu, Kernel, Pass};
 pub use layout::Layout;
 pub use precision::Precision;
+pub use signature::{Kind, Signature};
 
 use crate::error::{Error, Result};
 use crate::shape::DType;
@@ -67,7 +73,7 @@ pub trait Executor {
         None
     }
 
-    /// Bytes that could still be allocated, where somebody knows.
+    /// Bytes that could still be allocated, where that is known.
     fn free(&self) -> Option<usize> {
         None
     }
@@ -166,9 +172,9 @@ impl Device {
         self.0.download(block, offset, bytes)
     }
 
-    /// Checks the call against the kernel's signature and against aliasing, then runs it.
+    /// Checks that the call is complete and that no output overlaps another argument, then runs it.
     pub fn launch(&self, kernel: &'static Kernel, call: &Call) -> Result<()> {
-        kernel.check(call)?;
+        call.check()?;
         self.0.launch(kernel, call)
     }
 
@@ -197,7 +203,7 @@ impl Device {
         self.0.uuid()
     }
 
-    /// Bytes that could still be allocated, where somebody knows.
+    /// Bytes that could still be allocated, where that is known.
     pub fn free(&self) -> Option<usize> {
         self.0.free()
     }

@@ -33,15 +33,15 @@ static FORWARD: Kernel = Kernel {
     sizes: &["n", "kind"],
     scalars: &[],
     cpu: |call: &mut CpuCall| {
-        let apply = match call.size(1) {
+        let apply = match call.size("kind") {
             0 => cpu::gelu,
             1 => cpu::gelu_tanh,
             _ => cpu::relu,
         };
-        let (y, x) = (call.out::<f32>(0), call.input::<f32>(0));
+        let (y, x) = (call.out::<f32>("y"), call.input::<f32>("x"));
         y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| apply(y, x));
     },
-    gpu: Gpu::Passes(|call| vec![Pass::new("activation_fwd", call.size(0).div_ceil(1024), 256)]),
+    gpu: Gpu::Passes(|call| vec![Pass::new("activation_fwd", call.size("n").div_ceil(1024), 256)]),
 };
 
 static BACKWARD: Kernel = Kernel {
@@ -51,13 +51,13 @@ static BACKWARD: Kernel = Kernel {
     sizes: &["n", "kind", "accumulate"],
     scalars: &[],
     cpu: |call: &mut CpuCall| {
-        let apply = match call.size(1) {
+        let apply = match call.size("kind") {
             0 => cpu::gelu_backward,
             1 => cpu::gelu_tanh_backward,
             _ => cpu::relu_backward,
         };
-        let accumulate = call.size(2) == 1;
-        let (dx, dy, x) = (call.out::<f32>(0), call.input::<f32>(0), call.input::<f32>(1));
+        let accumulate = call.size("accumulate") == 1;
+        let (dx, dy, x) = (call.out::<f32>("dx"), call.input::<f32>("dy"), call.input::<f32>("x"));
         (dx.par_chunks_mut(CHUNK), dy.par_chunks(CHUNK), x.par_chunks(CHUNK)).into_par_iter().for_each(
             |(dx, dy, x)| {
                 if !accumulate {
@@ -67,7 +67,7 @@ static BACKWARD: Kernel = Kernel {
             },
         );
     },
-    gpu: Gpu::Passes(|call| vec![Pass::new("activation_bwd", call.size(0).div_ceil(1024), 256)]),
+    gpu: Gpu::Passes(|call| vec![Pass::new("activation_bwd", call.size("n").div_ceil(1024), 256)]),
 };
 
 /// Elements one task handles: three operands stay in the first-level cache.
@@ -78,10 +78,10 @@ pub fn activation(tape: &Tape, x: &Tensor, kind: Activation) -> Result<Tensor> {
     let y = x.like(x.shape())?;
     let n = x.len();
     Launch::of(&FORWARD)
-        .output(&y)
-        .input(x)
-        .size(n)
-        .size(kind as usize)
+        .output("y", &y)
+        .input("x", x)
+        .size("n", n)
+        .size("kind", kind as usize)
         .flops(12 * n as u64)
         .exponentials(n as u64)
         .run(x.device())?;
@@ -91,12 +91,11 @@ pub fn activation(tape: &Tape, x: &Tensor, kind: Activation) -> Result<Tensor> {
             return Ok(());
         };
         Launch::of(&BACKWARD)
-            .output(&dx.tensor)
-            .input(&dy)
-            .input(&saved)
-            .size(n)
-            .size(kind as usize)
-            .size(dx.flag())
+            .gradient("dx", "accumulate", Some(&dx))
+            .input("dy", &dy)
+            .input("x", &saved)
+            .size("n", n)
+            .size("kind", kind as usize)
             .flops(20 * n as u64)
             .exponentials(2 * n as u64)
             .run(dy.device())

@@ -11,7 +11,6 @@ use super::{Gradient, OpSpec};
 use crate::device::cpu::optimizer;
 use crate::device::{CpuCall, Device, Gpu, Kernel, Pass};
 use crate::error::Result;
-use crate::shape::DType;
 use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
 
@@ -25,7 +24,7 @@ static UPDATE: Kernel = Kernel {
     sizes: &["n", "parts"],
     scalars: &["beta1", "beta2", "eps", "weight_decay", "max_norm", "hf"],
     cpu: update_cpu,
-    gpu: Gpu::Passes(|call| vec![Pass::new("adamw_update", call.size(0).div_ceil(4096), 256).shared(16)]),
+    gpu: Gpu::Passes(|call| vec![Pass::new("adamw_update", call.size("n").div_ceil(4096), 256).shared(16)]),
 };
 
 /// What stays the same from step to step.
@@ -70,22 +69,22 @@ pub fn adamw(state: State, rule: AdamW) -> Result<()> {
         state.p.same_shape("adamw", slab)?;
     }
     Launch::of(&UPDATE)
-        .output(state.p)
-        .output(state.m)
-        .output(state.v)
-        .output_or_absent(state.copy, DType::F32)
-        .input(state.g)
-        .input(state.segments)
-        .input(state.norm)
-        .input(state.rates)
-        .size(n)
-        .size(state.segments.len() / 3)
-        .scalar(rule.beta1)
-        .scalar(rule.beta2)
-        .scalar(rule.eps)
-        .scalar(rule.weight_decay)
-        .scalar(rule.max_grad_norm)
-        .scalar(if rule.hf { 1.0 } else { 0.0 })
+        .output("p", state.p)
+        .output("m", state.m)
+        .output("v", state.v)
+        .output("copy", state.copy)
+        .input("g", state.g)
+        .input("segments", state.segments)
+        .input("norm", state.norm)
+        .input("rates", state.rates)
+        .size("n", n)
+        .size("parts", state.segments.len() / 3)
+        .scalar("beta1", rule.beta1)
+        .scalar("beta2", rule.beta2)
+        .scalar("eps", rule.eps)
+        .scalar("weight_decay", rule.weight_decay)
+        .scalar("max_norm", rule.max_grad_norm)
+        .scalar("hf", if rule.hf { 1.0 } else { 0.0 })
         .flops(14 * n as u64)
         .run(state.p.device())
 }
@@ -94,12 +93,13 @@ pub fn adamw(state: State, rule: AdamW) -> Result<()> {
 const CHUNK: usize = 1 << 14;
 
 fn update_cpu(call: &mut CpuCall) {
-    let (p, m, v) = (call.out::<f32>(0), call.out::<f32>(1), call.out::<f32>(2));
-    let (g, segments, norm) = (call.input::<f32>(0), call.input::<i32>(1), call.input::<f32>(2));
+    let (p, m, v) = (call.out::<f32>("p"), call.out::<f32>("m"), call.out::<f32>("v"));
+    let (g, segments, norm) =
+        (call.input::<f32>("g"), call.input::<i32>("segments"), call.input::<f32>("norm"));
     if !norm[0].is_finite() {
         return;
     }
-    let (rates, max_norm) = (call.input::<f32>(3), call.scalar(4));
+    let (rates, max_norm) = (call.input::<f32>("rates"), call.scalar("max_norm"));
     // torch.nn.utils.clip_grad_norm_ adds 1e-6 to the norm.
     let gradient_scale = match max_norm > 0.0 {
         true => (max_norm / (norm[0] + 1e-6)).min(1.0),
@@ -107,14 +107,14 @@ fn update_cpu(call: &mut CpuCall) {
     };
     let rule = optimizer::AdamW {
         learning_rate: rates[0],
-        beta1: call.scalar(0),
-        beta2: call.scalar(1),
-        epsilon: call.scalar(2),
-        weight_decay: call.scalar(3),
+        beta1: call.scalar("beta1"),
+        beta2: call.scalar("beta2"),
+        epsilon: call.scalar("eps"),
+        weight_decay: call.scalar("weight_decay"),
         correction1: rates[1],
         correction2: rates[2],
         gradient_scale,
-        hf: call.scalar(5) == 1.0,
+        hf: call.scalar("hf") == 1.0,
     };
     let still = optimizer::AdamW { weight_decay: 0.0, ..rule };
     for segment in segments.chunks(3) {
@@ -130,7 +130,7 @@ fn update_cpu(call: &mut CpuCall) {
             .into_par_iter()
             .for_each(|(p, m, v, g)| optimizer::adamw_update(p, m, v, g, rule));
     }
-    let copy = call.out::<f32>(3);
+    let copy = call.out::<f32>("copy");
     if !copy.is_empty() {
         copy.par_chunks_mut(CHUNK).zip(p.par_chunks(CHUNK)).for_each(|(copy, p)| copy.copy_from_slice(p));
     }

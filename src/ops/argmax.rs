@@ -21,8 +21,8 @@ static FORWARD: Kernel = Kernel {
     sizes: &["N", "V"],
     scalars: &[],
     cpu: |call: &mut CpuCall| {
-        let v = call.size(1);
-        let (y, x) = (call.out::<i32>(0), call.input::<f32>(0));
+        let v = call.size("V");
+        let (y, x) = (call.out::<i32>("y"), call.input::<f32>("x"));
         y.par_iter_mut().zip(x.par_chunks(v)).for_each(|(y, row)| {
             let mut best = (f32::NEG_INFINITY, 0);
             for (i, &value) in row.iter().enumerate() {
@@ -34,8 +34,8 @@ static FORWARD: Kernel = Kernel {
         });
     },
     gpu: Gpu::Passes(|call| {
-        let threads = row_threads(call.size(1));
-        vec![Pass::new("argmax_fwd", call.size(0), threads).shared(threads as usize / 32 * 8)]
+        let threads = row_threads(call.size("V"));
+        vec![Pass::new("argmax_fwd", call.size("N"), threads).shared(threads as usize / 32 * 8)]
     }),
 };
 
@@ -44,6 +44,6 @@ pub fn argmax(tape: &Tape, x: &Tensor) -> Result<Tensor> {
     tape.no_gradient("argmax", REASON, &[x])?;
     let (n, v) = (x.shape().rows(), x.shape().last());
     let y = Tensor::empty(x.device(), [n], DType::I32)?;
-    Launch::of(&FORWARD).output(&y).input(x).size(n).size(v).run(x.device())?;
+    Launch::of(&FORWARD).output("y", &y).input("x", x).size("N", n).size("V", v).run(x.device())?;
     Ok(y)
 }

@@ -31,9 +31,9 @@ static ROWS: Kernel = Kernel {
     sizes: &["M", "V"],
     scalars: &["smoothing"],
     cpu: |call: &mut CpuCall| {
-        let (v, smoothing) = (call.size(1), call.scalar(0));
-        let (row_loss, lse) = (call.out::<f32>(0), call.out::<f32>(1));
-        let (logits, labels) = (call.input::<f32>(0), call.input::<i32>(1));
+        let (v, smoothing) = (call.size("V"), call.scalar("smoothing"));
+        let (row_loss, lse) = (call.out::<f32>("row_loss"), call.out::<f32>("lse"));
+        let (logits, labels) = (call.input::<f32>("logits"), call.input::<i32>("labels"));
         (row_loss, lse, logits.par_chunks(v), labels).into_par_iter().for_each(|(loss, lse, row, &label)| {
             *lse = softmax::log_sum_exp(row);
             *loss = (1.0 - smoothing) * (*lse - row[label as usize]);
@@ -43,8 +43,8 @@ static ROWS: Kernel = Kernel {
         });
     },
     gpu: Gpu::Passes(|call| {
-        let threads = row_threads(call.size(1));
-        vec![Pass::new("cross_entropy_rows", call.size(0), threads).shared(threads as usize / 32 * 4)]
+        let threads = row_threads(call.size("V"));
+        vec![Pass::new("cross_entropy_rows", call.size("M"), threads).shared(threads as usize / 32 * 4)]
     }),
 };
 
@@ -55,8 +55,8 @@ static SUM: Kernel = Kernel {
     sizes: &["M"],
     scalars: &[],
     cpu: |call: &mut CpuCall| {
-        let total: f64 = call.input::<f32>(0).iter().map(|&l| l as f64).sum();
-        call.out::<f32>(0)[0] = (total / call.input::<f32>(1)[0] as f64) as f32;
+        let total: f64 = call.input::<f32>("row_loss").iter().map(|&l| l as f64).sum();
+        call.out::<f32>("loss")[0] = (total / call.input::<f32>("normaliser")[0] as f64) as f32;
     },
     gpu: Gpu::Passes(|_| vec![Pass::new("cross_entropy_sum", 1, 256).shared(8 * 8)]),
 };
@@ -69,17 +69,17 @@ static BACKWARD: Kernel = Kernel {
     sizes: &["M", "V"],
     scalars: &["smoothing"],
     cpu: |call: &mut CpuCall| {
-        let (v, smoothing) = (call.size(1), call.scalar(0));
-        let (logits, dloss) = (call.out::<f32>(0), call.input::<f32>(0)[0]);
-        let (lse, labels) = (call.input::<f32>(1), call.input::<i32>(2));
-        let scale = dloss / call.input::<f32>(3)[0];
+        let (v, smoothing) = (call.size("V"), call.scalar("smoothing"));
+        let (logits, dloss) = (call.out::<f32>("logits"), call.input::<f32>("dloss")[0]);
+        let (lse, labels) = (call.input::<f32>("lse"), call.input::<i32>("labels"));
+        let scale = dloss / call.input::<f32>("normaliser")[0];
         (logits.par_chunks_mut(v), lse, labels).into_par_iter().for_each(|(row, &lse, &label)| {
             softmax::softmax_row_in_place(row, lse, scale, -scale * smoothing / v as f32);
             row[label as usize] -= scale * (1.0 - smoothing);
         });
     },
     gpu: Gpu::Passes(|call| {
-        let [m, v] = call.sizes();
+        let [m, v] = call.sizes(["M", "V"]);
         vec![Pass::new("cross_entropy_bwd", m, 256).y(v.div_ceil(8192))]
     }),
 };
@@ -122,13 +122,13 @@ pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
         drop(held.take());
         let logits = parts.logits(from, rows)?;
         Launch::of(&ROWS)
-            .output(&row_loss.slice(from, [rows])?)
-            .output(&parts.lse.slice(from, [rows])?)
-            .input(&logits)
-            .input(&parts.labels.slice(from, [rows])?)
-            .size(rows)
-            .size(v)
-            .scalar(head.smoothing)
+            .output("row_loss", &row_loss.slice(from, [rows])?)
+            .output("lse", &parts.lse.slice(from, [rows])?)
+            .input("logits", &logits)
+            .input("labels", &parts.labels.slice(from, [rows])?)
+            .size("M", rows)
+            .size("V", v)
+            .scalar("smoothing", head.smoothing)
             .flops(4 * logits.len() as u64)
             .exponentials(logits.len() as u64)
             .run(h.device())?;
@@ -138,10 +138,10 @@ pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
     let loss = h.like_f32([1])?;
     let (normaliser, smoothing) = (head.normaliser.clone(), head.smoothing);
     Launch::of(&SUM)
-        .output(&loss)
-        .input(&row_loss)
-        .input(&normaliser)
-        .size(m)
+        .output("loss", &loss)
+        .input("row_loss", &row_loss)
+        .input("normaliser", &normaliser)
+        .size("M", m)
         .flops(m as u64)
         .run(h.device())?;
     Ok(tape.record(&[h, head.table], loss, move |dloss, gradients| {
@@ -155,14 +155,14 @@ pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
                 None => parts.logits(from, rows)?,
             };
             Launch::of(&BACKWARD)
-                .output(&logits)
-                .input(&dloss)
-                .input(&parts.lse.slice(from, [rows])?)
-                .input(&parts.labels.slice(from, [rows])?)
-                .input(&normaliser)
-                .size(rows)
-                .size(v)
-                .scalar(smoothing)
+                .output("logits", &logits)
+                .input("dloss", &dloss)
+                .input("lse", &parts.lse.slice(from, [rows])?)
+                .input("labels", &parts.labels.slice(from, [rows])?)
+                .input("normaliser", &normaliser)
+                .size("M", rows)
+                .size("V", v)
+                .scalar("smoothing", smoothing)
                 .flops(4 * logits.len() as u64)
                 .exponentials(logits.len() as u64)
                 .run(dloss.device())?;

@@ -6,7 +6,6 @@ use super::{Gradient, OpSpec};
 use crate::device::cpu::philox;
 use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::Result;
-use crate::shape::DType;
 use crate::tape::{Dropout, Tape};
 use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
@@ -20,14 +19,14 @@ static APPLY: Kernel = Kernel {
     sizes: &["n", "site"],
     scalars: &["p"],
     cpu: |call: &mut CpuCall| {
-        let mask = philox::Mask::of_site(call.input(1), call.size(1), call.scalar(0));
-        let (y, x) = (call.out::<f32>(0), call.input::<f32>(0));
+        let mask = philox::Mask::of_site(call.input("randomness"), call.size("site"), call.scalar("p"));
+        let (y, x) = (call.out::<f32>("y"), call.input::<f32>("x"));
         y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).enumerate().for_each(|(chunk, (y, x))| {
             y.copy_from_slice(x);
             mask.apply(y, (chunk * CHUNK) as u64);
         });
     },
-    gpu: Gpu::Passes(|call| vec![Pass::new("dropout_fwd", call.size(0).div_ceil(1024), 256)]),
+    gpu: Gpu::Passes(|call| vec![Pass::new("dropout_fwd", call.size("n").div_ceil(1024), 256)]),
 };
 
 /// Elements one task handles.
@@ -50,12 +49,12 @@ pub fn dropout(tape: &Tape, x: &Tensor, dropout: Dropout) -> Result<Tensor> {
 fn masked(x: &Tensor, dropout: &Dropout) -> Result<Tensor> {
     let y = x.like(x.shape())?;
     Launch::of(&APPLY)
-        .output(&y)
-        .input(x)
-        .input_or_absent(dropout.randomness.as_ref(), DType::I32)
-        .size(x.len())
-        .size(dropout.site.into())
-        .scalar(dropout.p)
+        .output("y", &y)
+        .input("x", x)
+        .input("randomness", dropout.randomness.as_ref())
+        .size("n", x.len())
+        .size("site", dropout.site.into())
+        .scalar("p", dropout.p)
         .flops(x.len() as u64)
         .run(x.device())?;
     Ok(y)

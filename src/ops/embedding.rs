@@ -7,11 +7,10 @@
 //! position: HF BigBird pads to whole blocks after adding positions.
 
 use super::{Gradient, OpSpec, Position};
-use crate::device::cpu::narrow::Stored;
 use crate::device::cpu::vector;
 use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
-use crate::shape::DType;
+use crate::shape::{DType, Stored};
 use crate::tape::Tape;
 use crate::tensor::{Launch, Tensor};
 use half::bf16;
@@ -29,12 +28,12 @@ static FORWARD: Kernel = Kernel {
     inputs: &["ids", "table", "positions", "past"],
     sizes: &["B", "T", "C", "placed"],
     scalars: &["scale"],
-    cpu: |call: &mut CpuCall| match call.stored(1) {
+    cpu: |call: &mut CpuCall| match call.stored("table") {
         DType::BF16 => forward_cpu::<bf16>(call),
         _ => forward_cpu::<f32>(call),
     },
     gpu: Gpu::Passes(|call| {
-        let [b, t] = call.sizes();
+        let [b, t] = call.sizes(["B", "T"]);
         vec![Pass::new("embedding_fwd", (b * t).div_ceil(4), 128)]
     }),
 };
@@ -46,10 +45,10 @@ fn first(past: &[i32]) -> usize {
 
 /// The tables as they are stored: a few rows of them are read.
 fn forward_cpu<E: Stored>(call: &mut CpuCall) {
-    let [_, t, c, placed] = call.sizes();
-    let (past, scale) = (first(call.input(3)), call.scalar(0));
-    let (y, ids) = (call.out::<f32>(0), call.input::<i32>(0));
-    let (table, positions) = (call.input::<E>(1), call.input::<E>(2));
+    let [t, c, placed] = call.sizes(["T", "C", "placed"]);
+    let (past, scale) = (first(call.input("past")), call.scalar("scale"));
+    let (y, ids) = (call.out::<f32>("y"), call.input::<i32>("ids"));
+    let (table, positions) = (call.input::<E>("table"), call.input::<E>("positions"));
     y.par_chunks_mut(c).enumerate().for_each(|(i, y)| {
         let token = &table[ids[i] as usize * c..][..c];
         match i % t < placed {
@@ -69,9 +68,10 @@ static BACKWARD_TABLE: Kernel = Kernel {
     sizes: &["N", "C", "V", "pad", "accumulate"],
     scalars: &["scale"],
     cpu: |call: &mut CpuCall| {
-        let [_, c, _, pad, accumulate] = call.sizes();
-        let scale = call.scalar(0);
-        let (dtable, dy, ids) = (call.out::<f32>(0), call.input::<f32>(0), call.input::<i32>(1));
+        let [c, pad, accumulate] = call.sizes(["C", "pad", "accumulate"]);
+        let scale = call.scalar("scale");
+        let (dtable, dy, ids) =
+            (call.out::<f32>("dtable"), call.input::<f32>("dy"), call.input::<i32>("ids"));
         if accumulate == 0 {
             dtable.par_chunks_mut(1 << 15).for_each(|rows| rows.fill(0.0));
         }
@@ -83,7 +83,7 @@ static BACKWARD_TABLE: Kernel = Kernel {
         }
     },
     gpu: Gpu::Passes(|call| {
-        let [n, c, v, _, accumulate] = call.sizes();
+        let [n, c, v, accumulate] = call.sizes(["N", "C", "V", "accumulate"]);
         let zero = Pass::new("embedding_bwd_table_zero", (v * c).div_ceil(1024), 256);
         let sort = Pass::new("embedding_bwd_table_sort", v.div_ceil(256), 512).shared((16 * 256 + 16) * 4);
         let on_chunks = |entry| Pass::new(entry, n.div_ceil(CHUNK), 128).y(c.div_ceil(512));
@@ -103,8 +103,9 @@ static BACKWARD_POSITIONS: Kernel = Kernel {
     sizes: &["B", "T", "C", "placed", "P", "accumulate"],
     scalars: &[],
     cpu: |call: &mut CpuCall| {
-        let [b, t, c, placed, _, accumulate] = call.sizes();
-        let (dpositions, dy, past) = (call.out::<f32>(0), call.input::<f32>(0), first(call.input(1)));
+        let [b, t, c, placed, accumulate] = call.sizes(["B", "T", "C", "placed", "accumulate"]);
+        let (dpositions, dy, past) =
+            (call.out::<f32>("dpositions"), call.input::<f32>("dy"), first(call.input("past")));
         if accumulate == 0 {
             dpositions.fill(0.0);
         }
@@ -114,7 +115,7 @@ static BACKWARD_POSITIONS: Kernel = Kernel {
             },
         );
     },
-    gpu: Gpu::Passes(|call| vec![Pass::new("embedding_bwd_positions", call.size(4).div_ceil(4), 128)]),
+    gpu: Gpu::Passes(|call| vec![Pass::new("embedding_bwd_positions", call.size("P").div_ceil(4), 128)]),
 };
 
 /// Sorted positions that one block sums.
@@ -155,16 +156,16 @@ pub fn embedding(tape: &Tape, ids: &Tensor, lookup: Lookup) -> Result<Tensor> {
     }
     let y = lookup.table.like([b, t, c])?;
     Launch::of(&FORWARD)
-        .output(&y)
-        .input(ids)
-        .input(lookup.table)
-        .input(lookup.positions)
-        .input_or_absent(lookup.past.map(|past| past.on_device), DType::I32)
-        .size(b)
-        .size(t)
-        .size(c)
-        .size(placed)
-        .scalar(scale)
+        .output("y", &y)
+        .input("ids", ids)
+        .input("table", lookup.table)
+        .input("positions", lookup.positions)
+        .input("past", lookup.past.map(|past| past.on_device))
+        .size("B", b)
+        .size("T", t)
+        .size("C", c)
+        .size("placed", placed)
+        .scalar("scale", scale)
         .flops(2 * y.len() as u64)
         .run(ids.device())?;
     let (ids, table, positions) = (ids.clone(), lookup.table.clone(), lookup.positions.clone());
@@ -173,31 +174,29 @@ pub fn embedding(tape: &Tape, ids: &Tensor, lookup: Lookup) -> Result<Tensor> {
         if let Some(dtable) = gradients.slot(&table)? {
             let chunks = (b * t).div_ceil(CHUNK);
             Launch::of(&BACKWARD_TABLE)
-                .output(&dtable.tensor)
-                .output(&Tensor::empty(dy.device(), [b * t], DType::I32)?)
-                .output(&dy.like_f32([2, chunks, c])?)
-                .input(&dy)
-                .input(&ids)
-                .size(b * t)
-                .size(c)
-                .size(v)
-                .size(pad)
-                .size(dtable.flag())
-                .scalar(scale)
+                .gradient("dtable", "accumulate", Some(&dtable))
+                .output("order", &Tensor::empty(dy.device(), [b * t], DType::I32)?)
+                .output("edge", &dy.like_f32([2, chunks, c])?)
+                .input("dy", &dy)
+                .input("ids", &ids)
+                .size("N", b * t)
+                .size("C", c)
+                .size("V", v)
+                .size("pad", pad)
+                .scalar("scale", scale)
                 .flops(2 * dy.len() as u64)
                 .run(dy.device())?;
         }
         if let Some(dpositions) = gradients.slot(&positions)? {
             Launch::of(&BACKWARD_POSITIONS)
-                .output(&dpositions.tensor)
-                .input(&dy)
-                .input_or_absent(past.as_ref(), DType::I32)
-                .size(b)
-                .size(t)
-                .size(c)
-                .size(placed)
-                .size(p)
-                .size(dpositions.flag())
+                .gradient("dpositions", "accumulate", Some(&dpositions))
+                .input("dy", &dy)
+                .input("past", past.as_ref())
+                .size("B", b)
+                .size("T", t)
+                .size("C", c)
+                .size("placed", placed)
+                .size("P", p)
                 .flops(dy.len() as u64)
                 .run(dy.device())?;
         }

@@ -13,8 +13,7 @@ use crate::device::cpu::gemm::{Matrix, Size, Store, gemm};
 use crate::device::cpu::{softmax, vector};
 use crate::device::{Call, CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
-use crate::shape::DType;
-use crate::tape::{Slot, Tape};
+use crate::tape::Tape;
 use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
 
@@ -59,8 +58,8 @@ static BACKWARD: Kernel = Kernel {
             Pass::new("global_attention_bwd_du", (on.rows * on.c).div_ceil(32), 512).y(on.b).shared(4 * 512),
             Pass::new("global_attention_bwd_weights", on.c, 128),
         ];
-        // Nobody may want the gradient of x.
-        if call.outputs[1].len > 0 {
+        // The gradient of x may not be wanted.
+        if call.output("dx").len > 0 {
             let dx = Pass::new("global_attention_bwd_dx", on.c.div_ceil(128), 128);
             passes.push(dx.y(on.s.div_ceil(16)).z(on.b).shared(4 * 2 * 16 * 16));
         }
@@ -82,7 +81,7 @@ struct Grids {
 
 impl Grids {
     fn of(call: &Call) -> Self {
-        let [b, g, s, h, d, splits] = call.sizes();
+        let [b, g, s, h, d, splits] = call.sizes(["B", "G", "S", "H", "D", "P"]);
         Grids { b, queries: b * g, rows: g * h, s, h, d, c: h * d, splits }
     }
 
@@ -146,75 +145,64 @@ pub fn global_attention(
         return Err(Error::shape("global_attention", format!("projections [{c}, {c}]"), w.key.shape()));
     }
     let splits = splits(s);
-    let sizes = [b, g, s, heads, c / heads, splits];
+    let sizes = [("B", b), ("G", g), ("S", s), ("H", heads), ("D", c / heads), ("P", splits)];
     let scale = 1.0 / ((c / heads) as f32).sqrt();
     let rows = g * heads;
     let o = q.like([b, g, c])?;
     let (u, z) = (x.like_f32([b, rows, c])?, x.like_f32([b, rows, c])?);
     let (lse, scores) = (x.like_f32([b, rows])?, x.like_f32([b, rows, s])?);
     let pass = 2 * (b * rows * s * c) as u64;
-    let launch = Launch::of(&FORWARD)
-        .output(&o)
-        .output(&u)
-        .output(&z)
-        .output(&lse)
-        .output(&scores)
-        .output(&x.like_f32([b, splits, rows, c])?)
-        .output(&x.like_f32([b, splits, rows])?)
-        .output(&x.like_f32([b, splits, rows])?)
-        .input(q)
-        .input(x)
-        .input(&w.key)
-        .input(&w.value)
-        .input(&w.value_bias)
-        .input(key_state);
-    sizes
-        .iter()
-        .fold(launch, |launch, &size| launch.size(size))
-        .scalar(scale)
+    Launch::of(&FORWARD)
+        .output("o", &o)
+        .output("u", &u)
+        .output("z", &z)
+        .output("lse", &lse)
+        .output("scores", &scores)
+        .output("part_z", &x.like_f32([b, splits, rows, c])?)
+        .output("part_max", &x.like_f32([b, splits, rows])?)
+        .output("part_sum", &x.like_f32([b, splits, rows])?)
+        .input("q", q)
+        .input("x", x)
+        .input("wk", &w.key)
+        .input("wv", &w.value)
+        .input("bv", &w.value_bias)
+        .input("key_state", key_state)
+        .sizes(sizes)
+        .scalar("scale", scale)
         .flops(2 * pass + 4 * (b * g * c * c) as u64)
         .exponentials((b * rows * s) as u64)
         .run(x.device())?;
     let (q_in, x_in, w_in, key_state) = (q.clone(), x.clone(), w.clone(), key_state.clone());
     Ok(tape.record(&[q, x, &w.key, &w.value, &w.value_bias], o, move |d_o, gradients| {
-        let slots = [
-            gradients.slot(&q_in)?,
-            gradients.slot(&x_in)?,
-            gradients.slot(&w_in.key)?,
-            gradients.slot(&w_in.value)?,
-            gradients.slot(&w_in.value_bias)?,
-        ];
+        let dq = gradients.slot(&q_in)?;
+        let dx = gradients.slot(&x_in)?;
+        let dwk = gradients.slot(&w_in.key)?;
+        let dwv = gradients.slot(&w_in.value)?;
+        let dbv = gradients.slot(&w_in.value_bias)?;
         let x = &x_in;
-        let work = [
-            x.like_f32([b, rows, c])?,
-            x.like_f32([b, rows, c])?,
-            x.like_f32([b, rows, s])?,
-            x.like_f32([b, rows])?,
-            x.like_f32([b, splits, rows, c])?,
-        ];
-        let mut launch = Launch::of(&BACKWARD);
-        for slot in &slots {
-            launch = launch.output_or_absent(slot.as_ref().map(|s| &s.tensor), DType::F32);
-        }
-        for tensor in &work {
-            launch = launch.output(tensor);
-        }
-        launch = launch
-            .input(&d_o)
-            .input(&q_in)
-            .input(x)
-            .input(&u)
-            .input(&z)
-            .input(&lse)
-            .input(&scores)
-            .input(&w_in.key)
-            .input(&w_in.value)
-            .input(&key_state);
-        launch = sizes.iter().fold(launch, |launch, &size| launch.size(size));
-        slots
-            .iter()
-            .fold(launch, |launch, slot| launch.size(slot.as_ref().map_or(0, Slot::flag)))
-            .scalar(scale)
+        Launch::of(&BACKWARD)
+            .gradient("dq", "add_q", dq.as_ref())
+            .gradient("dx", "add_x", dx.as_ref())
+            .gradient("dwk", "add_wk", dwk.as_ref())
+            .gradient("dwv", "add_wv", dwv.as_ref())
+            .gradient("dbv", "add_bv", dbv.as_ref())
+            .output("du", &x.like_f32([b, rows, c])?)
+            .output("dz", &x.like_f32([b, rows, c])?)
+            .output("dp", &x.like_f32([b, rows, s])?)
+            .output("mean", &x.like_f32([b, rows])?)
+            .output("part_du", &x.like_f32([b, splits, rows, c])?)
+            .input("d_o", &d_o)
+            .input("q", &q_in)
+            .input("x", x)
+            .input("u", &u)
+            .input("z", &z)
+            .input("lse", &lse)
+            .input("scores", &scores)
+            .input("wk", &w_in.key)
+            .input("wv", &w_in.value)
+            .input("key_state", &key_state)
+            .sizes(sizes)
+            .scalar("scale", scale)
             .flops(4 * pass + 8 * (b * g * c * c) as u64)
             .exponentials((b * rows * s) as u64)
             .run(d_o.device())
@@ -236,13 +224,13 @@ fn masked_scores(scores: &mut [f32], u: &[f32], x: &[f32], keys: &[i32], c: usiz
 }
 
 fn forward_cpu(call: &mut CpuCall) {
-    let [b, g, s, h, d] = call.sizes();
-    let (c, rows, scale) = (h * d, g * h, call.scalar(0));
-    let (o, u, z) = (call.out::<f32>(0), call.out::<f32>(1), call.out::<f32>(2));
-    let (lse, scores) = (call.out::<f32>(3), call.out::<f32>(4));
-    let (q, x) = (call.input::<f32>(0), call.input::<f32>(1));
-    let (wk, wv, bv) = (call.input::<f32>(2), call.input::<f32>(3), call.input::<f32>(4));
-    let keys = call.input::<i32>(5);
+    let [b, g, s, h, d] = call.sizes(["B", "G", "S", "H", "D"]);
+    let (c, rows, scale) = (h * d, g * h, call.scalar("scale"));
+    let (o, u, z) = (call.out::<f32>("o"), call.out::<f32>("u"), call.out::<f32>("z"));
+    let (lse, scores) = (call.out::<f32>("lse"), call.out::<f32>("scores"));
+    let (q, x) = (call.input::<f32>("q"), call.input::<f32>("x"));
+    let (wk, wv, bv) = (call.input::<f32>("wk"), call.input::<f32>("wv"), call.input::<f32>("bv"));
+    let keys = call.input::<i32>("key_state");
     let mut p = vec![0.0f32; rows * s];
     for b in 0..b {
         let (q, o) = (&q[b * g * c..][..g * c], &mut o[b * g * c..][..g * c]);
@@ -275,19 +263,22 @@ fn forward_cpu(call: &mut CpuCall) {
 }
 
 fn backward_cpu(call: &mut CpuCall) {
-    let [b, g, s, h, d, _, adds @ ..] = call.sizes::<11>();
-    let (c, rows, scale) = (h * d, g * h, call.scalar(0));
-    let mut outs: [&mut [f32]; 8] = std::array::from_fn(|i| call.out::<f32>(i));
-    for (out, add) in outs.iter_mut().zip(adds) {
-        if add == 0 {
+    let [b, g, s, h, d] = call.sizes(["B", "G", "S", "H", "D"]);
+    let (c, rows, scale) = (h * d, g * h, call.scalar("scale"));
+    let gradients =
+        [("dq", "add_q"), ("dx", "add_x"), ("dwk", "add_wk"), ("dwv", "add_wv"), ("dbv", "add_bv")];
+    let [dq, dx, dwk, dwv, dbv] = gradients.map(|(name, add)| {
+        let out = call.out::<f32>(name);
+        if call.size(add) == 0 {
             out.par_chunks_mut(1 << 15).for_each(|part| part.fill(0.0));
         }
-    }
-    let [dq, dx, dwk, dwv, dbv, du, dz, dp] = outs;
+        out
+    });
+    let [du, dz, dp] = ["du", "dz", "dp"].map(|name| call.out::<f32>(name));
     let (du, dz, dp) = (&mut du[..rows * c], &mut dz[..rows * c], &mut dp[..rows * s]);
-    let (d_o, q, x) = (call.input::<f32>(0), call.input::<f32>(1), call.input::<f32>(2));
-    let (u, z, lse) = (call.input::<f32>(3), call.input::<f32>(4), call.input::<f32>(5));
-    let (scores, wk, wv) = (call.input::<f32>(6), call.input::<f32>(7), call.input::<f32>(8));
+    let (d_o, q, x) = (call.input::<f32>("d_o"), call.input::<f32>("q"), call.input::<f32>("x"));
+    let (u, z, lse) = (call.input::<f32>("u"), call.input::<f32>("z"), call.input::<f32>("lse"));
+    let (scores, wk, wv) = (call.input::<f32>("scores"), call.input::<f32>("wk"), call.input::<f32>("wv"));
     let mut p = vec![0.0f32; rows * s];
     for b in 0..b {
         let (d_o, q) = (&d_o[b * g * c..][..g * c], &q[b * g * c..][..g * c]);

@@ -21,10 +21,10 @@ static FORWARD: Kernel = Kernel {
     sizes: &["n", "parts"],
     scalars: &[],
     cpu: |call: &mut CpuCall| {
-        call.out::<f32>(0)[0] = vector::sum_squares(call.input::<f32>(0)).sqrt() as f32;
+        call.out::<f32>("norm")[0] = vector::sum_squares(call.input::<f32>("g")).sqrt() as f32;
     },
     gpu: Gpu::Passes(|call| {
-        let squares = Pass::new("gradient_norm_fwd", call.size(1), 256).shared(8 * 8);
+        let squares = Pass::new("gradient_norm_fwd", call.size("parts"), 256).shared(8 * 8);
         vec![squares, Pass::new("gradient_norm_fwd_sum", 1, 256).shared(8 * 8)]
     }),
 };
@@ -36,11 +36,11 @@ pub fn gradient_norm(g: &Tensor) -> Result<Tensor> {
     let parts = n.div_ceil(8192).clamp(1, 1024);
     let norm = g.like_f32([1])?;
     Launch::of(&FORWARD)
-        .output(&norm)
-        .output(&g.like_f32([parts, 2])?)
-        .input(g)
-        .size(n)
-        .size(parts)
+        .output("norm", &norm)
+        .output("partial", &g.like_f32([parts, 2])?)
+        .input("g", g)
+        .size("n", n)
+        .size("parts", parts)
         .flops(2 * n as u64)
         .run(g.device())?;
     Ok(norm)

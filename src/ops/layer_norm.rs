@@ -10,8 +10,7 @@ use crate::device::cpu::norm::{self, RowStatistics};
 use crate::device::cpu::{philox, vector};
 use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
-use crate::shape::DType;
-use crate::tape::{Dropout, Gradients, Slot, Tape};
+use crate::tape::{Dropout, Gradients, Tape};
 use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
 
@@ -26,7 +25,7 @@ static FORWARD: Kernel = Kernel {
     scalars: &["eps", "p"],
     cpu: forward_cpu,
     gpu: Gpu::Passes(|call| {
-        let [n, c] = call.sizes();
+        let [n, c] = call.sizes(["N", "C"]);
         let warps = warps(c, 1);
         vec![Pass::new("layer_norm_fwd", n.div_ceil(warps), 32 * warps as u32).shared(row_bytes(c) * warps)]
     }),
@@ -40,11 +39,11 @@ static BACKWARD: Kernel = Kernel {
     scalars: &["p"],
     cpu: backward_cpu,
     gpu: Gpu::Passes(|call| {
-        let (c, parts) = (call.size(1), call.size(5));
+        let (c, parts) = (call.size("C"), call.size("parts"));
         let warps = warps(c, 4);
         let rows = Pass::new("layer_norm_bwd", parts, 32 * warps as u32).shared(4 * row_bytes(c) * warps);
         let sum = Pass::new("layer_norm_bwd_sum", (2 * c).div_ceil(32), 512).shared(4 * 512);
-        match call.outputs[4].len {
+        match call.output("partial").len {
             0 => vec![rows],
             _ => vec![rows, sum],
         }
@@ -84,7 +83,7 @@ pub fn layer_norm(tape: &Tape, x: &Tensor, affine: &Affine) -> Result<Tensor> {
     }))
 }
 
-/// s = x + dropout(a) and y = LN(s); pre-norm models go on with both, post-norm ones with y.
+/// s = x + dropout(a) and y = LN(s); pre-norm models use both, post-norm ones y.
 pub fn residual_layer_norm(
     tape: &Tape,
     x: &Tensor,
@@ -128,20 +127,20 @@ fn forward(x: &Tensor, a: Option<&Tensor>, dropout: &Dropout, affine: &Affine) -
         rstd: x.like_f32([n])?,
     };
     Launch::of(&FORWARD)
-        .output_or_absent(a.map(|_| &saved.s), DType::F32)
-        .output(&saved.y)
-        .output(&saved.mean)
-        .output(&saved.rstd)
-        .input(x)
-        .input_or_absent(a, DType::F32)
-        .input(&affine.w)
-        .input(&affine.b)
-        .input_or_absent(dropout.randomness.as_ref(), DType::I32)
-        .size(n)
-        .size(c)
-        .size(dropout.site.into())
-        .scalar(affine.eps)
-        .scalar(dropout.p)
+        .output("s", a.map(|_| &saved.s))
+        .output("y", &saved.y)
+        .output("mean", &saved.mean)
+        .output("rstd", &saved.rstd)
+        .input("x", x)
+        .input("a", a)
+        .input("w", &affine.w)
+        .input("b", &affine.b)
+        .input("randomness", dropout.randomness.as_ref())
+        .size("N", n)
+        .size("C", c)
+        .size("site", dropout.site.into())
+        .scalar("eps", affine.eps)
+        .scalar("p", dropout.p)
         .flops(8 * x.len() as u64)
         .run(x.device())?;
     Ok(saved)
@@ -162,32 +161,29 @@ fn backward(
         false => Some(dy.like(dy.shape())?),
     };
     let (dw, db) = (gradients.slot(&affine.w)?, gradients.slot(&affine.b)?);
-    let flag = |slot: &Option<Slot>| slot.as_ref().map_or(0, Slot::flag);
     let (n, c) = (dy.shape().rows(), dy.shape().last());
     let partial = match dw.is_some() || db.is_some() {
         true => Some(dy.like_f32([parts(n), 2, c])?),
         false => None,
     };
     Launch::of(&BACKWARD)
-        .output(&ds)
-        .output_or_absent(da.as_ref(), DType::F32)
-        .output_or_absent(dw.as_ref().map(|s| &s.tensor), DType::F32)
-        .output_or_absent(db.as_ref().map(|s| &s.tensor), DType::F32)
-        .output_or_absent(partial.as_ref(), DType::F32)
-        .input(dy)
-        .input_or_absent(ds_residual, DType::F32)
-        .input(&saved.s)
-        .input(&saved.mean)
-        .input(&saved.rstd)
-        .input(&affine.w)
-        .input_or_absent(dropout.randomness.as_ref(), DType::I32)
-        .size(n)
-        .size(c)
-        .size(flag(&dw))
-        .size(flag(&db))
-        .size(dropout.site.into())
-        .size(parts(n))
-        .scalar(dropout.p)
+        .output("ds", &ds)
+        .output("da", da.as_ref())
+        .gradient("dw", "accumulate_w", dw.as_ref())
+        .gradient("db", "accumulate_b", db.as_ref())
+        .output("partial", partial.as_ref())
+        .input("dy", dy)
+        .input("ds_residual", ds_residual)
+        .input("s", &saved.s)
+        .input("mean", &saved.mean)
+        .input("rstd", &saved.rstd)
+        .input("w", &affine.w)
+        .input("randomness", dropout.randomness.as_ref())
+        .size("N", n)
+        .size("C", c)
+        .size("site", dropout.site.into())
+        .size("parts", parts(n))
+        .scalar("p", dropout.p)
         .flops(12 * dy.len() as u64)
         .run(dy.device())?;
     Ok((ds, da))
@@ -197,13 +193,13 @@ fn backward(
 const ROWS: usize = 32;
 
 fn forward_cpu(call: &mut CpuCall) {
-    let [n, c] = call.sizes();
-    let (s, y) = (call.out::<f32>(0), call.out::<f32>(1));
-    let (mean, rstd) = (call.out::<f32>(2), call.out::<f32>(3));
-    let (x, a) = (call.input::<f32>(0), call.input::<f32>(1));
-    let (w, b) = (call.input::<f32>(2), call.input::<f32>(3));
-    let eps = call.scalar(0);
-    let mask = philox::Mask::of_site(call.input(4), call.size(2), call.scalar(1));
+    let [n, c] = call.sizes(["N", "C"]);
+    let (s, y) = (call.out::<f32>("s"), call.out::<f32>("y"));
+    let (mean, rstd) = (call.out::<f32>("mean"), call.out::<f32>("rstd"));
+    let (x, a) = (call.input::<f32>("x"), call.input::<f32>("a"));
+    let (w, b) = (call.input::<f32>("w"), call.input::<f32>("b"));
+    let eps = call.scalar("eps");
+    let mask = philox::Mask::of_site(call.input("randomness"), call.size("site"), call.scalar("p"));
     debug_assert_eq!(x.len(), n * c);
     // An absent `s` still needs one chunk per task to zip with.
     let s_chunk = if s.is_empty() { 0 } else { ROWS * c };
@@ -233,14 +229,14 @@ fn forward_cpu(call: &mut CpuCall) {
 }
 
 fn backward_cpu(call: &mut CpuCall) {
-    let [n, c, accumulate_w, accumulate_b] = call.sizes();
-    let (ds, da) = (call.out::<f32>(0), call.out::<f32>(1));
-    let (dw, db) = (call.out::<f32>(2), call.out::<f32>(3));
-    let (dy, ds_residual) = (call.input::<f32>(0), call.input::<f32>(1));
-    let s = call.input::<f32>(2);
-    let (mean, rstd) = (call.input::<f32>(3), call.input::<f32>(4));
-    let w = call.input::<f32>(5);
-    let mask = philox::Mask::of_site(call.input(6), call.size(4), call.scalar(0));
+    let [n, c, accumulate_w, accumulate_b] = call.sizes(["N", "C", "accumulate_w", "accumulate_b"]);
+    let (ds, da) = (call.out::<f32>("ds"), call.out::<f32>("da"));
+    let (dw, db) = (call.out::<f32>("dw"), call.out::<f32>("db"));
+    let (dy, ds_residual) = (call.input::<f32>("dy"), call.input::<f32>("ds_residual"));
+    let s = call.input::<f32>("s");
+    let (mean, rstd) = (call.input::<f32>("mean"), call.input::<f32>("rstd"));
+    let w = call.input::<f32>("w");
+    let mask = philox::Mask::of_site(call.input("randomness"), call.size("site"), call.scalar("p"));
     let tasks = n.div_ceil(ROWS);
     let mut partials = vec![0.0f32; tasks * 2 * c];
     let da_chunk = if da.is_empty() { 0 } else { ROWS * c };

@@ -23,7 +23,7 @@ static BACKWARD_BIAS: Kernel = Kernel {
     scalars: &[],
     cpu: backward_bias_cpu,
     gpu: Gpu::Passes(|call| {
-        let [_, o, parts] = call.sizes();
+        let [o, parts] = call.sizes(["O", "parts"]);
         let columns = Pass::new("linear_bwd_bias", o.div_ceil(128), 256).y(parts).shared(8 * 128 * 4);
         vec![columns, Pass::new("linear_bwd_bias_sum", o.div_ceil(32), 512).shared(4 * 512)]
     }),
@@ -92,13 +92,12 @@ fn record(tape: &Tape, x: &Tensor, w: &Tensor, b: Option<&Tensor>, y: Tensor) ->
         // Fixed by the rows, so that the bits do not depend on the GPU.
         let parts = n.div_ceil(16).clamp(1, 64);
         Launch::of(&BACKWARD_BIAS)
-            .output(&db.tensor)
-            .output(&dy.like_f32([parts, o])?)
-            .input(&dy)
-            .size(n)
-            .size(o)
-            .size(parts)
-            .size(db.flag())
+            .gradient("db", "accumulate", Some(&db))
+            .output("partial", &dy.like_f32([parts, o])?)
+            .input("dy", &dy)
+            .size("N", n)
+            .size("O", o)
+            .size("parts", parts)
             .flops((n * o) as u64)
             .run(dy.device())
     })
@@ -108,8 +107,8 @@ fn record(tape: &Tape, x: &Tensor, w: &Tensor, b: Option<&Tensor>, y: Tensor) ->
 const ROWS: usize = 64;
 
 fn backward_bias_cpu(call: &mut CpuCall) {
-    let [_, o, _, accumulate] = call.sizes();
-    let (db, dy) = (call.out::<f32>(0), call.input::<f32>(0));
+    let [o, accumulate] = call.sizes(["O", "accumulate"]);
+    let (db, dy) = (call.out::<f32>("db"), call.input::<f32>("dy"));
     let partials: Vec<Vec<f32>> = dy
         .par_chunks(ROWS * o)
         .map(|rows| {

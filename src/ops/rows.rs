@@ -4,11 +4,10 @@
 //! are added in order; of those that are stored the last one stays.
 
 use super::{Gradient, OpSpec};
-use crate::device::cpu::narrow::Stored;
 use crate::device::cpu::vector;
 use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
-use crate::shape::DType;
+use crate::shape::{DType, Stored};
 use crate::tape::Tape;
 use crate::tensor::{Launch, Tensor};
 use half::bf16;
@@ -26,14 +25,14 @@ static GATHER: Kernel = Kernel {
     sizes: &["M", "N", "C"],
     scalars: &[],
     cpu: |call: &mut CpuCall| {
-        let c = call.size(2);
-        let (y, x, index) = (call.out::<f32>(0), call.input::<f32>(0), call.input::<i32>(1));
+        let c = call.size("C");
+        let (y, x, index) = (call.out::<f32>("y"), call.input::<f32>("x"), call.input::<i32>("index"));
         y.par_chunks_mut(c).zip(index).for_each(|(y, &i)| match i {
             ..0 => y.fill(0.0),
             _ => y.copy_from_slice(&x[i as usize * c..][..c]),
         });
     },
-    gpu: Gpu::Passes(|call| vec![Pass::new("rows_gather", call.size(0).div_ceil(4), 128)]),
+    gpu: Gpu::Passes(|call| vec![Pass::new("rows_gather", call.size("M").div_ceil(4), 128)]),
 };
 
 static SCATTER: Kernel = Kernel {
@@ -43,8 +42,8 @@ static SCATTER: Kernel = Kernel {
     sizes: &["M", "N", "C", "accumulate"],
     scalars: &[],
     cpu: |call: &mut CpuCall| {
-        let [_, _, c, accumulate] = call.sizes();
-        let (x, y, index) = (call.out::<f32>(0), call.input::<f32>(0), call.input::<i32>(1));
+        let [c, accumulate] = call.sizes(["C", "accumulate"]);
+        let (x, y, index) = (call.out::<f32>("x"), call.input::<f32>("y"), call.input::<i32>("index"));
         if accumulate == 0 {
             x.par_chunks_mut(1 << 15).for_each(|x| x.fill(0.0));
         }
@@ -55,7 +54,7 @@ static SCATTER: Kernel = Kernel {
         }
     },
     gpu: Gpu::Passes(|call| {
-        let [m, n, c, accumulate] = call.sizes();
+        let [m, n, c, accumulate] = call.sizes(["M", "N", "C", "accumulate"]);
         let rows = Pass::new("rows_scatter", m.div_ceil(4), 128);
         match accumulate {
             0 => vec![Pass::new("rows_scatter_zero", (n * c).div_ceil(1024), 256), rows],
@@ -70,17 +69,17 @@ static STORE: Kernel = Kernel {
     inputs: &["y", "index"],
     sizes: &["M", "C"],
     scalars: &[],
-    cpu: |call: &mut CpuCall| match call.stored(0) {
+    cpu: |call: &mut CpuCall| match call.stored("y") {
         DType::BF16 => store_cpu::<bf16>(call),
         _ => store_cpu::<f32>(call),
     },
-    gpu: Gpu::Passes(|call| vec![Pass::new("rows_store", call.size(0).div_ceil(4), 128)]),
+    gpu: Gpu::Passes(|call| vec![Pass::new("rows_store", call.size("M").div_ceil(4), 128)]),
 };
 
 /// As it is stored: of a long cache a few rows are written.
 fn store_cpu<E: Stored>(call: &mut CpuCall) {
-    let c = call.size(1);
-    let (x, y, index) = (call.out::<E>(0), call.input::<E>(0), call.input::<i32>(1));
+    let c = call.size("C");
+    let (x, y, index) = (call.out::<E>("x"), call.input::<E>("y"), call.input::<i32>("index"));
     match index.is_empty() {
         true => x.par_chunks_mut(c).zip(y.par_chunks(c)).for_each(|(x, y)| x.copy_from_slice(y)),
         false => {
@@ -121,18 +120,25 @@ pub fn store(tape: &Tape, x: &Tensor, y: &Tensor, index: Option<&Tensor>) -> Res
         None => return Err(Error::shape("rows_store", x.shape(), y.shape())),
     }
     Launch::of(&STORE)
-        .output(x)
-        .input(y)
-        .input_or_absent(index, DType::I32)
-        .size(y.shape().rows())
-        .size(y.shape().last())
+        .output("x", x)
+        .input("y", y)
+        .input("index", index)
+        .size("M", y.shape().rows())
+        .size("C", y.shape().last())
         .run(x.device())
 }
 
 fn take(x: &Tensor, index: &Tensor) -> Result<Tensor> {
     let (m, n, c) = (index.len(), x.shape().rows(), x.shape().last());
     let y = x.like([m, c])?;
-    Launch::of(&GATHER).output(&y).input(x).input(index).size(m).size(n).size(c).run(x.device())?;
+    Launch::of(&GATHER)
+        .output("y", &y)
+        .input("x", x)
+        .input("index", index)
+        .size("M", m)
+        .size("N", n)
+        .size("C", c)
+        .run(x.device())?;
     Ok(y)
 }
 
@@ -148,13 +154,13 @@ fn fits(op: &'static str, x: &Tensor, y: &Tensor, index: &Tensor) -> Result<()> 
 fn put(x: &Tensor, y: &Tensor, index: &Tensor, accumulate: bool) -> Result<()> {
     fits("rows_scatter", x, y, index)?;
     Launch::of(&SCATTER)
-        .output(x)
-        .input(y)
-        .input(index)
-        .size(index.len())
-        .size(x.shape().rows())
-        .size(x.shape().last())
-        .size(accumulate as usize)
+        .output("x", x)
+        .input("y", y)
+        .input("index", index)
+        .size("M", index.len())
+        .size("N", x.shape().rows())
+        .size("C", x.shape().last())
+        .size("accumulate", accumulate as usize)
         .flops(y.len() as u64)
         .run(x.device())
 }

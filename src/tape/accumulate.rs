@@ -15,10 +15,10 @@ pub static FILL: Kernel = Kernel {
     sizes: &["n"],
     scalars: &["value"],
     cpu: |call: &mut CpuCall| {
-        let value = call.scalar(0);
-        call.out::<f32>(0).par_chunks_mut(CHUNK).for_each(|y| y.fill(value));
+        let value = call.scalar("value");
+        call.out::<f32>("y").par_chunks_mut(CHUNK).for_each(|y| y.fill(value));
     },
-    gpu: Gpu::Passes(|call| vec![Pass::new("fill", call.size(0).div_ceil(1024), 256)]),
+    gpu: Gpu::Passes(|call| vec![Pass::new("fill", call.size("n").div_ceil(1024), 256)]),
 };
 
 pub static ACCUMULATE: Kernel = Kernel {
@@ -28,28 +28,28 @@ pub static ACCUMULATE: Kernel = Kernel {
     sizes: &["n", "accumulate"],
     scalars: &[],
     cpu: |call: &mut CpuCall| {
-        let (y, x) = (call.out::<f32>(0), call.input::<f32>(0));
-        let adds = call.size(1) == 1;
+        let (y, x) = (call.out::<f32>("y"), call.input::<f32>("x"));
+        let adds = call.size("accumulate") == 1;
         y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| match adds {
             true => y.iter_mut().zip(x).for_each(|(y, x)| *y += x),
             false => y.copy_from_slice(x),
         });
     },
-    gpu: Gpu::Passes(|call| vec![Pass::new("accumulate", call.size(0).div_ceil(1024), 256)]),
+    gpu: Gpu::Passes(|call| vec![Pass::new("accumulate", call.size("n").div_ceil(1024), 256)]),
 };
 
 /// y = value, in every element.
 pub fn fill(y: &Tensor, value: f32) -> Result<()> {
-    Launch::of(&FILL).output(y).size(y.len()).scalar(value).run(y.device())
+    Launch::of(&FILL).output("y", y).size("n", y.len()).scalar("value", value).run(y.device())
 }
 
 /// y += x when `accumulate`, else y = x.
 pub fn add(y: &Tensor, x: &Tensor, accumulate: bool) -> Result<()> {
     Launch::of(&ACCUMULATE)
-        .output(y)
-        .input(x)
-        .size(y.len())
-        .size(accumulate as usize)
+        .output("y", y)
+        .input("x", x)
+        .size("n", y.len())
+        .size("accumulate", accumulate as usize)
         .flops(x.len() as u64)
         .run(y.device())
 }

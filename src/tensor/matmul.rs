@@ -90,37 +90,38 @@ fn launch(
         ));
     }
     Launch::of(&MATMUL)
-        .output(c)
-        .input(a)
-        .input(b)
-        .input_or_absent(bias, DType::F32)
-        .size(m)
-        .size(n)
-        .size(k)
-        .size(form as usize)
-        .size(accumulate as usize)
-        .size(count)
-        .size(b_step)
-        .size(bias_step)
+        .output("c", c)
+        .input("a", a)
+        .input("b", b)
+        .input("bias", bias)
+        .size("m", m)
+        .size("n", n)
+        .size("k", k)
+        .size("form", form as usize)
+        .size("accumulate", accumulate as usize)
+        .size("planes", count)
+        .size("b_step", b_step)
+        .size("bias_step", bias_step)
         .flops(2 * (count * m * n) as u64 * k as u64)
         .run(c.device())
 }
 
 fn matmul_cpu(call: &mut CpuCall) {
-    let [m, n, k, form, accumulate, planes, b_step, bias_step] = call.sizes();
-    let c = call.out::<f32>(0);
+    let [m, n, k, form] = call.sizes(["m", "n", "k", "form"]);
+    let [accumulate, planes, b_step, bias_step] = call.sizes(["accumulate", "planes", "b_step", "bias_step"]);
+    let c = call.out::<f32>("c");
     // Between the biases of two planes may lie whole matrices: only what is a bias is widened.
     let bias = |plane: usize| -> Cow<[f32]> {
         let (from, to) = (plane * bias_step, plane * bias_step + n);
-        match call.stored(2) {
-            DType::BF16 => Cow::Owned(call.input::<bf16>(2)[from..to].to_f32_vec()),
-            _ => Cow::Borrowed(call.input::<f32>(2).get(from..to).unwrap_or(&[])),
+        match call.stored("bias") {
+            DType::BF16 => Cow::Owned(call.input::<bf16>("bias")[from..to].to_f32_vec()),
+            _ => Cow::Borrowed(call.input::<f32>("bias").get(from..to).unwrap_or(&[])),
         }
     };
-    let narrow = [0, 1].map(|i| call.stored(i)) == [DType::BF16; 2];
+    let narrow = ["a", "b"].map(|name| call.stored(name)) == [DType::BF16; 2];
     if narrow && form == Form::RightTransposed as usize && is_skinny(m, k) {
         // Weights as they are stored: half the bytes of reading them as f32.
-        let (a, b) = (call.input::<bf16>(0), call.input::<bf16>(1));
+        let (a, b) = (call.input::<bf16>("a"), call.input::<bf16>("b"));
         for plane in 0..planes {
             let c = &mut c[plane * m * n..][..m * n];
             let store = start(c, &bias(plane), n, accumulate);
@@ -128,7 +129,7 @@ fn matmul_cpu(call: &mut CpuCall) {
         }
         return;
     }
-    let (a, b) = (call.input::<f32>(0), call.input::<f32>(1));
+    let (a, b) = (call.input::<f32>("a"), call.input::<f32>("b"));
     let a = match form {
         2 => Matrix::transposed(a, m),
         _ => Matrix::rows(a, k),

@@ -1,13 +1,13 @@
 //! Looks at what every launch writes, to find the first one that leaves the finite numbers.
 
-use crate::device::{Arg, Call, Device, Kernel};
+use crate::device::{Arg, Call, Device};
 use crate::error::Result;
 use crate::shape::DType;
 use crate::trace::{self, Phase};
 use half::bf16;
 use std::cell::RefCell;
 
-/// The first value that is not finite, and who wrote it.
+/// The first value that is not finite, and the launch that wrote it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Nonfinite {
     pub phase: Phase,
@@ -38,24 +38,24 @@ pub fn first_nonfinite<R>(work: impl FnOnce() -> R) -> (R, Option<Nonfinite>) {
     }
 }
 
-/// Looks at the outputs of a launch that is done, if somebody watches and has found nothing yet.
-pub(super) fn look(device: &Device, kernel: &'static Kernel, call: &Call) -> Result<()> {
+/// Looks at the outputs of a finished launch, while values are watched and none has been found.
+pub(super) fn look(device: &Device, kernel: &'static str, call: &Call) -> Result<()> {
     if !WATCH.with_borrow(|watch| matches!(watch, Watch::Looking)) {
         return Ok(());
     }
-    for (arg, &output) in call.outputs.iter().zip(kernel.outputs) {
+    for (output, arg) in call.named_outputs() {
         let masked = |value: f32| value == f32::NEG_INFINITY && OF_SOFTMAX.contains(&output);
         let bad = |value: &f32| !value.is_finite() && !masked(*value);
         if let Some(value) = floats(device, arg)?.into_iter().find(bad) {
             let phase = trace::current();
-            WATCH.set(Watch::Found(Nonfinite { phase, kernel: kernel.name, output, value }));
+            WATCH.set(Watch::Found(Nonfinite { phase, kernel, output, value }));
             return Ok(());
         }
     }
     Ok(())
 }
 
-/// An argument's elements; none if they are no floating-point numbers.
+/// An argument's elements; none if they are not floating-point numbers.
 fn floats(device: &Device, arg: &Arg) -> Result<Vec<f32>> {
     match arg.dtype {
         DType::F32 => {

@@ -21,13 +21,15 @@ fn kernel_files(endings: &[&str]) -> Vec<File> {
         .collect()
 }
 
-/// An entry: its name, parameters and what stands around it.
+/// An entry: its name, the fields of its argument struct and what stands around it.
 struct Entry {
     file: String,
     name: String,
     /// (type, name), in order.
-    parameters: Vec<(String, String)>,
+    fields: Vec<(String, String)>,
+    /// The line above the entry, or above the first of several that follow each other.
     line_above: String,
+    /// Of the entry, or of the function that is all that the entry calls.
     first_statement: String,
 }
 
@@ -37,34 +39,59 @@ fn entries() -> Vec<Entry> {
 }
 
 fn entries_of(file: &File) -> Vec<Entry> {
+    let File { name: place, text } = file;
     let mut found = Vec::new();
-    for (at, _) in file.text.match_indices("\nKERNEL_ENTRY ") {
-        let above = file.text[..at].lines().last().unwrap_or_default();
-        let declaration = &file.text[at..];
+    for (at, _) in text.match_indices("\nKERNEL_ENTRY ") {
+        let above = text[..at].lines().rev().find(|line| !line.starts_with("KERNEL_ENTRY "));
         // Past `__launch_bounds__(..)`, the first bracket opens the parameters.
-        let from = declaration.find("void ").unwrap() + "void ".len();
-        let rest = declaration[from..].trim_start();
+        let rest = text[at..].trim_start().trim_start_matches("KERNEL_ENTRY void ");
         let rest = match rest.starts_with("__launch_bounds__") {
             true => rest[rest.find(')').unwrap() + 1..].trim_start(),
             false => rest,
         };
-        let open = rest.find('(').unwrap();
-        let close = rest.find(')').unwrap();
-        let body = &rest[rest.find('{').unwrap() + 1..];
-        let parameter = |text: &str| {
-            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-            let cut = text.rfind([' ', '*']).unwrap() + 1;
-            (text[..cut].trim().to_string(), text[cut..].to_string())
-        };
+        let (name, rest) = rest.split_once('(').unwrap();
+        let (parameter, rest) = rest.split_once(')').unwrap();
+        let arguments = parameter.strip_prefix("const ").and_then(|p| p.strip_suffix(" a"));
+        let arguments = arguments.unwrap_or_else(|| panic!("{place}: {name}({parameter}): one struct, `a`"));
+        let body = rest.trim_start().strip_prefix('{').unwrap();
+        // `{ forward<64, 1>(a); }`: what the entry is, is said in that function.
+        let called = body.lines().next().and_then(|line| line.trim().strip_suffix("(a); }"));
+        let body = called.map_or(body, |called| {
+            let function = called.split('<').next().unwrap();
+            let open = format!("\nDEVICE void {function}(const {arguments}& a) {{");
+            let declared = text.find(&open).unwrap_or_else(|| panic!("{place}: no `{}`", open.trim()));
+            &text[declared + open.len()..]
+        });
         found.push(Entry {
-            file: file.name.clone(),
-            name: rest[..open].trim().to_string(),
-            parameters: rest[open + 1..close].split(',').map(parameter).collect(),
-            line_above: above.to_string(),
+            file: place.clone(),
+            name: name.to_string(),
+            fields: fields_of(file, arguments),
+            line_above: above.unwrap_or_default().to_string(),
             first_statement: body.trim_start().lines().next().unwrap_or_default().to_string(),
         });
     }
     found
+}
+
+/// (type, name) of every field of a struct of a kernel file, as in `const real *q, *k;`.
+fn fields_of(File { name: place, text }: &File, name: &str) -> Vec<(String, String)> {
+    let open = format!("\nstruct {name} {{\n");
+    let from = text.find(&open).unwrap_or_else(|| panic!("{place}: no struct {name}")) + open.len();
+    let body = &text[from..from + text[from..].find("\n};").unwrap()];
+    let mut fields = Vec::new();
+    for declaration in body.split(';').map(str::trim).filter(|declaration| !declaration.is_empty()) {
+        let (first, others) = declaration.split_once(',').unwrap_or((declaration, ""));
+        let cut = first.rfind([' ', '*']).unwrap() + 1;
+        let (of_first, first) = (first[..cut].replace(' ', ""), &first[cut..]);
+        let base = of_first.trim_end_matches('*').replacen("const", "const ", 1);
+        let kind =
+            |name: &str, star: bool| (format!("{base}{}", if star { "*" } else { "" }), name.to_string());
+        fields.push(kind(first, of_first.ends_with('*')));
+        for other in others.split(',').map(str::trim).filter(|other| !other.is_empty()) {
+            fields.push(kind(other.trim_start_matches('*'), other.starts_with('*')));
+        }
+    }
+    fields
 }
 
 /// The descriptor whose launches run `entry`: the longest name that it begins with.
@@ -77,17 +104,17 @@ fn descriptor(entry: &Entry) -> Option<&'static Kernel> {
 }
 
 #[test]
-fn parameters_are_the_arguments_of_the_descriptor_by_name_and_kind() {
+fn fields_are_the_arguments_of_the_descriptor_by_name_and_kind() {
     for entry in entries() {
         let place = format!("{}: {}", entry.file, entry.name);
         let kernel = descriptor(&entry).unwrap_or_else(|| panic!("{place}: no descriptor launches it"));
         let groups = [kernel.outputs, kernel.inputs, kernel.sizes, kernel.scalars];
         let want: Vec<&str> = groups.concat();
-        let names: Vec<&str> = entry.parameters.iter().map(|(_, name)| name.as_str()).collect();
+        let names: Vec<&str> = entry.fields.iter().map(|(_, name)| name.as_str()).collect();
         assert_eq!(names, want, "{place}");
         let kinds = groups.iter().zip(["output", "input", "int", "float"]);
         let kinds = kinds.flat_map(|(group, kind)| vec![kind; group.len()]);
-        for ((written, name), kind) in entry.parameters.iter().zip(kinds) {
+        for ((written, name), kind) in entry.fields.iter().zip(kinds) {
             let fits = match kind {
                 "output" => ["real*", "float*", "int*"].contains(&written.as_str()),
                 "input" => ["const real*", "const float*", "const int*"].contains(&written.as_str()),
@@ -129,6 +156,7 @@ fn what_the_simulator_must_see_goes_through_the_toolbox() {
         if name.starts_with("sim/") {
             continue;
         }
+        // hopper.cuh will hold the instructions of compute capability 9.0.
         let assembly = ["mma.cuh", "hopper.cuh"].contains(&name.as_str());
         for word in ["asm", "asm volatile"] {
             assert!(assembly || !text.contains(&format!("{word}(")), "{name}: inline PTX belongs in mma.cuh");
@@ -145,4 +173,15 @@ fn what_the_simulator_must_see_goes_through_the_toolbox() {
             "{name}: the header says why an atomic is the same every time"
         );
     }
+}
+
+#[test]
+fn structs_are_read_field_by_field() {
+    let text = "\nstruct Forward {\n    real *s, *y;\n    const float* x;\n    const int *i, *j;\n    int N, C;\n    float p;\n};\n";
+    let file = File { name: "x.cu".into(), text: text.into() };
+    let fields: Vec<String> =
+        fields_of(&file, "Forward").into_iter().map(|(kind, name)| format!("{kind} {name}")).collect();
+    let want =
+        ["real* s", "real* y", "const float* x", "const int* i", "const int* j", "int N", "int C", "float p"];
+    assert_eq!(fields, want);
 }

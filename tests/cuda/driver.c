@@ -36,10 +36,10 @@ static int fault = 0;
 // ---- kernels -------------------------------------------------------------------------------------------------------
 
 struct Kernels {
-    // Handle of an entry of an image, 0 for none; how many arguments it has; what runs it.
+    // Handle of an entry of an image, 0 for none; the bytes of its argument struct; what runs it.
     uintptr_t (*find)(const void* image, const char* entry);
-    int (*arguments)(uintptr_t kernel);
-    int (*run)(uintptr_t kernel, const unsigned* grid, unsigned block, unsigned shared, void** arguments);
+    size_t (*bytes)(uintptr_t kernel);
+    int (*run)(uintptr_t kernel, const unsigned* grid, unsigned block, unsigned shared, const void* arguments);
 };
 static struct Kernels kernels;
 
@@ -47,12 +47,12 @@ void fake_kernels(const struct Kernels* table) { kernels = *table; }
 
 // ---- streams and graphs --------------------------------------------------------------------------------------------
 
-#define MOST 40
+#define MOST 320
 // A kernel, or a product of libcublasLt with its own data.
 struct Node {
     uintptr_t kernel;
     unsigned grid[3], block, shared;
-    uint64_t values[MOST];
+    _Alignas(8) unsigned char arguments[MOST];
     void (*product)(const void* data);
     void* data;
 };
@@ -76,9 +76,7 @@ static int run(const struct Node* node) {
         return getenv("CUDA_LAUNCH_BLOCKING") ? fault : 0;
     }
     if (kernels.run == NULL) return 0;
-    void* arguments[MOST];
-    for (int i = 0; i < MOST; i++) arguments[i] = (void*)&node->values[i];
-    return kernels.run(node->kernel, node->grid, node->block, node->shared, arguments);
+    return kernels.run(node->kernel, node->grid, node->block, node->shared, node->arguments);
 }
 
 // Runs a node now, or keeps it for its graph.
@@ -101,9 +99,12 @@ void fake_put_product(void (*product)(const void*), void* data) {
     put(node);
 }
 
-static void set_arguments(struct Node* node, void** arguments) {
-    const int count = kernels.arguments ? kernels.arguments(node->kernel) : 0;
-    for (int i = 0; i < count; i++) memcpy(&node->values[i], arguments[i], 8);
+// Every kernel takes one struct by value.
+static int set_arguments(struct Node* node, void** arguments) {
+    const size_t bytes = kernels.bytes ? kernels.bytes(node->kernel) : 0;
+    if (bytes > MOST) return 1;
+    if (bytes > 0) memcpy(node->arguments, arguments[0], bytes);
+    return 0;
 }
 
 int cuStreamCreate(void** stream, unsigned flags) { return *stream = (void*)1, (void)flags, 0; }
@@ -171,8 +172,7 @@ int cuGraphExecKernelNodeSetParams_v2(struct Graph* graph, struct Node* node, co
     total.changes++;
     node->kernel = to->kernel, node->block = to->block[0], node->shared = to->shared;
     memcpy(node->grid, to->grid, sizeof(node->grid));
-    set_arguments(node, to->arguments);
-    return fault;
+    return set_arguments(node, to->arguments) != 0 ? 1 : fault;
 }
 
 // ---- driver, devices, context --------------------------------------------------------------------------------------
@@ -302,8 +302,7 @@ int cuLaunchKernel(uintptr_t kernel, unsigned x, unsigned y, unsigned z, unsigne
     struct Node* node = calloc(1, sizeof(*node));
     node->kernel = kernel, node->block = block, node->shared = shared;
     node->grid[0] = x, node->grid[1] = y, node->grid[2] = z;
-    set_arguments(node, arguments);
-    return put(node);
+    return set_arguments(node, arguments) != 0 ? 1 : put(node);
 }
 
 int cuEventCreate(void** event, unsigned flags) { return *event = (void*)1, (void)flags, 0; }

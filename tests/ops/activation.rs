@@ -16,7 +16,7 @@ const KINDS: [(Activation, Function); 3] = [
 ];
 
 #[test]
-pub fn gradients() {
+fn gradients() {
     for case in cases::Activation::all() {
         let (_, function) = KINDS.into_iter().find(|(kind, _)| *kind == case.kind).unwrap();
         check(&case.case(), &|x| vec![x[0].iter().map(|&x| function(x)).collect()]);

@@ -69,7 +69,7 @@ fn truth(rule: AdamW, step: u64) -> Slabs<f64> {
 }
 
 #[test]
-pub fn values() {
+fn values() {
     // The norm of g is near 115: above 10, below 500.
     for (max_grad_norm, step, weight_decay, hf) in [
         (0.0, 1, 0.1, false),

@@ -12,7 +12,7 @@ fn indices(rows: &[f32], v: usize) -> Vec<i32> {
 }
 
 #[test]
-pub fn values() {
+fn values() {
     let (n, v) = (70, 33);
     let x = random(6, n * v);
     let first_largest = |row: &[f32]| {

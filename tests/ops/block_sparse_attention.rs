@@ -10,7 +10,7 @@ use wattention::tape::Tape;
 use wattention::tensor::Tensor;
 
 #[test]
-pub fn gradients() {
+fn gradients() {
     for case in cases::BlockSparse::all() {
         let cases::BlockSparse { n, k, h, d, .. } = case;
         let (counts, state, s) = (case.counts(), case.key_state(), n * k);

@@ -10,7 +10,7 @@ use wattention::tape::Tape;
 use wattention::tensor::Tensor;
 
 #[test]
-pub fn gradients() {
+fn gradients() {
     for sizes in CrossEntropy::all() {
         let (bias, labels) = (widened(&sizes.bias()), sizes.labels());
         check(&sizes.case(), &|x| {

@@ -31,7 +31,7 @@ fn truth(case: &Decode, inputs: &[Vec<f64>]) -> Vec<f64> {
 }
 
 #[test]
-pub fn values() {
+fn values() {
     for decode in Decode::all() {
         let case = decode.case();
         let inputs: Vec<Vec<f32>> = case.inputs.iter().enumerate().map(|(i, x)| x.values(i)).collect();

@@ -11,7 +11,7 @@ use wattention::tape::{Dropout, Tape};
 use wattention::tensor::Tensor;
 
 #[test]
-pub fn gradients() {
+fn gradients() {
     for case in cases::Dense::all() {
         let cases::Dense { b, t, s, rows, h, d, causal, dropout, .. } = case;
         let (sizes, state) = (Sizes { b, t, s, rows, h, d }, case.key_state());

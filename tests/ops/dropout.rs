@@ -8,7 +8,7 @@ use wattention::tape::{Dropout, Randomness, Tape};
 use wattention::tensor::{Node, Tensor};
 
 #[test]
-pub fn gradients() {
+fn gradients() {
     for case in cases::Dropout::all() {
         check(&case.case(), &|x| {
             let kept = |(e, x): (usize, &f64)| x * truth::dropout(case.at, e as u64);

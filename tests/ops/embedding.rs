@@ -12,7 +12,7 @@ use wattention::tensor::Tensor;
 const PAD: usize = Embedding::PAD;
 
 #[test]
-pub fn gradients() {
+fn gradients() {
     for sizes in Embedding::all() {
         let Embedding { t, c, past, placed, scale, .. } = sizes;
         let (case, ids) = (sizes.case(), sizes.ids());

@@ -35,7 +35,7 @@ fn dense(setting: Global, tape: &Tape, x: &[Tensor]) -> Result<Vec<Tensor>> {
 }
 
 #[test]
-pub fn gradients() {
+fn gradients() {
     for setting in Global::all() {
         let case = setting.case();
         let truth = |x: &[Vec<f64>]| vec![truth_of(setting, x)];

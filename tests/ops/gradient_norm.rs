@@ -12,7 +12,7 @@ fn norm(g: &[f32]) -> f32 {
 }
 
 #[test]
-pub fn values() {
+fn values() {
     // The squares of 1e30 and of 1e-30 leave the range of f32; their norm does not.
     for (n, scale) in [(1, 1.0), (5, 1.0), (100_001, 1.0), (1000, 1e30), (1000, 1e-30)] {
         let g: Vec<f32> = random(8, n).iter().map(|g| g * scale).collect();

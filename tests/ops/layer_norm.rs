@@ -16,7 +16,7 @@ fn affine(w: &Tensor, b: &Tensor) -> Affine {
 }
 
 #[test]
-pub fn gradients() {
+fn gradients() {
     for case in LayerNorm::all() {
         check(&case.case(), &|x| {
             let normed = |s: &[f64], w, b| truth::layer_norm(s, w, b, EPS as f64);

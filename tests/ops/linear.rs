@@ -10,7 +10,7 @@ use wattention::tape::{Gradients, Tape};
 use wattention::tensor::{Node, Tensor};
 
 #[test]
-pub fn gradients() {
+fn gradients() {
     for case in cases::Linear::all() {
         check(&case.case(), &|x| vec![truth::linear(&x[0], &x[1], x.get(2).map(Vec::as_slice), case.i)]);
     }

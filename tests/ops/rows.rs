@@ -9,7 +9,7 @@ use wattention::tape::Tape;
 use wattention::tensor::{Node, Tensor};
 
 #[test]
-pub fn gradients() {
+fn gradients() {
     for sizes in Rows::all() {
         let (c, index) = (sizes.c, sizes.index.clone());
         check(&sizes.clone().gather(), &|x| {
@@ -38,7 +38,7 @@ fn matrix(device: &Device, shape: [usize; 2], values: &[f32]) -> Tensor {
 }
 
 #[test]
-pub fn store_overwrites_the_named_rows_only() {
+fn store_overwrites_the_named_rows_only() {
     let device = poisoned();
     let cache = matrix(&device, [3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     let new = matrix(&device, [2, 2], &[-1.0, -2.0, -3.0, -4.0]);

@@ -12,7 +12,7 @@ static PROBE: Kernel = Kernel {
     inputs: &["x"],
     sizes: &["n"],
     scalars: &["a"],
-    cpu: |call: &mut CpuCall| call.out::<f32>(0).fill(call.scalar(0)),
+    cpu: |call: &mut CpuCall| call.out::<f32>("y").fill(call.scalar("a")),
     gpu: Gpu::Library,
 };
 
@@ -24,8 +24,8 @@ fn slab() -> (Device, Tensor) {
 }
 
 fn run(y: &Tensor, z: &Tensor, x: &Tensor) -> Result<()> {
-    let launch = Launch::of(&PROBE).output(y).output(z).input(x);
-    launch.size(2).scalar(1.5).run(y.device())
+    let launch = Launch::of(&PROBE).output("y", y).output("z", z).input("x", x);
+    launch.size("n", 2).scalar("a", 1.5).run(y.device())
 }
 
 #[test]
@@ -37,21 +37,42 @@ fn arguments_that_touch_but_do_not_overlap_are_fine() {
 }
 
 #[test]
-fn another_number_of_arguments_is_an_error() {
+fn arguments_go_by_name_and_not_by_order() {
     let (device, slab) = slab();
     let [y, z, x] = [0, 2, 4].map(|from| slab.slice(from, [2]).unwrap());
-    let full = || Launch::of(&PROBE).output(&y).output(&z).input(&x);
+    let launch = Launch::of(&PROBE).scalar("a", 2.5).input("x", &x).output("z", &z);
+    launch.output("y", &y).sizes([("n", 2)]).run(&device).unwrap();
+    assert_eq!(slab.read::<f32>().unwrap()[..4], [2.5, 2.5, 0.0, 0.0]);
+}
+
+#[test]
+fn a_wrong_name_a_missing_argument_and_one_given_twice_are_errors() {
+    let (device, slab) = slab();
+    let [y, z, x] = [0, 2, 4].map(|from| slab.slice(from, [2]).unwrap());
+    let tensors = || Launch::of(&PROBE).output("y", &y).output("z", &z).input("x", &x);
+    let full = || tensors().size("n", 2).scalar("a", 1.5);
     let launches = [
-        ("an output too few", Launch::of(&PROBE).output(&y).input(&x).size(2).scalar(1.5)),
-        ("an input too many", full().input(&x).size(2).scalar(1.5)),
-        ("no input", Launch::of(&PROBE).output(&y).output(&z).size(2).scalar(1.5)),
-        ("no size", full().scalar(1.5)),
-        ("two sizes for one", full().size(2).size(2).scalar(1.5)),
-        ("no scalar", full().size(2)),
+        ("output `z` is not given", Launch::of(&PROBE).output("y", &y).input("x", &x).size("n", 2)),
+        (
+            "input `x` is not given",
+            Launch::of(&PROBE).output("y", &y).output("z", &z).size("n", 2).scalar("a", 1.5),
+        ),
+        ("size `n` is not given", tensors().scalar("a", 1.5)),
+        ("scalar `a` is not given", tensors().size("n", 2)),
+        ("no output `x`", full().output("x", &x)),
+        ("no input `w`", full().input("w", &x)),
+        ("no size `a`", full().size("a", 2)),
+        ("no scalar `n`", full().scalar("n", 2.0)),
+        ("input `x` is given twice", full().input("x", &x)),
+        ("size `n` is given twice", full().size("n", 3)),
     ];
     for (what, launch) in launches {
-        let got = launch.run(&device);
-        assert!(matches!(got, Err(Error::Shape { op: "signature_probe", .. })), "{what}");
+        match launch.run(&device) {
+            Err(Error::Internal(message)) => {
+                assert!(message.contains("signature_probe") && message.contains(what), "{what}: {message}");
+            }
+            other => panic!("{what}: {other:?}"),
+        }
     }
     assert_eq!(slab.read::<f32>().unwrap(), [0.0; 8], "a refused launch ran");
 }
@@ -76,7 +97,7 @@ fn an_output_that_overlaps_anything_is_an_error() {
 fn a_size_above_an_int_is_an_error() {
     let (device, slab) = slab();
     let [y, z, x] = [0, 2, 4].map(|from| slab.slice(from, [2]).unwrap());
-    let launch = Launch::of(&PROBE).output(&y).output(&z).input(&x);
-    let got = launch.size(1 << 31).scalar(1.5).run(&device);
+    let launch = Launch::of(&PROBE).output("y", &y).output("z", &z).input("x", &x);
+    let got = launch.size("n", 1 << 31).scalar("a", 1.5).run(&device);
     assert!(matches!(got, Err(Error::DoesNotFit(_))));
 }

@@ -11,7 +11,7 @@ use wattention::tape::{Dropout, Tape};
 use wattention::tensor::Tensor;
 
 #[test]
-pub fn gradients() {
+fn gradients() {
     for case in cases::Window::all() {
         let cases::Window { s, h, d, w, dropout, .. } = case;
         let (state, _, _) = case.tokens();

@@ -22,14 +22,14 @@ fn run(kernel: &'static Kernel, n: usize) -> Runs {
         let x: Vec<f32> = (1..=n).map(|i| i as f32).collect();
         let x = Tensor::upload(&device, [n], &x)?;
         let y = Tensor::empty(&device, [n], DType::F32)?;
-        Launch::of(kernel).output(&y).input(&x).size(n).run(&device)?;
+        Launch::of(kernel).output("y", &y).input("x", &x).size("n", n).run(&device)?;
         Ok(y.read::<f32>()?.iter().map(|y| y.to_bits()).collect())
     };
     Runs { outcomes: ORDERS.map(outcome).into() }
 }
 
 impl Runs {
-    /// Every order fails with a message that holds all of `parts`.
+    /// Every order fails with a message that contains all of `parts`.
     fn fails_with(&self, parts: &[&str]) {
         for (outcome, order) in self.outcomes.iter().zip(ORDERS) {
             let message = match outcome {
@@ -55,7 +55,7 @@ impl Runs {
 macro_rules! planted {
     ($name:literal, $shared:expr) => {{
         fn passes(call: &Call) -> Vec<Pass> {
-            vec![Pass::new($name, call.size(0).div_ceil(64), 64).shared($shared)]
+            vec![Pass::new($name, call.size("n").div_ceil(64), 64).shared($shared)]
         }
         fn cpu(_: &mut CpuCall) {}
         static KERNEL: Kernel = Kernel {
@@ -204,6 +204,6 @@ fn arguments_of_another_type_are_refused() {
     };
     let device = Device::new(Rc::new(Sim::new(Precision::Fp32).unwrap()));
     let [y, x] = [0, 1].map(|_| Tensor::empty(&device, [64], DType::F32).unwrap());
-    let outcome = Launch::of(&SWAPPED).output(&y).output(&x).size(64).run(&device);
-    assert!(outcome.unwrap_err().to_string().contains("planted_none takes fFn"));
+    let outcome = Launch::of(&SWAPPED).output("y", &y).output("x", &x).size("n", 64).run(&device);
+    assert!(outcome.unwrap_err().to_string().contains("planted_none takes fFn in 24 bytes"));
 }

@@ -49,7 +49,7 @@ fn write_driver(f: &mut fmt::Formatter<'_>, driver: &Driver) -> fmt::Result {
 
 fn write_kernels(f: &mut fmt::Formatter<'_>, kernels: &Kernels) -> fmt::Result {
     let Some(nvcc) = kernels.nvcc else {
-        return writeln!(f, "kernels    none for GPUs: built without nvcc");
+        return writeln!(f, "kernels    none for GPUs: {}", kernels.problem.unwrap_or("built without nvcc"));
     };
     let (files, bytes) = (kernels.files.len(), kernels.bytes);
     writeln!(f, "kernels    {files} files, {bytes}, by nvcc {nvcc} for {}", cuda::compiled())?;

@@ -1,6 +1,7 @@
 //! The register tile under every matrix product: `MR` rows of `NV` vectors, for each vector width.
 
-use super::narrow::Stored;
+use super::simd::Level;
+use crate::shape::Stored;
 use half::bf16;
 
 /// An f32 vector register.
@@ -10,8 +11,8 @@ use half::bf16;
 /// `store` touch `LANES` floats from the pointer on.
 pub(crate) unsafe trait Vector: Copy {
     const LANES: usize;
-    /// How many of them there are.
-    const REGISTERS: usize;
+    /// The level whose instructions these are.
+    const LEVEL: Level;
     unsafe fn splat(x: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
     /// `LANES` of these, widened.
@@ -31,7 +32,7 @@ pub(super) struct Baseline([f32; 4]);
 // SAFETY: plain Rust, correct on every machine.
 unsafe impl Vector for Baseline {
     const LANES: usize = 4;
-    const REGISTERS: usize = if cfg!(target_arch = "aarch64") { 32 } else { 16 };
+    const LEVEL: Level = Level::Portable;
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         Baseline([x; 4])
@@ -65,16 +66,16 @@ unsafe impl Vector for Baseline {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::Vector;
+    use super::{Level, Vector};
     use half::bf16;
     use std::arch::x86_64::*;
 
     macro_rules! vector {
-        ($register:ty, $lanes:literal, $registers:literal, $splat:ident, $load:ident, $widen:ident, $store:ident, $fma:ident, $sum:ident) => {
+        ($register:ty, $lanes:literal, $level:expr, $splat:ident, $load:ident, $widen:ident, $store:ident, $fma:ident, $sum:ident) => {
             // SAFETY: each method is one instruction of the set that the type stands for.
             unsafe impl Vector for $register {
                 const LANES: usize = $lanes;
-                const REGISTERS: usize = $registers;
+                const LEVEL: Level = $level;
                 #[inline(always)]
                 unsafe fn splat(x: f32) -> Self {
                     // SAFETY: the trait's contract: the instructions were detected.
@@ -143,7 +144,7 @@ mod x86 {
     vector!(
         __m256,
         8,
-        16,
+        Level::Avx2,
         _mm256_set1_ps,
         _mm256_loadu_ps,
         widen256,
@@ -154,7 +155,7 @@ mod x86 {
     vector!(
         __m512,
         16,
-        32,
+        Level::Avx512,
         _mm512_set1_ps,
         _mm512_loadu_ps,
         widen512,

@@ -2,13 +2,11 @@
 
 pub mod activation;
 pub mod attention;
-mod free;
 pub mod gemm;
 mod mapped;
 pub mod math;
 mod memory;
 mod microkernel;
-pub mod narrow;
 pub mod norm;
 pub mod optimizer;
 mod pack;
@@ -20,12 +18,11 @@ pub mod skinny;
 pub mod softmax;
 pub mod vector;
 
-pub use free::free;
 pub use mapped::Mapped;
 pub(crate) use microkernel::Operand;
 
 use super::blocks::Blocks;
-use super::{Block, Call, Executor, Kernel, Layout, Lifetime, Precision, Used};
+use super::{Block, Call, Executor, Kernel, Layout, Lifetime, Precision, Used, host};
 use crate::error::Result;
 use crate::trace;
 use memory::Memory;
@@ -62,23 +59,19 @@ impl Executor for Cpu {
     }
 
     fn upload(&self, block: &Block, offset: usize, bytes: &[u8]) -> Result<()> {
-        if !bytes.is_empty() {
-            memory::write(block.address + offset, bytes);
-        }
+        host::write(block.address + offset, bytes);
         Ok(())
     }
 
     fn download(&self, block: &Block, offset: usize, bytes: &mut [u8]) -> Result<()> {
-        if !bytes.is_empty() {
-            memory::read(block.address + offset, bytes);
-        }
+        host::read(block.address + offset, bytes);
         Ok(())
     }
 
     fn launch(&self, kernel: &'static Kernel, call: &Call) -> Result<()> {
         // SAFETY: blocks stay mapped until released, arena blocks until the arena grows between
         // steps; `Device::launch` checked that outputs overlap nothing; addresses are 64-aligned.
-        trace::timed(kernel.name, || unsafe { narrow::run(kernel, call, self.precision) });
+        trace::timed(kernel.name, || unsafe { host::run(kernel.cpu, call) });
         Ok(())
     }
 
@@ -104,6 +97,6 @@ impl Executor for Cpu {
     }
 
     fn free(&self) -> Option<usize> {
-        free::free()
+        host::free()
     }
 }

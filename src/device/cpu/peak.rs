@@ -1,9 +1,7 @@
 //! Loops of one kind of arithmetic on registers alone: what the units of the processor do at most.
 
 use super::microkernel::{Baseline, Vector};
-#[cfg(target_arch = "x86_64")]
-use super::simd::Level;
-use super::simd::level;
+use super::simd::{by_level, level};
 
 /// Sums that do not wait for each other: more than the latency times the units of any processor, and with two
 /// factors as many as the fewest registers hold.
@@ -13,33 +11,15 @@ const CHAINS: usize = 12;
 /// that the caller must look at, or nothing would be computed.
 pub fn multiply_adds(steps: usize) -> (u64, f32) {
     // SAFETY: `level` reports instructions only where they were detected.
-    unsafe {
-        match level() {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => avx512(steps),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => avx2(steps),
-            _ => rounds::<Baseline>(steps),
-        }
+    unsafe { rounds_on(level())(steps) }
+}
+
+by_level! {
+    fn rounds_on(steps: usize) -> (u64, f32) {
+        Avx512 => rounds::<__m512>(steps),
+        Avx2 => rounds::<__m256>(steps),
+        Portable => rounds::<Baseline>(steps),
     }
-}
-
-/// # Safety
-/// AVX-512 must have been detected.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-unsafe fn avx512(steps: usize) -> (u64, f32) {
-    // SAFETY: the caller keeps the contract.
-    unsafe { rounds::<std::arch::x86_64::__m512>(steps) }
-}
-
-/// # Safety
-/// AVX2 and FMA must have been detected.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn avx2(steps: usize) -> (u64, f32) {
-    // SAFETY: the caller keeps the contract.
-    unsafe { rounds::<std::arch::x86_64::__m256>(steps) }
 }
 
 /// # Safety

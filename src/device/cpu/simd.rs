@@ -10,6 +10,17 @@ pub enum Level {
     Avx512,
 }
 
+impl Level {
+    /// Vector registers of a thread.
+    pub const fn registers(self) -> usize {
+        match self {
+            Level::Portable if cfg!(target_arch = "aarch64") => 32,
+            Level::Portable | Level::Avx2 => 16,
+            Level::Avx512 => 32,
+        }
+    }
+}
+
 /// The best level of this machine; found once.
 #[inline]
 pub fn level() -> Level {
@@ -145,3 +156,49 @@ macro_rules! multiversion {
     )*};
 }
 pub(crate) use multiversion;
+
+/// Defines a function that gives the code of a [`Level`]: an expression for each, inlined where its instructions are
+/// enabled. The code is unsafe to call on a machine without them, and where the expression is.
+macro_rules! by_level {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $([$($generic:ident: $bound:path),*])?
+        ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? {
+            Avx512 => $avx512:expr,
+            Avx2 => $avx2:expr,
+            Portable => $portable:expr,
+        }) => {
+        $(#[$meta])*
+        $vis fn $name$(<$($generic: $bound),*>)?(
+            level: $crate::device::cpu::simd::Level,
+        ) -> unsafe fn($($ty),*) $(-> $ret)? {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            unsafe fn avx512$(<$($generic: $bound),*>)?($($arg: $ty),*) $(-> $ret)? {
+                use std::arch::x86_64::__m512;
+                // SAFETY: the caller's contract.
+                unsafe { $avx512 }
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn avx2$(<$($generic: $bound),*>)?($($arg: $ty),*) $(-> $ret)? {
+                use std::arch::x86_64::__m256;
+                // SAFETY: the caller's contract.
+                unsafe { $avx2 }
+            }
+
+            unsafe fn portable$(<$($generic: $bound),*>)?($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: the caller's contract.
+                unsafe { $portable }
+            }
+
+            match level {
+                #[cfg(target_arch = "x86_64")]
+                $crate::device::cpu::simd::Level::Avx512 => avx512,
+                #[cfg(target_arch = "x86_64")]
+                $crate::device::cpu::simd::Level::Avx2 => avx2,
+                _ => portable,
+            }
+        }
+    };
+}
+pub(crate) use by_level;

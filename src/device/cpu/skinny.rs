@@ -12,9 +12,7 @@ use rayon::prelude::*;
 
 use super::gemm::{Matrix, Size, Store};
 use super::microkernel::{Baseline, Operand, Vector, prefetch};
-#[cfg(target_arch = "x86_64")]
-use super::simd::Level;
-use super::simd::level;
+use super::simd::{Level, by_level, level};
 
 /// Most rows of x this path takes; from there on packing W pays.
 const MOST_ROWS: usize = 16;
@@ -59,9 +57,9 @@ struct Tile {
 }
 
 impl Tile {
-    /// The least passes over m rows whose sums stay in `registers`, beside a row of W each and one of x.
-    fn new(m: usize, registers: usize) -> Tile {
-        let most = |w: usize| ((registers - w - 1) / w).min(X_ROWS);
+    /// The least passes over m rows whose sums stay in registers, beside a row of W each and one of x.
+    fn new(m: usize, level: Level) -> Tile {
+        let most = |w: usize| ((level.registers() - w - 1) / w).min(X_ROWS);
         let passes = m.div_ceil(most(W_ROWS - 1));
         let x = m.div_ceil(passes);
         Tile { x, w: if x <= most(W_ROWS) { W_ROWS } else { W_ROWS - 1 } }
@@ -91,62 +89,19 @@ macro_rules! with_tile {
 }
 use with_tile;
 
-/// A group of rows of W against all rows of x: `out[i * W_ROWS + j] = x_i . w_j`.
-type Dots<E> =
-    unsafe fn(out: &mut [f32; MOST_ROWS * W_ROWS], x: &Matrix, w: &Rows<E>, first: usize, size: Size);
-
-/// The code for this machine, and its registers.
-fn dots<E: Operand>() -> (Dots<E>, usize) {
-    match level() {
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => (dots_avx512::<E>, std::arch::x86_64::__m512::REGISTERS),
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => (dots_avx2::<E>, std::arch::x86_64::__m256::REGISTERS),
-        _ => (dots_baseline::<E>, Baseline::REGISTERS),
+by_level! {
+    /// A group of rows of W against all rows of x: `out[i * W_ROWS + j] = x_i . w_j`.
+    fn dots[E: Operand](
+        out: &mut [f32; MOST_ROWS * W_ROWS],
+        x: &Matrix,
+        w: &Rows<E>,
+        first: usize,
+        size: Size,
+    ) {
+        Avx512 => rows::<__m512, E>(out, x, w, first, size),
+        Avx2 => rows::<__m256, E>(out, x, w, first, size),
+        Portable => rows::<Baseline, E>(out, x, w, first, size),
     }
-}
-
-/// # Safety
-/// AVX-512 must have been detected.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn dots_avx512<E: Operand>(
-    out: &mut [f32; MOST_ROWS * W_ROWS],
-    x: &Matrix,
-    w: &Rows<E>,
-    first: usize,
-    size: Size,
-) {
-    // SAFETY: the caller detected the instructions.
-    unsafe { rows::<std::arch::x86_64::__m512, E>(out, x, w, first, size) }
-}
-
-/// # Safety
-/// AVX2 and FMA must have been detected.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn dots_avx2<E: Operand>(
-    out: &mut [f32; MOST_ROWS * W_ROWS],
-    x: &Matrix,
-    w: &Rows<E>,
-    first: usize,
-    size: Size,
-) {
-    // SAFETY: the caller detected the instructions.
-    unsafe { rows::<std::arch::x86_64::__m256, E>(out, x, w, first, size) }
-}
-
-/// # Safety
-/// None beyond the types; unsafe only to share a signature.
-unsafe fn dots_baseline<E: Operand>(
-    out: &mut [f32; MOST_ROWS * W_ROWS],
-    x: &Matrix,
-    w: &Rows<E>,
-    first: usize,
-    size: Size,
-) {
-    // SAFETY: the baseline needs no detection.
-    unsafe { rows::<Baseline, E>(out, x, w, first, size) }
 }
 
 /// # Safety
@@ -159,7 +114,7 @@ unsafe fn rows<V: Vector, E: Operand>(
     first: usize,
     size: Size,
 ) {
-    let tile = Tile::new(size.m, V::REGISTERS);
+    let tile = Tile::new(size.m, V::LEVEL);
     for i in (0..size.m).step_by(tile.x) {
         let (out, rows) = (&mut out[i * W_ROWS..], &x.data[i * x.row_stride..]);
         let part = Tile { x: tile.x.min(size.m - i), ..tile };
@@ -238,10 +193,10 @@ pub(super) fn gemm<E: Operand>(
     alpha: f32,
     store: Store,
 ) {
-    let (dots, registers) = dots::<E>();
-    // SAFETY: `dots()` returned code for instructions that were detected.
+    let dots = dots::<E>(level());
+    // SAFETY: `level` reports only instructions that were detected.
     let group = |first, out: &mut _| unsafe { dots(out, &x, &w, first, size) };
-    let width = Tile::new(size.m, registers).w;
+    let width = Tile::new(size.m, level()).w;
     share_out(c, c_stride, size, (width, size_of::<E>()), |value| alpha * value, store, group);
 }
 

@@ -44,12 +44,12 @@ pub(super) fn no_such_gpu(ordinal: usize, count: usize, visible: Option<&str>) -
     Error::Device(format!("there is no GPU {ordinal}: {here}{limit}"))
 }
 
-pub(super) fn no_kernels() -> Error {
-    Error::Device(
-        "this program was built without kernels for GPUs, because there was no nvcc: install the CUDA toolkit \
-         (12.0 or newer) and build again, or use --device cpu"
-            .into(),
-    )
+/// `why` is the build's reason.
+pub(super) fn no_kernels(why: &str) -> Error {
+    Error::Device(format!(
+        "this program was built without kernels for GPUs ({why}): install the CUDA toolkit (12.0 or newer) and build \
+         again, or use --device cpu"
+    ))
 }
 
 /// No code for this compute capability; `compiled` lists what there is.
@@ -200,7 +200,7 @@ mod tests {
             (no_gpu(None), 69, ["sees no GPU", "nvidia-smi"]),
             (no_such_gpu(3, 1, None), 69, ["no GPU 3", "the only one is cuda:0"]),
             (no_such_gpu(3, 2, visible), 69, ["cuda:0 to cuda:1", "with CUDA_VISIBLE_DEVICES='7'"]),
-            (no_kernels(), 69, ["no nvcc", "build again"]),
+            (no_kernels("NVCC=none"), 69, ["(NVCC=none)", "build again"]),
             (no_code("Tesla T4", (7, 5), "sm_80"), 69, ["capability 7.5", "code for sm_80"]),
             (no_cublaslt(), 69, ["cuBLASLt", "LD_LIBRARY_PATH"]),
             (out_of_memory(2 << 30, 1 << 30, 4 << 30), 75, ["1.00 GiB of 4.00 GiB free", "smaller batch"]),

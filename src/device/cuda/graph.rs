@@ -165,7 +165,7 @@ fn nodes_of(cuda: &Cuda, op: &Op) -> Result<Vec<(CUgraphNode, &'static str)>> {
         cuda.run_launch(kernel, call)?;
         return Ok(Vec::new());
     };
-    let mut arguments = launch::arguments(call);
+    let mut arguments = call.packed();
     let variant = cuda.variant(call);
     let put = |pass: &Pass| {
         cuda.run_pass(pass, variant, &mut arguments)?;
@@ -213,12 +213,12 @@ impl Recorded {
         if passes.is_empty() || passes.len() != nodes.len() || !passes.iter().zip(nodes).all(same) {
             return Err(Error::internal("other kernels than were recorded"));
         }
-        let mut arguments = launch::arguments(call);
+        let mut arguments = call.packed();
         for (pass, (node, _)) in passes.iter().zip(nodes) {
             launch::check(pass, cuda.gpu.shared)?;
             let function = cuda.modules.function(pass.entry, cuda.variant(call))?;
             function.allow_shared(pass.shared)?;
-            let mut pointers = launch::pointers(&mut arguments);
+            let mut kernel_parameters = launch::parameters(&mut arguments);
             let [x, y, z] = pass.grid;
             let parameters = CUDA_KERNEL_NODE_PARAMS {
                 func: function.handle,
@@ -229,13 +229,13 @@ impl Recorded {
                 blockDimY: 1,
                 blockDimZ: 1,
                 sharedMemBytes: pass.shared,
-                kernelParams: pointers.as_mut_ptr(),
+                kernelParams: kernel_parameters.as_mut_ptr(),
                 extra: ptr::null_mut(),
                 kern: ptr::null_mut(),
                 ctx: ptr::null_mut(),
             };
-            // SAFETY: the node is one of this graph's template; the driver copies the arguments, which are as the
-            // kernel has them.
+            // SAFETY: the node is one of this graph's template; the driver copies the argument struct, whose bytes are as
+            // the kernel has them.
             let set = unsafe { sys::cuGraphExecKernelNodeSetParams_v2(self.graph, *node, &parameters) };
             set.result().map_err(|e| refused(e.0, "change a graph"))?;
         }

@@ -71,7 +71,7 @@ pub struct Resources {
     pub spill_loads: u32,
 }
 
-// NVCC: the compiler's version, or none where the program was built without kernels.
+// NVCC: the compiler's version, or none where the program was built without kernels; MISSING: why it was.
 // ARCHITECTURES, PTX: what they were compiled for, and the lowest compute capability of the portable form.
 // MODULES, RESOURCES: every file in every variant; every entry in every variant on every architecture.
 include!(concat!(env!("OUT_DIR"), "/cuda_kernels.rs"));

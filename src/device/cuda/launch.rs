@@ -1,30 +1,14 @@
-//! From a call's arguments to what the driver launches.
+//! One launch: its limits, and what is put on the stream.
 
 use super::driver::Context;
 use super::modules::Function;
-use crate::device::{Arg, Call, Pass};
+use crate::device::Pass;
 use crate::error::{Error, Result};
 use cudarc::driver::result;
 use cudarc::driver::sys::CUresult;
 use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::fmt;
-
-/// Every argument in a word of its own, in the order of the signature: tensors as addresses, absent ones as null,
-/// sizes and scalars in the low half, which is where a kernel of a little-endian host reads them.
-pub(super) fn arguments(call: &Call) -> Vec<u64> {
-    let tensors = call.outputs.iter().chain(&call.inputs).map(address);
-    let sizes = call.sizes.iter().map(|&size| u64::from(size as u32));
-    let scalars = call.scalars.iter().map(|&scalar| u64::from(scalar.to_bits()));
-    tensors.chain(sizes).chain(scalars).collect()
-}
-
-pub(super) fn address(arg: &Arg) -> u64 {
-    match arg.len {
-        0 => 0,
-        _ => (arg.block.address + arg.offset) as u64,
-    }
-}
 
 /// Fails for a launch that no GPU, or not this one with so much shared memory, can do.
 pub(super) fn check(pass: &Pass, shared: u32) -> Result<()> {
@@ -46,9 +30,9 @@ pub(super) fn check(pass: &Pass, shared: u32) -> Result<()> {
     }
 }
 
-/// What the driver takes instead of the arguments: where each of them is.
-pub(super) fn pointers(arguments: &mut [u64]) -> Vec<*mut c_void> {
-    arguments.iter_mut().map(|word| std::ptr::from_mut(word).cast()).collect()
+/// What the driver takes for the arguments: where each is, of which there is one, the kernel's struct.
+pub(super) fn parameters(arguments: &mut [u64]) -> [*mut c_void; 1] {
+    [arguments.as_mut_ptr().cast()]
 }
 
 /// Puts one launch on the stream.
@@ -60,12 +44,12 @@ pub(super) fn launch(
 ) -> Result<(), CUresult> {
     let [x, y, z] = pass.grid;
     let (grid, block) = ((x, y, z), (pass.block, 1, 1));
-    // SAFETY: the driver copies the arguments, of which there are as many, in this order and of these sizes, as the
-    // kernel has: the simulator compares every signature with its descriptor. The tensors outlive their work on the
-    // stream: memory is freed when the stream is through with it.
+    // SAFETY: the driver copies the argument struct, which has these fields and bytes: the simulator compares every
+    // one with its descriptor. The tensors outlive their work on the stream: memory is freed when the stream is
+    // through with it.
     let launched = unsafe {
-        let mut pointers = pointers(arguments);
-        result::launch_kernel(function.handle, grid, block, pass.shared, context.stream, &mut pointers)
+        let mut parameters = parameters(arguments);
+        result::launch_kernel(function.handle, grid, block, pass.shared, context.stream, &mut parameters)
     };
     launched.map_err(|e| e.0)
 }
@@ -124,23 +108,6 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::Block;
-    use crate::shape::DType;
-
-    #[test]
-    fn arguments_keep_their_order_and_bits() {
-        let block = Block { address: 0x7f00_0000_0000, bytes: 64, arena: false, id: 0 };
-        let tensor = |offset, len| Arg { block, offset, len, dtype: DType::F32 };
-        let call = Call {
-            outputs: vec![tensor(0, 4), Arg::absent(DType::F32)],
-            inputs: vec![tensor(16, 2)],
-            sizes: vec![5, -1],
-            scalars: vec![1.5],
-            ..Call::default()
-        };
-        let bits = u64::from(1.5f32.to_bits());
-        assert_eq!(arguments(&call), [0x7f00_0000_0000, 0, 0x7f00_0000_0010, 5, 0xffff_ffff, bits]);
-    }
 
     #[test]
     fn launches_beyond_the_limits_are_refused_with_a_reason() {

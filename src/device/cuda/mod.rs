@@ -1,6 +1,6 @@
 //! The `cuda` executor: one GPU, one stream, kernels that the build script compiled, products from cuBLASLt.
 //!
-//! Work is put on the stream and goes on behind the program's back; only a download waits for it.
+//! Work is put on the stream and runs beside the program; only a download waits for it.
 
 mod driver;
 mod errors;
@@ -31,7 +31,7 @@ use driver::Context;
 use events::Pending;
 use gemm::{Gemm, Operands, Shape};
 use graph::Graph;
-use kernels::{ARCHITECTURES, Code, MODULES, PTX, Variant};
+use kernels::{ARCHITECTURES, Code, MISSING, MODULES, PTX, Variant};
 use launch::{Launched, Recent};
 use memory::{Memory, Pool};
 use modules::Modules;
@@ -64,7 +64,7 @@ impl Cuda {
         let version = driver::start()?;
         let gpu = driver::gpu(ordinal)?;
         if MODULES.is_empty() {
-            return Err(errors::no_kernels());
+            return Err(errors::no_kernels(MISSING.unwrap_or("it has none")));
         }
         if code_for(&gpu).is_none() {
             return Err(errors::no_code(&gpu.name, gpu.capability, &compiled()));
@@ -114,7 +114,7 @@ impl Cuda {
                 "{name} has no kernel for GPUs in this program: use --device cpu"
             )));
         }
-        let mut arguments = launch::arguments(call);
+        let mut arguments = call.packed();
         passes
             .iter()
             .filter(|pass| !pass.is_empty())
@@ -133,18 +133,18 @@ impl Cuda {
 
     /// The one kernel of `Gpu::Library`: see src/tensor/matmul.rs.
     fn multiply(&self, call: &Call) -> Result<()> {
-        let [m, n, k, form, accumulate, planes, b_step, bias_step] = call.sizes();
-        let ([c], [a, b, bias]) = (&call.outputs[..], &call.inputs[..]) else {
-            return Err(Error::internal("a product with other arguments"));
-        };
+        let [m, n, k, form] = call.sizes(["m", "n", "k", "form"]);
+        let [accumulate, planes, b_step, bias_step] =
+            call.sizes(["accumulate", "planes", "b_step", "bias_step"]);
+        let (c, [a, b, bias]) = (call.output("c"), ["a", "b", "bias"].map(|name| call.input(name)));
         if m * n == 0 {
             return Ok(());
         }
         let operands = Operands {
-            c: launch::address(c),
-            a: launch::address(a),
-            b: launch::address(b),
-            bias: launch::address(bias),
+            c: c.address() as u64,
+            a: a.address() as u64,
+            b: b.address() as u64,
+            bias: bias.address() as u64,
         };
         let shape = Shape {
             m,

@@ -16,8 +16,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 #[repr(C)]
 struct Table {
     find: extern "C" fn(*const c_void, *const c_char) -> usize,
-    arguments: extern "C" fn(usize) -> c_int,
-    run: extern "C" fn(usize, *const c_uint, c_uint, c_uint, *mut *mut c_void) -> c_int,
+    bytes: extern "C" fn(usize) -> usize,
+    run: extern "C" fn(usize, *const c_uint, c_uint, c_uint, *const c_void) -> c_int,
 }
 
 /// By handle, from 1.
@@ -51,7 +51,7 @@ fn load() -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
     let driver = compile("driver.c", "libcuda.so", folder.path())?;
     let cublaslt = compile("cublaslt.c", "libcublasLt.so", folder.path())?;
-    let table = Table { find, arguments, run };
+    let table = Table { find, bytes, run };
     // SAFETY: these are our own libraries, which stay loaded; `fake_kernels` copies the table.
     unsafe {
         let driver = Library::new(driver).map_err(|e| e.to_string())?;
@@ -97,8 +97,8 @@ extern "C" fn find(image: *const c_void, entry: *const c_char) -> usize {
     kernels.len()
 }
 
-extern "C" fn arguments(kernel: usize) -> c_int {
-    kernels().get(kernel - 1).map_or(0, |kernel| kernel.arguments() as c_int)
+extern "C" fn bytes(kernel: usize) -> usize {
+    kernels().get(kernel - 1).map_or(0, Kernel::bytes)
 }
 
 extern "C" fn run(
@@ -106,7 +106,7 @@ extern "C" fn run(
     grid: *const c_uint,
     block: c_uint,
     shared: c_uint,
-    arguments: *mut *mut c_void,
+    arguments: *const c_void,
 ) -> c_int {
     const FAILED: c_int = 719;
     // SAFETY: the driver gives three numbers.

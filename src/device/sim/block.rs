@@ -107,7 +107,7 @@ impl Worker {
             fibers.push(Coroutine::with_stack(stack, move |yielder, ()| {
                 // SAFETY: the worker's threads outlive its fibers, and only this one touches its own.
                 unsafe { (*thread).yielder = yielder };
-                run(arguments as *mut *mut std::ffi::c_void);
+                run(arguments as *const std::ffi::c_void);
                 End::Returned
             }));
         }

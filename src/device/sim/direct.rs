@@ -18,13 +18,13 @@ impl Kernel {
         entries::find(name, real, precision).ok().map(Kernel)
     }
 
-    /// How many arguments it takes.
-    pub fn arguments(&self) -> usize {
-        self.0.signature.len()
+    /// Bytes of its argument struct.
+    pub fn bytes(&self) -> usize {
+        self.0.bytes
     }
 
-    /// Runs it; `arguments` are as cuLaunchKernel takes them.
-    pub fn run(&self, pass: Pass, arguments: *mut *mut c_void) -> Result<(), String> {
+    /// Runs it on its argument struct.
+    pub fn run(&self, pass: Pass, arguments: *const c_void) -> Result<(), String> {
         let launch = Launch { entry: self.0, pass, arguments, order: Order::Forward };
         schedule::run(&launch).map_err(|failure| {
             format!("block {:?}, thread {}: {}", failure.block, failure.thread, failure.what)

@@ -6,21 +6,20 @@ use crate::error::{Error, Result};
 use crate::shape::DType;
 use std::ffi::{CStr, c_char, c_void};
 
-/// `SimEntry` of kernels/sim/entry.h.
+/// `SimEntry` of kernels/sim/rendezvous.h.
 #[repr(C)]
 struct RawEntry {
-    signature: *const c_char,
-    run: extern "C" fn(*mut *mut c_void),
+    letters: *const c_char,
+    bytes: usize,
+    run: extern "C" fn(*const c_void),
 }
 
 struct Address(*const RawEntry);
 // SAFETY: it points at a constant.
 unsafe impl Sync for Address {}
 
-#[cfg(wattention_sim)]
+// ALL: every entry in every variant. MISSING: why there are none.
 include!(concat!(env!("OUT_DIR"), "/sim_entries.rs"));
-#[cfg(not(wattention_sim))]
-static ALL: &[(&str, &str, Address)] = &[];
 
 #[cfg(wattention_sim)]
 unsafe extern "C" {
@@ -31,32 +30,34 @@ unsafe extern "C" {
 /// One kernel.
 #[derive(Clone, Copy)]
 pub(super) struct Entry {
-    /// One letter an argument, see kernels/sim/entry.h.
-    pub signature: &'static str,
-    pub run: extern "C" fn(*mut *mut c_void),
+    /// One letter for each field of the argument struct, see kernels/sim/entry.h.
+    pub letters: &'static str,
+    /// Bytes of the argument struct.
+    pub bytes: usize,
+    pub run: extern "C" fn(*const c_void),
 }
 
 /// Whether kernels can be simulated here; sets the hooks that they call.
 pub(super) fn available() -> Result<()> {
-    #[cfg(not(wattention_sim))]
-    return Err(Error::Device(
-        "this program was built without the simulator: install a C++ compiler (g++) and build again, \
-         or use --device cpu"
-            .into(),
-    ));
+    if let Some(why) = MISSING {
+        return Err(Error::Device(format!(
+            "this program was built without the simulator ({why}): build it with g++ 12 or clang 14, or newer, or use \
+             --device cpu"
+        )));
+    }
+    #[cfg(target_arch = "x86_64")]
+    if !(std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma")) {
+        return Err(Error::Device(
+            "the simulator needs a processor with AVX2 and FMA: use --device cpu".into(),
+        ));
+    }
     #[cfg(wattention_sim)]
     {
-        #[cfg(target_arch = "x86_64")]
-        if !(std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma")) {
-            return Err(Error::Device(
-                "the simulator needs a processor with AVX2 and FMA: use --device cpu".into(),
-            ));
-        }
         static ONCE: std::sync::Once = std::sync::Once::new();
         // SAFETY: written once, before any fiber runs.
         ONCE.call_once(|| unsafe { sim_hooks = HOOKS });
-        Ok(())
     }
+    Ok(())
 }
 
 /// The entry `name` for arguments whose `real` is `real`.
@@ -73,8 +74,8 @@ pub(super) fn find(name: &str, real: DType, precision: Precision) -> Result<Entr
         found.ok_or_else(|| Error::internal(format!("no kernel file has the entry {name} in {variant}")))?;
     // SAFETY: constants of the linked kernels.
     unsafe {
-        let signature = CStr::from_ptr((**raw).signature).to_str().unwrap_or_default();
-        Ok(Entry { signature, run: (**raw).run })
+        let letters = CStr::from_ptr((**raw).letters).to_str().unwrap_or_default();
+        Ok(Entry { letters, bytes: (**raw).bytes, run: (**raw).run })
     }
 }
 

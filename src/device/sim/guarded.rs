@@ -91,15 +91,3 @@ impl Drop for Guarded {
         unsafe { libc::munmap(self.base.cast(), self.pages + 2 * ZONE) };
     }
 }
-
-/// Copies `bytes` to `address`.
-pub(super) fn write(address: usize, bytes: &[u8]) {
-    // SAFETY: the caller passes a range inside a live block, checked by `device::within`.
-    unsafe { std::ptr::copy(bytes.as_ptr(), address as *mut u8, bytes.len()) }
-}
-
-/// Copies from `address` until `bytes` is full.
-pub(super) fn read(address: usize, bytes: &mut [u8]) {
-    // SAFETY: the caller passes a range inside a live block, checked by `device::within`.
-    unsafe { std::ptr::copy(address as *const u8, bytes.as_mut_ptr(), bytes.len()) }
-}

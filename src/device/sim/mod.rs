@@ -10,14 +10,16 @@ pub(super) mod direct;
 mod entries;
 mod fault;
 mod guarded;
+mod product;
 mod schedule;
 mod thread;
 
 pub use schedule::Order;
 
-use super::cpu::narrow;
 use super::graph::{Graphs, Op, Runner};
-use super::{Arg, Block, Call, Executor, Gpu, GraphCounts, Kernel, Layout, Lifetime, Pass, Precision, Used};
+use super::{
+    Arg, Block, Call, Executor, Gpu, GraphCounts, Kernel, Layout, Lifetime, Pass, Precision, Used, host,
+};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::trace;
@@ -25,7 +27,6 @@ use entries::Entry;
 use guarded::Guarded;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::ffi::c_void;
 use std::rc::{Rc, Weak};
 
 /// Runs the kernels of `kernels/*.cu` on the CPU, and matrix products as the CPU executor does.
@@ -109,44 +110,33 @@ impl Sim {
             Gpu::Library => {
                 // SAFETY: blocks are host memory that lives until released; `Device::launch` checked
                 // that outputs overlap nothing; addresses are multiples of their elements' size.
-                unsafe { narrow::run(kernel, call, self.precision) };
+                unsafe { product::run(kernel, call, self.precision) };
                 Ok(())
             }
             Gpu::Passes(passes) => {
                 let passes = passes(call).into_iter().filter(|pass| !pass.is_empty());
-                passes.into_iter().try_for_each(|pass| self.run_pass(kernel, &pass, call))
+                passes.into_iter().try_for_each(|pass| self.run_pass(&pass, call))
             }
         })
     }
 
-    fn run_pass(&self, kernel: &Kernel, pass: &Pass, call: &Call) -> Result<()> {
+    fn run_pass(&self, pass: &Pass, call: &Call) -> Result<()> {
         let entry = entries::find(pass.entry, call.real(), self.precision)?;
         check_limits(pass)?;
-        check_signature(kernel, pass.entry, &entry, call)?;
-        // Values that the argument pointers point at, as cuLaunchKernel takes them.
-        let mut pointers: Vec<usize> = call.outputs.iter().chain(&call.inputs).map(address).collect();
-        let (mut sizes, mut scalars) = (call.sizes.clone(), call.scalars.clone());
-        let mut arguments: Vec<*mut c_void> =
-            Vec::with_capacity(pointers.len() + sizes.len() + scalars.len());
-        arguments.extend(pointers.iter_mut().map(|p| std::ptr::from_mut(p).cast()));
-        arguments.extend(sizes.iter_mut().map(|p| std::ptr::from_mut(p).cast()));
-        arguments.extend(scalars.iter_mut().map(|p| std::ptr::from_mut(p).cast()));
-        let launch = schedule::Launch {
-            entry,
-            pass: *pass,
-            arguments: arguments.as_mut_ptr(),
-            order: self.order.get(),
-        };
+        let arguments = call.packed();
+        check_struct(&entry, pass.entry, call, 8 * arguments.len())?;
+        let arguments = arguments.as_ptr().cast();
+        let launch = schedule::Launch { entry, pass: *pass, arguments, order: self.order.get() };
         let outcome = schedule::run(&launch);
         outcome.map_err(|failure| {
-            let place = self.describe(kernel, call, failure.address);
+            let place = self.describe(call, failure.address);
             let [x, y, z] = failure.block;
             Error::Device(format!(
                 "{}, block ({x}, {y}, {z}), thread {}: {}{place}; this is a fault of the kernel: please report it",
                 pass.entry, failure.thread, failure.what
             ))
         })?;
-        for (arg, name) in call.outputs.iter().zip(kernel.outputs) {
+        for (name, arg) in call.named_outputs() {
             if self.buffer(&arg.block).is_some_and(|buffer| !buffer.is_intact()) {
                 return Err(Error::Device(format!(
                     "{}: a thread wrote outside of `{name}`; this is a fault of the kernel: please report it",
@@ -158,31 +148,22 @@ impl Sim {
     }
 
     /// Where a faulting address lies, seen from the nearest argument.
-    fn describe(&self, kernel: &Kernel, call: &Call, address: Option<usize>) -> String {
+    fn describe(&self, call: &Call, address: Option<usize>) -> String {
         let Some(address) = address else {
             return String::new();
         };
-        let arguments =
-            call.outputs.iter().chain(&call.inputs).zip(kernel.outputs.iter().chain(kernel.inputs));
         let distance = |arg: &Arg| {
-            let (from, to) = (self::address(arg), self::address(arg) + arg.bytes());
+            let (from, to) = (arg.address(), arg.address() + arg.bytes());
             if address < from { from - address } else { address.saturating_sub(to) }
         };
-        let nearest = arguments.filter(|(arg, _)| arg.len > 0).min_by_key(|(arg, _)| distance(arg));
-        match nearest {
-            Some((arg, name)) if distance(arg) < guarded::ZONE => {
-                let past = address as i64 - self::address(arg) as i64;
+        let present = call.named_tensors().filter(|(_, arg)| arg.len > 0);
+        match present.min_by_key(|(_, arg)| distance(arg)) {
+            Some((name, arg)) if distance(arg) < guarded::ZONE => {
+                let past = address as i64 - arg.address() as i64;
                 format!(" at byte {past} of `{name}`, which has {}", arg.bytes())
             }
             _ => format!(" at {address:#x}, which is in no argument"),
         }
-    }
-}
-
-fn address(arg: &Arg) -> usize {
-    match arg.len {
-        0 => 0,
-        _ => arg.block.address + arg.offset,
     }
 }
 
@@ -201,8 +182,8 @@ fn check_limits(pass: &Pass) -> Result<()> {
     }
 }
 
-/// Fails unless the C++ parameters are the descriptor's arguments, type by type.
-fn check_signature(kernel: &Kernel, name: &str, entry: &Entry, call: &Call) -> Result<()> {
+/// Fails unless the fields of the C++ struct are the descriptor's arguments, type by type, in as many bytes.
+fn check_struct(entry: &Entry, name: &str, call: &Call, bytes: usize) -> Result<()> {
     let letter = |arg: &Arg, output: bool| match (arg.dtype, output) {
         (DType::F32, true) => 'f',
         (DType::F32, false) => 'F',
@@ -221,13 +202,14 @@ fn check_signature(kernel: &Kernel, name: &str, entry: &Entry, call: &Call) -> R
     let fits = |(have, (want, absent)): (char, &(char, bool))| {
         have == *want || (*absent && have.is_lowercase() == want.is_lowercase() && have.is_alphabetic())
     };
-    let same = entry.signature.len() == want.len() && entry.signature.chars().zip(&want).all(fits);
-    match same {
+    let same = entry.letters.len() == want.len() && entry.letters.chars().zip(&want).all(fits);
+    match same && entry.bytes == bytes {
         true => Ok(()),
         false => Err(Error::internal(format!(
-            "{name} takes {} and its descriptor `{}` gives {}",
-            entry.signature,
-            kernel.name,
+            "{name} takes {} in {} bytes and its descriptor `{}` gives {} in {bytes}",
+            entry.letters,
+            entry.bytes,
+            call.signature().kernel,
             want.iter().map(|(letter, _)| letter).collect::<String>()
         ))),
     }
@@ -266,7 +248,7 @@ impl Executor for Sim {
         self.used.set(used);
         match lifetime {
             Lifetime::Step => self.graphs.take(self, Op::Allocate(block))?,
-            // Promised to be zero, as a new mapping is.
+            // The executor promises zeros, which a new mapping holds.
             Lifetime::Persistent => {}
         }
         Ok(block)
@@ -291,7 +273,7 @@ impl Executor for Sim {
 
     fn download(&self, block: &Block, offset: usize, bytes: &mut [u8]) -> Result<()> {
         self.graphs.refuse("a value is read back")?;
-        guarded::read(block.address + offset, bytes);
+        host::read(block.address + offset, bytes);
         Ok(())
     }
 
@@ -324,7 +306,7 @@ impl Executor for Sim {
     }
 
     fn free(&self) -> Option<usize> {
-        super::cpu::free()
+        host::free()
     }
 }
 
@@ -335,7 +317,7 @@ impl Runner for Sim {
         match op {
             Op::Launch { kernel, call } => self.run_launch(kernel, call),
             Op::Upload { block, offset, bytes } => {
-                guarded::write(block.address + offset, bytes);
+                host::write(block.address + offset, bytes);
                 Ok(())
             }
             Op::Allocate(block) => {

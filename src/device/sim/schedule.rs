@@ -21,11 +21,11 @@ pub enum Order {
 pub(super) struct Launch {
     pub entry: Entry,
     pub pass: Pass,
-    /// As cuLaunchKernel takes them; kernels copy what they point at.
-    pub arguments: *mut *mut c_void,
+    /// The kernel's argument struct, which every thread copies.
+    pub arguments: *const c_void,
     pub order: Order,
 }
-// SAFETY: the argument array outlives the launch and is only read.
+// SAFETY: the argument struct outlives the launch and is only read.
 unsafe impl Sync for Launch {}
 
 /// Runs every block of the grid; the failure of the first block in grid order that failed.

@@ -10,8 +10,8 @@
 
 pub use super::block_table::Blocks;
 use super::block_table::Lists;
-use super::tile::{self, Entries, Tile};
-use super::{Attention, Side, dimensions, gradients, scale};
+use super::tile::{self, Entries, Tile, entries};
+use super::{Attention, Side, dimensions, gradients};
 use crate::device::cpu::attention::{self as cpu, Pattern, Sizes};
 use crate::device::{Call, CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
@@ -29,8 +29,8 @@ static FORWARD: Kernel = Kernel {
     sizes: &["B", "H", "D", "S", "K"],
     scalars: &["scale"],
     cpu: |call: &mut CpuCall| {
-        let (o, lse) = (call.out(0), call.out(1));
-        cpu::attention_forward(o, lse, &operands(call, 0));
+        let (o, lse) = (call.out("o"), call.out("lse"));
+        cpu::attention_forward(o, lse, &operands(call));
     },
     gpu: Gpu::Passes(forward_passes),
 };
@@ -60,48 +60,35 @@ static BACKWARD: Kernel = Kernel {
     sizes: &["B", "H", "D", "S", "K", "add_q", "add_k", "add_v"],
     scalars: &["scale"],
     cpu: |call: &mut CpuCall| {
-        let gradients = gradients(call, 5);
-        let (d_o, o, lse) = (call.input(0), call.input(4), call.input(5));
-        cpu::attention_backward(gradients, d_o, o, lse, &operands(call, 1));
+        let gradients = gradients(call);
+        let (d_o, o, lse) = (call.input("d_o"), call.input("o"), call.input("lse"));
+        cpu::attention_backward(gradients, d_o, o, lse, &operands(call));
     },
     gpu: Gpu::Passes(backward_passes),
 };
 
 fn forward_passes(call: &Call) -> Vec<Pass> {
-    const ENTRIES: Entries = [
-        "block_sparse_attention_fwd_d16",
-        "block_sparse_attention_fwd_d32",
-        "block_sparse_attention_fwd_d64",
-        "block_sparse_attention_fwd_d128",
-    ];
-    let d = call.size(2);
+    const ENTRIES: Entries = entries!("block_sparse_attention_fwd", 16 32 64 128);
+    let d = call.size("D");
     let tile = Tile::forward_in_blocks(call.real(), d);
-    let all = tile.pass(ENTRIES, call, d, blocks(call, tile, 7));
-    let join = join("block_sparse_attention_fwd_join", call, 8);
+    let all = tile.pass(ENTRIES, call, d, blocks(call, tile, "work"));
+    let join = join("block_sparse_attention_fwd_join", call, "joins");
     all.into_iter().chain(join).collect()
 }
 
 fn backward_passes(call: &Call) -> Vec<Pass> {
-    const QUERIES: Entries = [
-        "block_sparse_attention_bwd_q_d16",
-        "block_sparse_attention_bwd_q_d32",
-        "block_sparse_attention_bwd_q_d64",
-        "block_sparse_attention_bwd_q_d128",
-    ];
-    const KEYS: Entries = [
-        "block_sparse_attention_bwd_kv_d16",
-        "block_sparse_attention_bwd_kv_d32",
-        "block_sparse_attention_bwd_kv_d64",
-        "block_sparse_attention_bwd_kv_d128",
-    ];
-    let tile = Tile::backward(call.real(), call.size(2));
-    let blocks = [blocks(call, tile, 10), blocks(call, tile, 15)];
+    const QUERIES: Entries = entries!("block_sparse_attention_bwd_q", 16 32 64 128);
+    const KEYS: Entries = entries!("block_sparse_attention_bwd_kv", 16 32 64 128);
+    let tile = Tile::backward(call.real(), call.size("D"));
+    let blocks = [blocks(call, tile, "work"), blocks(call, tile, "inverse_work")];
     let passes = tile::backward_passes("block_sparse_attention_bwd", [QUERIES, KEYS], call, tile, blocks);
     // The joins of a pass come before the next one writes its parts to the same place.
     let with_join = |pass: Pass| {
         let join = match pass.entry {
-            entry if QUERIES.contains(&entry) => join("block_sparse_attention_bwd_q_join", call, 11),
-            entry if KEYS.contains(&entry) => join("block_sparse_attention_bwd_kv_join", call, 16),
+            entry if QUERIES.contains(&entry) => join("block_sparse_attention_bwd_q_join", call, "joins"),
+            entry if KEYS.contains(&entry) => {
+                join("block_sparse_attention_bwd_kv_join", call, "inverse_joins")
+            }
             _ => None,
         };
         [Some(pass), join].into_iter().flatten()
@@ -110,35 +97,33 @@ fn backward_passes(call: &Call) -> Vec<Pass> {
 }
 
 /// Tiles of rows of the items in input `work`, of which each lies in one block of the table.
-fn blocks(call: &Call, tile: Tile, work: usize) -> usize {
-    let [b, _, _, _, block] = call.sizes();
-    b * call.inputs[work].len / 4 * block.div_ceil(tile.rows)
+fn blocks(call: &Call, tile: Tile, work: &str) -> usize {
+    let [b, block] = call.sizes(["B", "K"]);
+    b * call.input(work).len / 4 * block.div_ceil(tile.rows)
 }
 
 /// Joins the lists in input `joins`, 16 rows of a sample to a block; none where no list is cut.
-fn join(entry: &'static str, call: &Call, joins: usize) -> Option<Pass> {
-    let [b, _, _, _, block] = call.sizes();
-    let lists = b * call.inputs[joins].len / 3;
+fn join(entry: &'static str, call: &Call, joins: &str) -> Option<Pass> {
+    let [b, block] = call.sizes(["B", "K"]);
+    let lists = b * call.input(joins).len / 3;
     (lists > 0).then(|| Pass::new(entry, lists, tile::THREADS).y(block.div_ceil(16)))
 }
 
-/// The operands that start at input `q`; the pattern follows k and v, in the backward o and lse too.
-fn operands<'a>(call: &CpuCall<'a>, q: usize) -> cpu::Attention<'a> {
-    let [b, h, d, s, block] = call.sizes();
-    let (t, s_capacity) = (s, s);
-    let extra = if q == 0 { 3 } else { 6 };
+/// The operands of the forward and of the backward.
+fn operands<'a>(call: &CpuCall<'a>) -> cpu::Attention<'a> {
+    let [b, h, d, s, block] = call.sizes(["B", "H", "D", "S", "K"]);
     cpu::Attention {
-        q: call.input(q),
-        k: call.input(q + 1),
-        v: call.input(q + 2),
-        sizes: Sizes { b, t, s, h, d, s_capacity },
-        scale: call.scalar(0),
+        q: call.input("q"),
+        k: call.input("k"),
+        v: call.input("v"),
+        sizes: Sizes { b, t: s, s, h, d, s_capacity: s },
+        scale: call.scalar("scale"),
         pattern: Pattern::BlockSparse {
             block,
-            key_state: call.input(extra),
-            row_ptr: call.input(extra + 1),
-            col: call.input(extra + 2),
-            count: call.input(extra + 3),
+            key_state: call.input("key_state"),
+            row_ptr: call.input("row_ptr"),
+            col: call.input("col"),
+            count: call.input("count"),
         },
         dropout: None,
     }
@@ -172,16 +157,28 @@ pub fn block_sparse_attention(
         let want = format!("S a multiple of {block_size} and a table for it");
         return Err(Error::shape("block_sparse_attention", want, q.shape()));
     }
-    let inputs = |lists: &Lists| {
-        [&lists.row_ptr, &lists.col, &lists.count, &lists.work, &lists.joins].map(|t| Some(t.clone()))
-    };
-    let forward_inputs: Vec<_> = [Some(key_state.clone())].into_iter().chain(inputs(&blocks.keys)).collect();
-    let backward_inputs = forward_inputs.iter().cloned().chain(inputs(&blocks.queries)).collect();
+    let Blocks { keys, queries } = blocks;
+    let forward_inputs = vec![
+        ("key_state", Some(key_state.clone())),
+        ("row_ptr", Some(keys.row_ptr.clone())),
+        ("col", Some(keys.col.clone())),
+        ("count", Some(keys.count.clone())),
+        ("work", Some(keys.work.clone())),
+        ("joins", Some(keys.joins.clone())),
+    ];
+    let inverse_inputs = vec![
+        ("inverse_row_ptr", Some(queries.row_ptr.clone())),
+        ("inverse_col", Some(queries.col.clone())),
+        ("inverse_count", Some(queries.count.clone())),
+        ("inverse_work", Some(queries.work.clone())),
+        ("inverse_joins", Some(queries.joins.clone())),
+    ];
+    let backward_inputs = [forward_inputs.clone(), inverse_inputs].concat();
     // A part leaves the sums of its rows, in the forward with their maximum and total: dq, or dk and dv.
     let of_parts = |lists: &Lists, row: usize| b * lists.slots * block_size * row;
-    let forward_partial = of_parts(&blocks.keys, d + 2);
-    let backward_partial = of_parts(&blocks.keys, d).max(of_parts(&blocks.queries, 2 * d));
-    let sizes = vec![b, h, d, s, block_size];
+    let forward_partial = of_parts(keys, d + 2);
+    let backward_partial = of_parts(keys, d).max(of_parts(queries, 2 * d));
+    let sizes = vec![("B", b), ("H", h), ("D", d), ("S", s), ("K", block_size)];
     let attention = Attention {
         heads,
         forward: Side {
@@ -192,8 +189,7 @@ pub fn block_sparse_attention(
         },
         backward: Side { kernel: &BACKWARD, inputs: backward_inputs, sizes, partial: Some(backward_partial) },
         dropout: None,
-        scalars: vec![scale(d)],
-        pairs: (b * blocks.keys.col.len() * block_size * block_size) as u64,
+        pairs: (b * keys.col.len() * block_size * block_size) as u64,
     };
     attention.run(tape, q, k, v)
 }

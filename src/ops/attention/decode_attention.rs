@@ -17,7 +17,7 @@ use crate::shape::DType;
 use crate::tape::Tape;
 use crate::tensor::{Launch, Tensor};
 use half::bf16;
-use tile::Entries;
+use tile::{Entries, entries};
 
 const REASON: &str = "decoding is not trained through";
 
@@ -30,7 +30,7 @@ static FORWARD: Kernel = Kernel {
     inputs: &["q", "k", "v", "key_state", "index", "position"],
     sizes: &["N", "H", "D", "S", "rows", "columns", "splits"],
     scalars: &["scale"],
-    cpu: |call: &mut CpuCall| match call.stored(1) {
+    cpu: |call: &mut CpuCall| match call.stored("k") {
         DType::BF16 => decode_cpu::<bf16>(call),
         _ => decode_cpu::<f32>(call),
     },
@@ -38,28 +38,24 @@ static FORWARD: Kernel = Kernel {
 };
 
 fn decode_cpu<E: Operand>(call: &mut CpuCall) {
-    let [n, h, d, most, rows, columns] = call.sizes();
-    let s = call.input::<i32>(5).first().map_or(most, |&position| most.min(position as usize + 1));
+    let [n, h, d, most, rows, columns] = call.sizes(["N", "H", "D", "S", "rows", "columns"]);
+    let position = call.input::<i32>("position").first();
+    let s = position.map_or(most, |&position| most.min(position as usize + 1));
     let operands = Decode::<E> {
-        q: call.input(0),
-        k: call.input(1),
-        v: call.input(2),
-        key_state: call.input(3),
-        index: call.input(4),
+        q: call.input("q"),
+        k: call.input("k"),
+        v: call.input("v"),
+        key_state: call.input("key_state"),
+        index: call.input("index"),
         sizes: Sizes { n, h, d, s, rows, columns },
-        scale: call.scalar(0),
+        scale: call.scalar("scale"),
     };
-    decode(call.out(0), &operands);
+    decode(call.out("o"), &operands);
 }
 
 fn passes(call: &Call) -> Vec<Pass> {
-    const QUERIES: Entries = [
-        "decode_attention_fwd_d16",
-        "decode_attention_fwd_d32",
-        "decode_attention_fwd_d64",
-        "decode_attention_fwd_d128",
-    ];
-    let [n, h, d, _, _, _, splits] = call.sizes();
+    const QUERIES: Entries = entries!("decode_attention_fwd", 16 32 64 128);
+    let [n, h, d, splits] = call.sizes(["N", "H", "D", "splits"]);
     let first = tile::query_pass(QUERIES, call, d, n * h).map(|pass| pass.y(splits));
     let rows = if splits > 1 { n * h } else { 0 };
     first.into_iter().chain(tile::pass("decode_attention_fwd_join", rows * 32)).collect()
@@ -118,22 +114,22 @@ pub fn decode_attention(tape: &Tape, q: &Tensor, cached: Cached) -> Result<Tenso
     let partial = (splits > 1).then(|| q.like_f32([splits, n, heads, d + 2])).transpose()?;
     let pairs = (n * heads * key_len) as u64;
     Launch::of(&FORWARD)
-        .output(&o)
-        .output_or_absent(partial.as_ref(), DType::F32)
-        .input(q)
-        .input(k)
-        .input(v)
-        .input_or_absent(key_state, DType::I32)
-        .input(index)
-        .input_or_absent(position, DType::I32)
-        .size(n)
-        .size(heads)
-        .size(d)
-        .size(most)
-        .size(rows)
-        .size(columns)
-        .size(splits)
-        .scalar(scale(d))
+        .output("o", &o)
+        .output("partial", partial.as_ref())
+        .input("q", q)
+        .input("k", k)
+        .input("v", v)
+        .input("key_state", key_state)
+        .input("index", index)
+        .input("position", position)
+        .size("N", n)
+        .size("H", heads)
+        .size("D", d)
+        .size("S", most)
+        .size("rows", rows)
+        .size("columns", columns)
+        .size("splits", splits)
+        .scalar("scale", scale(d))
         .flops(4 * pairs * d as u64)
         .exponentials(pairs)
         .run(q.device())?;

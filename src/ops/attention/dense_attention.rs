@@ -5,8 +5,8 @@
 //! split where queries are few (one alone, over a cache, is `decode_attention`); partial holds what a split
 //! finds for each row of q: forward `[splits, B, H, T, D + 2]`, backward `[splits, B, H, T, D]`.
 
-use super::tile::{self, Entries, Tile};
-use super::{Attention, Side, dimensions, gradients, scale};
+use super::tile::{self, Entries, Tile, entries};
+use super::{Attention, Side, dimensions, gradients};
 use crate::device::cpu::attention::{self as cpu, Pattern, Sizes};
 use crate::device::cpu::philox::Mask;
 use crate::device::{Call, CpuCall, Gpu, Kernel, Pass};
@@ -25,8 +25,8 @@ static FORWARD: Kernel = Kernel {
     sizes: &["B", "H", "D", "T", "S", "rows", "causal", "offset", "splits", "site"],
     scalars: &["scale", "p"],
     cpu: |call: &mut CpuCall| {
-        let (o, lse) = (call.out(0), call.out(1));
-        cpu::attention_forward(o, lse, &operands(call, 0));
+        let (o, lse) = (call.out("o"), call.out("lse"));
+        cpu::attention_forward(o, lse, &operands(call));
     },
     gpu: Gpu::Passes(forward_passes),
 };
@@ -40,27 +40,17 @@ static BACKWARD: Kernel = Kernel {
     ],
     scalars: &["scale", "p"],
     cpu: |call: &mut CpuCall| {
-        let gradients = gradients(call, 10);
-        let (d_o, o, lse) = (call.input(0), call.input(4), call.input(5));
-        cpu::attention_backward(gradients, d_o, o, lse, &operands(call, 1));
+        let gradients = gradients(call);
+        let (d_o, o, lse) = (call.input("d_o"), call.input("o"), call.input("lse"));
+        cpu::attention_backward(gradients, d_o, o, lse, &operands(call));
     },
     gpu: Gpu::Passes(backward_passes),
 };
 
 fn forward_passes(call: &Call) -> Vec<Pass> {
-    const NARROW: Entries = [
-        "dense_attention_fwd_d16",
-        "dense_attention_fwd_d32",
-        "dense_attention_fwd_d64",
-        "dense_attention_fwd_d128",
-    ];
-    const WIDE: Entries = [
-        "dense_attention_fwd_wide_d16",
-        "dense_attention_fwd_wide_d32",
-        "dense_attention_fwd_wide_d64",
-        "dense_attention_fwd_d128",
-    ];
-    let [b, h, d, t, _, _, _, _, splits] = call.sizes();
+    const NARROW: Entries = entries!("dense_attention_fwd", 16 32 64 128);
+    const WIDE: Entries = entries!("dense_attention_fwd_wide", 16 32 64);
+    let [b, h, d, t, splits] = call.sizes(["B", "H", "D", "T", "splits"]);
     let tile = Tile::forward(call.real(), d, b * h, t);
     let first = tile.pass(tile.choose(NARROW, WIDE), call, d, b * h * t.div_ceil(tile.rows));
     let rows = if splits > 1 { b * h * t } else { 0 };
@@ -69,48 +59,37 @@ fn forward_passes(call: &Call) -> Vec<Pass> {
 }
 
 fn backward_passes(call: &Call) -> Vec<Pass> {
-    const QUERIES: Entries = [
-        "dense_attention_bwd_q_d16",
-        "dense_attention_bwd_q_d32",
-        "dense_attention_bwd_q_d64",
-        "dense_attention_bwd_q_d128",
-    ];
-    const KEYS: Entries = [
-        "dense_attention_bwd_kv_d16",
-        "dense_attention_bwd_kv_d32",
-        "dense_attention_bwd_kv_d64",
-        "dense_attention_bwd_kv_d128",
-    ];
-    let [b, h, d, t, _, rows, _, _, splits] = call.sizes();
+    const QUERIES: Entries = entries!("dense_attention_bwd_q", 16 32 64 128);
+    const KEYS: Entries = entries!("dense_attention_bwd_kv", 16 32 64 128);
+    let [b, h, d, t, rows, splits] = call.sizes(["B", "H", "D", "T", "rows", "splits"]);
     let tile = Tile::backward(call.real(), d);
     let blocks = [t, rows].map(|rows| b * h * rows.div_ceil(tile.rows));
     let mut passes = tile::backward_passes("dense_attention_bwd", [QUERIES, KEYS], call, tile, blocks);
     if let Some(at) = passes.iter().position(|pass| QUERIES.contains(&pass.entry)) {
         passes[at] = passes[at].y(splits);
         if splits > 1 {
-            let join = tile::pass("dense_attention_bwd_q_join", call.outputs[0].len);
+            let join = tile::pass("dense_attention_bwd_q_join", call.output("dq").len);
             passes.splice(at + 1..at + 1, join);
         }
     }
     passes
 }
 
-/// The operands that start at input `q`; the pattern follows k and v, in the backward o and lse too.
-fn operands<'a>(call: &CpuCall<'a>, q: usize) -> cpu::Attention<'a> {
-    let [b, h, d, t, s, s_capacity, causal, offset] = call.sizes();
-    let extra = if q == 0 { 3 } else { 6 };
+/// The operands of the forward and of the backward.
+fn operands<'a>(call: &CpuCall<'a>) -> cpu::Attention<'a> {
+    let [b, h, d, t, s, s_capacity] = call.sizes(["B", "H", "D", "T", "S", "rows"]);
+    let mask = Mask::of_site(call.input("randomness"), call.size("site"), call.scalar("p"));
     cpu::Attention {
-        q: call.input(q),
-        k: call.input(q + 1),
-        v: call.input(q + 2),
+        q: call.input("q"),
+        k: call.input("k"),
+        v: call.input("v"),
         sizes: Sizes { b, t, s, h, d, s_capacity },
-        scale: call.scalar(0),
+        scale: call.scalar("scale"),
         pattern: Pattern::Dense {
-            causal: (causal == 1).then_some(offset),
-            key_state: Some(call.input(extra)).filter(|state: &&[i32]| !state.is_empty()),
+            causal: (call.size("causal") == 1).then(|| call.size("offset")),
+            key_state: Some(call.input("key_state")).filter(|state: &&[i32]| !state.is_empty()),
         },
-        dropout: Some(Mask::of_site(call.input(extra + 1), call.size(9), call.scalar(1)))
-            .filter(|mask| !mask.is_off()),
+        dropout: Some(mask).filter(|mask| !mask.is_off()),
     }
 }
 
@@ -143,22 +122,30 @@ pub fn dense_attention(tape: &Tape, q: &Tensor, k: &Tensor, v: &Tensor, pattern:
         None => t * key_len,
         Some(offset) => (0..t).map(|i| key_len.min(i + offset + 1)).sum(),
     };
-    let causal = [pattern.causal.is_some() as usize, pattern.causal.unwrap_or(0)];
     let tiles = b * h * t.div_ceil(Tile::backward(q.dtype(), d).rows);
     let splits = tile::tile_splits(tiles, key_len);
     // The sums of a row, their maximum and their total; in the backward, the sums of a row.
     let partial = |splits: usize, row: usize| if splits > 1 { splits * b * h * t * row } else { 0 };
     let side = |kernel, splits: usize, row: usize| Side {
         kernel,
-        inputs: vec![pattern.key_state.cloned()],
-        sizes: vec![b, h, d, t, key_len, rows, causal[0], causal[1], splits],
+        inputs: vec![("key_state", pattern.key_state.cloned())],
+        sizes: vec![
+            ("B", b),
+            ("H", h),
+            ("D", d),
+            ("T", t),
+            ("S", key_len),
+            ("rows", rows),
+            ("causal", pattern.causal.is_some() as usize),
+            ("offset", pattern.causal.unwrap_or(0)),
+            ("splits", splits),
+        ],
         partial: Some(partial(splits, row)),
     };
     let attention = Attention {
         heads,
         forward: side(&FORWARD, splits, d + 2),
         backward: side(&BACKWARD, splits, d),
-        scalars: vec![scale(d), pattern.dropout.p],
         dropout: Some(pattern.dropout),
         pairs: (b * h * seen) as u64,
     };

@@ -4,7 +4,7 @@
 //! k v `[B, rows, C]`, lse `[B, H, T]`. Online softmax forward, scores recomputed in the backward,
 //! never a score matrix (Dao 2023, arXiv 2307.08691). A row that sees no key gives zeros. On a GPU the
 //! backward runs in passes, over queries and over keys, after one that writes delta `[B, H, T]`, the
-//! sums of do o over a row: an output that nobody reads.
+//! sums of do o over a row: an output that no op reads.
 
 pub mod block_sparse_attention;
 mod block_table;
@@ -17,57 +17,46 @@ use crate::device::cpu::attention::Gradients;
 use crate::device::cpu::gemm::Store;
 use crate::device::{CpuCall, Kernel};
 use crate::error::{Error, Result};
-use crate::shape::DType;
-use crate::tape::{Dropout, Slot, Tape};
+use crate::tape::{Dropout, Tape};
 use crate::tensor::{Launch, Tensor};
 
 /// A kernel and what it takes beside q, k, v and the tensors saved for the backward.
 struct Side {
     kernel: &'static Kernel,
     /// The pattern's tensors; `None` for an absent one.
-    inputs: Vec<Option<Tensor>>,
-    sizes: Vec<usize>,
+    inputs: Vec<(&'static str, Option<Tensor>)>,
+    sizes: Vec<(&'static str, usize)>,
     /// Elements of the output that holds what parts of a sum give, where the kernel has one.
     partial: Option<usize>,
 }
 
-/// One attention op: kernels, pattern tensors, sizes, scalars and cost.
+/// One attention op: kernels, pattern tensors, sizes and cost.
 struct Attention {
     heads: usize,
     forward: Side,
     backward: Side,
     /// Of the probabilities, for patterns that have dropout.
     dropout: Option<Dropout>,
-    scalars: Vec<f32>,
     /// Query-key pairs, all heads and samples together.
     pairs: u64,
 }
 
 impl Attention {
-    fn partial(side: &Side, like: &Tensor, launch: Launch) -> Result<Launch> {
-        let Some(len) = side.partial else {
-            return Ok(launch);
-        };
-        let partial = (len > 0).then(|| like.like_f32([len])).transpose()?;
-        Ok(launch.output_or_absent(partial.as_ref(), DType::F32))
-    }
-
-    fn arguments(&self, side: &Side, launch: Launch, flops_per_pair: usize, d: usize) -> Launch {
-        let inputs = side.inputs.iter();
-        let mut launch =
-            inputs.fold(launch, |launch, input| launch.input_or_absent(input.as_ref(), DType::I32));
-        if let Some(dropout) = &self.dropout {
-            launch = launch.input_or_absent(dropout.randomness.as_ref(), DType::I32);
+    /// Gives the arguments that both sides have; `like` is on their device.
+    fn shared(&self, side: &Side, launch: Launch, like: &Tensor, d: usize) -> Result<Launch> {
+        let mut launch = launch.sizes(side.sizes.iter().copied()).scalar("scale", scale(d));
+        for (name, tensor) in &side.inputs {
+            launch = launch.input(name, tensor.as_ref());
         }
-        launch = side.sizes.iter().fold(launch, |launch, &size| launch.size(size));
-        if let Some(dropout) = &self.dropout {
-            launch = launch.size(dropout.site.into());
+        if let Some(Dropout { p, site, randomness }) = &self.dropout {
+            let site = usize::from(*site);
+            launch = launch.input("randomness", randomness.as_ref()).size("site", site).scalar("p", *p);
         }
-        self.scalars
-            .iter()
-            .fold(launch, |launch, &scalar| launch.scalar(scalar))
-            .flops(self.pairs * (flops_per_pair * d) as u64)
-            .exponentials(self.pairs)
+        if let Some(len) = side.partial {
+            let partial = (len > 0).then(|| like.like_f32([len])).transpose()?;
+            launch = launch.output("partial", partial.as_ref());
+        }
+        Ok(launch.exponentials(self.pairs))
     }
 
     /// Launches the forward kernel and records the backward one; o `[B, T, C]`.
@@ -75,30 +64,30 @@ impl Attention {
         let [b, t, c] = q.shape().dims3("attention")?;
         let d = c / self.heads;
         let (o, lse) = (q.like([b, t, c])?, q.like_f32([b, self.heads, t])?);
-        let launch = Launch::of(self.forward.kernel).output(&o).output(&lse);
-        let launch = Self::partial(&self.forward, q, launch)?.input(q).input(k).input(v);
-        self.arguments(&self.forward, launch, 4, d).run(q.device())?;
-        let saved = [q, k, v].map(Tensor::clone);
-        let saved_o = o.clone();
+        let launch = Launch::of(self.forward.kernel).output("o", &o).output("lse", &lse);
+        self.shared(&self.forward, launch, q, d)?
+            .input("q", q)
+            .input("k", k)
+            .input("v", v)
+            .flops(self.pairs * 4 * d as u64)
+            .run(q.device())?;
+        let [saved_q, saved_k, saved_v, saved_o] = [q, k, v, &o].map(Tensor::clone);
         Ok(tape.record(&[q, k, v], o, move |d_o, gradients| {
-            let mut slots = Vec::with_capacity(3);
-            for x in &saved {
-                slots.push(gradients.slot(x)?);
-            }
-            let launch = slots.iter().fold(Launch::of(self.backward.kernel), |launch, slot| {
-                launch.output_or_absent(slot.as_ref().map(|s| &s.tensor), d_o.dtype())
-            });
-            let delta = d_o.like_f32(lse.shape())?;
-            let launch = Self::partial(&self.backward, &d_o, launch.output(&delta))?;
-            let launch = saved
-                .iter()
-                .fold(launch.input(&d_o), |launch, x| launch.input(x))
-                .input(&saved_o)
-                .input(&lse);
-            let launch = self.arguments(&self.backward, launch, 10, d);
-            slots
-                .iter()
-                .fold(launch, |launch, slot| launch.size(slot.as_ref().map_or(0, Slot::flag)))
+            let dq = gradients.slot(&saved_q)?;
+            let dk = gradients.slot(&saved_k)?;
+            let dv = gradients.slot(&saved_v)?;
+            let launch = Launch::of(self.backward.kernel).output("delta", &d_o.like_f32(lse.shape())?);
+            self.shared(&self.backward, launch, &d_o, d)?
+                .gradient("dq", "add_q", dq.as_ref())
+                .gradient("dk", "add_k", dk.as_ref())
+                .gradient("dv", "add_v", dv.as_ref())
+                .input("d_o", &d_o)
+                .input("q", &saved_q)
+                .input("k", &saved_k)
+                .input("v", &saved_v)
+                .input("o", &saved_o)
+                .input("lse", &lse)
+                .flops(self.pairs * 10 * d as u64)
                 .run(d_o.device())
         }))
     }
@@ -120,11 +109,11 @@ fn scale(d: usize) -> f32 {
     1.0 / (d as f32).sqrt()
 }
 
-/// dq, dk and dv of a backward call whose three accumulate flags start at size `first`.
-fn gradients<'a>(call: &mut CpuCall<'a>, first: usize) -> Gradients<'a> {
-    let store = [first, first + 1, first + 2].map(|i| match call.size(i) {
+/// The outputs of a backward call.
+fn gradients<'a>(call: &mut CpuCall<'a>) -> Gradients<'a> {
+    let store = ["add_q", "add_k", "add_v"].map(|add| match call.size(add) {
         0 => Store::Assign,
         _ => Store::Add,
     });
-    Gradients { dq: call.out(0), dk: call.out(1), dv: call.out(2), store }
+    Gradients { dq: call.out("dq"), dk: call.out("dk"), dv: call.out("dv"), store }
 }

@@ -19,8 +19,14 @@ const PROCESSORS: usize = 132;
 /// The head sizes that the kernels are compiled for; others are padded with zeros.
 const HEADS: [usize; 4] = [16, 32, 64, 128];
 
-/// One pass' entry for each of those.
-pub type Entries = [&'static str; 4];
+/// One pass' entry for each of those, or for the smallest of them.
+pub type Entries = &'static [&'static str];
+
+/// The entries of a pass by head size: `window_attention_fwd_d16` and so on.
+macro_rules! entries {
+    ($pass:literal, $($size:literal)*) => { &[$(concat!($pass, "_d", $size)),*] };
+}
+pub(super) use entries;
 
 /// Index of the smallest of [`HEADS`] that holds `d`.
 pub fn head(d: usize) -> usize {
@@ -107,6 +113,11 @@ pub fn pass(entry: &'static str, threads: usize) -> Option<Pass> {
     (threads > 0).then(|| Pass::new(entry, threads.div_ceil(THREADS as usize), THREADS))
 }
 
+/// Whether a backward call is to write this gradient.
+pub fn is_wanted(call: &Call, gradient: &str) -> bool {
+    call.output(gradient).len > 0
+}
+
 /// The passes of a backward call: delta, then dq, then dk and dv, as far as they are wanted.
 pub fn backward_passes(
     first: &'static str,
@@ -115,13 +126,13 @@ pub fn backward_passes(
     tile: Tile,
     blocks: [usize; 2],
 ) -> Vec<Pass> {
-    let d = call.size(2);
+    let d = call.size("D");
     // Eight threads sum one row of do and o.
-    let delta = pass(first, call.inputs[0].len / d.max(1) * 8);
-    let wanted = |outputs: std::ops::Range<usize>| call.outputs[outputs].iter().any(|out| out.len > 0);
+    let delta = pass(first, call.input("d_o").len / d.max(1) * 8);
     let or_none = |wanted: bool, blocks: usize| if wanted { blocks } else { 0 };
-    let queries = tile.pass(queries, call, d, or_none(wanted(0..1), blocks[0]));
-    let keys = tile.pass(keys, call, d, or_none(wanted(1..3), blocks[1]));
+    let queries = tile.pass(queries, call, d, or_none(is_wanted(call, "dq"), blocks[0]));
+    let keys_wanted = is_wanted(call, "dk") || is_wanted(call, "dv");
+    let keys = tile.pass(keys, call, d, or_none(keys_wanted, blocks[1]));
     [delta, queries, keys].into_iter().flatten().collect()
 }
 

@@ -7,8 +7,8 @@
 //! i32 ascending, -1 for none. HF `LEDEncoderSelfAttention`. On a GPU the gradients of a global key
 //! are summed over spans of queries, into partial `[B, H, spans, G, 2, D]`, and then over the spans.
 
-use super::tile::{self, Entries, Tile};
-use super::{Attention, Side, dimensions, gradients, scale};
+use super::tile::{self, Entries, Tile, entries};
+use super::{Attention, Side, dimensions, gradients};
 use crate::device::cpu::attention::{self as cpu, Pattern, Sizes};
 use crate::device::cpu::philox::Mask;
 use crate::device::{Call, CpuCall, Gpu, Kernel, Pass};
@@ -31,8 +31,8 @@ static FORWARD: Kernel = Kernel {
     sizes: &["B", "H", "D", "S", "W", "G", "site"],
     scalars: &["scale", "p"],
     cpu: |call: &mut CpuCall| {
-        let (o, lse) = (call.out(0), call.out(1));
-        cpu::attention_forward(o, lse, &operands(call, 0));
+        let (o, lse) = (call.out("o"), call.out("lse"));
+        cpu::attention_forward(o, lse, &operands(call));
     },
     gpu: Gpu::Passes(forward_passes),
 };
@@ -44,74 +44,53 @@ static BACKWARD: Kernel = Kernel {
     sizes: &["B", "H", "D", "S", "W", "G", "site", "add_q", "add_k", "add_v"],
     scalars: &["scale", "p"],
     cpu: |call: &mut CpuCall| {
-        let gradients = gradients(call, 7);
-        let (d_o, o, lse) = (call.input(0), call.input(4), call.input(5));
-        cpu::attention_backward(gradients, d_o, o, lse, &operands(call, 1));
+        let gradients = gradients(call);
+        let (d_o, o, lse) = (call.input("d_o"), call.input("o"), call.input("lse"));
+        cpu::attention_backward(gradients, d_o, o, lse, &operands(call));
     },
     gpu: Gpu::Passes(backward_passes),
 };
 
 fn forward_passes(call: &Call) -> Vec<Pass> {
-    const NARROW: Entries = [
-        "window_attention_fwd_d16",
-        "window_attention_fwd_d32",
-        "window_attention_fwd_d64",
-        "window_attention_fwd_d128",
-    ];
-    const WIDE: Entries = [
-        "window_attention_fwd_wide_d16",
-        "window_attention_fwd_wide_d32",
-        "window_attention_fwd_wide_d64",
-        "window_attention_fwd_d128",
-    ];
-    let [b, h, d, s] = call.sizes();
+    const NARROW: Entries = entries!("window_attention_fwd", 16 32 64 128);
+    const WIDE: Entries = entries!("window_attention_fwd_wide", 16 32 64);
+    let [b, h, d, s] = call.sizes(["B", "H", "D", "S"]);
     let tile = Tile::forward(call.real(), d, b * h, s);
     tile.pass(tile.choose(NARROW, WIDE), call, d, b * h * s.div_ceil(tile.rows)).into_iter().collect()
 }
 
 fn backward_passes(call: &Call) -> Vec<Pass> {
-    const QUERIES: Entries = [
-        "window_attention_bwd_q_d16",
-        "window_attention_bwd_q_d32",
-        "window_attention_bwd_q_d64",
-        "window_attention_bwd_q_d128",
-    ];
-    const KEYS: Entries = [
-        "window_attention_bwd_kv_d16",
-        "window_attention_bwd_kv_d32",
-        "window_attention_bwd_kv_d64",
-        "window_attention_bwd_kv_d128",
-    ];
-    let [b, h, d, s, _, g] = call.sizes();
+    const QUERIES: Entries = entries!("window_attention_bwd_q", 16 32 64 128);
+    const KEYS: Entries = entries!("window_attention_bwd_kv", 16 32 64 128);
+    let [b, h, d, s, g] = call.sizes(["B", "H", "D", "S", "G"]);
     let tile = Tile::backward(call.real(), d);
     let tiles = s.div_ceil(tile.rows);
     let global = s.div_ceil(SPAN) * g.div_ceil(tile.rows);
     let blocks = [b * h * tiles, b * h * (tiles + global)];
     let mut passes = tile::backward_passes("window_attention_bwd", [QUERIES, KEYS], call, tile, blocks);
-    if call.outputs[4].len > 0 && call.outputs[1..3].iter().any(|out| out.len > 0) {
+    let keys_wanted = tile::is_wanted(call, "dk") || tile::is_wanted(call, "dv");
+    if call.output("partial").len > 0 && keys_wanted {
         passes.extend(tile::pass("window_attention_bwd_global", b * g * h * d));
     }
     passes
 }
 
-/// The operands that start at input `q`; the pattern follows k and v, in the backward o and lse too.
-fn operands<'a>(call: &CpuCall<'a>, q: usize) -> cpu::Attention<'a> {
-    let [b, h, d, s, window] = call.sizes();
-    let (t, s_capacity) = (s, s);
-    let extra = if q == 0 { 3 } else { 6 };
+/// The operands of the forward and of the backward.
+fn operands<'a>(call: &CpuCall<'a>) -> cpu::Attention<'a> {
+    let [b, h, d, s, window] = call.sizes(["B", "H", "D", "S", "W"]);
+    let mask = Mask::of_site(call.input("randomness"), call.size("site"), call.scalar("p"));
     cpu::Attention {
-        q: call.input(q),
-        k: call.input(q + 1),
-        v: call.input(q + 2),
-        sizes: Sizes { b, t, s, h, d, s_capacity },
-        scale: call.scalar(0),
+        q: call.input("q"),
+        k: call.input("k"),
+        v: call.input("v"),
+        sizes: Sizes { b, t: s, s, h, d, s_capacity: s },
+        scale: call.scalar("scale"),
         pattern: Pattern::Window {
             window,
-            key_state: call.input(extra),
-            global_index: call.input(extra + 1),
+            key_state: call.input("key_state"),
+            global_index: call.input("global_index"),
         },
-        dropout: Some(Mask::of_site(call.input(extra + 2), call.size(6), call.scalar(1)))
-            .filter(|mask| !mask.is_off()),
+        dropout: Some(mask).filter(|mask| !mask.is_off()),
     }
 }
 
@@ -139,14 +118,16 @@ pub fn window_attention(tape: &Tape, q: &Tensor, k: &Tensor, v: &Tensor, pattern
         let want = format!("key_state [{b}, {s}] and global_index [{b}, G]");
         return Err(Error::shape("window_attention", want, pattern.key_state.shape()));
     }
-    let inputs = vec![Some(pattern.key_state.clone()), Some(pattern.global_index.clone())];
-    let sizes = vec![b, h, d, s, window, g];
+    let inputs = vec![
+        ("key_state", Some(pattern.key_state.clone())),
+        ("global_index", Some(pattern.global_index.clone())),
+    ];
+    let sizes = vec![("B", b), ("H", h), ("D", d), ("S", s), ("W", window), ("G", g)];
     let partial = Some(b * h * s.div_ceil(SPAN) * g * 2 * d);
     let attention = Attention {
         heads,
         forward: Side { kernel: &FORWARD, inputs: inputs.clone(), sizes: sizes.clone(), partial: None },
         backward: Side { kernel: &BACKWARD, inputs, sizes, partial },
-        scalars: vec![scale(d), pattern.dropout.p],
         dropout: Some(pattern.dropout),
         pairs: (b * h) as u64 * (band(s, window) + (g * s) as u64),
     };

@@ -10,9 +10,7 @@ use crate::device::cpu::gemm::Store;
 use crate::device::cpu::math::exp_nonpositive;
 use crate::device::cpu::microkernel::{Baseline, Strides, Vector};
 use crate::device::cpu::scratch::with_scratch;
-#[cfg(target_arch = "x86_64")]
-use crate::device::cpu::simd::Level;
-use crate::device::cpu::simd::{BASELINE_FMA, level};
+use crate::device::cpu::simd::{BASELINE_FMA, by_level, level};
 
 /// Where the gradients go; an empty slice is a gradient that nobody wants.
 pub struct Gradients<'a> {
@@ -71,52 +69,34 @@ pub fn attention_backward(gradients: Gradients, dout: &[f32], o: &[f32], lse: &[
         dv: (dv.as_mut_ptr(), dv.len()),
         store,
     };
-    let run = runner(t.min(attention.query_step()) <= NARROW);
+    let run = if t.min(attention.query_step()) <= NARROW { narrow(level()) } else { whole(level()) };
     let floats = 8 * SIDE * padded(d) + 3 * SIDE * SIDE;
     (0..b * h).into_par_iter().for_each(|head| {
         let (b, h) = (head / h, head % h);
         let task = Task { attention, dout, o, lse, b, h };
         with_scratch(floats, |scratch| {
-            // SAFETY: `runner` returned code for instructions that were detected; no other task has
+            // SAFETY: `level` reports only instructions that were detected; no other task has
             // this head of this sample.
             unsafe { run(task, shared, scratch) }
         });
     });
 }
 
-type Run = unsafe fn(Task, Shared, &mut [f32]);
-
-fn runner(narrow: bool) -> Run {
-    match (level(), narrow) {
-        #[cfg(target_arch = "x86_64")]
-        (Level::Avx512, false) => run_avx512::<SIDE>,
-        #[cfg(target_arch = "x86_64")]
-        (Level::Avx512, true) => run_avx512::<NARROW>,
-        #[cfg(target_arch = "x86_64")]
-        (Level::Avx2, false) => run_avx2::<SIDE>,
-        #[cfg(target_arch = "x86_64")]
-        (Level::Avx2, true) => run_avx2::<NARROW>,
-        (_, false) => run_head::<Baseline, 4, SIDE, BASELINE_FMA>,
-        (_, true) => run_head::<Baseline, 4, NARROW, BASELINE_FMA>,
+by_level! {
+    fn whole(task: Task, shared: Shared, scratch: &mut [f32]) {
+        Avx512 => run_head::<__m512, 8, SIDE, true>(task, shared, scratch),
+        Avx2 => run_head::<__m256, 4, SIDE, true>(task, shared, scratch),
+        Portable => run_head::<Baseline, 4, SIDE, BASELINE_FMA>(task, shared, scratch),
     }
 }
 
-/// # Safety
-/// See [`run_head`]; AVX-512 must have been detected.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-unsafe fn run_avx512<const BQ: usize>(task: Task, shared: Shared, scratch: &mut [f32]) {
-    // SAFETY: the caller keeps the contract.
-    unsafe { run_head::<std::arch::x86_64::__m512, 8, BQ, true>(task, shared, scratch) }
-}
-
-/// # Safety
-/// See [`run_head`]; AVX2 and FMA must have been detected.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn run_avx2<const BQ: usize>(task: Task, shared: Shared, scratch: &mut [f32]) {
-    // SAFETY: the caller keeps the contract.
-    unsafe { run_head::<std::arch::x86_64::__m256, 4, BQ, true>(task, shared, scratch) }
+by_level! {
+    /// The same for few queries.
+    fn narrow(task: Task, shared: Shared, scratch: &mut [f32]) {
+        Avx512 => run_head::<__m512, 8, NARROW, true>(task, shared, scratch),
+        Avx2 => run_head::<__m256, 4, NARROW, true>(task, shared, scratch),
+        Portable => run_head::<Baseline, 4, NARROW, BASELINE_FMA>(task, shared, scratch),
+    }
 }
 
 /// Row `offset .. offset + d` of an output that the task owns; empty where nobody wants it.

@@ -8,9 +8,7 @@ use super::{Attention, Sizes};
 use crate::device::cpu::math::exp_nonpositive;
 use crate::device::cpu::microkernel::{Baseline, Strides, Vector};
 use crate::device::cpu::scratch::with_scratch;
-#[cfg(target_arch = "x86_64")]
-use crate::device::cpu::simd::Level;
-use crate::device::cpu::simd::{BASELINE_FMA, fma, level};
+use crate::device::cpu::simd::{BASELINE_FMA, by_level, fma, level};
 
 /// Queries of a narrow tile, for decoding.
 pub(super) const NARROW: usize = 16;
@@ -50,7 +48,7 @@ pub fn attention_forward(o: &mut [f32], lse: &mut [f32], attention: &Attention) 
     let shared = Shared { o: o.as_mut_ptr(), lse: lse.as_mut_ptr() };
     let step = attention.query_step();
     let tiles = t.div_ceil(step);
-    let run = runner(t.min(step) <= NARROW);
+    let run = if t.min(step) <= NARROW { narrow(level()) } else { whole(level()) };
     let wide = padded(d);
     (0..b * h * tiles).into_par_iter().for_each(|index| {
         let (head, tile) = (index / tiles, index % tiles);
@@ -58,46 +56,28 @@ pub fn attention_forward(o: &mut [f32], lse: &mut [f32], attention: &Attention) 
         let task = Task { attention, b: head / h, h: head % h, queries };
         let floats = 4 * SIDE * wide + 2 * SIDE * SIDE;
         with_scratch(floats, |scratch| {
-            // SAFETY: `runner` returned code for instructions that were detected; no other task has
+            // SAFETY: `level` reports only instructions that were detected; no other task has
             // these queries of this head.
             unsafe { run(task, shared, scratch) }
         });
     });
 }
 
-type Run = unsafe fn(Task, Shared, &mut [f32]);
-
-fn runner(narrow: bool) -> Run {
-    match (level(), narrow) {
-        #[cfg(target_arch = "x86_64")]
-        (Level::Avx512, false) => run_avx512::<SIDE>,
-        #[cfg(target_arch = "x86_64")]
-        (Level::Avx512, true) => run_avx512::<NARROW>,
-        #[cfg(target_arch = "x86_64")]
-        (Level::Avx2, false) => run_avx2::<SIDE>,
-        #[cfg(target_arch = "x86_64")]
-        (Level::Avx2, true) => run_avx2::<NARROW>,
-        (_, false) => run_tile::<Baseline, 4, SIDE, BASELINE_FMA>,
-        (_, true) => run_tile::<Baseline, 4, NARROW, BASELINE_FMA>,
+by_level! {
+    fn whole(task: Task, shared: Shared, scratch: &mut [f32]) {
+        Avx512 => run_tile::<__m512, 8, SIDE, true>(task, shared, scratch),
+        Avx2 => run_tile::<__m256, 4, SIDE, true>(task, shared, scratch),
+        Portable => run_tile::<Baseline, 4, SIDE, BASELINE_FMA>(task, shared, scratch),
     }
 }
 
-/// # Safety
-/// See [`run_tile`]; AVX-512 must have been detected.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-unsafe fn run_avx512<const BQ: usize>(task: Task, shared: Shared, scratch: &mut [f32]) {
-    // SAFETY: the caller keeps the contract.
-    unsafe { run_tile::<std::arch::x86_64::__m512, 8, BQ, true>(task, shared, scratch) }
-}
-
-/// # Safety
-/// See [`run_tile`]; AVX2 and FMA must have been detected.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn run_avx2<const BQ: usize>(task: Task, shared: Shared, scratch: &mut [f32]) {
-    // SAFETY: the caller keeps the contract.
-    unsafe { run_tile::<std::arch::x86_64::__m256, 4, BQ, true>(task, shared, scratch) }
+by_level! {
+    /// The same for few queries.
+    fn narrow(task: Task, shared: Shared, scratch: &mut [f32]) {
+        Avx512 => run_tile::<__m512, 8, NARROW, true>(task, shared, scratch),
+        Avx2 => run_tile::<__m256, 4, NARROW, true>(task, shared, scratch),
+        Portable => run_tile::<Baseline, 4, NARROW, BASELINE_FMA>(task, shared, scratch),
+    }
 }
 
 /// Running maximum and sum of each query of a tile.

@@ -2,9 +2,7 @@
 
 use super::Store;
 use crate::device::cpu::microkernel::{Baseline, Strides, Vector, product};
-#[cfg(target_arch = "x86_64")]
-use crate::device::cpu::simd::Level;
-use crate::device::cpu::simd::level;
+use crate::device::cpu::simd::{Level, by_level, level};
 
 /// One task: a tile of C from packed panels.
 pub struct Tile {
@@ -26,38 +24,20 @@ pub struct Kernel {
 }
 
 pub fn kernel() -> Kernel {
-    match level() {
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => Kernel { mr: 8, nr: 32, run: run_avx512 },
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => Kernel { mr: 4, nr: 24, run: run_avx2 },
-        _ => Kernel { mr: 4, nr: 8, run: run_baseline },
+    let (mr, nr) = match level() {
+        Level::Avx512 => (8, 32),
+        Level::Avx2 => (4, 24),
+        Level::Portable => (4, 8),
+    };
+    Kernel { mr, nr, run: run_on(level()) }
+}
+
+by_level! {
+    fn run_on(tile: &Tile, a: &[f32], b: &[f32]) {
+        Avx512 => run::<__m512, 8, 2>(tile, a, b),
+        Avx2 => run::<__m256, 4, 3>(tile, a, b),
+        Portable => run::<Baseline, 4, 2>(tile, a, b),
     }
-}
-
-/// # Safety
-/// See [`run`]; AVX-512 must have been detected.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn run_avx512(tile: &Tile, a: &[f32], b: &[f32]) {
-    // SAFETY: the caller keeps the contract of `run`.
-    unsafe { run::<std::arch::x86_64::__m512, 8, 2>(tile, a, b) }
-}
-
-/// # Safety
-/// See [`run`]; AVX2 and FMA must have been detected.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn run_avx2(tile: &Tile, a: &[f32], b: &[f32]) {
-    // SAFETY: the caller keeps the contract of `run`.
-    unsafe { run::<std::arch::x86_64::__m256, 4, 3>(tile, a, b) }
-}
-
-/// # Safety
-/// See [`run`].
-unsafe fn run_baseline(tile: &Tile, a: &[f32], b: &[f32]) {
-    // SAFETY: the caller keeps the contract of `run`.
-    unsafe { run::<Baseline, 4, 2>(tile, a, b) }
 }
 
 /// Multiplies all panels of `a` with all panels of `b`.

@@ -28,7 +28,6 @@ mod pairs {
 
     /// Numbers in a register.
     const LANES: usize = 32;
-    const REGISTERS: usize = 32;
 
     pub fn detected() -> bool {
         level() == Level::Avx512 && is_x86_feature_detected!("avx512bf16")
@@ -37,7 +36,7 @@ mod pairs {
     pub fn gemm(c: &mut [f32], x: &[bf16], w: Rows<bf16>, size: Size, store: Store) {
         // SAFETY: the caller detected the instructions.
         let group = |first, out: &mut _| unsafe { rows(out, x, &w, first, size) };
-        let width = Tile::new(size.m, REGISTERS).w;
+        let width = Tile::new(size.m, Level::Avx512).w;
         share_out(c, size.n, size, (width, size_of::<bf16>()), |value| value, store, group);
     }
 
@@ -51,7 +50,7 @@ mod pairs {
         first: usize,
         size: Size,
     ) {
-        let tile = Tile::new(size.m, REGISTERS);
+        let tile = Tile::new(size.m, Level::Avx512);
         for i in (0..size.m).step_by(tile.x) {
             let (out, x) = (&mut out[i * W_ROWS..], &x[i * size.k..]);
             let part = Tile { x: tile.x.min(size.m - i), ..tile };
@@ -121,9 +120,9 @@ mod pairs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::cpu::narrow::Stored;
     use crate::device::cpu::simd::on_every_level;
     use crate::noise::random;
+    use crate::shape::Stored;
 
     #[test]
     fn products_of_every_height_and_of_ragged_rows() {

@@ -6,7 +6,7 @@ mod tests;
 use super::{Decode, Sizes, TILE, Task};
 use crate::device::cpu::math::exp_nonpositive;
 use crate::device::cpu::microkernel::{Baseline, Operand, Vector, prefetch};
-use crate::device::cpu::simd::{BASELINE_FMA, Level, level};
+use crate::device::cpu::simd::{BASELINE_FMA, by_level, level};
 
 /// Keys whose scores are computed side by side.
 const KEYS: usize = 4;
@@ -18,33 +18,15 @@ const LINE: usize = 64;
 /// One task; its queries share their keys, or it has one only. `scores` holds `[T, H, TILE]`.
 pub fn attend<E: Operand>(part: &mut [f32], scores: &mut [f32], x: &Decode<E>, task: Task) {
     // SAFETY: `level` reports only what was detected, and `Decode::check` has seen every length and index.
-    unsafe {
-        match level() {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => avx512(part, scores, x, task),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => avx2(part, scores, x, task),
-            _ => body::<Baseline, E, BASELINE_FMA, 2>(part, scores, x, task),
-        }
+    unsafe { body_on(level())(part, scores, x, task) }
+}
+
+by_level! {
+    fn body_on[E: Operand](part: &mut [f32], scores: &mut [f32], x: &Decode<E>, task: Task) {
+        Avx512 => body::<__m512, E, true, 4>(part, scores, x, task),
+        Avx2 => body::<__m256, E, true, 2>(part, scores, x, task),
+        Portable => body::<Baseline, E, BASELINE_FMA, 2>(part, scores, x, task),
     }
-}
-
-/// # Safety
-/// AVX-512 must have been detected; otherwise as [`body`].
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-unsafe fn avx512<E: Operand>(part: &mut [f32], scores: &mut [f32], x: &Decode<E>, task: Task) {
-    // SAFETY: the caller's contract.
-    unsafe { body::<std::arch::x86_64::__m512, E, true, 4>(part, scores, x, task) }
-}
-
-/// # Safety
-/// AVX2 and FMA must have been detected; otherwise as [`body`].
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<E: Operand>(part: &mut [f32], scores: &mut [f32], x: &Decode<E>, task: Task) {
-    // SAFETY: the caller's contract.
-    unsafe { body::<std::arch::x86_64::__m256, E, true, 2>(part, scores, x, task) }
 }
 
 /// `X` queries at a time, for whose sums there are registers.
