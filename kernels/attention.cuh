@@ -9,7 +9,6 @@
 // p is computed again from lse. delta = rowsum(do o) comes first, in a pass of its own. Every sum has one order.
 #pragma once
 
-#include "attention_columns.cuh"
 #include "attention_tile.cuh"
 
 constexpr float LOG2_E = 1.4426950408889634f;
@@ -63,8 +62,8 @@ DEVICE float kept_factor(const Kept& kept, Bits<N> bits, int n, int e) {
 // Starts loading two streams of the columns of a tile, one behind the other.
 template <int D, int N>
 DEVICE void load_columns(real* stage, const Head& a, const Head& b, const Columns<N>& tile) {
-    load_tile<D, N>(stage, a, tile.first, tile.gathered, tile.count);
-    load_tile<D, N>(stage + N * PITCH<D>, b, tile.first, tile.gathered, tile.count);
+    load_seen<D, N>(stage, a, tile.first, tile.gathered, tile.seen);
+    load_seen<D, N>(stage + N * PITCH<D>, b, tile.first, tile.gathered, tile.seen);
 }
 
 // The tile of rows that a block works on: positions, or entries of the list `gathered`.
@@ -220,8 +219,8 @@ template <int D, int N>
 DEVICE void load_queries(
     real* stage, const Head& q, const Head& d_o, const float* lse, const float* delta, const Columns<N>& tile) {
     load_columns<D>(stage, q, d_o, tile);
-    load_row_numbers<D, N>(stage, lse, tile.first, q.end);
-    load_row_numbers<D, N>(stage + N * PITCH<D>, delta, tile.first, q.end);
+    load_row_numbers<D, N>(stage, lse, tile.first, tile.seen);
+    load_row_numbers<D, N>(stage + N * PITCH<D>, delta, tile.first, tile.seen);
 }
 
 // dk, not scaled, and dv, sums over the tiles of `queries`; shared: ROWS rows of k and of v, then twice N of q and do.

@@ -6,7 +6,7 @@
 // on tensor cores, and float by FMA. A head size below D is padded with zeros.
 #pragma once
 
-#include "common.cuh"
+#include "attention_columns.cuh"
 #include "mma.cuh"
 
 constexpr int WARPS = 4;
@@ -83,17 +83,47 @@ DEVICE void load_tile(real* tile, const Head& head, int first, const int* gather
     }
 }
 
+// Starts copying N rows of a head into a tile, row r where bit r of `seen` says so and zeros elsewhere: rows from
+// position `first` on, or those that the list `gathered` names from its entry `first` on. What is not seen may hold
+// anything, also NaN, which a product with zero would keep.
+template <int D, int N>
+DEVICE void load_seen(real* tile, const Head& head, int first, const int* gathered, Bits<N> seen) {
+    constexpr int PIECES = D / PER_LOAD, STEP = THREADS / PIECES;
+    static_assert(N % STEP == 0, "every thread copies as often");
+    const int row = threadIdx.x / PIECES, column = threadIdx.x % PIECES * PER_LOAD;
+    if (head.aligned) {
+        real* to = tile + row * PITCH<D> + column;
+        const Bits<N> own = column < head.d ? seen >> row : 0;
+        const real* from = head.x + (first + row) * head.stride + column;
+#pragma unroll
+        for (int r = 0; r < N; r += STEP) {
+            const bool valid = own >> r & 1;
+            const real* at = head.x;
+            if (valid) at = gathered ? head.x + gathered[first + row + r] * head.stride + column : from + r * head.stride;
+            cp_async_16(to + r * PITCH<D>, at, valid);
+        }
+        return;
+    }
+#pragma unroll 1
+    for (int at = threadIdx.x; at < N * D; at += THREADS) {
+        const int r = at / D, d = at % D;
+        const bool valid = (seen >> r & 1) && d < head.d;
+        const long long position = valid ? (gathered ? gathered[first + r] : first + r) : 0;
+        put(tile + r * PITCH<D> + d, valid ? to_float(head.x[position * head.stride + d]) : 0.0f);
+    }
+}
+
 // The padding of row r: a place for a number that belongs to the row.
 template <int D>
 DEVICE float* row_number(real* tile, int r) {
     return reinterpret_cast<float*>(tile + r * PITCH<D> + D);
 }
 
-// Starts copying numbers first .. first + R of `x` into the padding of a tile's rows, 0 from `end` on.
-template <int D, int R>
-DEVICE void load_row_numbers(real* tile, const float* x, int first, int end) {
-    for (int r = threadIdx.x; r < R; r += THREADS) {
-        const bool valid = first + r < end;
+// Starts copying numbers first .. first + N of `x` into the padding of a tile's rows, 0 where a row is not seen.
+template <int D, int N>
+DEVICE void load_row_numbers(real* tile, const float* x, int first, Bits<N> seen) {
+    for (int r = threadIdx.x; r < N; r += THREADS) {
+        const bool valid = seen >> r & 1;
         cp_async_4(row_number<D>(tile, r), valid ? x + first + r : x, valid);
     }
 }
@@ -175,15 +205,34 @@ DEVICE Parts parts_of(float x) {
     return {high, SPLIT ? to_tf32(x - __uint_as_float(high)) : 0u};
 }
 
-// d += a b; of the split product, low times low is below the last bit. The small terms go first.
-DEVICE void mma_parts(float (&d)[4], const Parts (&a)[4], const Parts (&b)[2]) {
+// A sum of products. Tensor cores truncate where they add: of the split product, the small terms have a sum of their
+// own, whose last bits would be lost in the large one. Low times low is below the last bit.
+struct Sum {
+    float large[4], small[4];
+};
+
+DEVICE void mma_parts(Sum& d, const Parts (&a)[4], const Parts (&b)[2]) {
     const unsigned high[4] = {a[0].high, a[1].high, a[2].high, a[3].high};
     if (SPLIT) {
         const unsigned low[4] = {a[0].low, a[1].low, a[2].low, a[3].low};
-        mma_tf32(d, low, {b[0].high, b[1].high});
-        mma_tf32(d, high, {b[0].low, b[1].low});
+        mma_tf32(d.small, low, {b[0].high, b[1].high});
+        mma_tf32(d.small, high, {b[0].low, b[1].low});
     }
-    mma_tf32(d, high, {b[0].high, b[1].high});
+    mma_tf32(d.large, high, {b[0].high, b[1].high});
+}
+
+// Zero, or d itself where nothing is split and the sum may go on there.
+DEVICE Sum begin(const float (&d)[4]) {
+    Sum sum = {{}, {}};
+#pragma unroll
+    for (int i = 0; i < 4; i++) sum.large[i] = SPLIT ? 0.0f : d[i];
+    return sum;
+}
+
+// What was begun, back in d: added by a rounded addition where it is split, so that no long sum is truncated.
+DEVICE void end(float (&d)[4], const Sum& sum) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) d[i] = SPLIT ? d[i] + (sum.large[i] + sum.small[i]) : sum.large[i];
 }
 
 // s[16 M, N] += a[16 M, D] b[N, D]^T, a and b tiles. ldmatrix moves 4 floats as a row of 8 halves.
@@ -192,6 +241,9 @@ DEVICE void multiply_transposed(float (&s)[M][N / 8][4], const real* a, const re
     const int lane = threadIdx.x % WARP;
     const real* a_lane = a + lane % 16 * PITCH<D> + lane / 16 * 4;
     const real* b_lane = b + (lane % 8 + lane / 16 * 8) * PITCH<D> + lane / 8 % 2 * 4;
+    Sum sum[M][N / 8];
+#pragma unroll
+    for (int i = 0; i < M * N / 8; i++) sum[i / (N / 8)][i % (N / 8)] = begin(s[i / (N / 8)][i % (N / 8)]);
 #pragma unroll
     for (int k = 0; k < D; k += 8) {
         Parts x[M][4];
@@ -211,11 +263,13 @@ DEVICE void multiply_transposed(float (&s)[M][N / 8][4], const real* a, const re
             for (int i = 0; i < 4; i++) y[i] = parts_of(__uint_as_float(loaded[i]));
 #pragma unroll
             for (int m = 0; m < M; m++) {
-                mma_parts(s[m][n], x[m], {y[0], y[1]});
-                mma_parts(s[m][n + 1], x[m], {y[2], y[3]});
+                mma_parts(sum[m][n], x[m], {y[0], y[1]});
+                mma_parts(sum[m][n + 1], x[m], {y[2], y[3]});
             }
         }
     }
+#pragma unroll
+    for (int i = 0; i < M * N / 8; i++) end(s[i / (N / 8)][i % (N / 8)], sum[i / (N / 8)][i % (N / 8)]);
 }
 
 // o[16 M, D] += p[16 M, K] b[K, D], b a tile. The sum over k may go in any order: places c and c + 4 of the operands
@@ -223,21 +277,31 @@ DEVICE void multiply_transposed(float (&s)[M][N / 8][4], const real* a, const re
 template <int D, int M, int K>
 DEVICE void multiply(float (&o)[M][D / 8][4], const float (&p)[M][K / 8][4], const real* b) {
     const real* b_lane = b + lane_column() * PITCH<D> + lane_row();
+    // As many columns of o at a time as their sums, beside the parts of p, leave registers for.
+    constexpr int TURN = SPLIT ? 1 : D / 8;
 #pragma unroll
-    for (int k = 0; k < K / 8; k++) {
-        Parts x[M][4];
+    for (int first = 0; first < D / 8; first += TURN) {
+        Sum sum[M][TURN];
 #pragma unroll
-        for (int m = 0; m < M; m++) {
-            x[m][0] = parts_of(p[m][k][0]), x[m][1] = parts_of(p[m][k][2]);
-            x[m][2] = parts_of(p[m][k][1]), x[m][3] = parts_of(p[m][k][3]);
+        for (int i = 0; i < M * TURN; i++) sum[i / TURN][i % TURN] = begin(o[i / TURN][first + i % TURN]);
+#pragma unroll
+        for (int k = 0; k < K / 8; k++) {
+            Parts x[M][4];
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                x[m][0] = parts_of(p[m][k][0]), x[m][1] = parts_of(p[m][k][2]);
+                x[m][2] = parts_of(p[m][k][1]), x[m][3] = parts_of(p[m][k][3]);
+            }
+#pragma unroll
+            for (int n = 0; n < TURN; n++) {
+                const real* at = b_lane + k * 8 * PITCH<D> + (first + n) * 8;
+                const Parts y[2] = {parts_of(at[0]), parts_of(at[PITCH<D>])};
+#pragma unroll
+                for (int m = 0; m < M; m++) mma_parts(sum[m][n], x[m], y);
+            }
         }
 #pragma unroll
-        for (int n = 0; n < D / 8; n++) {
-            const real* at = b_lane + k * 8 * PITCH<D> + n * 8;
-            const Parts y[2] = {parts_of(at[0]), parts_of(at[PITCH<D>])};
-#pragma unroll
-            for (int m = 0; m < M; m++) mma_parts(o[m][n], x[m], y);
-        }
+        for (int i = 0; i < M * TURN; i++) end(o[i / TURN][first + i % TURN], sum[i / TURN][i % TURN]);
     }
 }
 

@@ -88,6 +88,9 @@ if ! compgen -G "${CARGO_TARGET_DIR:-target}/debug/incremental/*" >/dev/null; th
     export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
 fi
 
+# Here, and not for users, a compiler's warning or refusal ends the build.
+export WATTENTION_STRICT=1
+
 step parse_python scripts/*.py benches/baselines/*.py python/*/*.py
 step cargo fmt --check || fail "the formatting differs; run: cargo fmt"
 # Clippy builds in folders of its own, where nvcc would compile the kernels a second time.

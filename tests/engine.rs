@@ -3,6 +3,7 @@
 
 mod support;
 
+mod build_script;
 #[path = "cuda/main.rs"]
 mod cuda;
 mod data;

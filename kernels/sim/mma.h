@@ -10,16 +10,23 @@ static inline float sim_bf16_at(unsigned pair, int i) {
     return __bfloat162float({static_cast<uint16_t>(i == 0 ? pair & 0xffff : pair >> 16)});
 }
 
-// d[16, 8] += a[16, K] b[K, 8] from the matrices that the lanes' registers spell.
+// The float next to x towards zero: tensor cores do not round what they add up, they cut it off.
+static inline float sim_truncated(double x) {
+    float y = static_cast<float>(x);
+    if (std::fabs(static_cast<double>(y)) > std::fabs(x)) y = __uint_as_float(__float_as_uint(y) - 1);
+    return y;
+}
+
+// d[16, 8] += a[16, K] b[K, 8] from the matrices that the lanes' registers spell: exact products, one truncation.
 template <int K>
 static inline void sim_multiply(SimWait** lanes, const float (&a)[16][K], const float (&b)[K][8]) {
     for (int lane = 0; lane < 32; lane++) {
         float* d = static_cast<SimMma*>(lanes[lane]->data)->d;
         for (int i = 0; i < 4; i++) {
             const int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
-            float sum = d[i];
-            for (int k = 0; k < K; k++) sum += a[row][k] * b[k][column];
-            d[i] = sum;
+            double sum = d[i];
+            for (int k = 0; k < K; k++) sum += static_cast<double>(a[row][k]) * b[k][column];
+            d[i] = sim_truncated(sum);
         }
     }
 }

@@ -44,6 +44,10 @@ impl<'a> Trial<'a> {
         Ok(trial)
     }
 
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     fn rounded(&self, values: Vec<f32>) -> Vec<f32> {
         match self.format.storage() {
             DType::BF16 => values.iter().map(|&x| bf16::from_f32(x).to_f32()).collect(),

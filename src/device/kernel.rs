@@ -22,6 +22,14 @@ impl Kernel {
     pub fn signature(&self) -> Signature {
         Signature { kernel: self.name, names: [self.outputs, self.inputs, self.sizes, self.scalars] }
     }
+
+    /// What there is to launch for a call, in order; nothing for a product of the library.
+    pub(super) fn passes(&self, call: &Call) -> Vec<Pass> {
+        match self.gpu {
+            Gpu::Passes(passes) => passes(call).into_iter().filter(|pass| !pass.is_empty()).collect(),
+            Gpu::Library => Vec::new(),
+        }
+    }
 }
 
 /// How a launch runs where kernel files do.
@@ -52,7 +60,7 @@ impl Pass {
     }
 
     /// Whether there is nothing to launch.
-    pub fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.grid.contains(&0)
     }
 
@@ -69,5 +77,23 @@ impl Pass {
     pub fn shared(mut self, bytes: usize) -> Self {
         self.shared = u32::try_from(bytes).unwrap_or(u32::MAX);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_without_a_block_are_left_out() {
+        fn passes(_: &Call) -> Vec<Pass> {
+            vec![Pass::new("a", 0, 32), Pass::new("b", 2, 32), Pass::new("c", 2, 32).y(0)]
+        }
+        let (names, cpu): (&[_], fn(&mut CpuCall)) = (&[], |_| ());
+        let gpu = Gpu::Passes(passes);
+        let kernel =
+            Kernel { name: "k", outputs: names, inputs: names, sizes: names, scalars: names, cpu, gpu };
+        let entries: Vec<&str> = kernel.passes(&Call::default()).iter().map(|pass| pass.entry).collect();
+        assert_eq!(entries, ["b"]);
     }
 }

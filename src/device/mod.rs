@@ -77,6 +77,11 @@ pub trait Executor {
     fn free(&self) -> Option<usize> {
         None
     }
+
+    /// Why launches of steps could not be recorded as graphs, each reason once; nothing where all could.
+    fn refused_graphs(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Memory an executor holds, in bytes.
@@ -206,6 +211,11 @@ impl Device {
     /// Bytes that could still be allocated, where that is known.
     pub fn free(&self) -> Option<usize> {
         self.0.free()
+    }
+
+    /// Why launches of steps could not be recorded as graphs, each reason once.
+    pub fn refused_graphs(&self) -> Vec<String> {
+        self.0.refused_graphs()
     }
 
     /// Whether two handles name the same executor.

@@ -256,4 +256,8 @@ impl Executor for Replay {
     fn free(&self) -> Option<usize> {
         self.inner.free()
     }
+
+    fn refused_graphs(&self) -> Vec<String> {
+        self.inner.refused_graphs()
+    }
 }

@@ -64,7 +64,9 @@ fn every_op_has_a_test_named_after_it() {
 /// (kind, name) of the arguments that a source file names in calls of [`wattention::device::Call`], of `CpuCall` and of
 /// `Launch`.
 fn named(text: &str) -> Vec<(Kind, &str)> {
-    let literal = |at: &str| -> Option<&str> { Some(at.trim_start().strip_prefix('"')?.split_once('"')?.0) };
+    fn literal(at: &str) -> Option<&str> {
+        Some(at.trim_start().strip_prefix('"')?.split_once('"')?.0)
+    }
     let methods = [
         ("output", Kind::Output),
         ("out", Kind::Output),

@@ -1,13 +1,14 @@
 //! The listed cases of attention in every format: bf16 and tf32 make at most twice the error of the same
 //! formula computed plainly in that format; three products of tf32 stay in the bound of fp32.
 
-use crate::ops::device::poisoned_in;
+use crate::ops::device::{poisoned_in, simulated};
 use crate::support::attention::{Pair, Rounding, Sizes, backward};
 use crate::support::compare::{assert_within, bound, largest, random, widened};
 use half::bf16;
 use wattention::cases::Case;
 use wattention::device::{Device, Precision};
-use wattention::tape::{Gradients, Tape};
+use wattention::ops::attention::dense_attention::{Dense, dense_attention};
+use wattention::tape::{Dropout, Gradients, Tape};
 use wattention::tensor::{Node, Tensor};
 
 fn to_bf16(x: f64) -> f64 {
@@ -103,4 +104,26 @@ fn upload(
         _ => Tensor::upload(device, [len], &values.collect::<Vec<_>>()),
     };
     slab.unwrap().slice(skipped, shape).unwrap()
+}
+
+/// Tensor cores truncate where they add up: three products of tf32 that share a sum would be off by 1e-5 here, and
+/// would not have the accuracy of fp32 at the lengths that this program is for.
+#[test]
+fn long_sums_of_three_products_are_as_accurate_as_fp32() {
+    if !simulated() {
+        println!("skipped: the CPU has no tensor cores");
+        return;
+    }
+    const S: usize = 4096;
+    let device = poisoned_in(Precision::Tf32x3);
+    let values: Vec<f32> = random(31, S * 16).iter().map(|x| 1.5 + 0.5 * x).collect();
+    let q = Tensor::upload(&device, [1, 1, 16], &[0.0f32; 16]).unwrap();
+    let k = Tensor::upload(&device, [1, S, 16], &random(32, S * 16)).unwrap();
+    let v = Tensor::upload(&device, [1, S, 16], &values).unwrap();
+    let pattern = Dense { heads: 1, key_len: S, causal: None, key_state: None, dropout: Dropout::OFF };
+    // Every key weighs the same: o is the mean of v.
+    let o = dense_attention(&Tape::off(), &q, &k, &v, pattern).unwrap().read_floats().unwrap();
+    let column = |d: usize| values.iter().skip(d).step_by(16).map(|&x| f64::from(x));
+    let want: Vec<f64> = (0..16).map(|d| column(d).sum::<f64>() / S as f64).collect();
+    assert_within("the mean of 4096 values", &o, &want, 1e-6);
 }

@@ -3,6 +3,7 @@
 mod activation;
 mod adamw;
 mod argmax;
+mod attention_masked;
 mod attention_precision;
 mod bf16;
 mod block_sparse_attention;

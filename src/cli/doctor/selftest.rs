@@ -14,9 +14,11 @@ struct Report {
     precision: Precision,
     cases: Vec<check::Comparison>,
     failed: usize,
+    /// Why launches could not be recorded as graphs.
+    refused_graphs: Vec<String>,
 }
 
-/// Runs all cases on the device asked for; an error when one of them differs.
+/// Runs all cases on the device asked for; an error when one of them differs or cannot be a graph.
 pub fn run(global: &Global) -> anyhow::Result<()> {
     let device = global.open_device()?;
     if device.name() == "cpu" {
@@ -29,10 +31,21 @@ pub fn run(global: &Global) -> anyhow::Result<()> {
         compared.push(check::compare(&case, &device)?);
     }
     let failed = compared.iter().filter(|c| !c.passes()).count();
-    let report = Report { device: device.name(), precision: device.precision(), cases: compared, failed };
+    let report = Report {
+        device: device.name(),
+        precision: device.precision(),
+        cases: compared,
+        failed,
+        refused_graphs: device.refused_graphs(),
+    };
     global.print(&report, &report)?;
     match failed {
-        0 => Ok(()),
+        0 => match report.refused_graphs.first() {
+            None => Ok(()),
+            Some(why) => {
+                Err(Error::internal(format!("steps cannot be graphs on {}: {why}", report.device)).into())
+            }
+        },
         n => {
             let all = report.cases.len();
             Err(Error::internal(format!("{n} of {all} cases differ from the CPU on {}", report.device))
@@ -66,6 +79,9 @@ impl fmt::Display for Report {
         for c in self.cases.iter().filter(|c| !c.passes()) {
             let why = if c.repeats { "off by" } else { "differs between two runs, off by" };
             writeln!(f, "FAILED {}, {}: {why} {:.1e}, allowed {:.1e}", c.op, c.case, c.error, c.bound)?;
+        }
+        for why in &self.refused_graphs {
+            writeln!(f, "FAILED steps cannot be graphs: {why}")?;
         }
         write!(f, "{} cases, {} failed", self.cases.len(), self.failed)
     }

@@ -55,7 +55,7 @@ pub(super) struct Shape {
     pub b: DType,
     pub c: DType,
     pub bias: Option<DType>,
-    /// What the addresses of a, b and c are multiples of, up to 256.
+    /// What the addresses of a, b and c are multiples of, up to [`ALIGNED`].
     pub alignment: [u32; 3],
 }
 
@@ -69,11 +69,15 @@ pub(super) struct Operands {
     pub bias: u64,
 }
 
+/// The library's algorithms ask for no more, and blocks of the arena have no more in every layout: a product takes the
+/// same algorithm wherever its operands lie.
+const ALIGNED: u32 = 16;
+
 impl Operands {
     /// Powers of two that divide the addresses of a, b and c and the bytes from plane to plane of b and c.
     pub fn alignment(&self, [b_step, c_step]: [usize; 2]) -> [u32; 3] {
         let all = [self.a, self.b | b_step as u64, self.c | c_step as u64];
-        all.map(|bits| 1 << bits.trailing_zeros().min(8))
+        all.map(|bits| 1 << bits.trailing_zeros().min(ALIGNED.trailing_zeros()))
     }
 }
 

@@ -35,7 +35,7 @@ enum State {
     /// To be recorded.
     Settled,
     Recorded(Recorded),
-    /// It cannot be recorded.
+    /// It cannot be recorded, for a reason that the executor keeps.
     Refused,
 }
 
@@ -108,7 +108,13 @@ impl Graph {
 
 fn replay_launches(cuda: &Cuda, ops: &[Op], state: &mut State) -> Result<()> {
     if matches!(state, State::Settled) {
-        *state = record(cuda, ops).map_or(State::Refused, State::Recorded);
+        *state = match record(cuda, ops) {
+            Ok(recorded) => State::Recorded(recorded),
+            Err(why) => {
+                cuda.refuse_graph(&why);
+                State::Refused
+            }
+        };
     }
     if let State::Recorded(recorded) = state {
         let count = recorded.nodes.iter().map(Vec::len).sum();
@@ -161,17 +167,17 @@ fn nodes_of(cuda: &Cuda, op: &Op) -> Result<Vec<(CUgraphNode, &'static str)>> {
     let Op::Launch { kernel, call } = op else {
         return Ok(Vec::new());
     };
-    let Gpu::Passes(passes) = kernel.gpu else {
+    if matches!(kernel.gpu, Gpu::Library) {
         cuda.run_launch(kernel, call)?;
         return Ok(Vec::new());
-    };
+    }
     let mut arguments = call.packed();
     let variant = cuda.variant(call);
     let put = |pass: &Pass| {
         cuda.run_pass(pass, variant, &mut arguments)?;
         Ok((newest_node(cuda)?, pass.entry))
     };
-    passes(call).iter().map(put).collect()
+    kernel.passes(call).iter().map(put).collect()
 }
 
 /// The node that the recording stream was given last.
@@ -204,13 +210,11 @@ impl Recorded {
         let Op::Launch { kernel, call } = op else {
             return Ok(());
         };
-        let passes = match kernel.gpu {
-            Gpu::Passes(passes) => passes(call),
-            Gpu::Library => Vec::new(),
-        };
+        let passes = kernel.passes(call);
         let nodes = &self.nodes[index];
         let same = |(pass, node): (&Pass, &(CUgraphNode, &str))| pass.entry == node.1;
-        if passes.is_empty() || passes.len() != nodes.len() || !passes.iter().zip(nodes).all(same) {
+        let library = matches!(kernel.gpu, Gpu::Library);
+        if library || passes.len() != nodes.len() || !passes.iter().zip(nodes).all(same) {
             return Err(Error::internal("other kernels than were recorded"));
         }
         let mut arguments = call.packed();

@@ -49,6 +49,8 @@ pub struct Cuda {
     /// Whether steps are left as they are.
     launch_by_launch: bool,
     recent: RefCell<Recent>,
+    /// Why launches could not be recorded.
+    refused: RefCell<Vec<String>>,
     /// Launches that are being timed.
     pending: RefCell<Option<Pending>>,
     modules: Modules,
@@ -79,6 +81,7 @@ impl Cuda {
                 graphs: Graphs::new(),
                 launch_by_launch: std::env::var(variable).is_ok_and(|value| value == off),
                 recent: RefCell::default(),
+                refused: RefCell::default(),
                 pending: RefCell::default(),
                 blocks: Blocks::default(),
                 pool: Pool::default(),
@@ -104,21 +107,21 @@ impl Cuda {
     }
 
     fn run_launch(&self, kernel: &Kernel, call: &Call) -> Result<()> {
-        let passes = match kernel.gpu {
-            Gpu::Library => return self.multiply(call),
-            Gpu::Passes(passes) => passes(call),
-        };
-        if passes.is_empty() {
-            let name = kernel.name;
-            return Err(Error::Device(format!(
-                "{name} has no kernel for GPUs in this program: use --device cpu"
-            )));
+        if matches!(kernel.gpu, Gpu::Library) {
+            return self.multiply(call);
         }
-        let mut arguments = call.packed();
-        passes
-            .iter()
-            .filter(|pass| !pass.is_empty())
-            .try_for_each(|pass| self.run_pass(pass, self.variant(call), &mut arguments))
+        let (mut arguments, variant) = (call.packed(), self.variant(call));
+        kernel.passes(call).iter().try_for_each(|pass| self.run_pass(pass, variant, &mut arguments))
+    }
+
+    /// Notes why launches cannot be a graph, and says so once: they run one by one from now on, and slower.
+    fn refuse_graph(&self, why: &Error) {
+        let mut refused = self.refused.borrow_mut();
+        let why = why.to_string();
+        if !refused.contains(&why) {
+            eprintln!("warning: a step cannot be recorded as a graph and runs launch by launch: {why}");
+            refused.push(why);
+        }
     }
 
     fn run_pass(&self, pass: &Pass, variant: Variant, arguments: &mut [u64]) -> Result<()> {
@@ -303,6 +306,10 @@ impl Executor for Cuda {
 
     fn used(&self) -> Used {
         self.blocks.used()
+    }
+
+    fn refused_graphs(&self) -> Vec<String> {
+        self.refused.borrow().clone()
     }
 
     fn free(&self) -> Option<usize> {

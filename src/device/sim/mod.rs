@@ -113,10 +113,7 @@ impl Sim {
                 unsafe { product::run(kernel, call, self.precision) };
                 Ok(())
             }
-            Gpu::Passes(passes) => {
-                let passes = passes(call).into_iter().filter(|pass| !pass.is_empty());
-                passes.into_iter().try_for_each(|pass| self.run_pass(&pass, call))
-            }
+            Gpu::Passes(_) => kernel.passes(call).iter().try_for_each(|pass| self.run_pass(pass, call)),
         })
     }
 
