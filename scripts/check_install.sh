@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
-# What a user installs: the crate's archive and its size, the documentation, the wheel, its program and its module.
+# What a user installs: the documentation, the crate's archive, the wheel with its program and its Python module.
 #
-#   scripts/check_install.sh [--release]
+#   scripts/check_install.sh              # with the objects of the tests: what scripts/check.sh runs
+#   scripts/check_install.sh --release    # what is published: sizes, self-test, and the quick study from an empty folder
 #
 # Prints `test NAME ... ok` or FAILED for each part, as tests do, and `skipped: WHY` below the name of one that cannot be
-# tried here. The wheel is built from the same objects as the tests unless --release asks for the one to publish; its
-# size is only then held to the limit. The exit status is 1 if a part failed.
+# tried here. With --release the wheel is linked by zig for manylinux_2_28 and is left in target/wheels; that takes two
+# builds of the release profile, and the study some minutes for each program. The exit status is 1 if a part failed.
 set -uo pipefail
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
-profile=dev
-[[ ${1:-} == --release ]] && profile=release
+repository=$PWD
 target=${CARGO_TARGET_DIR:-$PWD/target}
+published=false
+[[ ${1:-} == --release ]] && published=true
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 passed=0 failed=0
@@ -36,11 +38,21 @@ at_most() {
     ((bytes <= $2 * 1000 * 1000))
 }
 
+# The quick study by a program, in an empty folder, with an empty home and without the checkout.
+first_look() {
+    local folder
+    folder=$(mktemp -d -p "$work")
+    mkdir "$folder/home"
+    (cd -- "$folder" && time env -i HOME="$folder/home" PATH=/usr/bin:/bin "$1" study --quiet) &&
+        [[ -s $folder/runs/study/report.html ]]
+}
+
 documentation() {
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
 }
 
-# The archive as crates.io takes it, checked from what it holds: another build of everything would take as long as all tests.
+# The archive as crates.io takes it, and whether what it holds compiles; another build of everything would take as long
+# as all tests.
 crate_archive() {
     cargo package --locked --allow-dirty --no-verify --quiet || return
     local archive folder
@@ -54,8 +66,10 @@ crate_archive() {
 }
 
 environment() {
+    local packages=('maturin[zig]>=1.9,<2' pytest)
+    $published || packages=('maturin>=1.9,<2' pytest)
     python3 -m venv "$work/environment" 2>/dev/null &&
-        "$work/environment/bin/pip" install --quiet --disable-pip-version-check --retries 1 'maturin>=1.9,<2' pytest
+        "$work/environment/bin/pip" install --quiet --disable-pip-version-check --retries 1 "${packages[@]}"
 }
 
 wheel() {
@@ -63,21 +77,30 @@ wheel() {
         printf 'skipped: maturin and pytest cannot be installed here\n'
         return 0
     fi
-    local bin=$work/environment/bin built
-    PATH=$bin:$PATH maturin build --locked --profile "$profile" --target-dir "$target" --out "$work/wheels" \
-        --quiet || return
-    built=$(ls "$work"/wheels/*.whl)
-    if [[ $profile == release ]]; then
-        at_most "$built" 30 || return
+    local bin=$work/environment/bin out=$work/wheels built form=(--profile dev)
+    if $published; then
+        out=$target/wheels form=(--release --zig --compatibility manylinux_2_28)
+        rm -f -- "$out"/*.whl
     fi
+    PATH=$bin:$PATH maturin build --locked "${form[@]}" --target-dir "$target" --out "$out" --quiet || return
+    built=$(ls "$out"/*.whl)
     "$bin/pip" install --quiet --disable-pip-version-check --no-index "$built" || return
-    # Neither the checkout nor a cargo is in reach.
-    (cd "$work" && PATH=$bin:/usr/bin:/bin "$bin/python" -m pytest --quiet -p no:cacheprovider \
-        "$OLDPWD/python/tests")
+    # Neither the checkout nor cargo is in reach of what is installed.
+    (cd -- "$work" && PATH=$bin:/usr/bin:/bin "$bin/python" -m pytest --quiet -p no:cacheprovider \
+        "$repository/python/tests") || return
+    $published || return 0
+    "$bin/wattention" --version
+    at_most "$built" 30 && "$bin/wattention" doctor --selftest --device sim && first_look "$bin/wattention"
+}
+
+installed_by_cargo() {
+    cargo install --locked --path . --root "$work/cargo" --target-dir "$target" --quiet &&
+        first_look "$work/cargo/bin/wattention"
 }
 
 part documentation
 part crate_archive
 part wheel
+$published && part installed_by_cargo
 printf '\ntest result: %s. %d passed; %d failed\n' "$([[ $failed == 0 ]] && echo ok || echo FAILED)" "$passed" "$failed"
 exit $((failed > 0))
