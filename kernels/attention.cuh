@@ -7,6 +7,7 @@
 //   queries_backward   rows are queries: dq = scale sum_j ds k, with ds = p (dropout(do v^T) - delta)
 //   keys_backward      rows are keys: dv = sum_i dropout(p)^T do, dk = scale sum_i ds^T q
 // p is computed again from lse. delta = rowsum(do o) comes first, in a pass of its own. Every sum has one order.
+// Each is compiled with dropout and without: DROPS, which a block decides once (with_dropout).
 #pragma once
 
 #include "attention_tile.cuh"
@@ -74,7 +75,7 @@ struct RowTile {
 };
 
 // Adds the tiles of `keys` to o, most and sum of online softmax; shared: ROWS rows of q, then twice N of k and v.
-template <int D, int M, int N, class Keys>
+template <int D, int M, int N, bool DROPS, class Keys>
 DEVICE void attend(
     float (&o)[M][D / 8][4], float (&most)[M][2], float (&sum)[M][2], const Head& q, const Head& k, const Head& v,
     const RowTile& rows, Keys& keys, const Kept& kept, float scale, real* shared) {
@@ -107,7 +108,7 @@ DEVICE void attend(
             multiply_transposed<D, M, N>(s, shared + warp_row * PITCH<D>, k_tile);
             if (cuts(tile, first, last)) mask_scores(s, tile, first);
             Bits<N> bits[M][2];
-            if (!is_off(kept)) kept_of_queries<M, N>(bits, kept, tile, first);
+            if (DROPS) kept_of_queries<M, N>(bits, kept, tile, first);
 #pragma unroll
             for (int i = 0; i < 2 * M; i++) {
                 const int m = i / 2, half = i % 2 * 2;
@@ -128,7 +129,7 @@ DEVICE void attend(
                         float& p = s[m][n][half + e];
                         p = exp2_of(fmaf(p, scale_2, tile.weight - shift));
                         total += p;
-                        if (!is_off(kept)) p *= kept_factor<N>(kept, bits[m][i % 2], n, e);
+                        if (DROPS) p *= kept_factor<N>(kept, bits[m][i % 2], n, e);
                     }
                 }
                 most[m][i % 2] = top;
@@ -151,7 +152,7 @@ DEVICE void attend(
 
 // dq = sum over the tiles of `keys` of ds k, not scaled; lse and delta are those of the head; shared: ROWS rows of q
 // and of do, then twice N of k and v.
-template <int D, int M, int N, class Keys>
+template <int D, int M, int N, bool DROPS, class Keys>
 DEVICE void queries_backward(
     float (&dq)[M][D / 8][4], const Head& q, const Head& k, const Head& v, const Head& d_o, const float* lse,
     const float* delta, const RowTile& rows, Keys& keys, const Kept& kept, float scale, real* shared) {
@@ -195,7 +196,7 @@ DEVICE void queries_backward(
             multiply_transposed<D, M, N>(dp, d_o_tile + warp_row * PITCH<D>, k_tile + N * PITCH<D>);
             if (cuts(tile, first, last)) mask_scores(s, tile, first);
             Bits<N> bits[M][2];
-            if (!is_off(kept)) kept_of_queries<M, N>(bits, kept, tile, first);
+            if (DROPS) kept_of_queries<M, N>(bits, kept, tile, first);
 #pragma unroll
             for (int i = 0; i < 2 * M; i++) {
                 const int m = i / 2;
@@ -203,7 +204,7 @@ DEVICE void queries_backward(
                 for (int n = 0; n < N / 4; n++) {
                     const int at = i % 2 * 2 + n % 2;
                     const float p = exp2_of(fmaf(s[m][n / 2][at], scale_2, tile.weight - lse_2[m][i % 2]));
-                    const float factor = is_off(kept) ? 1.0f : kept_factor<N>(kept, bits[m][i % 2], n / 2, n % 2);
+                    const float factor = DROPS ? kept_factor<N>(kept, bits[m][i % 2], n / 2, n % 2) : 1.0f;
                     s[m][n / 2][at] = p * fmaf(dp[m][n / 2][at], factor, -row_delta[m][i % 2]);
                 }
             }
@@ -224,7 +225,7 @@ DEVICE void load_queries(
 }
 
 // dk, not scaled, and dv, sums over the tiles of `queries`; shared: ROWS rows of k and of v, then twice N of q and do.
-template <int D, int N, class Queries>
+template <int D, int N, bool DROPS, class Queries>
 DEVICE void keys_backward(
     float (&dk)[1][D / 8][4], float (&dv)[1][D / 8][4], const Head& q, const Head& k, const Head& v, const Head& d_o,
     const float* lse, const float* delta, const RowTile& rows, Queries& queries, const Kept& kept, float scale,
@@ -262,9 +263,7 @@ DEVICE void keys_backward(
             multiply_transposed<D, 1, N>(dp, v_tile + warp_row * PITCH<D>, d_o_tile);
             if (cuts(tile, first, last)) mask_scores(s, tile, first);
             Bits<N> bits[2];
-            if (!is_off(kept)) {
-                kept_of_keys<N>(bits, kept, tile, first, rows.gathered, rows.count - warp_row);
-            }
+            if (DROPS) kept_of_keys<N>(bits, kept, tile, first, rows.gathered, rows.count - warp_row);
 #pragma unroll
             for (int n = 0; n < N / 4; n++) {
                 const int column = n / 2 * 8 + lane_column() + n % 2;
@@ -275,7 +274,7 @@ DEVICE void keys_backward(
                     float& score = s[0][n / 2][i * 2 + n % 2];
                     float& slope = dp[0][n / 2][i * 2 + n % 2];
                     const float p = exp2_of(fmaf(score, scale_2, tile.weight - lse_2));
-                    const float factor = is_off(kept) ? 1.0f : kept_factor<N>(kept, bits[i], n / 2, n % 2);
+                    const float factor = DROPS ? kept_factor<N>(kept, bits[i], n / 2, n % 2) : 1.0f;
                     score = p * factor;
                     slope = p * fmaf(slope, factor, -d);
                 }
@@ -329,7 +328,7 @@ DEVICE void put_attended(
         const float total = sum[i / 2][i % 2];
         // A NaN sum is passed on, so that a broken model shows.
         const bool seen = total != 0.0f && counts(takes_part, row);
-        put_row(o + row * q.stride, sums[i / 2], i % 2, seen ? 1.0f / total : 0.0f, q.d, 0);
+        put_row(o + static_cast<long long>(row) * q.stride, sums[i / 2], i % 2, seen ? 1.0f / total : 0.0f, q.d, 0);
         if (lane_column() == 0) lse[row] = seen ? (most[i / 2][i % 2] + log2f(total)) * LN_2 : -INFINITY;
     }
 }
@@ -381,7 +380,8 @@ DEVICE void put_gradient(
         const int r = threadIdx.x / WARP * 16 * M + 8 * i + lane_row(), row = rows.first + r;
         if (r >= rows.count || !counts(written, row)) continue;
         const bool on = row < end && counts(takes_part, row);
-        put_row(dx + row * like.stride, x[i / 2], i % 2, on ? factor : 0.0f, like.d, accumulate);
+        real* to = dx + static_cast<long long>(row) * like.stride;
+        put_row(to, x[i / 2], i % 2, on ? factor : 0.0f, like.d, accumulate);
     }
 }
 

@@ -234,7 +234,14 @@ struct Kept {
 };
 
 DEVICE Kept no_dropout() { return {{nullptr, 0, 0, 1.0f}, 0, 0}; }
-DEVICE bool is_off(const Kept& kept) { return kept.dropout.threshold == 0; }
+
+// f(Constant<whether anything is dropped>()), for warps of M groups of rows: two leave no registers for what dropout
+// draws, and their launches have none.
+template <int M, class F>
+DEVICE void with_dropout(const Kept& kept, F f) {
+    if constexpr (M == 1) with_constant(kept.dropout.threshold != 0, f);
+    else f(Constant<false>());
+}
 
 DEVICE unsigned long long pair_element(const Kept& kept, int i, int j) {
     return static_cast<unsigned long long>((kept.query_zero + i) * kept.S + j);

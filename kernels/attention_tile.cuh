@@ -24,7 +24,7 @@ DEVICE int lane_column() { return threadIdx.x % 4 * 2; }
 struct Head {
     const real* x;
     // Elements from one position to the next.
-    long long stride;
+    int stride;
     int d;
     // Positions that may be read.
     int end;
@@ -33,13 +33,16 @@ struct Head {
 
 DEVICE Head head_of(const real* x, int b, int h, int rows, int H, int D, int end) {
     Head head;
-    head.stride = static_cast<long long>(H) * D;
-    head.x = x + b * rows * head.stride + static_cast<long long>(h) * D;
+    head.stride = H * D;
+    head.x = x + static_cast<long long>(b) * rows * head.stride + h * D;
     head.d = D;
     head.end = end;
     head.aligned = aligned16(x) && D % PER_LOAD == 0;
     return head;
 }
+
+// Where a position's elements are.
+DEVICE const real* at_position(const Head& head, long long position) { return head.x + position * head.stride; }
 
 // Position of row r of a tile, -1 where it has none.
 DEVICE int position_of(const Head& head, int first, const int* gathered, int count, int r) {
@@ -58,19 +61,17 @@ DEVICE void load_tile(real* tile, const Head& head, int first, const int* gather
     const int row = threadIdx.x / PIECES, column = threadIdx.x % PIECES * PER_LOAD;
     real* to = tile + row * PITCH<D> + column;
     if (head.aligned && !gathered) {
-        const real* from = head.x + (first + row) * head.stride + column;
-        const int valid_rows = column < head.d ? min(count, head.end - first) : 0;
+        const real* from = at_position(head, first + row) + column;
+        const long long step = static_cast<long long>(STEP) * head.stride;
+        const int valid_rows = (column < head.d ? min(count, head.end - first) : 0) - row;
 #pragma unroll
-        for (int r = 0; r < R; r += STEP) {
-            const bool valid = row + r < valid_rows;
-            cp_async_16(to + r * PITCH<D>, valid ? from + r * head.stride : head.x, valid);
-        }
+        for (int r = 0; r < R; r += STEP, from += step) cp_async_16(to + r * PITCH<D>, from, r < valid_rows);
     } else if (head.aligned) {
 #pragma unroll 1
         for (int r = 0; r < R; r += STEP) {
             const int position = position_of(head, first, gathered, count, row + r);
             const bool valid = position >= 0 && column < head.d;
-            cp_async_16(to + r * PITCH<D>, valid ? head.x + position * head.stride + column : head.x, valid);
+            cp_async_16(to + r * PITCH<D>, at_position(head, max(position, 0)) + column, valid);
         }
     } else {
 #pragma unroll 1
@@ -78,7 +79,7 @@ DEVICE void load_tile(real* tile, const Head& head, int first, const int* gather
             const int r = at / D, d = at % D;
             const int position = position_of(head, first, gathered, count, r);
             const bool valid = position >= 0 && d < head.d;
-            put(tile + r * PITCH<D> + d, valid ? to_float(head.x[position * head.stride + d]) : 0.0f);
+            put(tile + r * PITCH<D> + d, valid ? to_float(at_position(head, position)[d]) : 0.0f);
         }
     }
 }
@@ -91,25 +92,28 @@ DEVICE void load_seen(real* tile, const Head& head, int first, const int* gather
     constexpr int PIECES = D / PER_LOAD, STEP = THREADS / PIECES;
     static_assert(N % STEP == 0, "every thread copies as often");
     const int row = threadIdx.x / PIECES, column = threadIdx.x % PIECES * PER_LOAD;
-    if (head.aligned) {
-        real* to = tile + row * PITCH<D> + column;
-        const Bits<N> own = column < head.d ? seen >> row : 0;
-        const real* from = head.x + (first + row) * head.stride + column;
+    real* to = tile + row * PITCH<D> + column;
+    const Bits<N> own = column < head.d ? seen >> row : 0;
+    if (head.aligned && !gathered) {
+        const real* from = at_position(head, first + row) + column;
+        const long long step = static_cast<long long>(STEP) * head.stride;
 #pragma unroll
+        for (int r = 0; r < N; r += STEP, from += step) cp_async_16(to + r * PITCH<D>, from, own >> r & 1);
+    } else if (head.aligned) {
+#pragma unroll 1
         for (int r = 0; r < N; r += STEP) {
             const bool valid = own >> r & 1;
-            const real* at = head.x;
-            if (valid) at = gathered ? head.x + gathered[first + row + r] * head.stride + column : from + r * head.stride;
-            cp_async_16(to + r * PITCH<D>, at, valid);
+            const int position = valid ? gathered[first + row + r] : 0;
+            cp_async_16(to + r * PITCH<D>, at_position(head, position) + column, valid);
         }
-        return;
-    }
+    } else {
 #pragma unroll 1
-    for (int at = threadIdx.x; at < N * D; at += THREADS) {
-        const int r = at / D, d = at % D;
-        const bool valid = (seen >> r & 1) && d < head.d;
-        const long long position = valid ? (gathered ? gathered[first + r] : first + r) : 0;
-        put(tile + r * PITCH<D> + d, valid ? to_float(head.x[position * head.stride + d]) : 0.0f);
+        for (int at = threadIdx.x; at < N * D; at += THREADS) {
+            const int r = at / D, d = at % D;
+            const bool valid = (seen >> r & 1) && d < head.d;
+            const int position = valid && gathered ? gathered[first + r] : first + r;
+            put(tile + r * PITCH<D> + d, valid ? to_float(at_position(head, position)[d]) : 0.0f);
+        }
     }
 }
 

@@ -117,7 +117,7 @@ DEVICE void forward(const Forward& a) {
     const Head q = head_of(a, a.q, at);
     Blocks<N> keys = blocks_of<N>(at, at.visible, a.col, a.count, a.K);
     float sums[1][P / 8][4], most[1][2], sum[1][2];
-    attend<P, 1, N>(
+    attend<P, 1, N, false>(
         sums, most, sum, q, head_of(a, a.k, at), head_of(a, a.v, at), at.tile, keys, no_dropout(), a.scale, shared);
     if (at.slot < 0) {
         put_attended<P, 1>(a.o + (q.x - a.q), a.lse + at.head * a.S, q, at.tile, at.visible, sums, most, sum);
@@ -168,7 +168,7 @@ DEVICE void backward_queries(const Backward& a) {
     const Head q = head_of(a, a.q, at);
     Blocks<N> keys = blocks_of<N>(at, at.visible, a.col, a.count, a.K);
     float x[1][P / 8][4];
-    queries_backward<P, 1, N>(
+    queries_backward<P, 1, N, false>(
         x, q, head_of(a, a.k, at), head_of(a, a.v, at), head_of(a, a.d_o, at), a.lse + at.head * a.S,
         a.delta + at.head * a.S, at.tile, keys, no_dropout(), a.scale, shared);
     if (at.slot < 0) {
@@ -200,7 +200,7 @@ DEVICE void backward_keys(const Backward& a) {
     const Counted finite = where_finite(a.lse + at.head * a.S);
     Blocks<N> queries = blocks_of<N>(at, finite, a.inverse_col, a.inverse_count, a.K);
     float x[1][P / 8][4], y[1][P / 8][4];
-    keys_backward<P, N>(
+    keys_backward<P, N, false>(
         x, y, head_of(a, a.q, at), k, head_of(a, a.v, at), head_of(a, a.d_o, at), a.lse + at.head * a.S,
         a.delta + at.head * a.S, at.tile, queries, no_dropout(), a.scale, shared);
     if (at.slot >= 0) {

@@ -17,7 +17,7 @@ struct Forward {
 
 // x[i] = element `column + i` of a row of `head`, 0 beyond its end.
 DEVICE void load_piece(float (&x)[PER_LOAD], const Head& head, long long position, int column) {
-    const real* from = head.x + position * head.stride + column;
+    const real* from = at_position(head, position) + column;
     if (head.aligned && column < head.d) {
 #pragma unroll
         for (int i = 0; i < PER_LOAD; i += 4) {
@@ -115,7 +115,7 @@ DEVICE void decode(const Forward& a) {
         if (d == 0) part[0] = most, part[1] = total;
         return;
     }
-    if (d < a.D) put(a.o + (q_head.x - a.q) + n * q_head.stride + d, total == 0.0f ? 0.0f : joined / total);
+    if (d < a.D) put(a.o + (at_position(q_head, n) - a.q) + d, total == 0.0f ? 0.0f : joined / total);
 }
 
 // launch: grid [N * H, splits], block 128, shared 128 / (P / PER_LOAD) * (P + 2) floats, P the head size

@@ -102,7 +102,7 @@ DEVICE float* part_of(const Forward& a, int split, long long row) {
 
 template <int P, int M>
 DEVICE void forward(const Forward& a) {
-    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == a.splits && a.D <= P);
+    contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == a.splits && a.D <= P && (M == 1 || a.p == 0.0f));
     SHARED_DYN(real, shared);
     constexpr int N = KEYS<P>;
     const Place at = place_of(a, CEIL_DIV(a.T, ROWS<M>), ROWS<M>, a.causal, a.splits);
@@ -110,8 +110,11 @@ DEVICE void forward(const Forward& a) {
     const Head q = query_head(a, a.q, at);
     Band<N> keys = keys_of<N>(a, at, tile.count, shared);
     float sums[M][P / 8][4], most[M][2], sum[M][2];
-    attend<P, M, N>(
-        sums, most, sum, q, key_head(a, a.k, at), key_head(a, a.v, at), tile, keys, kept_of(a, at), a.scale, shared);
+    const Kept kept = kept_of(a, at);
+    with_dropout<M>(kept, [&](auto drops) {
+        attend<P, M, N, decltype(drops)::value>(
+            sums, most, sum, q, key_head(a, a.k, at), key_head(a, a.v, at), tile, keys, kept, a.scale, shared);
+    });
     if (a.splits == 1) {
         put_attended<P, M>(a.o + (q.x - a.q), a.lse + at.head * a.T, q, tile, all_count(), sums, most, sum);
         return;
@@ -164,9 +167,12 @@ DEVICE void backward_queries(const Backward& a) {
     const Head q = query_head(a, a.q, at);
     Band<N> keys = keys_of<N>(a, at, tile.count, shared);
     float x[1][P / 8][4];
-    queries_backward<P, 1, N>(
-        x, q, key_head(a, a.k, at), key_head(a, a.v, at), query_head(a, a.d_o, at), a.lse + at.head * a.T,
-        a.delta + at.head * a.T, tile, keys, kept_of(a, at), a.scale, shared);
+    const Kept kept = kept_of(a, at);
+    with_dropout<1>(kept, [&](auto drops) {
+        queries_backward<P, 1, N, decltype(drops)::value>(
+            x, q, key_head(a, a.k, at), key_head(a, a.v, at), query_head(a, a.d_o, at), a.lse + at.head * a.T,
+            a.delta + at.head * a.T, tile, keys, kept, a.scale, shared);
+    });
     if (a.splits == 1) {
         put_gradient<P, 1>(a.dq + (q.x - a.q), q, tile, all_count(), all_count(), a.T, x, a.scale, a.add_q);
         return;
@@ -212,9 +218,12 @@ DEVICE void backward_keys(const Backward& a) {
     const Counted finite = where_finite(a.lse + at.head * a.T);
     Band<N> queries = band<N>(finite, max(0, at.first - reach), any ? a.T : 0, -reach, FAR);
     float x[1][P / 8][4], y[1][P / 8][4];
-    keys_backward<P, N>(
-        x, y, query_head(a, a.q, at), k, key_head(a, a.v, at), query_head(a, a.d_o, at), a.lse + at.head * a.T,
-        a.delta + at.head * a.T, tile, queries, kept_of(a, at), a.scale, shared);
+    const Kept kept = kept_of(a, at);
+    with_dropout<1>(kept, [&](auto drops) {
+        keys_backward<P, N, decltype(drops)::value>(
+            x, y, query_head(a, a.q, at), k, key_head(a, a.v, at), query_head(a, a.d_o, at), a.lse + at.head * a.T,
+            a.delta + at.head * a.T, tile, queries, kept, a.scale, shared);
+    });
     if (a.dk) put_gradient<P, 1>(a.dk + (k.x - a.k), k, tile, all_count(), visible, a.S, x, a.scale, a.add_k);
     if (a.dv) put_gradient<P, 1>(a.dv + (k.x - a.k), k, tile, all_count(), visible, a.S, y, 1.0f, a.add_v);
 }

@@ -58,8 +58,8 @@ static __device__ __forceinline__ void ldmatrix_x4_transposed(unsigned (&r)[4], 
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address) : "memory");
 }
 
-// Starts copying 16 bytes to shared memory, or writing zeros where `valid` is false (from must still be an address
-// inside the buffer); lands at cp_async_wait.
+// Starts copying 16 bytes to shared memory, or writing zeros where `valid` is false: nothing is read then, wherever
+// `from` points. Lands at cp_async_wait.
 static __device__ __forceinline__ void cp_async_16(void* to, const void* from, bool valid) {
     const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(address), "l"(from), "r"(valid ? 16 : 0)

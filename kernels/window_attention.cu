@@ -63,7 +63,7 @@ DEVICE BandAndList<N> keys_of(const Args& a, const Place& at, int count, bool an
 
 template <int P, int M>
 DEVICE void forward(const Forward& a) {
-    contract(blockDim.x == THREADS && a.D <= P);
+    contract(blockDim.x == THREADS && a.D <= P && (M == 1 || a.p == 0.0f));
     SHARED_DYN(real, shared);
     constexpr int N = KEYS<P>;
     const Place at = place_of(a, blockIdx.x, CEIL_DIV(a.S, ROWS<M>), ROWS<M>);
@@ -72,8 +72,11 @@ DEVICE void forward(const Forward& a) {
     const Head q = head_of(a, a.q, at);
     BandAndList<N> keys = keys_of<N>(a, at, tile.count, any_counts<ROWS<M>>(local, at.first, tile.count));
     float sums[M][P / 8][4], most[M][2], sum[M][2];
-    attend<P, M, N>(
-        sums, most, sum, q, head_of(a, a.k, at), head_of(a, a.v, at), tile, keys, kept_of(a, at), a.scale, shared);
+    const Kept kept = kept_of(a, at);
+    with_dropout<M>(kept, [&](auto drops) {
+        attend<P, M, N, decltype(drops)::value>(
+            sums, most, sum, q, head_of(a, a.k, at), head_of(a, a.v, at), tile, keys, kept, a.scale, shared);
+    });
     put_attended<P, M>(a.o + (q.x - a.q), a.lse + at.head * a.S, q, tile, local, sums, most, sum);
 }
 
@@ -105,9 +108,12 @@ DEVICE void backward_queries(const Backward& a) {
     const Head q = head_of(a, a.q, at);
     BandAndList<N> keys = keys_of<N>(a, at, tile.count, any_counts<ROWS<1>>(local, at.first, tile.count));
     float x[1][P / 8][4];
-    queries_backward<P, 1, N>(
-        x, q, head_of(a, a.k, at), head_of(a, a.v, at), head_of(a, a.d_o, at), a.lse + at.head * a.S,
-        a.delta + at.head * a.S, tile, keys, kept_of(a, at), a.scale, shared);
+    const Kept kept = kept_of(a, at);
+    with_dropout<1>(kept, [&](auto drops) {
+        queries_backward<P, 1, N, decltype(drops)::value>(
+            x, q, head_of(a, a.k, at), head_of(a, a.v, at), head_of(a, a.d_o, at), a.lse + at.head * a.S,
+            a.delta + at.head * a.S, tile, keys, kept, a.scale, shared);
+    });
     put_gradient<P, 1>(a.dq + (q.x - a.q), q, tile, all_count(), local, a.S, x, a.scale, a.add_q);
 }
 
@@ -155,9 +161,12 @@ DEVICE void backward_keys(const Backward& a) {
     Band<N> queries = band<N>(where_finite(a.lse + at.head * a.S), from, any ? end : 0, -reach, reach);
     const Head k = head_of(a, a.k, at);
     float x[1][P / 8][4], y[1][P / 8][4];
-    keys_backward<P, N>(
-        x, y, head_of(a, a.q, at), k, head_of(a, a.v, at), head_of(a, a.d_o, at), a.lse + at.head * a.S,
-        a.delta + at.head * a.S, tile, queries, kept_of(a, at), a.scale, shared);
+    const Kept kept = kept_of(a, at);
+    with_dropout<1>(kept, [&](auto drops) {
+        keys_backward<P, N, decltype(drops)::value>(
+            x, y, head_of(a, a.q, at), k, head_of(a, a.v, at), head_of(a, a.d_o, at), a.lse + at.head * a.S,
+            a.delta + at.head * a.S, tile, queries, kept, a.scale, shared);
+    });
     if (global) {
         put_partial<P>(a.partial + (at.head * spans + span) * a.G * 2ll * a.D, tile, a.D, x, y);
         return;

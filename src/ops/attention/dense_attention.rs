@@ -51,7 +51,7 @@ fn forward_passes(call: &Call) -> Vec<Pass> {
     const NARROW: Entries = entries!("dense_attention_fwd", 16 32 64 128);
     const WIDE: Entries = entries!("dense_attention_fwd_wide", 16 32 64);
     let [b, h, d, t, splits] = call.sizes(["B", "H", "D", "T", "splits"]);
-    let tile = Tile::forward(call.real(), d, b * h, t);
+    let tile = Tile::forward(call.real(), d, b * h, t, call.scalar("p"));
     let first = tile.pass(tile.choose(NARROW, WIDE), call, d, b * h * t.div_ceil(tile.rows));
     let rows = if splits > 1 { b * h * t } else { 0 };
     let join = tile::pass("dense_attention_fwd_join", rows * 32);

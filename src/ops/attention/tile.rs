@@ -3,8 +3,8 @@
 //! A block of 4 warps keeps a tile of rows in shared memory and walks over columns in two stages.
 //! * Forward of long inputs: a warp owns 32 rows, so that a fragment of k or v that it loads is used
 //!   twice: tensor cores would otherwise wait for shared memory. With fewer rows than fill the
-//!   processors that way it owns 16, as it does above a head size of 64, where the sums of 32 rows
-//!   leave too few registers.
+//!   processors that way it owns 16, as it does above a head size of 64 and with dropout, where the sums
+//!   of 32 rows leave too few registers.
 //! * Backward: two tiles of scores and, for keys, two of sums are alive at a time: 16 rows a warp.
 //! * Columns: as many as keep a block under 99 KiB of shared memory, which every GPU since 8.0 has.
 
@@ -43,9 +43,9 @@ pub struct Tile {
 }
 
 impl Tile {
-    /// Queries stay, keys and values stream; `heads` of all samples with t queries each.
-    pub fn forward(real: DType, d: usize, heads: usize, t: usize) -> Self {
-        let wide = d <= 64 && heads * t.div_ceil(128) >= 2 * PROCESSORS;
+    /// Queries stay, keys and values stream; `heads` of all samples with t queries each, and dropout of rate `p`.
+    pub fn forward(real: DType, d: usize, heads: usize, t: usize, p: f32) -> Self {
+        let wide = d <= 64 && p == 0.0 && heads * t.div_ceil(128) >= 2 * PROCESSORS;
         let rows = if wide { 128 } else { 64 };
         let columns = if real == DType::BF16 { 64 } else { 32 };
         Tile { rows, columns, resident: 1 }
@@ -53,7 +53,7 @@ impl Tile {
 
     /// The same in blocks of a table: a tile of 128 rows would be half empty in the usual ones of 64.
     pub fn forward_in_blocks(real: DType, d: usize) -> Self {
-        Tile::forward(real, d, 0, 0)
+        Tile::forward(real, d, 0, 0, 0.0)
     }
 
     /// Two of q, do, k and v stay, the other two stream.
@@ -144,8 +144,9 @@ mod tests {
     fn every_tile_fits_the_shared_memory_of_every_gpu() {
         for real in [DType::F32, DType::BF16] {
             for d in HEADS {
-                let forward = [0, 1 << 20].map(|t| Tile::forward(real, d, 12, t));
-                assert_eq!(forward.map(|tile| tile.rows), [64, if d <= 64 { 128 } else { 64 }]);
+                let forward =
+                    [(0, 0.0), (1 << 20, 0.0), (1 << 20, 0.1)].map(|(t, p)| Tile::forward(real, d, 12, t, p));
+                assert_eq!(forward.map(|tile| tile.rows), [64, if d <= 64 { 128 } else { 64 }, 64]);
                 for tile in forward.into_iter().chain([Tile::backward(real, d)]) {
                     assert!(tile.shared(real, d) <= 99 << 10, "{tile:?} of {d}, {real:?}");
                 }

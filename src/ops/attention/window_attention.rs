@@ -55,7 +55,7 @@ fn forward_passes(call: &Call) -> Vec<Pass> {
     const NARROW: Entries = entries!("window_attention_fwd", 16 32 64 128);
     const WIDE: Entries = entries!("window_attention_fwd_wide", 16 32 64);
     let [b, h, d, s] = call.sizes(["B", "H", "D", "S"]);
-    let tile = Tile::forward(call.real(), d, b * h, s);
+    let tile = Tile::forward(call.real(), d, b * h, s, call.scalar("p"));
     tile.pass(tile.choose(NARROW, WIDE), call, d, b * h * s.div_ceil(tile.rows)).into_iter().collect()
 }
 
