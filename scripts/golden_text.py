@@ -1,7 +1,8 @@
 """ROUGE by rouge_score and the SQuAD-style F1 of awkward texts, as rouge_f1.json.
 
 Each row: prediction, references, rouge1/rouge2/rougeL (f-measure, no stemmer, best over references for each
-measure by itself), f1 (best over references), normalized (the prediction, then each reference).
+measure by itself), f1 (best over references), normalized (the prediction, then each reference). Beside each measure its
+precision and recall against the reference that is best by it, the first of several.
 """
 
 import json
@@ -51,13 +52,13 @@ def normalize(text):
 
 
 def f1(prediction, reference):
-    """Of the bags of normalised words; 0 when they share none, also when both are empty."""
+    """Precision, recall and F of the bags of normalised words; 0 when they share none, also when both are empty."""
     predicted, wanted = normalize(prediction).split(), normalize(reference).split()
     common = sum((Counter(predicted) & Counter(wanted)).values())
     if common == 0:
-        return 0.0
+        return 0.0, 0.0, 0.0
     precision, recall = common / len(predicted), common / len(wanted)
-    return 2 * precision * recall / (precision + recall)
+    return precision, recall, 2 * precision * recall / (precision + recall)
 
 
 def random_text(rng, longest=40):
@@ -100,11 +101,14 @@ def write_rouge_f1(name, out):
     for prediction, references in make_pairs():
         prediction, references = str(prediction), [str(r) for r in references]
         scores = [scorer.score(reference, prediction) for reference in references]
+        best = {m: max((tuple(score[m]) for score in scores), key=lambda score: score[2]) for m in MEASURES}
+        best["f1"] = max((f1(prediction, reference) for reference in references), key=lambda score: score[2])
         rows.append({
             "prediction": prediction,
             "references": references,
-            **{m: float(max(score[m].fmeasure for score in scores)) for m in MEASURES},
-            "f1": max(f1(prediction, reference) for reference in references),
+            **{m: float(score[2]) for m, score in best.items()},
+            **{f"{m}_precision": float(score[0]) for m, score in best.items()},
+            **{f"{m}_recall": float(score[1]) for m, score in best.items()},
             "normalized": [normalize(text) for text in (prediction, *references)],
         })
     Path(out).mkdir(parents=True, exist_ok=True)

@@ -89,6 +89,7 @@ pub mod cases;
 pub mod cli;
 pub mod data;
 pub mod device;
+pub mod disturbance;
 pub mod energy;
 pub mod error;
 pub mod evaluate;
@@ -104,11 +105,13 @@ pub mod noise;
 pub mod ops;
 pub mod plot;
 pub mod profile;
+pub mod reading;
 pub mod run;
 pub mod settings;
 pub mod shape;
 pub mod stats;
 pub mod study;
+pub mod table;
 pub mod tape;
 pub mod tensor;
 pub mod text;
@@ -116,6 +119,7 @@ pub mod trace;
 pub mod train;
 pub mod units;
 pub mod weights;
+pub mod workload;
 
 /// What tests here share with those in `tests`.
 #[cfg(test)]

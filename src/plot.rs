@@ -12,14 +12,8 @@ pub use axis::{Axis, Scale, Tick};
 pub use standalone::file;
 
 use crate::markup::{escape, push};
+use crate::reading::Mark;
 use labels::{Box2, place};
-
-/// How a number came to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
-    Measured,
-    Predicted,
-}
 
 /// One observation in data units.
 #[derive(Debug, Clone, PartialEq)]

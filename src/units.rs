@@ -1,5 +1,13 @@
-//! Physical units as types, so that seconds are never added to bytes; the only conversions live here.
+//! Physical units as types, so that seconds are never added to bytes; the only conversions live here, and every
+//! number that is shown is formatted here.
 
+mod format;
+mod number;
+
+pub use format::{Format, Quantity, Unit};
+pub use number::{decimals, integer, percent, prefixed, significant};
+
+use number::in_unit;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -120,6 +128,18 @@ impl fmt::Display for Bytes {
     }
 }
 
+impl fmt::Display for Joules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        in_unit(f, self.0, &[(1e6, "MJ"), (1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ")])
+    }
+}
+
+impl fmt::Display for Watts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        in_unit(f, self.0, &[(1e3, "kW"), (1.0, "W"), (1e-3, "mW")])
+    }
+}
+
 impl fmt::Display for Flops {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let flops = self.0 as f64;
@@ -170,6 +190,18 @@ mod tests {
     fn seconds_read_well_at_every_size() {
         let text = [3e-7, 4.2e-6, 42e-6, 0.042, 4.2, 4210.0].map(|s| Seconds(s).to_string());
         assert_eq!(text, ["300 ns", "4.2 us", "42 us", "42.0 ms", "4.2 s", "1:10:10"]);
+    }
+
+    #[test]
+    fn joules_and_watts_have_three_digits_and_a_unit_that_fits() {
+        let text =
+            [1.234e7, 9999.6, 999.96, 123.4, 12.34, 1.234, 0.01234, 2e-6].map(|j| Joules(j).to_string());
+        assert_eq!(
+            text,
+            ["12.3 MJ", "10.0 kJ", "1.00 kJ", "123 J", "12.3 J", "1.23 J", "12.3 mJ", "2.00 uJ"]
+        );
+        assert_eq!([0.0, -3.0].map(|j| Joules(j).to_string()), ["0.00 J", "-3.00 J"]);
+        assert_eq!([0.5, 45.67, 1500.0].map(|w| Watts(w).to_string()), ["500 mW", "45.7 W", "1.50 kW"]);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 mod subject;
 
-use super::repeat::{Flush, Schedule, repeat, throttled, warnings};
+use super::repeat::{Flush, Schedule, repeat, warnings};
 use crate::device::plan::{Launch, Plan};
 use crate::device::{Cost, Device, Precision};
+use crate::disturbance::Conditions;
 use crate::energy::{Sampler, Window};
 use crate::error::{Error, Result};
 use crate::limits::{Bound, Limits};
@@ -146,6 +147,7 @@ pub struct Row {
     /// The least time at the device's limits over the median; none without limits.
     pub share_of_limit: Option<f64>,
     pub bound: Option<Bound>,
+    pub conditions: Conditions,
     pub warnings: Vec<String>,
 }
 
@@ -191,7 +193,7 @@ pub fn attention(setting: &Setting, work: &Work, passes: &[Pass]) -> Result<Vec<
     subject.fill(seed)?;
     let window = Window::start(sampler);
     let samples = repeat(device, &recording.layout, schedule, || subject.run(backward, flush))?;
-    let throttled = throttled(window.stop().throttled);
+    let conditions = samples.conditions.clone().throttled(window.stop().throttled);
     let row = |&pass: &Pass| -> Result<Row> {
         let seconds: Vec<f64> = match pass {
             Pass::Forward => samples.forward.clone(),
@@ -220,7 +222,8 @@ pub fn attention(setting: &Setting, work: &Work, passes: &[Pass]) -> Result<Vec<
             tokens_per_second: tokens as f64 / quantiles.median_s,
             share_of_limit: limits.map(|l| l.least_of(launches(), precision).0 / quantiles.median_s),
             bound: limits.and_then(|l| bound(l, launches(), precision)),
-            warnings: warnings(&seconds).into_iter().chain(throttled.clone()).collect(),
+            warnings: warnings(&seconds, &conditions),
+            conditions: conditions.clone(),
             quantiles,
         })
     };

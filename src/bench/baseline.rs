@@ -3,6 +3,8 @@
 use crate::error::{Error, Result};
 use crate::files;
 use crate::stats::Quantiles;
+use crate::table::{Column, Table, width};
+use crate::units::Format;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -195,15 +197,16 @@ impl Comparison {
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let wide = self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
-        write!(f, "beside the baseline '{}' of {}", self.baseline, self.date)?;
-        for row in &self.rows {
-            let ratio = row.speed_ratio.map_or_else(|| "n/a".into(), |ratio| format!("{ratio:.2}x"));
-            write!(f, "\n  {:<wide$}  {ratio:>7}  {}", row.name, row.verdict.name())?;
-        }
-        self.missing
-            .iter()
-            .try_for_each(|name| write!(f, "\n  {name:<wide$}  {:>7}  not measured now", "n/a"))
+        let judged = self.rows.iter().map(|row| (&row.name, row.speed_ratio, row.verdict.name()));
+        let missing = self.missing.iter().map(|name| (name, None, "not measured now"));
+        let rows: Vec<(&String, Option<f64>, &str)> = judged.chain(missing).collect();
+        let columns = [
+            Column::words("row", |row: &(&String, Option<f64>, &str)| row.0.as_str()),
+            Column::number("speed", Format::Times, |row: &(&String, Option<f64>, &str)| row.1),
+            Column::words("verdict", |row: &(&String, Option<f64>, &str)| row.2),
+        ];
+        let table = Table::new(&columns, &rows).text(width());
+        write!(f, "beside the baseline '{}' of {}\n{table}", self.baseline, self.date)
     }
 }
 
@@ -275,7 +278,7 @@ mod tests {
         assert_eq!(compared.missing, ["gone"]);
         assert!(compared.outcome().is_ok());
         let text = compared.to_string();
-        assert!(text.contains("2.00x  faster") && text.contains("not measured now"), "{text}");
+        assert!(text.contains("×2.00  faster") && text.contains("not measured now"), "{text}");
         let slower = kept.judge("main", &baseline(&[("b", 2.0)]).rows, 0.05).unwrap().outcome().unwrap_err();
         assert!(slower.exit_code() == 1 && slower.to_string().contains("'main': b;"), "{slower}");
         let nothing = kept.judge("main", &baseline(&[("x", 1.0)]).rows, 0.05).unwrap_err();

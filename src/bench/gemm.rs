@@ -3,6 +3,7 @@
 use super::repeat::{Flush, Schedule, repeat, warnings};
 use crate::cases::upload;
 use crate::device::{Cost, Device, Layout, Precision};
+use crate::disturbance::Conditions;
 use crate::error::{Error, Result};
 use crate::limits::{Bound, Limits};
 use crate::noise::random;
@@ -78,6 +79,7 @@ pub struct Row {
     /// The least time at the device's limits over the median; none without limits.
     pub share_of_limit: Option<f64>,
     pub bound: Option<Bound>,
+    pub conditions: Conditions,
     pub warnings: Vec<String>,
 }
 
@@ -116,7 +118,8 @@ pub fn product(
         gigabytes_per_second: bytes as f64 / quantiles.median_s / 1e9,
         share_of_limit: least.map(|(least, _)| least.0 / quantiles.median_s),
         bound: least.map(|(_, bound)| bound),
-        warnings: warnings(&seconds),
+        warnings: warnings(&seconds, &samples.conditions),
+        conditions: samples.conditions,
         quantiles,
     })
 }

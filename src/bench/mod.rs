@@ -3,12 +3,11 @@
 pub mod attention;
 pub mod baseline;
 pub mod gemm;
-pub mod generate;
 pub mod kernels;
 pub mod limits;
 pub mod repeat;
 pub mod resident;
-pub mod step;
+pub mod workload;
 
 use crate::energy::Sampler;
 use crate::limits::Limits;

@@ -26,7 +26,7 @@ impl ResidentPeak {
 
     /// VmHWM of this process.
     pub fn found(&self) -> Resident {
-        let found = self.0.clone().and_then(|()| marked().ok_or_else(|| "the system does not tell".into()));
+        let found = self.0.clone().and_then(|()| marked().ok_or_else(|| "the system does not say".into()));
         Resident { peak_bytes: found.clone().ok(), peak_bytes_missing: found.err() }
     }
 }

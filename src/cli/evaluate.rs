@@ -227,13 +227,15 @@ impl Report {
         let Some(Scored { scores, eval_loss, .. }) = &self.scored else {
             return text + "\nnot scored: the split has no answers";
         };
-        let Scores { rouge1, rouge2, rouge_l, geometric_mean, f1 } = *scores;
+        let Scores { rouge1, rouge2, rouge_l, geometric_mean, f1, .. } = *scores;
         for (name, score) in [
             ("ROUGE-1", rouge1),
             ("ROUGE-2", rouge2),
             ("ROUGE-L", rouge_l),
             ("geometric mean", geometric_mean),
             ("F1", f1),
+            ("F1 precision", scores.f1_precision),
+            ("F1 recall", scores.f1_recall),
             ("loss", *eval_loss),
         ] {
             text += &format!("\n{name:<16}{score:>9.4}");

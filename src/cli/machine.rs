@@ -36,8 +36,24 @@ pub fn device_label(device: &Device) -> String {
 
 /// The date in UTC, as `2026-11-23`.
 pub fn today() -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    date(since.map_or(0, |since| since.as_secs() / 86_400))
+    date(seconds() / 86_400)
+}
+
+/// Date and time in UTC, as `2026-11-23T12:34:56`.
+pub fn now() -> String {
+    let seconds = seconds();
+    format!(
+        "{}T{:02}:{:02}:{:02}",
+        date(seconds / 86_400),
+        seconds / 3600 % 24,
+        seconds / 60 % 60,
+        seconds % 60
+    )
+}
+
+/// Since 1970-01-01.
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// The date so many days after 1970-01-01, in the Gregorian calendar.

@@ -23,6 +23,7 @@ mod profile;
 mod progress;
 mod study;
 mod values;
+mod workload;
 
 use clap::{Command as Definition, CommandFactory, FromArgMatches, Parser, Subcommand};
 use global::Global;

@@ -1,20 +1,20 @@
 //! `profile`: where the time, the work and the joules of a step, a generation or an evaluation go.
 
-mod columns;
 mod compare;
 mod energy;
 mod evaluate;
-mod generate;
 mod measuring;
 mod predicted;
-mod step;
+mod synthetic;
 mod text;
 
 use super::global::Global;
-use clap::{Subcommand, ValueEnum};
+use super::values::named;
+use super::workload::{GenerateArgs, StepArgs};
+use clap::Subcommand;
 use std::path::PathBuf;
 use wattention::error::Error;
-use wattention::profile::report;
+use wattention::profile::report::By;
 
 /// What the columns are.
 const LEGEND: &str = "\
@@ -34,7 +34,7 @@ pub struct Args {
     compare: Option<Vec<PathBuf>>,
 
     /// How rows are put together
-    #[arg(long, value_name = "WHAT", default_value = "phase", requires = "compare")]
+    #[arg(long, value_name = "phase|kernel|both", default_value = "phase", requires = "compare", value_parser = named::<By>)]
     by: By,
 
     #[command(subcommand)]
@@ -45,40 +45,21 @@ pub struct Args {
 enum What {
     /// A training step, or a part of it, over a synthetic batch
     #[command(after_help = LEGEND)]
-    Step(step::StepArgs),
+    Step(Box<synthetic::Args<StepArgs>>),
     /// Greedy decoding or beam search over a synthetic batch
     #[command(after_help = LEGEND)]
-    Generate(generate::GenerateArgs),
+    Generate(Box<synthetic::Args<GenerateArgs>>),
     /// Scoring a model on examples of a dataset
     #[command(after_help = LEGEND)]
-    Evaluate(evaluate::EvaluateArgs),
-}
-
-/// How rows are put together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum By {
-    Phase,
-    Kernel,
-    /// By phase, and within each by kernel
-    Both,
-}
-
-impl From<By> for report::By {
-    fn from(by: By) -> Self {
-        match by {
-            By::Phase => report::By::Phase,
-            By::Kernel => report::By::Kernel,
-            By::Both => report::By::Both,
-        }
-    }
+    Evaluate(Box<evaluate::EvaluateArgs>),
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     match (args.what, args.compare.as_deref()) {
-        (Some(What::Step(args)), _) => step::run(args, global),
-        (Some(What::Generate(args)), _) => generate::run(args, global),
-        (Some(What::Evaluate(args)), _) => evaluate::run(args, global),
-        (None, Some([a, b])) => compare::run([a, b], args.by.into(), global),
+        (Some(What::Step(args)), _) => synthetic::run(*args, global),
+        (Some(What::Generate(args)), _) => synthetic::run(*args, global),
+        (Some(What::Evaluate(args)), _) => evaluate::run(*args, global),
+        (None, Some([a, b])) => compare::run([a, b], args.by, global),
         (None, _) => Err(Error::usage(
             "say what to profile: `profile step`, `profile generate` or `profile evaluate`; or give --compare \
              A.json B.json",

@@ -1,6 +1,8 @@
 //! `study`: the main job, models × datasets × input lengths to a table and a report.
 
 use super::global::Global;
+use super::machine;
+use super::values::above_zero;
 use super::values::bytes;
 use std::path::{Path, PathBuf};
 use wattention::energy::HELP;
@@ -8,11 +10,12 @@ use wattention::error::Result;
 use wattention::files;
 use wattention::limits::Limits;
 use wattention::study::forecast;
-use wattention::study::grid::{Grid, Memory};
+use wattention::study::grid::{CellPlan, Grid, Memory};
+use wattention::study::presets;
 use wattention::study::published::Places;
 use wattention::study::report;
-use wattention::study::results::Results;
-use wattention::study::{presets, results};
+use wattention::study::results::{Results, emissions};
+use wattention::table::width;
 use wattention::units::Bytes;
 
 mod budget;
@@ -67,6 +70,10 @@ struct StudyArgs {
     #[arg(long)]
     overwrite_output_dir: bool,
 
+    /// Run those finished cells again that were measured on a disturbed machine
+    #[arg(long, conflicts_with_all = ["overwrite_output_dir", "dry_run"])]
+    redo_disturbed: bool,
+
     /// A folder to look for models in first: DIR/NAME with config.json, tokenizer and weights
     #[arg(long, value_name = "DIR")]
     models_dir: Option<PathBuf>,
@@ -91,6 +98,10 @@ struct StudyArgs {
     #[arg(long, value_name = "NAME", requires = "dry_run")]
     gpu: Option<String>,
 
+    /// Write emissions.csv too, as CodeCarbon does, at so many grams of CO2 equivalents a kilowatt-hour
+    #[arg(long, value_name = "G", value_parser = above_zero, allow_negative_numbers = true, conflicts_with = "dry_run")]
+    carbon_intensity: Option<f64>,
+
     /// What the batch size "largest" may take, such as 48GiB [default: the study's, or what is free]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     memory: Option<Bytes>,
@@ -106,6 +117,10 @@ struct ReportArgs {
     /// Where they go [default: the folder of the results]
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
+
+    /// Write emissions.csv too, as CodeCarbon does, at so many grams of CO2 equivalents a kilowatt-hour
+    #[arg(long, value_name = "G", value_parser = above_zero, allow_negative_numbers = true)]
+    carbon_intensity: Option<f64>,
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
@@ -129,10 +144,10 @@ fn study(args: StudyArgs, global: &Global) -> anyhow::Result<()> {
         let gpu = args.gpu.as_ref().or(grid.gpu.as_ref());
         let limits = gpu.map(|name| Limits::described(name)).transpose()?;
         let forecasts = forecast::forecast(&cells, &places, limits.as_ref(), grid.memory)?;
-        let text = forecast::table(&forecasts, limits.as_ref());
+        let text = forecast::text(&forecasts, limits.as_ref(), width());
         return global.print(&serde_json::json!({ "limits": limits, "cells": forecasts }), text);
     }
-    places.check(&cells)?;
+    places.check(cells.iter().map(CellPlan::needs))?;
     run::run(&args, &grid, &cells, &places, global)
 }
 
@@ -140,7 +155,7 @@ fn rewrite(args: ReportArgs, global: &Global) -> anyhow::Result<()> {
     let (results, folder) = read(&args.results)?;
     let to = args.output_dir.unwrap_or(folder);
     files::create_dir(&to)?;
-    write(&results, &to)?;
+    write(&results, &to, args.carbon_intensity)?;
     let report = to.join("report.html");
     global.print(&serde_json::json!({ "report": report }), report.display())
 }
@@ -152,8 +167,11 @@ fn read(path: &Path) -> Result<(Results, PathBuf)> {
     Ok((Results::read(&file)?, folder.to_path_buf()))
 }
 
-/// Every form of the results, and the report.
-fn write(results: &results::Results, out: &Path) -> Result<()> {
+/// Every form of the results, the report, and the emissions where their intensity is known.
+fn write(results: &Results, out: &Path, intensity: Option<f64>) -> Result<()> {
     results.write_all(out)?;
+    if let Some(intensity) = intensity {
+        files::write_text(&out.join("emissions.csv"), &emissions(results, intensity, &machine::now()))?;
+    }
     report::write(results, &out.join("report.html"))
 }

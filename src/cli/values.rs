@@ -26,6 +26,12 @@ pub fn bytes(text: &str) -> Result<Bytes, String> {
     text.parse().map_err(String::from)
 }
 
+/// A finite number above 0.
+pub fn above_zero(text: &str) -> Result<f64, String> {
+    let number: Option<f64> = text.parse().ok().filter(|x: &f64| *x > 0.0 && x.is_finite());
+    number.ok_or_else(|| "give a number above 0".into())
+}
+
 /// A number from 0 to 1000.
 pub fn percent(text: &str) -> Result<f64, String> {
     let number: Option<f64> = text.parse().ok().filter(|x| (0.0..=1000.0).contains(x));

@@ -1,5 +1,6 @@
 //! Token F1 between two short texts (Rajpurkar et al. 2016, SQuAD).
 
+use super::Measure;
 use std::collections::HashMap;
 
 /// The SQuAD normaliser: lowercase, no ASCII punctuation, no articles, single spaces.
@@ -28,8 +29,8 @@ fn is_python_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\x1c'..='\x1f')
 }
 
-/// F1 over the two bags of normalised words, 0 to 1. Without a common word it is 0, also when both are empty.
-pub fn score(prediction: &str, reference: &str) -> f64 {
+/// The two bags of normalised words. Without a common word all is 0, also when both are empty.
+pub fn score(prediction: &str, reference: &str) -> Measure {
     let prediction = normalise(prediction);
     let reference = normalise(reference);
     let words = |text: &str| text.split(' ').filter(|word| !word.is_empty()).count();
@@ -46,12 +47,7 @@ pub fn score(prediction: &str, reference: &str) -> f64 {
             common += 1;
         }
     }
-    if common == 0 {
-        return 0.0;
-    }
-    let precision = common as f64 / words(&prediction) as f64;
-    let recall = common as f64 / words(&reference) as f64;
-    2.0 * precision * recall / (precision + recall)
+    Measure::of(common, words(&prediction), words(&reference))
 }
 
 #[cfg(test)]
@@ -71,14 +67,14 @@ mod tests {
     fn counts_each_common_word_once() {
         // 2 common words of 3 predicted and 4 expected.
         let expected = 2.0 * (2.0 / 3.0) * (2.0 / 4.0) / (2.0 / 3.0 + 2.0 / 4.0);
-        assert!((score("x x y", "x y z w") - expected).abs() < 1e-12);
-        assert_eq!(score("yes", "Yes."), 1.0);
+        assert!((score("x x y", "x y z w").f - expected).abs() < 1e-12);
+        assert_eq!(score("yes", "Yes.").f, 1.0);
     }
 
     #[test]
     fn nothing_in_common_is_zero() {
-        assert_eq!(score("", ""), 0.0);
-        assert_eq!(score("the", "a"), 0.0);
-        assert_eq!(score("x", ""), 0.0);
+        assert_eq!(score("", "").f, 0.0);
+        assert_eq!(score("the", "a").f, 0.0);
+        assert_eq!(score("x", "").f, 0.0);
     }
 }

@@ -1,26 +1,26 @@
-//! ROUGE-1, ROUGE-2 and ROUGE-L f-measures (Lin 2004), equal to rouge_score 0.1.2 without its stemmer.
+//! ROUGE-1, ROUGE-2 and ROUGE-L (Lin 2004), equal to rouge_score 0.1.2 without its stemmer.
 
+use super::Measure;
 use std::collections::HashMap;
 
-/// F-measures, 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct FMeasures {
-    pub rouge1: f64,
-    pub rouge2: f64,
+pub struct Rouge {
+    pub rouge1: Measure,
+    pub rouge2: Measure,
     /// Longest common subsequence over the whole text, not sentence by sentence.
-    pub rouge_l: f64,
+    pub rouge_l: Measure,
 }
 
-/// F-measures of a prediction against one reference. The measure is symmetric.
-pub fn score(prediction: &str, reference: &str) -> FMeasures {
+/// A prediction against one reference.
+pub fn score(prediction: &str, reference: &str) -> Rouge {
     let (prediction, reference) = (prediction.to_lowercase(), reference.to_lowercase());
     let mut ids = HashMap::new();
     let prediction = intern(&prediction, &mut ids);
     let reference = intern(&reference, &mut ids);
-    FMeasures {
+    Rouge {
         rouge1: overlap(prediction.iter().copied(), reference.iter().copied()),
         rouge2: overlap(bigrams(&prediction), bigrams(&reference)),
-        rouge_l: f_measure(lcs_length(&prediction, &reference), prediction.len(), reference.len()),
+        rouge_l: Measure::of(lcs_length(&prediction, &reference), prediction.len(), reference.len()),
     }
 }
 
@@ -40,11 +40,11 @@ fn bigrams(tokens: &[u32]) -> impl ExactSizeIterator<Item = (u32, u32)> {
     tokens.windows(2).map(|pair| (pair[0], pair[1]))
 }
 
-/// F-measure of two bags with clipped counts.
+/// Two bags with clipped counts.
 fn overlap<T: std::hash::Hash + Eq>(
     prediction: impl ExactSizeIterator<Item = T>,
     reference: impl ExactSizeIterator<Item = T>,
-) -> f64 {
+) -> Measure {
     let (predicted, expected) = (prediction.len(), reference.len());
     let mut left: HashMap<T, usize> = HashMap::new();
     for item in reference {
@@ -59,16 +59,7 @@ fn overlap<T: std::hash::Hash + Eq>(
             common += 1;
         }
     }
-    f_measure(common, predicted, expected)
-}
-
-fn f_measure(common: usize, predicted: usize, expected: usize) -> f64 {
-    if common == 0 {
-        return 0.0;
-    }
-    let precision = common as f64 / predicted as f64;
-    let recall = common as f64 / expected as f64;
-    2.0 * precision * recall / (precision + recall)
+    Measure::of(common, predicted, expected)
 }
 
 /// Length of the longest common subsequence, 64 table columns per word (Hyyrö 2004).
@@ -167,23 +158,24 @@ mod tests {
     fn counts_are_clipped() {
         let found = score("the the the", "the cat");
         // 1 common word of 3 and 2.
-        assert!((found.rouge1 - 0.4).abs() < 1e-12);
-        assert_eq!(found.rouge2, 0.0);
-        assert!((found.rouge_l - 0.4).abs() < 1e-12);
+        assert!((found.rouge1.f - 0.4).abs() < 1e-12);
+        assert_eq!((found.rouge1.precision, found.rouge1.recall), (1.0 / 3.0, 0.5));
+        assert_eq!(found.rouge2.f, 0.0);
+        assert!((found.rouge_l.f - 0.4).abs() < 1e-12);
     }
 
     #[test]
     fn one_word_has_no_bigram_and_empty_text_scores_zero() {
-        assert_eq!(score("a", "A.").rouge1, 1.0);
-        assert_eq!(score("a", "a").rouge2, 0.0);
-        assert_eq!(score("", "a b"), FMeasures::default());
-        assert_eq!(score("...", ""), FMeasures::default());
+        assert_eq!(score("a", "A.").rouge1.f, 1.0);
+        assert_eq!(score("a", "a").rouge2.f, 0.0);
+        assert_eq!(score("", "a b"), Rouge::default());
+        assert_eq!(score("...", ""), Rouge::default());
     }
 
     #[test]
     fn accented_letters_split_words() {
         // "café" is the token "caf", "naïve" the tokens "na" and "ve".
-        assert_eq!(score("café naïve", "caf na ve").rouge_l, 1.0);
+        assert_eq!(score("café naïve", "caf na ve").rouge_l.f, 1.0);
     }
 
     #[test]

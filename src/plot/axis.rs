@@ -1,6 +1,6 @@
 //! Axes: how values map to the drawing, and ticks at numbers people would choose.
 
-use crate::markup::decimals;
+use crate::units::decimals;
 
 /// How a range of values is laid out.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,7 +1,8 @@
 //! A plot as a file of its own: with a legend, and with colours for a light and for a dark screen.
 
-use super::{FONT, HEIGHT, Mark, Plot, WIDTH, svg, swatch, text_width};
+use super::{FONT, HEIGHT, Plot, WIDTH, svg, swatch, text_width};
 use crate::markup::{escape, push};
+use crate::reading::Mark;
 
 /// Of the size that a report's column has.
 const SCALE: f64 = 1.6;

@@ -33,6 +33,8 @@ pub struct Comparison {
     pub settings: Vec<(String, Value, Value)>,
     /// Fewer runs than that on either side cannot tell any difference; absent where there are enough.
     pub too_few_runs: bool,
+    /// Why A's and B's measurements are not to be relied on, where something speaks against them.
+    pub disturbed: [Option<String>; 2],
     /// Whole runs, untraced.
     pub whole: Compared,
     /// By the greatest difference in seconds.
@@ -68,7 +70,8 @@ pub fn compare(a: &Profile, b: &Profile, by: By) -> Comparison {
     };
     let least = probability(&extreme(a, 0.0), &extreme(b, 1e6));
     let too_few_runs = measured && least.is_none_or(|least| least > LEVEL / all.len() as f64);
-    Comparison { settings: settings(a, b), too_few_runs, whole, rows }
+    let disturbed = [a, b].map(|profile| profile.conditions.disturbed.clone());
+    Comparison { settings: settings(a, b), too_few_runs, disturbed, whole, rows }
 }
 
 fn by_key(profile: &Profile, by: By) -> BTreeMap<Key, Row> {
@@ -110,8 +113,9 @@ fn settings(a: &Profile, b: &Profile) -> Vec<(String, Value, Value)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disturbance::Conditions;
     use crate::profile::energy::Energy;
-    use crate::profile::measure::Runs;
+    use crate::profile::runs::Runs;
     use crate::trace::Pass;
 
     /// Two phases; that of the head takes `head` times as long.
@@ -136,6 +140,7 @@ mod tests {
             no_limits: None,
             runs,
             planned: None,
+            conditions: Conditions::default(),
             rows,
             energy: Energy::default(),
         }

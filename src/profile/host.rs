@@ -1,7 +1,7 @@
 //! The time of a run in which no launch runs: what its host does between them.
 
-use super::measure::{Run, Runs};
 use super::rows::{Key, Row};
+use super::runs::{Run, Runs};
 use crate::device::replay::Step;
 use crate::stats::quantiles;
 

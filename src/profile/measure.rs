@@ -2,14 +2,15 @@
 
 use super::host::{self, Gaps};
 use super::rows::{self, Key, Row};
-use super::work::Work;
+use super::runs::{Run, Runs};
 use crate::device::Device;
 use crate::device::plan::{Launch, Recording};
 use crate::device::replay::{Launched, Replay, Step};
+use crate::disturbance::{Conditions, Watch};
 use crate::error::Result;
 use crate::limits::Limits;
-use crate::trace::{self, Slice};
 use crate::units::Seconds;
+use crate::workload::Workload;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -31,36 +32,6 @@ pub struct Budget {
     pub seconds: Seconds,
 }
 
-/// One traced run.
-#[derive(Debug, Clone)]
-pub struct Run {
-    pub start: Instant,
-    pub end: Instant,
-    pub slices: Vec<Slice>,
-}
-
-impl Run {
-    /// Does `work` once, launch by launch.
-    pub fn of(work: &mut dyn Work) -> Result<Self> {
-        trace::start_timeline();
-        let start = Instant::now();
-        let outcome = work.run();
-        let end = Instant::now();
-        let slices = trace::stop_timeline();
-        outcome?;
-        Ok(Run { start, end, slices })
-    }
-}
-
-/// Whole runs, seconds each.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Runs {
-    /// As they are without a profiler.
-    pub untraced_s: Vec<f64>,
-    /// With every launch timed.
-    pub traced_s: Vec<f64>,
-}
-
 /// Whether the launches were those of the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {
@@ -77,6 +48,7 @@ pub struct Measured {
     /// By phase and kernel, in order of the first launch; then the host's.
     pub rows: Vec<Row>,
     pub planned: Planned,
+    pub conditions: Conditions,
     /// What every run launches, in order.
     pub steps: Vec<Step>,
     /// A few runs, for a timeline.
@@ -92,7 +64,7 @@ impl Measured {
 /// Does `work`, whose device is `replay`, with and without tracing in turn; `between` is called after every
 /// pair.
 pub fn measure(
-    work: &mut dyn Work,
+    work: &mut dyn Workload,
     replay: &Rc<Replay>,
     budget: Budget,
     limits: Option<&Limits>,
@@ -113,7 +85,7 @@ pub fn measure(
     let mut difference = unlike_the_plan(&steps, &work.recordings());
     let mut runs = Runs::default();
     let (mut kept, mut gaps) = (Vec::new(), Vec::new());
-    let began = Instant::now();
+    let (began, watch) = (Instant::now(), Watch::start());
     while runs.traced_s.len() < LEAST
         || (runs.traced_s.len() < MOST && Seconds::from(began.elapsed()) < budget.seconds)
     {
@@ -139,9 +111,10 @@ pub fn measure(
         }
         between();
     }
+    let conditions = watch.stop();
     rows.extend(host::rows(&gaps, &runs));
     let planned = Planned { launches: launches().count(), difference };
-    Ok(Measured { runs, rows, planned, steps, kept })
+    Ok(Measured { runs, rows, planned, conditions, steps, kept })
 }
 
 /// The first difference between what ran and what was planned.

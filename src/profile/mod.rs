@@ -8,5 +8,5 @@ pub mod predict;
 mod rank;
 pub mod report;
 pub mod rows;
+pub mod runs;
 pub mod timeline;
-pub mod work;

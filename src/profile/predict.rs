@@ -1,18 +1,19 @@
 //! The profile that the limits of a device allow at best, from the plan alone.
 
 use super::energy::Energy;
-use super::measure::Runs;
 use super::report::{Origin, Profile};
 use super::rows;
+use super::runs::Runs;
 use crate::device::Precision;
 use crate::device::plan::Recording;
 use crate::device::replay::Launched;
+use crate::disturbance::Conditions;
 use crate::limits::Limits;
 use serde_json::{Map, Value};
 
 /// What the launches of `recordings`, each run once, take at least.
 pub fn predict(
-    recordings: &[&Recording],
+    recordings: &[Recording],
     limits: Limits,
     precision: Precision,
     work: Map<String, Value>,
@@ -33,6 +34,7 @@ pub fn predict(
         no_limits: None,
         runs: Runs::default(),
         planned: None,
+        conditions: Conditions::default(),
         rows,
         energy: Energy::default(),
     }
@@ -62,7 +64,7 @@ mod tests {
         let recording = Recording { launches, ..Recording::default() };
         let limits = Limits::described("h200").unwrap();
         let launch = limits.launch.0;
-        let profile = predict(&[&recording], limits, Precision::Bf16, Map::new());
+        let profile = predict(&[recording], limits, Precision::Bf16, Map::new());
         assert!((profile.total().time().0 - (3e-3 + launch)).abs() < 1e-9);
         assert_eq!(profile.rows.len(), 2);
         assert!(profile.untraced().is_none() && profile.residual().is_none());

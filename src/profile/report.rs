@@ -1,8 +1,10 @@
 //! A profile as it is printed, kept and compared.
 
 use super::energy::Energy;
-use super::measure::{Planned, Runs};
+use super::measure::Planned;
 use super::rows::{self, Key, Row};
+use super::runs::Runs;
+use crate::disturbance::Conditions;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::stats::{Quantiles, quantiles};
@@ -35,16 +37,21 @@ pub struct Profile {
     pub runs: Runs,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned: Option<Planned>,
+    /// Of the counted runs; empty in a prediction.
+    #[serde(default)]
+    pub conditions: Conditions,
     /// By phase, pass and kernel, in order of the first launch.
     pub rows: Vec<Row>,
     pub energy: Energy,
 }
 
 /// How rows are put together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum By {
     Phase,
     Kernel,
+    /// By phase, and within each by kernel.
     Both,
 }
 

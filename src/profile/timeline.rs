@@ -3,7 +3,7 @@
 //! "Trace Event Format", Google: complete events (`X`) that nest by their times, counters (`C`), names (`M`).
 //! A run holds its passes, a pass its phases, a phase its launches.
 
-use super::measure::Run;
+use super::runs::Run;
 use crate::device::replay::Launched;
 use crate::energy::Sample;
 use crate::trace::Slice;

@@ -7,12 +7,11 @@ mod trained;
 
 use super::grid::{BatchSize, CellPlan};
 use super::published::Places;
-use super::results::{Activities, Cell, Metric};
+use super::results::{Activities, Cell};
 use crate::device::Device;
 use crate::energy::{Sampler, Work};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::metrics::Headline;
 use crate::run::{Batch, Existing, Means, Observer, Origin, Run, RunDir, Settings};
 use crate::tape::Recompute;
 use crate::train::checkpoint;
@@ -143,13 +142,5 @@ fn settings(plan: &CellPlan, device: &Device, places: &Places) -> Settings {
             BatchSize::Largest => plan.train.clone(),
         },
         control: plan.control.clone(),
-    }
-}
-
-/// The metric that a dataset is judged by.
-fn metric(headline: Headline) -> Metric {
-    match headline {
-        Headline::GeometricMean => Metric::GeometricMean,
-        Headline::F1 => Metric::F1,
     }
 }

@@ -2,8 +2,9 @@
 
 use super::bootstrap::{self, Interval};
 use super::cell::example_scores;
-use super::results::{Cell, Metric, Reading, Results};
-use crate::metrics::Scores;
+use super::results::{COSTS, Cell, Results};
+use crate::metrics::{Headline, Scores};
+use crate::reading::Reading;
 use crate::stats::in_quadrature;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -50,17 +51,6 @@ pub struct Ratio {
     pub what: &'static str,
     pub ratio: Reading,
 }
-
-/// What a ratio is of.
-type Of = (&'static str, fn(&Cell) -> Reading);
-
-/// What costs are compared by.
-pub const COSTS: [Of; 4] = [
-    ("training time", |cell| cell.train_seconds.clone()),
-    ("inference time", |cell| cell.latency()),
-    ("peak memory", |cell| cell.peak_bytes().clone()),
-    ("energy", |cell| cell.energy_joules.clone()),
-];
 
 /// Compares the cells of equal model, dataset, length, seed and protocol; of equal precision where there is one.
 pub fn compare(a: &Side, b: &Side) -> Comparison {
@@ -120,12 +110,15 @@ fn pair(a: (&Side, &Cell), b: (&Side, &Cell)) -> Pair {
         interval,
         paired: paired.is_some(),
         ratios: COSTS
-            .map(|(what, of)| Ratio { what, ratio: of(one).with(&of(two), |old, new| new / old) })
+            .map(|cost| Ratio {
+                what: cost.title,
+                ratio: (cost.of)(one).with(&(cost.of)(two), |old, new| new / old),
+            })
             .into(),
     }
 }
 
-fn paired(old: &[Scores], new: &[Scores], metric: Metric, seed: u64) -> Option<Interval> {
+fn paired(old: &[Scores], new: &[Scores], metric: Headline, seed: u64) -> Option<Interval> {
     bootstrap::difference(old, new, metric, seed)
 }
 
@@ -223,12 +216,14 @@ mod tests {
         for (side, folder) in folders.iter().enumerate() {
             let mut one = with_score(cell("led", "d", 1), 10.0 + side as f64, 0.0, 100.0);
             (one.run, one.headline_metric, one.f1) =
-                ("led_d".into(), Metric::F1, Reading::measured(49.5 + side as f64));
+                ("led_d".into(), Headline::F1, Reading::measured(49.5 + side as f64));
             cells.push(one);
             let dir = folder.path().join("cells/led_d");
             std::fs::create_dir_all(&dir).unwrap();
             let line = |i: usize| {
-                let scores = Scores { f1: (i + side) as f64, ..Scores::default() };
+                // B's answers are better by 0.75 and by 1.25.
+                let better = side as f64 * if i.is_multiple_of(2) { 0.75 } else { 1.25 };
+                let scores = Scores { f1: i as f64 + better, ..Scores::default() };
                 serde_json::json!({ "pid": i.to_string(), "scores": scores }).to_string() + "\n"
             };
             let mut lines: Vec<String> = (0..100).map(line).collect();
@@ -241,7 +236,8 @@ mod tests {
         let found = compared(&a, &b, [folders[0].path(), folders[1].path()]);
         let pair = &found.matched[0];
         let interval = pair.interval.unwrap();
-        assert!(pair.paired && (interval.low - 1.0).abs() < 1e-9 && (interval.high - 1.0).abs() < 1e-9);
+        // Its standard error is 0.25 / 10.
+        assert!(pair.paired && (interval.low - 0.95).abs() < 0.02 && (interval.high - 1.05).abs() < 0.02);
         // One example less, and they are not the same.
         std::fs::write(folders[1].path().join("cells/led_d/predictions-paper.jsonl"), "").unwrap();
         assert!(!compared(&a, &b, [folders[0].path(), folders[1].path()]).matched[0].paired);

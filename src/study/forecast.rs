@@ -2,19 +2,19 @@
 //! that a described GPU takes. No weight and no GPU is needed for it.
 
 mod planned;
-mod table;
+mod text;
 
-pub use table::table;
+pub use text::text;
 
 use super::grid::{CellPlan, Memory};
 use super::presets;
 use super::published::{Places, scratch};
-use super::results::Reading;
 use crate::data::Split;
 use crate::device::Precision;
 use crate::error::Result;
 use crate::limits::Limits;
 use crate::metrics::Protocol;
+use crate::reading::Reading;
 use crate::train::Options;
 use crate::units::Seconds;
 use planned::{Key, Planned, key, planned};

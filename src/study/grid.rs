@@ -9,7 +9,6 @@ pub use memory::Memory;
 pub use plan::CellPlan;
 pub use rules::Rule;
 
-use super::presets;
 use super::published::Places;
 use crate::device::Precision;
 use crate::error::{Error, Result};
@@ -68,13 +67,6 @@ pub struct Grid {
     /// Settings of some cells only; of two that meet, the later one counts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
-}
-
-impl Default for Grid {
-    /// The quick preset: what a file leaves out is as there.
-    fn default() -> Self {
-        presets::quick()
-    }
 }
 
 impl Grid {

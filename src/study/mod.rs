@@ -10,6 +10,5 @@ pub mod published;
 pub mod recommend;
 pub mod report;
 pub mod results;
+mod total_cost;
 mod trade_off;
-
-use crate::{markup, plot as plots};

@@ -74,6 +74,13 @@ pub fn quick() -> Grid {
     Grid { rules: vec![needle], ..meetings() }
 }
 
+impl Default for Grid {
+    /// The quick preset: what a file leaves out is as there.
+    fn default() -> Self {
+        quick()
+    }
+}
+
 /// Every embedded model on every length, and the settings that are right for meetings.
 fn meetings() -> Grid {
     Grid {
@@ -241,7 +248,7 @@ mod tests {
     fn every_preset_has_cells_that_may_run() {
         assert_eq!((cells("paper").len(), cells("scrolls").len()), (48, 12));
         // The program brings along all that the quick one needs.
-        Places::default().check(&cells("quick")).unwrap();
+        Places::default().check(cells("quick").iter().map(CellPlan::needs)).unwrap();
         assert_eq!(named("fast").unwrap_err().exit_code(), 2);
     }
 

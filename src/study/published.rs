@@ -1,11 +1,11 @@
 //! Where a study's models and datasets lie, and what is known of published checkpoints that are not here.
 
-use super::grid::CellPlan;
 use crate::data::{self, Dataset};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::hub::{self, embedded};
 use serde_json::Value;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// A checkpoint whose shapes are known without its files.
@@ -110,28 +110,25 @@ impl Places {
     }
 
     /// Fails with all that the cells need and is not here, and where each file goes.
-    pub fn check(&self, cells: &[CellPlan]) -> Result<()> {
+    pub fn check<'a>(&self, needed: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<()> {
         let scratch = scratch()?;
-        let (mut seen, mut missing) = (Vec::new(), Vec::new());
-        for cell in cells {
-            if !seen.contains(&&cell.model) {
-                seen.push(&cell.model);
-                let found = self.model(&cell.model, scratch.path());
-                if !found.as_ref().is_ok_and(|dir| dir.join("config.json").is_file()) {
-                    missing.push((&cell.model, self.missing_model(&cell.model, found)));
-                }
+        let (mut models, mut datasets): (Vec<&str>, Vec<&str>) = needed.into_iter().unzip();
+        let mut missing: Vec<(&str, String)> = Vec::new();
+        for names in [&mut models, &mut datasets] {
+            let mut seen = HashSet::new();
+            names.retain(|name| seen.insert(*name));
+        }
+        for model in models {
+            let found = self.model(model, scratch.path());
+            if !found.as_ref().is_ok_and(|dir| dir.join("config.json").is_file()) {
+                missing.push((model, self.missing_model(model, found)));
             }
         }
-        for cell in cells {
-            if !seen.contains(&&cell.dataset) {
-                seen.push(&cell.dataset);
-                match self.dataset(&cell.dataset) {
-                    Ok(_) => {}
-                    Err(Error::Missing { what, .. }) => {
-                        missing.push((&cell.dataset, self.missing_data(&cell.dataset, what)));
-                    }
-                    Err(error) => return Err(error),
-                }
+        for dataset in datasets {
+            match self.dataset(dataset) {
+                Ok(_) => {}
+                Err(Error::Missing { what, .. }) => missing.push((dataset, self.missing_data(dataset, what))),
+                Err(error) => return Err(error),
             }
         }
         match missing.as_slice() {

@@ -1,10 +1,12 @@
 //! Which model and length to choose under limits of energy, time, accuracy or latency.
 
 use super::bootstrap::Interval;
-use super::results::{Reading, Results};
-use super::trade_off::{Choice, Cost, choices};
+use super::results::{INFERENCE_ENERGY, INFERENCE_TIME, PEAK_MEMORY, Results, TRAIN_ENERGY, TRAIN_TIME};
+use super::total_cost::{self, Expense};
+use super::trade_off::{Choice, choices};
 use crate::error::{Error, Result};
-use crate::units::Joules;
+use crate::reading::Reading;
+use crate::units::{Joules, significant};
 use serde::Serialize;
 
 /// What is asked for; at least one is set.
@@ -18,6 +20,8 @@ pub struct Wishes {
     pub min_accuracy: Option<f64>,
     /// Seconds of inference per example.
     pub max_latency: Option<f64>,
+    /// Documents that inference will be for: then costs are those of training and of all of them.
+    pub documents: Option<u64>,
     pub dataset: Option<String>,
 }
 
@@ -28,12 +32,12 @@ pub struct Recommendation {
     pub metric: &'static str,
     /// None where nothing meets the wishes.
     pub choice: Option<Chosen>,
-    /// The next best, and whether the intervals tell the two apart.
+    /// The next best, and whether the difference lies outside of the intervals.
     pub next: Option<Next>,
     /// What does not meet the wishes, or cannot be judged, and why.
     pub not_chosen: Vec<Excluded>,
     /// By what the choice is the best: its score, or a cost.
-    pub by: &'static str,
+    pub by: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -46,6 +50,12 @@ pub struct Chosen {
     pub train_joules: Reading,
     pub peak_bytes: Reading,
     pub inference_seconds: Reading,
+    pub inference_joules: Reading,
+    /// Training and inference of the documents that were named, seconds and joules.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_seconds: Option<Reading>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_joules: Option<Reading>,
     /// What else has to be known of it.
     pub caution: Option<String>,
 }
@@ -89,7 +99,7 @@ pub fn recommend(results: &Results, wishes: &Wishes) -> Result<Vec<Recommendatio
             _ => Error::data("the results", "no cell has been run yet"),
         });
     }
-    let energy = all.iter().map(|choice| choice.cost(Cost::Energy)).collect::<Vec<_>>();
+    let energy = all.iter().map(|choice| choice.mean(&TRAIN_ENERGY)).collect::<Vec<_>>();
     if wishes.budget_kwh.is_some() && energy.iter().all(|energy| energy.value().is_none()) {
         let why = energy.iter().find_map(Reading::why).unwrap_or_default();
         return Err(Error::data(
@@ -121,17 +131,20 @@ fn one(task: &str, choices: &[&Choice], wishes: &Wishes) -> Recommendation {
             }),
         }
     }
-    let cost = match within.iter().all(|choice| choice.cost(Cost::Energy).value().is_some()) {
-        true => Cost::Energy,
-        false => Cost::Time,
+    let expense = Expense::of(&within);
+    let has_energy = within.iter().all(|choice| choice.mean(&TRAIN_ENERGY).value().is_some());
+    let alone = if has_energy { TRAIN_ENERGY } else { TRAIN_TIME };
+    let cost = |choice: &Choice| match wishes.documents {
+        Some(documents) => expense.total(choice, documents as f64),
+        None => choice.mean(&alone),
     };
     let number = |reading: Reading| reading.value().unwrap_or(f64::INFINITY);
     let score = |choice: &Choice| choice.score().value().unwrap_or(f64::NEG_INFINITY);
     match wishes.min_accuracy {
-        Some(_) => within.sort_by(|a, b| number(a.cost(cost)).total_cmp(&number(b.cost(cost)))),
+        Some(_) => within.sort_by(|a, b| number(cost(a)).total_cmp(&number(cost(b)))),
         None => within.sort_by(|a, b| {
             // Of equal scores the cheaper one.
-            score(b).total_cmp(&score(a)).then(number(a.cost(cost)).total_cmp(&number(b.cost(cost))))
+            score(b).total_cmp(&score(a)).then(number(cost(a)).total_cmp(&number(cost(b))))
         }),
     }
     let next = match within.as_slice() {
@@ -149,7 +162,11 @@ fn one(task: &str, choices: &[&Choice], wishes: &Wishes) -> Recommendation {
         choice: within.first().map(|choice| chosen(choice, wishes)),
         next,
         not_chosen,
-        by: if wishes.min_accuracy.is_some() { cost.label() } else { "score" },
+        by: match (wishes.min_accuracy, wishes.documents) {
+            (None, _) => "score".into(),
+            (Some(_), None) => alone.title.into(),
+            (Some(_), Some(documents)) => format!("total {} of {documents} documents", expense.name),
+        },
     }
 }
 
@@ -165,19 +182,19 @@ fn judged(choice: &Choice, wishes: &Wishes) -> Result<(), String> {
         _ => {}
     }
     let limits = [
-        (wishes.budget_kwh, Cost::Energy, "kWh", Joules(1.0).kwh()),
-        (wishes.budget_hours, Cost::Time, "h", 1.0 / 3600.0),
-        (wishes.max_latency, Cost::Latency, "s", 1.0),
+        (wishes.budget_kwh, TRAIN_ENERGY, "kWh", Joules(1.0).kwh()),
+        (wishes.budget_hours, TRAIN_TIME, "h", 1.0 / 3600.0),
+        (wishes.max_latency, INFERENCE_TIME, "s", 1.0),
     ];
     for (most, cost, unit, scale) in limits {
         let Some(most) = most else { continue };
-        let spent = choice.cost(cost);
+        let spent = choice.mean(&cost);
         match spent.value().map(|value| value * scale) {
-            None => return unknown(&format!("its {}", cost.label()), &spent),
+            None => return unknown(&format!("its {}", cost.title), &spent),
             Some(value) if value <= most => {}
             Some(value) => {
-                let shown = crate::markup::significant(value);
-                return Err(format!("its {} is {shown} {unit}", cost.label()));
+                let shown = significant(value);
+                return Err(format!("its {} is {shown} {unit}", cost.title));
             }
         }
     }
@@ -192,10 +209,13 @@ fn chosen(choice: &Choice, wishes: &Wishes) -> Chosen {
         max_source_length: choice.length,
         score: choice.score(),
         interval,
-        train_seconds: choice.cost(Cost::Time),
-        train_joules: choice.cost(Cost::Energy),
-        peak_bytes: choice.cost(Cost::Memory),
-        inference_seconds: choice.cost(Cost::Latency),
+        train_seconds: choice.mean(&TRAIN_TIME),
+        train_joules: choice.mean(&TRAIN_ENERGY),
+        peak_bytes: choice.mean(&PEAK_MEMORY),
+        inference_seconds: choice.mean(&INFERENCE_TIME),
+        inference_joules: choice.mean(&INFERENCE_ENERGY),
+        total_seconds: wishes.documents.map(|n| total_cost::TIME.total(choice, n as f64)),
+        total_joules: wishes.documents.map(|n| total_cost::ENERGY.total(choice, n as f64)),
         caution: below.map(|(interval, least)| {
             format!("its interval begins at {:.2}, below the {least} asked for", interval.low)
         }),
@@ -249,6 +269,22 @@ mod tests {
         let latency = Wishes { min_accuracy: Some(20.0), max_latency: Some(0.1), ..Wishes::default() };
         // The test cells infer eight examples a second.
         assert!(best(&cells, latency).choice.is_none());
+    }
+
+    #[test]
+    fn with_many_documents_the_cheaper_inference_is_the_cheapest() {
+        let mut fast = with("b", 1024, 25.0, 3.0);
+        fast.eval_samples_per_second = Reading::measured(80.0);
+        let cells = [with("a", 1024, 25.0, 1.0), fast];
+        let of = |documents| {
+            let wishes = Wishes { min_accuracy: Some(20.0), documents, ..Wishes::default() };
+            let found = best(&cells, wishes);
+            (found.choice.unwrap().model, found.by)
+        };
+        // 1 h and 1/8 s a document against 3 h and 1/80 s: equal at 64,000 documents.
+        assert_eq!(of(None), ("a".into(), "training time".into()));
+        assert_eq!(of(Some(63_000)), ("a".into(), "total time of 63000 documents".into()));
+        assert_eq!(of(Some(65_000)).0, "b");
     }
 
     #[test]

@@ -6,9 +6,10 @@ mod statements;
 mod summary;
 mod tables;
 
-use super::markup::{escape, integer, push};
 use super::results::{Cell, Results, Varying};
 use crate::error::Result;
+use crate::markup::{escape, push};
+use crate::units::integer;
 use std::path::Path;
 
 const STYLE: &str = include_str!("report/style.css");

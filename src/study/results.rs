@@ -2,79 +2,27 @@
 //! elsewhere, in `results.csv`, `results.md` and `results.tex`.
 
 mod activities;
-mod csv;
-mod documents;
+mod columns;
+mod emissions;
+mod metric;
 mod naming;
-mod reading;
-mod table;
+mod tables;
 
 pub use activities::{Activities, Taken};
-pub use csv::{csv, field, number};
-pub use documents::{latex, markdown};
+pub use columns::*;
+pub use emissions::emissions;
+pub use metric::{Better, Metric, Theme};
 pub use naming::Varying;
-pub use reading::{Mark, Reading};
-pub use table::table;
+pub use tables::{csv, disturbed, latex, markdown, text};
 
 use super::bootstrap::Interval;
+use crate::disturbance::Conditions;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::metrics::Scores;
+use crate::metrics::{Headline, Scores};
+use crate::reading::Reading;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-
-/// The metric a dataset is judged by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum Metric {
-    #[serde(rename = "rouge1")]
-    Rouge1,
-    #[serde(rename = "rouge2")]
-    Rouge2,
-    #[serde(rename = "rougeL")]
-    RougeL,
-    #[default]
-    #[serde(rename = "geometric_mean")]
-    GeometricMean,
-    #[serde(rename = "f1")]
-    F1,
-}
-
-impl Metric {
-    /// The name in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Metric::Rouge1 => "rouge1",
-            Metric::Rouge2 => "rouge2",
-            Metric::RougeL => "rougeL",
-            Metric::GeometricMean => "geometric_mean",
-            Metric::F1 => "f1",
-        }
-    }
-
-    /// The name in prose.
-    pub fn label(self) -> &'static str {
-        match self {
-            Metric::Rouge1 => "ROUGE-1",
-            Metric::Rouge2 => "ROUGE-2",
-            Metric::RougeL => "ROUGE-L",
-            Metric::GeometricMean => "ROUGE geometric mean",
-            Metric::F1 => "F1",
-        }
-    }
-
-    /// Its value among scores.
-    pub fn of(self, scores: &Scores) -> f64 {
-        match self {
-            Metric::Rouge1 => scores.rouge1,
-            Metric::Rouge2 => scores.rouge2,
-            Metric::RougeL => scores.rouge_l,
-            Metric::GeometricMean => scores.geometric_mean,
-            Metric::F1 => scores.f1,
-        }
-    }
-}
-
-/// A column name and the reading under it.
-pub type Field = (&'static str, fn(&Cell) -> &Reading);
 
 /// One combination of the study and everything read from it. Scores are 0 to 100.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -105,13 +53,32 @@ pub struct Cell {
     pub train_tokens: u64,
     pub eval_examples: u64,
     pub parameters: u64,
-    pub headline_metric: Metric,
+    pub headline_metric: Headline,
     pub rouge1: Reading,
     pub rouge2: Reading,
     #[serde(rename = "rougeL")]
     pub rouge_l: Reading,
     pub geometric_mean: Reading,
     pub f1: Reading,
+    #[serde(default)]
+    pub rouge1_precision: Reading,
+    #[serde(default)]
+    pub rouge1_recall: Reading,
+    #[serde(default)]
+    pub rouge2_precision: Reading,
+    #[serde(default)]
+    pub rouge2_recall: Reading,
+    #[serde(default, rename = "rougeL_precision")]
+    pub rouge_l_precision: Reading,
+    #[serde(default, rename = "rougeL_recall")]
+    pub rouge_l_recall: Reading,
+    #[serde(default)]
+    pub f1_precision: Reading,
+    #[serde(default)]
+    pub f1_recall: Reading,
+    /// Mean words of a prediction.
+    #[serde(default)]
+    pub output_words: Reading,
     /// Ends of the headline's 95 % interval, by drawing the examples again.
     #[serde(default)]
     pub score_low: Reading,
@@ -173,6 +140,12 @@ pub struct Cell {
     pub activities: Activities,
     /// What the energy covers (which sensor, which parts), or why there is none.
     pub energy_note: String,
+    /// Percent of the processor time that training and scoring wanted, which they got.
+    #[serde(default)]
+    pub processor_share_percent: Reading,
+    /// Why times and energy are not to be relied on; empty where nothing speaks against them.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub disturbed: String,
 }
 
 /// Time and energy of one phase of training.
@@ -192,11 +165,11 @@ impl Cell {
     /// The score of the metric this dataset is judged by.
     pub fn headline(&self) -> &Reading {
         match self.headline_metric {
-            Metric::Rouge1 => &self.rouge1,
-            Metric::Rouge2 => &self.rouge2,
-            Metric::RougeL => &self.rouge_l,
-            Metric::GeometricMean => &self.geometric_mean,
-            Metric::F1 => &self.f1,
+            Headline::Rouge1 => &self.rouge1,
+            Headline::Rouge2 => &self.rouge2,
+            Headline::RougeL => &self.rouge_l,
+            Headline::GeometricMean => &self.geometric_mean,
+            Headline::F1 => &self.f1,
         }
     }
 
@@ -213,6 +186,40 @@ impl Cell {
         Some(Interval { low: self.score_low.value()?, high: self.score_high.value()? })
     }
 
+    /// Joules of inference per example.
+    pub fn inference_joules(&self) -> Reading {
+        self.eval_energy_joules.with(&Reading::measured(self.eval_examples as f64), |joules, n| joules / n)
+    }
+
+    /// Takes in what `scores` say, of which `words` were predicted on average.
+    pub fn take_scores(&mut self, scores: &Scores, words: f64) {
+        let of = Reading::measured;
+        self.rouge1 = of(scores.rouge1);
+        self.rouge2 = of(scores.rouge2);
+        self.rouge_l = of(scores.rouge_l);
+        self.geometric_mean = of(scores.geometric_mean);
+        self.f1 = of(scores.f1);
+        self.rouge1_precision = of(scores.rouge1_precision);
+        self.rouge1_recall = of(scores.rouge1_recall);
+        self.rouge2_precision = of(scores.rouge2_precision);
+        self.rouge2_recall = of(scores.rouge2_recall);
+        self.rouge_l_precision = of(scores.rouge_l_precision);
+        self.rouge_l_recall = of(scores.rouge_l_recall);
+        self.f1_precision = of(scores.f1_precision);
+        self.f1_recall = of(scores.f1_recall);
+        self.output_words = of(words);
+    }
+
+    /// Says in which conditions a part of the cell was measured; the least favourable ones count.
+    pub fn take_conditions(&mut self, conditions: &Conditions) {
+        let why = "the system does not count what threads wait for";
+        let share = conditions.processor_share.map(|share| 100.0 * share);
+        let before = self.processor_share_percent.value();
+        self.processor_share_percent = Reading::or_why(before.into_iter().chain(share).reduce(f64::min), why);
+        let reasons = [self.disturbed.as_str(), conditions.disturbed.as_deref().unwrap_or_default()];
+        self.disturbed = reasons.into_iter().filter(|why| !why.is_empty()).collect::<Vec<_>>().join("; ");
+    }
+
     /// Seconds of inference per example.
     pub fn latency(&self) -> Reading {
         match &self.eval_samples_per_second {
@@ -221,53 +228,6 @@ impl Cell {
             absent => absent.clone(),
         }
     }
-
-    /// Every reading's column name and field, in file order.
-    pub const READINGS: [Field; 43] = [
-        ("rouge1", |c| &c.rouge1),
-        ("rouge2", |c| &c.rouge2),
-        ("rougeL", |c| &c.rouge_l),
-        ("geometric_mean", |c| &c.geometric_mean),
-        ("f1", |c| &c.f1),
-        ("score_low", |c| &c.score_low),
-        ("score_high", |c| &c.score_high),
-        ("train_loss_final", |c| &c.train_loss_final),
-        ("eval_loss", |c| &c.eval_loss),
-        ("train_seconds", |c| &c.train_seconds),
-        ("train_wall_seconds", |c| &c.train_wall_seconds),
-        ("train_samples_per_second", |c| &c.train_samples_per_second),
-        ("train_tokens_per_second", |c| &c.train_tokens_per_second),
-        ("eval_seconds", |c| &c.eval_seconds),
-        ("eval_samples_per_second", |c| &c.eval_samples_per_second),
-        ("best_step", |c| &c.best_step),
-        ("peak_bytes_planned", |c| &c.peak_bytes_planned),
-        ("peak_bytes_measured", |c| &c.peak_bytes_measured),
-        ("energy_joules", |c| &c.energy_joules),
-        ("mean_power_watts", |c| &c.mean_power_watts),
-        ("peak_power_watts", |c| &c.peak_power_watts),
-        ("samples_per_second_per_watt", |c| &c.samples_per_second_per_watt),
-        ("joules_per_sample", |c| &c.joules_per_sample),
-        ("joules_per_token", |c| &c.joules_per_token),
-        ("eval_energy_joules", |c| &c.eval_energy_joules),
-        ("paper_power_watts", |c| &c.paper_power_watts),
-        ("paper_energy_joules", |c| &c.paper_energy_joules),
-        ("utilisation_percent", |c| &c.utilisation_percent),
-        ("device_memory_mean_bytes", |c| &c.device_memory_mean_bytes),
-        ("device_memory_peak_bytes", |c| &c.device_memory_peak_bytes),
-        ("phases_energy_joules", |c| &c.phases_energy_joules),
-        ("data_activity_seconds", |c| &c.activities.data.seconds),
-        ("data_activity_joules", |c| &c.activities.data.energy_joules),
-        ("training_activity_seconds", |c| &c.activities.training.seconds),
-        ("training_activity_joules", |c| &c.activities.training.energy_joules),
-        ("evaluation_activity_seconds", |c| &c.activities.evaluation.seconds),
-        ("evaluation_activity_joules", |c| &c.activities.evaluation.energy_joules),
-        ("checkpoint_activity_seconds", |c| &c.activities.checkpoint.seconds),
-        ("checkpoint_activity_joules", |c| &c.activities.checkpoint.energy_joules),
-        ("rest_activity_seconds", |c| &c.activities.rest.seconds),
-        ("rest_activity_joules", |c| &c.activities.rest.energy_joules),
-        ("whole_activity_seconds", |c| &c.activities.whole.seconds),
-        ("whole_activity_joules", |c| &c.activities.whole.energy_joules),
-    ];
 }
 
 /// A whole study.

@@ -1,49 +1,8 @@
 //! Choices between models and lengths: what each scores and costs, and which are worth considering.
 
 use super::bootstrap::{Interval, over_seeds};
-use super::markup::Quantity;
-use super::results::{Cell, Mark, Reading, Varying};
-
-/// What a choice may cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cost {
-    /// Of training.
-    Time,
-    /// Of training.
-    Energy,
-    Memory,
-    /// Of inference, per example.
-    Latency,
-}
-
-impl Cost {
-    /// The name in prose.
-    pub fn label(self) -> &'static str {
-        match self {
-            Cost::Time => "training time",
-            Cost::Energy => "training energy",
-            Cost::Memory => "peak memory",
-            Cost::Latency => "inference time per example",
-        }
-    }
-
-    pub fn quantity(self) -> Quantity {
-        match self {
-            Cost::Time | Cost::Latency => Quantity::Time,
-            Cost::Energy => Quantity::Energy,
-            Cost::Memory => Quantity::Memory,
-        }
-    }
-
-    pub fn of(self, cell: &Cell) -> Reading {
-        match self {
-            Cost::Time => cell.train_seconds.clone(),
-            Cost::Energy => cell.energy_joules.clone(),
-            Cost::Memory => cell.peak_bytes().clone(),
-            Cost::Latency => cell.latency(),
-        }
-    }
-}
+use super::results::{Cell, Metric, Varying};
+use crate::reading::{Mark, Reading};
 
 /// Cells that differ in their seed alone: one thing to choose.
 #[derive(Debug, Clone)]
@@ -65,8 +24,8 @@ impl Choice<'_> {
     }
 
     /// The mean over seeds.
-    pub fn cost(&self, cost: Cost) -> Reading {
-        mean(&self.cells, |cell| cost.of(cell))
+    pub fn mean(&self, metric: &Metric) -> Reading {
+        mean(&self.cells, metric.of)
     }
 
     /// Where the score lies, over examples and seeds; None where any of it is not known.
@@ -133,11 +92,11 @@ pub struct Front {
 }
 
 /// Compares choices of one task by their means.
-pub fn front(choices: &[&Choice], cost: Cost) -> Front {
+pub fn front(choices: &[&Choice], cost: &Metric) -> Front {
     let mut points: Vec<(usize, f64, f64)> = choices
         .iter()
         .enumerate()
-        .filter_map(|(i, choice)| Some((i, choice.cost(cost).value()?, choice.score().value()?)))
+        .filter_map(|(i, choice)| Some((i, choice.mean(cost).value()?, choice.score().value()?)))
         .collect();
     points.sort_by(|a, b| a.1.total_cmp(&b.1).then(b.2.total_cmp(&a.2)));
     let mut found = Front { best: Vec::new(), dominated: Vec::new() };
@@ -160,6 +119,7 @@ pub fn front(choices: &[&Choice], cost: Cost) -> Front {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::study::results::TRAIN_TIME;
     use crate::study::results::tests::cell;
 
     fn with(model: &str, length: u64, score: f64, seconds: f64) -> Cell {
@@ -180,7 +140,7 @@ mod tests {
             with("f", 1, f64::NAN, 1.0),
         ];
         let all = choices(&cells);
-        let found = front(&all.iter().collect::<Vec<_>>(), Cost::Time);
+        let found = front(&all.iter().collect::<Vec<_>>(), &TRAIN_TIME);
         assert_eq!(found.best, [0, 3, 1]);
         let mut dominated = found.dominated.clone();
         dominated.sort();

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Circles that stay, as folder and members, and why.
 const ALLOWED: &[(&str, &[&str], &str)] = &[
-    ("device", &["call", "cpu"], "the seam reads narrow elements with the CPU's routines"),
     (
         "device/cpu",
         &["gemm", "skinny"],
@@ -18,14 +17,6 @@ const ALLOWED: &[(&str, &[&str], &str)] = &[
         &["block", "fault", "schedule"],
         "a fault names the thread that the block's schedule was at",
     ),
-    ("energy", &["ledger", "report"], "a report sums what a ledger enters, under the ledger's activities"),
-    ("energy", &["sampler", "window"], "a window is of a sampler's samples, whose sums it keeps"),
-    ("profile", &["host", "measure"], "the host's row is measured with the runs of the phases"),
-    ("study", &["bootstrap", "results"], "intervals are of the documents' scores that results keep"),
-    ("study", &["cell", "forecast"], "a forecast plans the steps that a cell takes"),
-    ("study", &["grid", "presets", "published"], "presets are grids of published places, by name"),
-    ("train", &["attempt", "run", "trainer"], "a trainer is what a run attempts steps with"),
-    ("train", &["batches", "token_cache"], "a cache is filled by encoding batches"),
 ];
 
 /// For every folder, which of its members imports which: a member is a file, or a folder with the file of its name.

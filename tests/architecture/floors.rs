@@ -4,9 +4,9 @@ use crate::source::{Source, code, root, sources};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// From the ground up.
-const FLOORS: [&[&str]; 16] = [
-    &["error", "files", "markup", "noise", "stats", "support", "units"],
-    &["shape", "hub", "plot", "settings"],
+const FLOORS: [&[&str]; 17] = [
+    &["error", "files", "markup", "noise", "reading", "stats", "support", "units"],
+    &["shape", "disturbance", "hub", "plot", "settings", "table"],
     &["trace"],
     &["device"],
     &["tensor", "limits"],
@@ -18,6 +18,7 @@ const FLOORS: [&[&str]; 16] = [
     &["data", "energy"],
     &["generate", "train"],
     &["evaluate"],
+    &["workload"],
     &["bench", "profile", "run"],
     &["study"],
     &["cli"],

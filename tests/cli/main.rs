@@ -104,6 +104,34 @@ impl Ran {
     }
 }
 
+/// The fields of comma-separated values, read strictly by RFC 4180.
+fn csv_rows(text: &str) -> Vec<Vec<String>> {
+    let (mut rows, mut row, mut field, mut quoted) = (Vec::new(), Vec::new(), String::new(), false);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' if quoted && chars.peek() == Some(&'"') => field.push(chars.next().unwrap()),
+            '"' => quoted = !quoted,
+            ',' if !quoted => row.push(std::mem::take(&mut field)),
+            '\r' if !quoted => {
+                assert_eq!(chars.next(), Some('\n'));
+                row.push(std::mem::take(&mut field));
+                rows.push(std::mem::take(&mut row));
+            }
+            c => field.push(c),
+        }
+    }
+    assert!(row.is_empty() && field.is_empty() && !quoted, "the last line has its end");
+    rows
+}
+
+/// The median of numbers in a JSON list.
+fn median(numbers: &serde_json::Value) -> f64 {
+    let mut sorted: Vec<f64> = numbers.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+    sorted.sort_by(f64::total_cmp);
+    (sorted[sorted.len() / 2] + sorted[(sorted.len() - 1) / 2]) / 2.0
+}
+
 fn model(name: &str) -> PathBuf {
     golden::root().join(name)
 }

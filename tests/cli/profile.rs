@@ -1,6 +1,6 @@
 //! `profile`: the table, the trace, comparisons and predictions as a new user meets them.
 
-use super::{Ran, command, model, ran, wattention};
+use super::{Ran, command, median, model, ran, wattention};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -16,12 +16,6 @@ fn step(flags: &str) -> Ran {
 
 fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
-}
-
-fn median(seconds: &Value) -> f64 {
-    let mut sorted: Vec<f64> = seconds.as_array().unwrap().iter().map(number).collect();
-    sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
 }
 
 /// Rows of the printed table: words and numbers, split where two spaces are.
@@ -268,6 +262,8 @@ fn what_cannot_be_is_refused_with_the_remedy() {
     let folder = dir.path().display();
     wattention("profile").fails(2, &["profile step", "--compare A.json B.json"]);
     wattention("profile step").fails(2, &["--model"]);
+    step("--batch-size 1,2").fails(2, &["one combination of sizes", "bench step"]);
+    step("--by layer").fails(2, &["--by", "phase", "kernel", "both"]);
     step("--plan-only").fails(2, &["--gpu"]);
     step("--gpu h200").fails(2, &["--plan-only"]);
     step("--plan-only --gpu b300").fails(2, &["'b300'", "h200, h100, a100, a6000"]);

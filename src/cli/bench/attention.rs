@@ -4,18 +4,16 @@ use super::super::global::Global;
 use super::super::values::named;
 use super::super::{machine, output};
 use super::options::{Baselines, Ceiling, Formats, Known, Repetition};
-use super::scan::{absent_or, seconds};
-use super::table::{csv, table};
-use serde::Serialize;
-use std::fmt;
+use super::report::{Measured, Report, conditions, of_limit, times};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use wattention::bench::attention::{Kind, Pass, Row, Setting, Work, attention};
-use wattention::bench::baseline::Entry;
 use wattention::energy::{self, Sampler};
 use wattention::error::Error;
 use wattention::files;
-use wattention::units::Seconds;
+use wattention::stats::Quantiles;
+use wattention::table::Column;
+use wattention::units::Format;
 
 mod chart;
 
@@ -80,17 +78,6 @@ pub struct Args {
     /// Draw throughput against length
     #[arg(long, value_name = "FILE.svg")]
     svg: Option<PathBuf>,
-}
-
-#[derive(Serialize)]
-struct Report {
-    device: String,
-    seed: u64,
-    /// Whether the caches were cleared between runs.
-    flushed: bool,
-    #[serde(flatten)]
-    known: Known,
-    rows: Vec<Row>,
 }
 
 impl Args {
@@ -163,87 +150,52 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
             rows.extend(attention(&setting, &work, &args.passes(work.kind))?);
         }
     }
-    for row in &rows {
-        row.warnings.iter().for_each(|warning| global.warn(format_args!("{}: {warning}", row.name())));
-    }
-    if let Some(path) = &args.csv {
-        files::write_text(path, &csv(&rows.iter().map(fields).collect::<Vec<_>>()))?;
-    }
     if let Some(path) = &args.svg {
         files::write_text(path, &chart::chart(&rows, &label))?;
     }
-    let entries = rows.iter().map(|row| Entry { name: row.name(), quantiles: row.quantiles }).collect();
     let flushed = args.repetition.flushes();
     let report = Report { device: label, seed: global.seed, flushed, known, rows };
-    judge.finish(report, entries, global)
+    report.finish(args.csv.as_deref(), judge, global)
 }
 
-/// Names and values of a row in a file.
-fn fields(row: &Row) -> Vec<(&'static str, String)> {
-    let sizes = [
-        ("kind", row.kind.name().into()),
-        ("pass", row.pass.name().into()),
-        ("precision", row.precision.to_string()),
-        ("batch_size", row.batch_size.to_string()),
-        ("length", row.length.to_string()),
-        ("heads", row.heads.to_string()),
-        ("head_size", row.head_size.to_string()),
-        ("pattern", row.pattern.clone()),
-    ];
-    let found = [
-        ("flops", row.flops.to_string()),
-        ("bytes", row.bytes.to_string()),
-        ("exponentials", row.exponentials.to_string()),
-        ("gflops_per_second", row.gflops_per_second.to_string()),
-        ("tokens_per_second", row.tokens_per_second.to_string()),
-        ("share_of_limit", absent_or(row.share_of_limit)),
-        ("bound", absent_or(row.bound.map(|bound| bound.name()))),
-    ];
-    sizes.into_iter().chain(seconds(&row.quantiles, row.runs)).chain(found).collect()
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let caches = if self.flushed { "cleared" } else { "warm" };
-        write!(f, "{}, caches {caches} between runs", self.device)?;
-        let header = [
-            "kind",
-            "pass",
-            "pattern",
-            "format",
-            "heads",
-            "batch",
-            "length",
-            "median",
-            "20 % to 80 %",
-            "runs",
-            "GFLOP/s",
-            "tokens/s",
-            "of limit",
-            "by",
-        ];
-        let rows: Vec<Vec<String>> = self.rows.iter().map(cells).collect();
-        table(f, &header, &rows, 4)?;
-        write!(f, "\n{}", self.known)
+impl Measured for Row {
+    fn name(&self) -> String {
+        Row::name(self)
     }
-}
 
-fn cells(row: &Row) -> Vec<String> {
-    let q = &row.quantiles;
-    vec![
-        row.kind.name().into(),
-        row.pass.name().into(),
-        row.pattern.clone(),
-        row.precision.to_string(),
-        format!("{} x {}", row.heads, row.head_size),
-        row.batch_size.to_string(),
-        row.length.to_string(),
-        Seconds(q.median_s).to_string(),
-        format!("{} to {}", Seconds(q.p20_s), Seconds(q.p80_s)),
-        row.runs.to_string(),
-        format!("{:.1}", row.gflops_per_second),
-        format!("{:.0}", row.tokens_per_second),
-        super::share(row.share_of_limit),
-        row.bound.map_or("", |bound| bound.name()).into(),
-    ]
+    fn quantiles(&self) -> Quantiles {
+        self.quantiles
+    }
+
+    fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    fn columns(known: &Known) -> Vec<Column<'_, Row>> {
+        let mut columns = vec![
+            Column::words("kind", |row: &Row| row.kind.name()).key("kind"),
+            Column::words("pass", |row: &Row| row.pass.name()).key("pass"),
+            Column::words("pattern", |row: &Row| row.pattern.clone()),
+            Column::words("format", |row: &Row| row.precision.to_string()).key("precision"),
+            Column::size("heads", |row: &Row| format!("{} x {}", row.heads, row.head_size)).rank(2),
+            Column::size("batch", |row: &Row| row.batch_size).key("batch_size"),
+            Column::size("length", |row: &Row| row.length).key("length"),
+            Column::file("heads", |row: &Row| row.heads),
+            Column::file("head_size", |row: &Row| row.head_size),
+            Column::file("pattern", |row: &Row| row.pattern.clone()),
+        ];
+        columns.extend(times(|row: &Row| (row.quantiles, row.runs)));
+        columns.extend([
+            Column::file("flops", |row: &Row| row.flops),
+            Column::file("bytes", |row: &Row| row.bytes),
+            Column::file("exponentials", |row: &Row| row.exponentials),
+            Column::number("GFLOP/s", Format::Decimals(1), |row: &Row| row.gflops_per_second)
+                .key("gflops_per_second"),
+            Column::number("tokens/s", Format::Significant, |row: &Row| row.tokens_per_second)
+                .key("tokens_per_second"),
+        ]);
+        columns.extend(of_limit(known, |row: &Row| (row.share_of_limit, row.bound)));
+        columns.extend(conditions(|row: &Row| &row.conditions));
+        columns
+    }
 }

@@ -1,14 +1,14 @@
 //! `bench gemm`: matrix products alone.
 
 use super::super::global::Global;
-use super::super::machine;
+use super::super::{machine, output};
 use super::options::{Baselines, Ceiling, Formats, Known, Repetition};
-use super::table::table;
-use serde::Serialize;
-use std::fmt;
-use wattention::bench::baseline::Entry;
+use super::report::{Measured, Report, conditions, of_limit, times};
+use std::path::PathBuf;
 use wattention::bench::gemm::{self, Row, Size, product};
-use wattention::units::Seconds;
+use wattention::stats::Quantiles;
+use wattention::table::Column;
+use wattention::units::Format;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -27,24 +27,18 @@ pub struct Args {
 
     #[command(flatten)]
     baselines: Baselines,
+
+    /// Write the rows as comma-separated values
+    #[arg(long, value_name = "FILE.csv")]
+    csv: Option<PathBuf>,
 }
 
 fn size(text: &str) -> Result<Size, String> {
     Size::parse(text).ok_or_else(|| "give three numbers above 0, such as 1024x768x3072".into())
 }
 
-#[derive(Serialize)]
-struct Report {
-    device: String,
-    seed: u64,
-    /// Whether the caches were cleared between runs.
-    flushed: bool,
-    #[serde(flatten)]
-    known: Known,
-    rows: Vec<Row>,
-}
-
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
+    args.csv.as_deref().map_or(Ok(()), output::check_file)?;
     let devices = args.formats.open(global)?;
     let label = machine::device_label(&devices[0]);
     let known = args.ceiling.open(&label, global)?;
@@ -59,41 +53,44 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
             rows.push(product(device, size, global.seed, schedule, flush.as_ref(), known.limits.as_ref())?);
         }
     }
-    for row in &rows {
-        row.warnings.iter().for_each(|warning| global.warn(format_args!("{}: {warning}", name(row))));
-    }
-    let entries = rows.iter().map(|row| Entry { name: name(row), quantiles: row.quantiles }).collect();
     let flushed = args.repetition.flushes();
     let report = Report { device: label, seed: global.seed, flushed, known, rows };
-    judge.finish(report, entries, global)
+    report.finish(args.csv.as_deref(), judge, global)
 }
 
-fn name(row: &Row) -> String {
-    format!("{} {}", row.size, row.precision)
-}
+impl Measured for Row {
+    fn name(&self) -> String {
+        format!("{} {}", self.size, self.precision)
+    }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let caches = if self.flushed { "cleared" } else { "warm" };
-        write!(f, "{}, caches {caches} between runs", self.device)?;
-        let header =
-            ["M x N x K", "format", "median", "20 % to 80 %", "runs", "GFLOP/s", "GB/s", "of limit", "by"];
-        let cells = |row: &Row| {
-            let q = &row.quantiles;
-            vec![
-                row.size.to_string(),
-                row.precision.to_string(),
-                Seconds(q.median_s).to_string(),
-                format!("{} to {}", Seconds(q.p20_s), Seconds(q.p80_s)),
-                row.runs.to_string(),
-                format!("{:.1}", row.gflops_per_second),
-                format!("{:.1}", row.gigabytes_per_second),
-                super::share(row.share_of_limit),
-                row.bound.map_or("", |bound| bound.name()).into(),
-            ]
-        };
-        let rows: Vec<Vec<String>> = self.rows.iter().map(cells).collect();
-        table(f, &header, &rows, 2)?;
-        write!(f, "\n{}", self.known)
+    fn quantiles(&self) -> Quantiles {
+        self.quantiles
+    }
+
+    fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    fn columns(known: &Known) -> Vec<Column<'_, Row>> {
+        let mut columns = vec![
+            Column::words("M x N x K", |row: &Row| row.size.to_string()),
+            Column::file("m", |row: &Row| row.size.m),
+            Column::file("n", |row: &Row| row.size.n),
+            Column::file("k", |row: &Row| row.size.k),
+            Column::words("format", |row: &Row| row.precision.to_string()).key("precision"),
+        ];
+        columns.extend(times(|row: &Row| (row.quantiles, row.runs)));
+        columns.extend([
+            Column::file("flops", |row: &Row| row.flops),
+            Column::file("bytes", |row: &Row| row.bytes),
+            Column::number("GFLOP/s", Format::Decimals(1), |row: &Row| row.gflops_per_second)
+                .key("gflops_per_second"),
+            Column::number("GB/s", Format::Decimals(1), |row: &Row| row.gigabytes_per_second)
+                .key("gigabytes_per_second")
+                .rank(2),
+        ]);
+        columns.extend(of_limit(known, |row: &Row| (row.share_of_limit, row.bound)));
+        columns.extend(conditions(|row: &Row| &row.conditions));
+        columns
     }
 }

@@ -3,6 +3,7 @@
 use super::super::global::Global;
 use super::super::machine;
 use super::options::Baselines;
+use super::report::times;
 use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
@@ -12,7 +13,8 @@ use wattention::cases;
 use wattention::device::Precision;
 use wattention::error::Error;
 use wattention::ops;
-use wattention::units::Seconds;
+use wattention::table::{Column, Table, width};
+use wattention::units::{Format, Quantity};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -82,26 +84,20 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in {}, forward and backward", self.device, self.precision)?;
-        let mut case = ("", "");
-        for row in &self.kernels {
-            if case != (row.op, row.case.as_str()) {
-                case = (row.op, &row.case);
-                write!(f, "\n{}, {}", row.op, row.case)?;
-            }
-            let q = &row.quantiles;
-            let spread = format!("{} to {}", Seconds(q.p20_s), Seconds(q.p80_s));
-            let rate = |count: u64| count as f64 / q.median_s / 1e9;
-            write!(
-                f,
-                "\n  {:<30} {:>3} x {:>10} {spread:>24} {:>9.2} GFLOP/s {:>8.2} GB/s",
-                row.kernel,
-                row.calls,
-                Seconds(q.median_s / row.calls as f64).to_string(),
-                rate(row.flops),
-                rate(row.bytes)
-            )?;
-        }
-        Ok(())
+        let rate = |count: u64, row: &Measured| count as f64 / row.quantiles.median_s / 1e9;
+        let mut columns = vec![
+            Column::words("op", |row: &Measured| row.op),
+            Column::words("case", |row: &Measured| row.case.clone()),
+            Column::words("kernel", |row: &Measured| row.kernel),
+            Column::number("calls", Format::Integer, |row: &Measured| row.calls),
+            Column::number("a call", Format::Each(Quantity::Time), |row: &Measured| {
+                row.quantiles.median_s / row.calls as f64
+            }),
+        ];
+        columns.extend(times(|row: &Measured| (row.quantiles, row.runs)));
+        columns.push(Column::number("GFLOP/s", Format::Decimals(2), |row: &Measured| rate(row.flops, row)));
+        columns.push(Column::number("GB/s", Format::Decimals(2), |row: &Measured| rate(row.bytes, row)));
+        let table = Table::new(&columns, &self.kernels);
+        write!(f, "{} in {}, forward and backward\n{}", self.device, self.precision, table.text(width()))
     }
 }

@@ -4,7 +4,6 @@ use super::super::global::Global;
 use super::super::values::seconds;
 use super::super::{machine, output};
 use super::options::Baselines;
-use super::table::table;
 use serde::Serialize;
 use std::fmt;
 use std::path::PathBuf;
@@ -14,7 +13,9 @@ use wattention::bench::limits::{Found, Rate, limits};
 use wattention::device::Device;
 use wattention::error::Error;
 use wattention::files;
-use wattention::units::Seconds;
+use wattention::stats::Quantiles;
+use wattention::table::{Column, Table, width};
+use wattention::units::{Format, Seconds, decimals};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -59,29 +60,21 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "limits of {}, measured {}: the best of each rate's runs",
-            self.found.limits.device, self.date
-        )?;
-        let cells = |rate: &Rate| {
-            let value = match rate.unit {
-                "s" => Seconds(rate.value).to_string(),
-                unit => format!("{:.1} G{unit}", rate.value / 1e9),
-            };
-            let spread = rate.quantiles.map_or_else(
-                || "n/a".into(),
-                |q| format!("{:.0} %", 100.0 * (q.p80_s - q.p20_s) / q.median_s),
-            );
-            vec![
-                rate.name.clone(),
-                rate.how.clone(),
-                value.replace("G1/s", "G/s"),
-                spread,
-                rate.runs.to_string(),
-            ]
+        let value = |rate: &Rate| match rate.unit {
+            "s" => Seconds(rate.value).to_string(),
+            "1/s" => format!("{} G/s", decimals(rate.value / 1e9, 1)),
+            unit => format!("{} G{unit}", decimals(rate.value / 1e9, 1)),
         };
-        let rows: Vec<Vec<String>> = self.found.rates.iter().map(cells).collect();
-        table(f, &["limit", "of what", "rate", "spread", "runs"], &rows, 2)
+        let spread = |q: Quantiles| (q.p80_s - q.p20_s) / q.median_s;
+        let columns = [
+            Column::words("limit", |rate: &Rate| rate.name.clone()),
+            Column::words("of what", |rate: &Rate| rate.how.clone()),
+            Column::size("rate", value),
+            Column::number("spread", Format::Percent, |rate: &Rate| rate.quantiles.map(spread)),
+            Column::size("runs", |rate: &Rate| rate.runs),
+        ];
+        let table = Table::new(&columns, &self.found.rates).text(width());
+        let device = &self.found.limits.device;
+        write!(f, "limits of {device}, measured {}: the best of each rate's runs\n{table}", self.date)
     }
 }

@@ -13,6 +13,8 @@ use wattention::device::{Device, Precision};
 use wattention::error::Result;
 use wattention::files;
 use wattention::limits::{Limits, Origin};
+use wattention::reading::Reading;
+use wattention::table::Table;
 
 /// For how long each row is measured, and with which caches.
 #[derive(clap::Args, Debug)]
@@ -122,17 +124,23 @@ impl Ceiling {
     }
 }
 
-impl Display for Known {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.limits_origin {
+impl Known {
+    /// A share of the limits, or why it is not known.
+    pub fn share(&self, share: Option<f64>) -> Reading {
+        Reading::or_why(share, self.says.trim_start_matches("n/a: "))
+    }
+
+    /// What stands below a table: what percentages are of, and what its marks mean.
+    pub fn notes(&self, table: &Table) -> Vec<String> {
+        let says = &self.says;
+        let limits = match self.limits_origin {
             Some(Origin::Measured) => {
-                write!(f, "of limit: the least time at the measured limits of {}", self.says)
+                Some(format!("of limit: the least time at the measured limits of {says}"))
             }
-            Some(Origin::Described) => {
-                write!(f, "of limit: the least time by the data sheet of {}", self.says)
-            }
-            None => write!(f, "of limit: {}", self.says),
-        }
+            Some(Origin::Described) => Some(format!("of limit: the least time by the data sheet of {says}")),
+            None => None,
+        };
+        limits.into_iter().chain(table.notes()).collect()
     }
 }
 

@@ -1,37 +1,35 @@
-//! What `bench step` and `bench generate` share: lists of sizes, one row for each combination, and its report.
+//! `bench step` and `bench generate`: models, formats and lists of sizes, one row for each combination.
 
 use super::super::choices::{check_batch, check_lengths};
 use super::super::global::Global;
+use super::super::workload::{Kind, Subject};
 use super::super::{machine, output};
+use super::base_name;
 use super::options::{Baselines, Ceiling, Formats};
-use super::table::csv;
-use super::{Subject, base_name};
-use std::path::{Path, PathBuf};
+use super::row::{KernelRow, Report, Row, Rows, Unmeasured};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use wattention::bench::Meters;
 use wattention::bench::baseline::Entry;
 use wattention::bench::resident::ResidentPeak;
+use wattention::bench::workload::{Repeats, measure};
 use wattention::device::{Device, Precision};
 use wattention::energy::{self, Sampler};
-use wattention::error::Error;
+use wattention::error::{Error, Result};
 use wattention::files;
-use wattention::models;
-use wattention::train::Lengths;
-
-mod report;
-
-use report::{Named, Report, Rows, Unmeasured};
-pub use report::{Row, absent_or, peak, seconds, times};
+use wattention::models::{self, Options};
+use wattention::workload::Sizes;
 
 /// What `--help` says below the options.
-pub const ROWS: &str = "\
+const ROWS: &str = "\
 Lists are separated by commas, and every combination is measured, each with a model of its own. --json
 has the keys of one combination at the top, and those of several in `rows`; `unmeasured` says which did
 not fit into memory. Resident memory is the process's: of a row after the first it is known where Linux
 lets its highest mark start anew.";
 
-/// The lists and files of any scan.
 #[derive(clap::Args, Debug)]
-pub struct Scan {
+#[command(after_help = ROWS)]
+pub struct Args<K: Kind> {
     /// Model directories in HF layout, or names of repositories in the Hugging Face cache: ORG/NAME[@REVISION]
     #[arg(long, value_name = "DIR_OR_NAME,..", value_delimiter = ',', required_unless_present = "config")]
     model: Vec<PathBuf>,
@@ -43,9 +41,20 @@ pub struct Scan {
     #[command(flatten)]
     formats: Formats,
 
+    #[command(flatten)]
+    kind: K,
+
+    /// Runs before the counted ones
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    warmup: usize,
+
+    /// Counted runs
+    #[arg(long, value_name = "N", default_value = "5")]
+    repeat: NonZeroUsize,
+
     /// Time one more run kernel by kernel
     #[arg(long)]
-    pub kernels: bool,
+    kernels: bool,
 
     #[command(flatten)]
     ceiling: Ceiling,
@@ -58,27 +67,7 @@ pub struct Scan {
     csv: Option<PathBuf>,
 }
 
-/// The sizes of one row.
-pub trait Sizes: Copy + PartialEq {
-    type Row: Row;
-    /// The subcommand that measures it.
-    const BENCH: &'static str;
-
-    /// What decides the work, by which baselines know it.
-    fn name(&self, model: &Path, precision: Precision) -> String;
-    fn batch_size(&self) -> usize;
-    /// Tokens that the model must have positions for.
-    fn lengths(&self) -> Lengths;
-    /// Measures `subject` on `device`, which is in the row's precision.
-    fn measure(
-        &self,
-        subject: &Subject,
-        device: &Device,
-        meters: Meters,
-        global: &Global,
-    ) -> anyhow::Result<Self::Row>;
-}
-
+/// What one row is of.
 #[derive(Clone, PartialEq)]
 struct Combination<S> {
     subject: Subject,
@@ -86,15 +75,45 @@ struct Combination<S> {
     sizes: S,
 }
 
-impl Scan {
-    /// Every model in every precision with each of `sizes`, each once.
-    fn combinations<S: Sizes>(&self, sizes: &[S], global: &Global) -> Vec<Combination<S>> {
-        let of_name = |name: &PathBuf| Subject { model: Some(name.clone()), config: None };
-        let of_file = |file: &PathBuf| Subject { model: None, config: Some(file.clone()) };
-        let mut all: Vec<Combination<S>> = Vec::new();
-        for subject in self.model.iter().map(of_name).chain(self.config.iter().map(of_file)) {
+impl<S: Sizes> Combination<S> {
+    /// All that decides the work, by which baselines know it.
+    fn name(&self) -> String {
+        format!("{}, {}", self.sizes.name(self.subject.name()), self.precision)
+    }
+
+    /// Measures it on `device`, which is in its precision.
+    fn measure(
+        &self,
+        options: Options,
+        device: &Device,
+        repeats: Repeats,
+        meters: Meters,
+        global: &Global,
+    ) -> Result<Row<S>> {
+        check_batch(self.sizes.batch_size(), self.sizes.lengths())?;
+        let loaded = self.subject.load(device, options, global)?;
+        let mut work = self.sizes.load(loaded, options, global.seed)?;
+        let (measured, kernels) = measure(&mut work, repeats, meters)?;
+        Ok(Row {
+            name: self.name(),
+            model: self.subject.name().into(),
+            sizes: self.sizes,
+            precision: self.precision,
+            measured,
+            kernels: KernelRow::of(kernels),
+        })
+    }
+}
+
+impl<K: Kind> Args<K> {
+    /// Every model in every precision with each of the sizes, each once.
+    fn combinations(&self, global: &Global) -> Vec<Combination<K::Sizes>> {
+        let models = self.model.iter().cloned().map(Subject::Model);
+        let configs = self.config.iter().cloned().map(Subject::Config);
+        let mut all = Vec::new();
+        for subject in models.chain(configs) {
             for precision in self.formats.each(global) {
-                for &sizes in sizes {
+                for sizes in self.kind.combinations() {
                     let one = Combination { subject: subject.clone(), precision, sizes };
                     if !all.contains(&one) {
                         all.push(one);
@@ -104,61 +123,60 @@ impl Scan {
         }
         all
     }
+}
 
-    /// Measures every combination and prints the rows.
-    pub fn run<S: Sizes>(&self, sizes: &[S], global: &Global) -> anyhow::Result<()> {
-        self.csv.iter().try_for_each(|path| output::check_file(path))?;
-        let all = self.combinations(sizes, global);
-        let device = global.open_device()?;
-        let (name, label) = (base_name(&device), machine::device_label(&device));
-        let known = self.ceiling.open(&label, global)?;
-        let judge = self.baselines.open(S::BENCH, &label)?;
-        let sampler = Sampler::start(energy::choose(&device)?)?;
-        // What cannot be measured is found before anything is.
-        for one in &all {
-            check_lengths(one.sizes.lengths(), &models::limits(&one.subject.config()?.1)?)?;
-        }
-        for precision in self.formats.each(global) {
-            Device::open(&name, precision)?;
-        }
-        let (mut rows, mut unmeasured) = (Vec::new(), Vec::new());
-        for (number, Combination { subject, precision, sizes }) in all.iter().enumerate() {
-            let row = sizes.name(subject.name()?, *precision);
-            if all.len() > 1 {
-                global.note(format_args!("{} of {}: {row}", number + 1, all.len()));
-            }
-            let resident = ResidentPeak::start(number == 0);
-            let meters = Meters { sampler: &sampler, limits: known.limits.as_ref(), resident: &resident };
-            let device = Device::open(&name, *precision)?;
-            let outcome = check_batch(sizes.batch_size(), sizes.lengths()).map_err(Into::into);
-            match outcome.and_then(|()| sizes.measure(subject, &device, meters, global)) {
-                Ok(measured) => rows.push(Named { name: row, row: measured }),
-                Err(why) => match why.downcast_ref() {
-                    Some(Error::DoesNotFit(what)) if all.len() > 1 => {
-                        unmeasured.push(Unmeasured { name: row, why: what.clone() });
-                    }
-                    _ => return Err(why),
-                },
-            }
-        }
-        if let (true, Some(Unmeasured { name, why })) = (rows.is_empty(), unmeasured.first()) {
-            return Err(Error::DoesNotFit(format!("no row fits into memory, not even {name}: {why}")).into());
-        }
-        if let Some(path) = &self.csv {
-            let fields: Vec<_> = rows.iter().map(|named| named.row.fields()).collect();
-            files::write_text(path, &csv(&fields))?;
-        }
-        let entry =
-            |named: &Named<S::Row>| Entry { name: named.name.clone(), quantiles: named.row.quantiles() };
-        let entries = rows.iter().map(entry).collect();
-        let rows = match (all.len(), rows.pop()) {
-            (1, Some(only)) => Rows::One(Box::new(only)),
-            (_, last) => {
-                rows.extend(last);
-                Rows::Several { rows, unmeasured }
-            }
-        };
-        let report = Report { device: device.name(), threads: rayon::current_num_threads(), known, rows };
-        judge.finish(report, entries, global)
+/// Measures every combination and prints the rows.
+pub fn run<K: Kind>(args: Args<K>, global: &Global) -> anyhow::Result<()> {
+    args.csv.iter().try_for_each(|path| output::check_file(path))?;
+    let repeats = Repeats { warmup: args.warmup, counted: args.repeat.get(), kernels: args.kernels };
+    let all = args.combinations(global);
+    let device = global.open_device()?;
+    let (name, label) = (base_name(&device), machine::device_label(&device));
+    let known = args.ceiling.open(&label, global)?;
+    let judge = args.baselines.open(K::Sizes::NAME, &label)?;
+    let sampler = Sampler::start(energy::choose(&device)?)?;
+    // What cannot be measured is found before anything is.
+    for one in &all {
+        check_lengths(one.sizes.lengths(), &models::limits(&one.subject.config()?)?)?;
     }
+    for precision in args.formats.each(global) {
+        Device::open(&name, precision)?;
+    }
+    let (mut rows, mut unmeasured) = (Vec::new(), Vec::new());
+    for (number, one) in all.iter().enumerate() {
+        if all.len() > 1 {
+            global.note(format_args!("{} of {}: {}", number + 1, all.len(), one.name()));
+        }
+        let resident = ResidentPeak::start(number == 0);
+        let meters = Meters { sampler: &sampler, limits: known.limits.as_ref(), resident: &resident };
+        let device = Device::open(&name, one.precision)?;
+        match one.measure(args.kind.options(), &device, repeats, meters, global) {
+            Ok(row) => {
+                let warning = row.measured.conditions.warning();
+                warning.iter().for_each(|warning| global.warn(format_args!("{}: {warning}", row.name)));
+                rows.push(row);
+            }
+            Err(Error::DoesNotFit(why)) if all.len() > 1 => {
+                unmeasured.push(Unmeasured { name: one.name(), why });
+            }
+            Err(why) => return Err(why.into()),
+        }
+    }
+    if let (true, Some(Unmeasured { name, why })) = (rows.is_empty(), unmeasured.first()) {
+        return Err(Error::DoesNotFit(format!("no row fits into memory, not even {name}: {why}")).into());
+    }
+    let entry = |row: &Row<K::Sizes>| Entry { name: row.name.clone(), quantiles: row.measured.quantiles };
+    let entries = rows.iter().map(entry).collect();
+    let rows = match (all.len(), rows.pop()) {
+        (1, Some(only)) => Rows::One(Box::new(only)),
+        (_, last) => {
+            rows.extend(last);
+            Rows::Several { rows, unmeasured }
+        }
+    };
+    let report = Report { device: device.name(), threads: rayon::current_num_threads(), known, rows };
+    if let Some(path) = &args.csv {
+        files::write_text(path, &report.table().csv())?;
+    }
+    judge.finish(report, entries, global)
 }

@@ -6,11 +6,11 @@ use super::super::progress::Progress;
 use super::needles::Needles;
 use serde::Serialize;
 use std::collections::HashSet;
-use std::fmt::Write;
 use std::path::PathBuf;
 use wattention::data::{self, Dataset, Kind, Record, Split};
 use wattention::error::{Error, Result};
 use wattention::hub;
+use wattention::table::{Column, Table, width};
 use wattention::text::Tokenizer;
 
 /// Texts tokenised at a time, in parallel.
@@ -94,7 +94,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         stats.needles = Needles::of(&dataset, stats.split, tokenizer.as_ref())?;
     }
     let report = Report { dataset: dataset.name, kind: dataset.kind, splits };
-    global.print(&report, report.table())
+    global.print(&report, report.text())
 }
 
 /// Counts that need no tokenizer; None of a split without examples.
@@ -156,39 +156,44 @@ fn count_tokens(
     Ok(())
 }
 
+/// One line of the table: a split's name and counts stand in its first.
+struct Line<'a> {
+    split: Option<&'a SplitStats>,
+    text: &'static str,
+    unit: &'static str,
+    lengths: &'a Lengths,
+}
+
 impl Report {
-    fn table(&self) -> String {
-        let mut table = format!("{}\n", self.dataset);
-        let row = |table: &mut String, cells: [&str; 8]| {
-            let [split, examples, ids, text, unit, min, median, max] = cells;
-            // Writing to a String cannot fail.
-            let _ = write!(
-                table,
-                "\n{split:<10}  {examples:>8}  {ids:>8}  {text:<6}  {unit:<6}  {min:>7}  {median:>8}  {max:>7}"
-            );
-        };
-        row(&mut table, ["split", "examples", "ids", "text", "unit", "min", "median", "max"]);
+    fn text(&self) -> String {
+        let mut lines = Vec::new();
         for stats in &self.splits {
-            let mut head =
-                [stats.split.name().to_string(), stats.examples.to_string(), stats.ids.to_string()];
-            for (text, unit, lengths) in [
+            let all = [
                 ("input", "words", Some(&stats.input_words)),
                 ("output", "words", stats.output_words.as_ref()),
                 ("input", "tokens", stats.input_tokens.as_ref()),
                 ("output", "tokens", stats.output_tokens.as_ref()),
-            ] {
-                let Some(Lengths { min, median, max }) = lengths else {
-                    continue;
-                };
-                let [split, examples, ids] = std::mem::take(&mut head);
-                let [min, median, max] = [min.to_string(), median.to_string(), max.to_string()];
-                row(&mut table, [&split, &examples, &ids, text, unit, &min, &median, &max]);
+            ];
+            let mut split = Some(stats);
+            for (text, unit, lengths) in all {
+                lines.extend(lengths.map(|lengths| Line { split: split.take(), text, unit, lengths }));
             }
         }
+        let columns = [
+            Column::words("split", |line: &Line| line.split.map(|stats| stats.split.name())),
+            Column::size("examples", |line: &Line| line.split.map(|stats| stats.examples)),
+            Column::size("ids", |line: &Line| line.split.map(|stats| stats.ids)),
+            Column::words("text", |line: &Line| line.text),
+            Column::words("unit", |line: &Line| line.unit),
+            Column::size("min", |line: &Line| line.lengths.min),
+            Column::size("median", |line: &Line| line.lengths.median),
+            Column::size("max", |line: &Line| line.lengths.max),
+        ];
+        let mut text = format!("{}\n\n{}", self.dataset, Table::new(&columns, &lines).text(width()));
         for stats in &self.splits {
-            table.extend(stats.needles.iter().map(|needles| needles.text(stats.split)));
+            text.extend(stats.needles.iter().map(|needles| needles.text(stats.split)));
         }
-        table
+        text
     }
 }
 

@@ -5,14 +5,14 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 use wattention::device::{Cost, Precision};
-use wattention::energy::joules;
 use wattention::error::Result;
 use wattention::limits;
 use wattention::models::{Limits, Options};
+use wattention::table::{Column, Table, width};
 use wattention::trace::Phase;
 use wattention::train::synthetic::{Mode, Stepper, synthetic_batch};
 use wattention::train::{Lengths, Parts};
-use wattention::units::{Bytes, Flops, Joules, Seconds};
+use wattention::units::{Bytes, Flops, Format, Joules, Quantity, Seconds};
 
 /// A model, a mode and lengths: all that a batch size turns into a step.
 pub struct Shapes<'a> {
@@ -187,30 +187,24 @@ impl Estimate {
             self.parameters,
         );
         if let Some(Predicted { gpu, least, energy }) = &self.predicted {
-            let energy = energy.map_or(String::new(), |energy| {
-                format!(", {} in that time at the power limit", joules(energy))
-            });
+            let energy =
+                energy.map_or(String::new(), |energy| format!(", {energy} in that time at the power limit"));
             text += &format!("predicted: {least} at least at the limits of {gpu}{energy}\n");
         }
-        text += "\n";
-        let row = |name: &str, pass: &str, work: &Work| {
-            format!(
-                "{name:<28}{pass:<10}{:>9}{:>16}{:>12}{:>14}",
-                work.launches,
-                work.flops.to_string(),
-                work.bytes.to_string(),
-                work.exponentials
-            )
-        };
-        text += &format!(
-            "{:<28}{:<10}{:>9}{:>16}{:>12}{:>14}\n",
-            "phase", "pass", "launches", "FLOPs", "traffic", "exponentials"
-        );
-        for PhaseWork { phase, work } in &self.phases {
-            let pass = format!("{:?}", phase.pass).to_lowercase();
-            text += &row(phase.label, &pass, work);
-            text += "\n";
-        }
-        text + &row("all", "", &self.work)
+        let mut rows: Vec<(&str, &str, Work)> =
+            self.phases.iter().map(|of| (of.phase.label, of.phase.pass.name(), of.work)).collect();
+        rows.push(("all", "", self.work));
+        let columns = [
+            Column::words("phase", |row: &(&str, &str, Work)| row.0),
+            Column::words("pass", |row: &(&str, &str, Work)| row.1),
+            Column::number("launches", Format::Integer, |row: &(&str, &str, Work)| row.2.launches),
+            Column::number("FLOPs", Format::Each(Quantity::Work), |row: &(&str, &str, Work)| row.2.flops.0),
+            Column::number("traffic", Format::Each(Quantity::Memory), |row: &(&str, &str, Work)| {
+                row.2.bytes.0
+            }),
+            Column::number("exponentials", Format::Integer, |row: &(&str, &str, Work)| row.2.exponentials)
+                .rank(1),
+        ];
+        format!("{text}\n{}", Table::new(&columns, &rows).text(width()))
     }
 }

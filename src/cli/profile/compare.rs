@@ -1,13 +1,13 @@
 //! `profile --compare A B`: two profiles side by side.
 
 use super::super::global::Global;
-use super::columns::{Column, percent, table, width};
 use super::text::subject;
 use serde_json::Value;
 use std::path::PathBuf;
 use wattention::profile::compare::{Compared, Comparison, compare};
 use wattention::profile::report::{By, Profile};
-use wattention::units::Seconds;
+use wattention::table::{Column, Table, width};
+use wattention::units::{Seconds, percent};
 
 pub fn run([a, b]: [&PathBuf; 2], by: By, global: &Global) -> anyhow::Result<()> {
     let (first, second) = (Profile::read(a)?, Profile::read(b)?);
@@ -28,34 +28,33 @@ fn body(comparison: &Comparison, by: By, width: usize) -> String {
     for (name, a, b) in &comparison.settings {
         text += &format!("not the same {name}: {} in A, {} in B\n", said(a), said(b));
     }
+    for (side, why) in ["A", "B"].iter().zip(&comparison.disturbed) {
+        text.extend(why.iter().map(|why| format!("{side} was measured on a disturbed machine: {why}\n")));
+    }
     let lines: Vec<&Compared> = std::iter::once(&comparison.whole).chain(&comparison.rows).collect();
-    let cells = |cell: &dyn Fn(&Compared) -> String| lines.iter().map(|line| cell(line)).collect::<Vec<_>>();
     let time = |seconds: Option<f64>| seconds.map_or("-".into(), |s| Seconds(s).to_string());
     let title = match by {
         By::Phase => "phase",
         By::Kernel => "kernel",
         By::Both => "phase and kernel",
     };
-    let change = |line: &Compared| match line.change {
-        Some(change) if change > 0.0 => format!("+{}", percent(change)),
-        Some(change) => percent(change),
-        None => String::new(),
+    let name = |line: &&Compared| match line.key.name() {
+        name if name.is_empty() => "whole run".into(),
+        name => name,
     };
-    let columns = vec![
-        Column::words("", cells(&|line| if line.significant { "*".into() } else { String::new() })),
-        Column::words(
-            title,
-            cells(&|line| match line.key.name() {
-                name if name.is_empty() => "whole run".into(),
-                name => name,
-            }),
-        ),
-        Column::numbers("A", 0, cells(&|line| time(line.a_s))),
-        Column::numbers("B", 0, cells(&|line| time(line.b_s))),
-        Column::numbers("change", 0, cells(&change)),
-        Column::numbers("p", 1, cells(&|line| line.probability.map_or(String::new(), probability))),
+    let change = |line: &&Compared| {
+        line.change.map(|change| format!("{}{}", if change > 0.0 { "+" } else { "" }, percent(change)))
+    };
+    let columns = [
+        // A title, so that the column is one for people.
+        Column::words(" ", |line: &&Compared| line.significant.then_some("*")),
+        Column::words(title, name),
+        Column::size("A", move |line: &&Compared| time(line.a_s)),
+        Column::size("B", move |line: &&Compared| time(line.b_s)),
+        Column::size("change", change),
+        Column::size("p", |line: &&Compared| line.probability.map(probability)).rank(1),
     ];
-    text += &format!("\n{}\n\n", table(columns, width));
+    text += &format!("\n{}\n\n", Table::new(&columns, &lines).text(width));
     let marked = lines.iter().filter(|line| line.significant).count();
     text += &match (comparison.too_few_runs, marked) {
         (true, _) => {

@@ -1,11 +1,10 @@
 //! The joules of a profile for people: both ways side by side, and how each closes.
 
-use super::columns::{Column, percent, table};
-use wattention::energy::joules;
 use wattention::profile::energy::{Energy, InPlace, Phase, Replayed};
 use wattention::profile::report::{Origin, Profile};
 use wattention::profile::rows::Key;
-use wattention::units::{Joules, Seconds};
+use wattention::table::{Column, Table};
+use wattention::units::{Format, Joules, Quantity, Seconds, Watts, percent};
 
 /// Sensor, table and closure; or why there is none.
 pub fn text(profile: &Profile, width: usize) -> String {
@@ -16,9 +15,10 @@ pub fn text(profile: &Profile, width: usize) -> String {
     }
     if let Some(Replayed { seconds, trials, idle_before_w, idle_after_w, .. }) = &energy.replayed {
         parts.push(format!(
-            "replayed  {trials} trials of {} for each phase; idle {idle_before_w:.1} W before and \
-             {idle_after_w:.1} W after",
-            Seconds(*seconds)
+            "replayed  {trials} trials of {} for each phase; idle {} before and {} after",
+            Seconds(*seconds),
+            Watts(*idle_before_w),
+            Watts(*idle_after_w)
         ));
     }
     if let Some(InPlace { steps, intervals, .. }) = &energy.in_place {
@@ -26,67 +26,69 @@ pub fn text(profile: &Profile, width: usize) -> String {
     }
     parts.extend(energy.missing.iter().map(|why| format!("energy    n/a: {why}")));
     if profile.origin == Origin::Measured && (energy.replayed.is_some() || energy.in_place.is_some()) {
-        parts.push(format!("\n{}\n", table(columns(energy), width)));
+        parts.push(format!("\n{}\n", table(energy).text(width)));
         parts.extend(closure(energy));
     }
     parts.join("\n")
 }
 
+/// A phase, by both ways.
+struct Line {
+    phase: String,
+    pass: &'static str,
+    replayed: Option<Phase>,
+    in_place: Option<Phase>,
+}
+
 /// Phases, the rest, and the whole.
-fn columns(energy: &Energy) -> Vec<Column> {
-    let replayed = energy.replayed.as_ref();
-    let in_place = energy.in_place.as_ref();
-    let keys: Vec<Key> = match (replayed, in_place) {
-        (Some(found), _) => found.phases.iter().map(|phase| phase.key.clone()).collect(),
-        (None, Some(found)) => found.phases.iter().map(|phase| phase.key.clone()).collect(),
-        (None, None) => Vec::new(),
-    };
+fn table(energy: &Energy) -> Table {
+    let (replayed, in_place) = (energy.replayed.as_ref(), energy.in_place.as_ref());
+    let [of_replayed, of_in_place] = [replayed.map(|r| &r.phases), in_place.map(|i| &i.phases)];
     let of = |phases: Option<&Vec<Phase>>, key: &Key| phases?.iter().find(|phase| phase.key == *key).cloned();
-    let mut lines: Vec<(String, String, Option<Phase>, Option<Phase>)> = keys
-        .iter()
-        .map(|key| {
-            let pass = key.pass.map_or("", |pass| pass.name());
-            let both = (of(replayed.map(|r| &r.phases), key), of(in_place.map(|i| &i.phases), key));
-            (key.phase.clone().unwrap_or_default(), pass.to_string(), both.0, both.1)
+    let keys = of_replayed.or(of_in_place).into_iter().flatten().map(|phase| &phase.key);
+    let mut lines: Vec<Line> = keys
+        .map(|key| Line {
+            phase: key.phase.clone().unwrap_or_default(),
+            pass: key.pass.map_or("", |pass| pass.name()),
+            replayed: of(of_replayed, key),
+            in_place: of(of_in_place, key),
         })
         .collect();
-    lines.push(("between phases".into(), String::new(), None, in_place.map(|i| i.rest.clone())));
+    let rest = in_place.map(|i| i.rest.clone());
+    lines.push(Line { phase: "between phases".into(), pass: "", replayed: None, in_place: rest });
     let whole = (replayed.map(|r| r.step.clone()), in_place.map(|i| i.step.clone()));
-    lines.push(("whole run".into(), String::new(), whole.0, whole.1));
-    type Line = (String, String, Option<Phase>, Option<Phase>);
-    let cells = |cell: &dyn Fn(&Line) -> String| lines.iter().map(cell).collect::<Vec<_>>();
-    let energy_of = |phase: &Option<Phase>| match phase {
-        None => String::new(),
-        Some(phase) if phase.resolved => joules(Joules(phase.energy_j)),
-        Some(phase) => phase.at_most_j.map_or("n/a".into(), |bound| format!("< {}", joules(Joules(bound)))),
+    lines.push(Line { phase: "whole run".into(), pass: "", replayed: whole.0, in_place: whole.1 });
+    let joules = Format::Each(Quantity::Energy);
+    let resolved = |phase: &Option<Phase>| phase.clone().filter(|phase| phase.resolved);
+    let energy = |phase: &Option<Phase>| {
+        let phase = phase.as_ref()?;
+        Some(match (phase.resolved, phase.at_most_j) {
+            (true, _) => Joules(phase.energy_j).to_string(),
+            (false, Some(bound)) => format!("< {}", Joules(bound)),
+            (false, None) => "n/a".into(),
+        })
     };
-    let error_of = |phase: &Option<Phase>| {
-        let error = phase.as_ref().filter(|phase| phase.resolved).and_then(|phase| phase.standard_error_j);
-        error.map_or(String::new(), |x| joules(Joules(x)))
+    let error = move |phase: &Option<Phase>| resolved(phase)?.standard_error_j;
+    let power = move |line: &Line| {
+        let either = if line.replayed.is_some() { &line.replayed } else { &line.in_place };
+        Some(resolved(either)?.power_w)
     };
-    let power = |phase: &Option<Phase>| {
-        phase.as_ref().filter(|phase| phase.resolved).map_or(String::new(), |p| format!("{:.1} W", p.power_w))
+    let difference = move |line: &Line| {
+        let (a, b) = (resolved(&line.replayed)?, resolved(&line.in_place)?);
+        (a.energy_j != 0.0).then(|| (b.energy_j - a.energy_j) / a.energy_j)
     };
-    let above = |phase: &Option<Phase>| {
-        phase.as_ref().and_then(|phase| phase.above_idle_j).map_or(String::new(), |x| joules(Joules(x)))
-    };
-    let difference = |(_, _, a, b): &Line| match (a, b) {
-        (Some(a), Some(b)) if a.resolved && b.resolved && a.energy_j != 0.0 => {
-            percent((b.energy_j - a.energy_j) / a.energy_j)
-        }
-        _ => String::new(),
-    };
-    vec![
-        Column::words("phase", cells(&|line| line.0.clone())),
-        Column::words("pass", cells(&|line| line.1.clone())),
-        Column::numbers("power", 3, cells(&|line| power(if line.2.is_some() { &line.2 } else { &line.3 }))),
-        Column::numbers("replayed", 0, cells(&|line| energy_of(&line.2))),
-        Column::numbers("error", 4, cells(&|line| error_of(&line.2))),
-        Column::numbers("above idle", 2, cells(&|line| above(&line.2))),
-        Column::numbers("in place", 0, cells(&|line| energy_of(&line.3))),
-        Column::numbers("error", 4, cells(&|line| error_of(&line.3))),
-        Column::numbers("difference", 1, cells(&difference)),
-    ]
+    let columns = [
+        Column::words("phase", |line: &Line| line.phase.clone()),
+        Column::words("pass", |line: &Line| line.pass),
+        Column::number("power", Format::Each(Quantity::Power), power).rank(3),
+        Column::size("replayed", move |line: &Line| energy(&line.replayed)),
+        Column::number("error", joules, move |line: &Line| error(&line.replayed)).rank(4),
+        Column::number("above idle", joules, |line: &Line| line.replayed.as_ref()?.above_idle_j).rank(2),
+        Column::size("in place", move |line: &Line| energy(&line.in_place)),
+        Column::number("error", joules, move |line: &Line| error(&line.in_place)).rank(4),
+        Column::number("difference", Format::Percent, difference).rank(1),
+    ];
+    Table::new(&columns, &lines)
 }
 
 /// How far the phases are from the whole.
@@ -94,9 +96,9 @@ fn closure(energy: &Energy) -> Vec<String> {
     let line = |way: &str, whole: &Phase, residual: f64| {
         format!(
             "{way}: the phases' sum is {} of {}, residual {} ({})",
-            joules(Joules(whole.energy_j - residual)),
-            joules(Joules(whole.energy_j)),
-            joules(Joules(residual)),
+            Joules(whole.energy_j - residual),
+            Joules(whole.energy_j),
+            Joules(residual),
             percent(residual / whole.energy_j)
         )
     };

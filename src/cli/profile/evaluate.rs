@@ -12,8 +12,8 @@ use wattention::generate;
 use wattention::metrics::Protocol;
 use wattention::models;
 use wattention::models::session::Session;
-use wattention::profile::work::Evaluation;
 use wattention::train::Corpus;
+use wattention::workload::{Evaluation, Workload};
 
 #[derive(clap::Args, Debug)]
 pub struct EvaluateArgs {
@@ -86,10 +86,7 @@ pub fn run(args: EvaluateArgs, global: &Global) -> anyhow::Result<()> {
             let described = described(own, &stand.device.name(), global.precision);
             args.measuring.profile(&mut work, &stand, described, global)
         }
-        (Some(gpu), _) => {
-            let steps = work.walk()?;
-            predicted::print(&steps.iter().collect::<Vec<_>>(), gpu, own, &args.measuring, global)
-        }
+        (Some(gpu), _) => predicted::print(&work.plan()?, gpu, own, &args.measuring, global),
         (None, None) => Err(Error::internal("nothing is measured and nothing predicted").into()),
     }
 }

@@ -3,9 +3,8 @@
 use super::super::bench::options::{Ceiling, Known};
 use super::super::global::Global;
 use super::super::progress::Progress;
-use super::super::values::seconds;
+use super::super::values::{named, seconds};
 use super::super::{machine, output};
-use super::By;
 use super::text;
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
@@ -20,12 +19,13 @@ use wattention::error::Error;
 use wattention::files;
 use wattention::profile::energy::{Energy, Repetition, in_place, replayed};
 use wattention::profile::measure::{Budget, Measured, measure};
-use wattention::profile::report::{Origin, Profile};
+use wattention::profile::report::{By, Origin, Profile};
 use wattention::profile::rows::{Key, grouped};
 use wattention::profile::timeline::{Meanwhile, trace};
-use wattention::profile::work::Work;
+use wattention::table::width;
 use wattention::trace::Phase;
 use wattention::units::Seconds;
+use wattention::workload::Workload;
 
 #[derive(clap::Args, Debug)]
 pub struct Measuring {
@@ -38,7 +38,7 @@ pub struct Measuring {
     seconds: Seconds,
 
     /// How rows are put together
-    #[arg(long, value_name = "WHAT", default_value = "phase")]
+    #[arg(long, value_name = "phase|kernel|both", default_value = "phase", value_parser = named::<By>)]
     by: By,
 
     #[command(flatten)]
@@ -132,7 +132,7 @@ impl Measuring {
     /// Profiles `work` on `stand`; `described` says what it is.
     pub fn profile(
         &self,
-        work: &mut dyn Work,
+        work: &mut dyn Workload,
         stand: &Stand,
         described: Map<String, Value>,
         global: &Global,
@@ -178,6 +178,7 @@ impl Measuring {
             no_limits,
             runs: measured.runs,
             planned: Some(measured.planned),
+            conditions: measured.conditions,
             rows: measured.rows,
             energy,
         };
@@ -189,7 +190,7 @@ impl EnergyArgs {
     fn measure(
         &self,
         ways: Ways,
-        work: &mut dyn Work,
+        work: &mut dyn Workload,
         replay: &Rc<Replay>,
         sampler: &Rc<Sampler>,
         measured: &Measured,
@@ -241,7 +242,7 @@ pub fn print(profile: &Profile, by: By, save: Option<&PathBuf>, global: &Global)
         files::write_text(path, &(text + "\n"))?;
         global.note(format_args!("profile: {}", path.display()));
     }
-    global.print(profile, text::profile(profile, by.into(), super::columns::width()))
+    global.print(profile, text::profile(profile, by, width()))
 }
 
 /// What any work is described by, after what is its own.

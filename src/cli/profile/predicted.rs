@@ -31,7 +31,7 @@ impl Prediction {
 
 /// Prints what the launches of `steps` take at least; `own` says what they are.
 pub fn print(
-    steps: &[&Recording],
+    steps: &[Recording],
     limits: Limits,
     own: Value,
     measuring: &Measuring,

@@ -1,15 +1,14 @@
 //! A profile for people.
 
-use super::columns::{Column, percent, scaled, table};
 use super::energy;
 use serde_json::{Map, Value};
-use wattention::energy::joules;
 use wattention::limits::Origin as LimitsOrigin;
 use wattention::profile::measure::Planned;
 use wattention::profile::report::{By, Origin, Profile};
 use wattention::profile::rows::{Key, Row};
+use wattention::table::{Column, Table};
 use wattention::trace::Pass;
-use wattention::units::{Joules, Seconds};
+use wattention::units::{Format, Quantity, Seconds, percent};
 
 /// What was profiled, in a line.
 pub fn subject(work: &Map<String, Value>) -> String {
@@ -52,12 +51,14 @@ pub fn profile(profile: &Profile, by: By, width: usize) -> String {
             word("precision")
         ),
     };
+    let lines = rows(profile, by);
     let columns = match profile.origin {
-        Origin::Measured => measured(profile, by),
-        Origin::Predicted => predicted(profile, by),
+        Origin::Measured => measured(profile, by, &lines),
+        Origin::Predicted => predicted(profile, by, &lines),
     };
-    let mut text = format!("{}\n{place}\n\n{}\n", subject(&profile.work), table(columns, width));
-    for (name, line) in lines(profile) {
+    let table = Table::new(&columns, &lines).text(width);
+    let mut text = format!("{}\n{place}\n\n{table}\n", subject(&profile.work));
+    for (name, line) in remarks(profile) {
         text += &format!("\n{name:<9} {line}");
     }
     let energy = energy::text(profile, width);
@@ -85,10 +86,6 @@ fn rows(profile: &Profile, by: By) -> Vec<Line> {
     found
 }
 
-fn column(lines: &[Line], cell: impl Fn(&Row) -> String) -> Vec<String> {
-    lines.iter().map(|line| cell(&line.row)).collect()
-}
-
 /// Of the medians of all rows but the sum: the median of the sum may be another.
 fn sum(lines: &[Line]) -> f64 {
     let parts = lines.iter().filter(|line| !line.nested && line.row.key != Key::default());
@@ -100,7 +97,7 @@ fn share(row: &Row, whole: f64) -> f64 {
 }
 
 /// What rows are called, and their passes.
-fn names(lines: &[Line], by: By) -> [Column; 2] {
+fn names(by: By) -> [Column<'static, Line>; 2] {
     let name = |line: &Line| match (&line.row.key.phase, &line.row.key.kernel) {
         (_, Some(kernel)) if line.nested => format!("  {kernel}"),
         (None, None) => "all".into(),
@@ -108,87 +105,84 @@ fn names(lines: &[Line], by: By) -> [Column; 2] {
         (None, Some(kernel)) => kernel.clone(),
     };
     let pass = |line: &Line| match line.nested {
-        true => String::new(),
-        false if line.row.key.is_host() => "-".into(),
-        false => line.row.key.pass.map_or(String::new(), |pass: Pass| pass.name().into()),
+        true => None,
+        false if line.row.key.is_host() => Some("-"),
+        false => line.row.key.pass.map(Pass::name),
     };
     let title = if by == By::Kernel { "kernel" } else { "phase" };
+    [Column::words(title, name), Column::words("pass", pass)]
+}
+
+/// What the launches compute and move; ranks from `rank` on.
+fn work(rank: u8) -> [Column<'static, Line>; 3] {
     [
-        Column::words(title, lines.iter().map(name).collect()),
-        Column::words("pass", lines.iter().map(pass).collect()),
+        Column::number("FLOPs", Format::Prefixed, |line: &Line| line.row.flops.0).rank(rank),
+        Column::number("bytes", Format::Prefixed, |line: &Line| line.row.bytes.0).rank(rank),
+        Column::number("exp", Format::Prefixed, |line: &Line| line.row.exponentials).rank(rank + 1),
     ]
 }
 
-fn measured(profile: &Profile, by: By) -> Vec<Column> {
-    let lines = rows(profile, by);
-    let whole = sum(&lines);
-    let share = |row: &Row| percent(share(row, whole));
-    let spread = |row: &Row| {
-        row.quantiles().map_or(String::new(), |q| match q.median_s > 0.0 {
-            true => percent((q.p80_s - q.p20_s) / 2.0 / q.median_s),
-            false => String::new(),
-        })
+const TIME: Format = Format::Each(Quantity::Time);
+
+fn measured<'a>(profile: &'a Profile, by: By, lines: &[Line]) -> Vec<Column<'a, Line>> {
+    let whole = sum(lines);
+    let spread = |line: &Line| {
+        let quantiles = line.row.quantiles().filter(|q| q.median_s > 0.0);
+        quantiles.map(|q| (q.p80_s - q.p20_s) / 2.0 / q.median_s)
     };
-    let rate = |row: &Row, count: u64| match (count, row.rate(count)) {
-        (0, _) | (_, None) => "-".into(),
-        (_, Some(rate)) => scaled(rate),
+    let rate = |row: &Row, count: u64| match row.rate(count) {
+        Some(rate) if count > 0 => Format::Prefixed.shown(rate, None),
+        _ => "-".into(),
     };
-    let calls = |row: &Row| if row.key.is_host() { "-".into() } else { row.calls.to_string() };
-    let of_limit = |row: &Row| {
-        row.of_limit().map_or(String::new(), |(share, bound)| format!("{} {}", percent(share), bound.name()))
+    let calls = |line: &Line| if line.row.key.is_host() { "-".into() } else { line.row.calls.to_string() };
+    let of_limit = |line: &Line| {
+        line.row.of_limit().map(|(share, bound)| format!("{} {}", percent(share), bound.name()))
     };
-    let energy = |row: &Row| {
-        let phase = match row.key.kernel {
-            Some(_) => None,
-            None if row.key.phase.is_none() => profile.energy.step(),
-            None => profile.energy.of(&row.key),
+    let energy = |line: &Line| {
+        let phase = match &line.row.key {
+            key if key.kernel.is_some() => None,
+            key if key.phase.is_none() => profile.energy.step(),
+            key => profile.energy.of(key),
         };
-        phase.map_or(String::new(), |phase| joules(Joules(phase.energy_j)))
+        phase.map(|phase| phase.energy_j)
     };
-    let [name, pass] = names(&lines, by);
-    vec![
-        name,
-        pass,
-        Column::numbers("calls", 3, column(&lines, calls)),
-        Column::numbers("time", 0, column(&lines, |row| row.time().to_string())),
-        Column::numbers("spread", 2, column(&lines, spread)),
-        Column::numbers("share", 0, column(&lines, share)),
-        Column::numbers("FLOPs", 6, column(&lines, |row| scaled(row.flops.0 as f64))),
-        Column::numbers("bytes", 6, column(&lines, |row| scaled(row.bytes.0 as f64))),
-        Column::numbers("exp", 7, column(&lines, |row| scaled(row.exponentials as f64))),
-        Column::numbers("FLOP/s", 4, column(&lines, |row| rate(row, row.flops.0))),
-        Column::numbers("B/s", 4, column(&lines, |row| rate(row, row.bytes.0))),
-        Column::numbers("of limit", 1, column(&lines, of_limit)),
-        Column::numbers("energy", 1, column(&lines, energy)),
-    ]
+    let mut columns = Vec::from(names(by));
+    columns.extend([
+        Column::size("calls", calls).rank(3),
+        Column::number("time", TIME, |line: &Line| line.row.time().0),
+        Column::number("spread", Format::Percent, spread).rank(2),
+        Column::number("share", Format::Percent, move |line: &Line| share(&line.row, whole)),
+    ]);
+    columns.extend(work(6));
+    columns.extend([
+        Column::size("FLOP/s", move |line: &Line| rate(&line.row, line.row.flops.0)).rank(4),
+        Column::size("B/s", move |line: &Line| rate(&line.row, line.row.bytes.0)).rank(4),
+        Column::size("of limit", of_limit).rank(1),
+        Column::number("energy", Format::Each(Quantity::Energy), energy).rank(1),
+    ]);
+    columns
 }
 
-fn predicted(profile: &Profile, by: By) -> Vec<Column> {
-    let lines = rows(profile, by);
-    let whole = sum(&lines);
-    let most = |row: &Row| {
+fn predicted<'a>(profile: &'a Profile, by: By, lines: &[Line]) -> Vec<Column<'a, Line>> {
+    let whole = sum(lines);
+    let most = |line: &Line| {
         let limits = profile.limits.as_ref();
-        let energy = limits.and_then(|limits| limits.energy(row.time()));
-        energy.map_or(String::new(), joules)
+        limits.and_then(|limits| limits.energy(line.row.time())).map(|joules| joules.0)
     };
-    let bound = |row: &Row| row.least().map_or(String::new(), |(_, bound)| bound.name().into());
-    let [name, pass] = names(&lines, by);
-    vec![
-        name,
-        pass,
-        Column::numbers("calls", 3, column(&lines, |row| row.calls.to_string())),
-        Column::numbers("least time", 0, column(&lines, |row| row.time().to_string())),
-        Column::numbers("share", 0, column(&lines, |row| percent(share(row, whole)))),
-        Column::numbers("bound by", 1, column(&lines, bound)),
-        Column::numbers("FLOPs", 2, column(&lines, |row| scaled(row.flops.0 as f64))),
-        Column::numbers("bytes", 2, column(&lines, |row| scaled(row.bytes.0 as f64))),
-        Column::numbers("exp", 4, column(&lines, |row| scaled(row.exponentials as f64))),
-        Column::numbers("at power limit", 1, column(&lines, most)),
-    ]
+    let mut columns = Vec::from(names(by));
+    columns.extend([
+        Column::size("calls", |line: &Line| line.row.calls).rank(3),
+        Column::number("least time", TIME, |line: &Line| line.row.time().0),
+        Column::number("share", Format::Percent, move |line: &Line| share(&line.row, whole)),
+        Column::words("bound by", |line: &Line| line.row.least().map(|(_, bound)| bound.name())).rank(1),
+    ]);
+    columns.extend(work(2));
+    columns.push(Column::number("at power limit", Format::Each(Quantity::Energy), most).rank(1));
+    columns
 }
 
 /// What is said of the whole, below the table.
-fn lines(profile: &Profile) -> Vec<(&'static str, String)> {
+fn remarks(profile: &Profile) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     let total = profile.total().time();
     if let Some(q) = profile.untraced() {
@@ -220,6 +214,9 @@ fn lines(profile: &Profile) -> Vec<(&'static str, String)> {
             ));
         }
     }
+    if let Some(warning) = profile.conditions.warning() {
+        lines.push(("disturbed", warning));
+    }
     if let Some(Planned { launches, difference }) = &profile.planned {
         lines.push((
             "plan",
@@ -239,8 +236,7 @@ fn lines(profile: &Profile) -> Vec<(&'static str, String)> {
             if origin == Origin::Predicted
                 && let (Some(power), Some(energy)) = (limits.power, limits.energy(total))
             {
-                let text =
-                    format!("at most {} in that time, at the power limit of {} W", joules(energy), power.0);
+                let text = format!("at most {} in that time, at the power limit of {} W", energy, power.0);
                 lines.push(("energy", text));
             }
         }

@@ -2,9 +2,11 @@
 
 use super::super::global::Global;
 use std::path::PathBuf;
-use wattention::markup::{decimals, plain, significant};
+use wattention::markup::plain;
 use wattention::study::compare::{Comparison, Pair, Side, compare};
-use wattention::study::results::Reading;
+use wattention::study::results::{COSTS, SCORE};
+use wattention::table::{Column, Table, Value, width, wrapped};
+use wattention::units::Format;
 
 /// Compare the results of two studies, of two machines or two versions, cell by cell
 #[derive(clap::Args, Debug)]
@@ -26,11 +28,9 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
 
 fn text(found: &Comparison) -> String {
     let mut out = String::new();
-    if found.matched.is_empty() {
-        out += "No cell is in both studies.\n";
-    }
-    for pair in &found.matched {
-        out += &lines(pair);
+    match found.matched.is_empty() {
+        true => out += "No cell is in both studies.\n",
+        false => out += &matched(&found.matched),
     }
     for (which, cells) in [("A", &found.only_a), ("B", &found.only_b)] {
         for cell in cells {
@@ -43,47 +43,42 @@ fn text(found: &Comparison) -> String {
     out.trim_end().to_string()
 }
 
-fn lines(pair: &Pair) -> String {
-    let Pair { model, dataset, max_source_length, seed, protocol, precisions, scores, .. } = pair;
-    let precision = match precisions {
-        [a, b] if a == b => plain(a),
-        [a, b] => format!("{} in A and {} in B", plain(a), plain(b)),
+/// The cells of both studies: scores, their difference with its interval, and how many times A's costs B took.
+fn matched(pairs: &[Pair]) -> String {
+    let precision = |pair: &Pair| match &pair.precisions {
+        [a, b] if a == b => a.clone(),
+        [a, b] => format!("{a}, {b}"),
     };
-    let score = |reading: &Reading| or_why(reading, |value| decimals(value, 2));
-    let (model, dataset, protocol) = (plain(model), plain(dataset), plain(protocol));
-    let mut out = format!(
-        "{model} on {dataset}, {max_source_length} tokens, {precision}, seed {seed}, {protocol} protocol\n  \
-         score: {} in A, {} in B",
-        score(&scores[0]),
-        score(&scores[1]),
-    );
-    if let Some(by) = pair.difference.value() {
-        let sign = if by > 0.0 { "+" } else { "" };
-        out += &format!("; {sign}{}", decimals(by, 2));
-        out += &match pair.interval {
-            Some(i) => {
-                let how = if pair.paired { "by the same examples" } else { "by both intervals" };
-                let claim = if i.contains(0.0) { ": not told apart" } else { "" };
-                format!(" ({} to {}, {how}{claim})", decimals(i.low, 2), decimals(i.high, 2))
-            }
-            None => " (how far that is known is not recorded)".into(),
-        };
+    let interval = |pair: &Pair| match (pair.interval, pair.paired) {
+        (None, _) => Value::Text("not recorded".into()),
+        (Some(interval), paired) => {
+            Value::Text(format!("{interval}, {}", if paired { "by example" } else { "by intervals" }))
+        }
+    };
+    // Of a difference that is not known nothing is said.
+    let verdict = |pair: &Pair| match (pair.difference.value(), pair.interval) {
+        (Some(_), Some(interval)) if interval.contains(0.0) => Some("within the interval"),
+        (Some(by), Some(_)) => Some(if by > 0.0 { "higher in B" } else { "lower in B" }),
+        _ => None,
+    };
+    let mut columns = vec![
+        Column::words("model", |pair: &Pair| pair.model.clone()),
+        Column::words("dataset", |pair: &Pair| pair.dataset.clone()),
+        Column::size("tokens", |pair: &Pair| pair.max_source_length),
+        Column::words("format", precision).rank(3),
+        Column::size("seed", |pair: &Pair| pair.seed).rank(4),
+        Column::words("protocol", |pair: &Pair| pair.protocol.clone()).rank(4),
+        Column::number("score A", SCORE.format, |pair: &Pair| pair.scores[0].clone()),
+        Column::number("score B", SCORE.format, |pair: &Pair| pair.scores[1].clone()),
+        Column::number("difference", Format::Signed, |pair: &Pair| pair.difference.clone()),
+        Column::words("95 % interval", interval).rank(1),
+        Column::words("verdict", verdict),
+    ];
+    for (at, cost) in COSTS.iter().enumerate() {
+        let ratio = move |pair: &Pair| pair.ratios.get(at).map(|of| of.ratio.clone());
+        columns.push(Column::number(format!("{} B/A", cost.title), Format::Times, ratio).rank(2));
     }
-    let ratios: Vec<String> = pair
-        .ratios
-        .iter()
-        .map(|ratio| format!("{} {}", ratio.what, or_why(&ratio.ratio, |by| format!("x{}", significant(by)))))
-        .collect();
-    out + &format!("\n  B over A: {}\n", ratios.join(", "))
-}
-
-/// A number, marked if predicted, or why there is none.
-fn or_why(reading: &Reading, show: impl Fn(f64) -> String) -> String {
-    match reading {
-        Reading::Predicted(value) if value.is_finite() => format!("~{}", show(*value)),
-        reading => match reading.value() {
-            Some(value) => show(value),
-            None => format!("n/a ({})", plain(&reading.why().unwrap_or_default())),
-        },
-    }
+    let table = Table::new(&columns, pairs);
+    let notes = table.notes().into_iter().map(|note| wrapped(&note, width(), 2) + "\n");
+    [table.text(width()) + "\n"].into_iter().chain(notes).collect()
 }

@@ -3,9 +3,13 @@
 use super::super::global::Global;
 use std::path::PathBuf;
 use wattention::error::Error;
-use wattention::markup::{Quantity, decimals, plain, significant};
+use wattention::markup::plain;
 use wattention::study::recommend::{Chosen, Recommendation, Wishes, recommend};
-use wattention::study::results::Reading;
+use wattention::study::results::{
+    INFERENCE_ENERGY, INFERENCE_TIME, PEAK_MEMORY, SCORE, TRAIN_ENERGY, TRAIN_TIME,
+};
+use wattention::table::{Column, Table, Value, width, wrapped};
+use wattention::units::decimals;
 
 /// Say which model and input length to choose under limits, by what margin, and what speaks against it
 ///
@@ -34,6 +38,10 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     max_latency: Option<f64>,
 
+    /// Weigh training together with inference of so many documents
+    #[arg(long, value_name = "N")]
+    documents: Option<u64>,
+
     /// One dataset [default: each]
     #[arg(long, value_name = "NAME")]
     dataset: Option<String>,
@@ -56,6 +64,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         budget_hours: args.budget_hours,
         min_accuracy: args.min_accuracy,
         max_latency: args.max_latency,
+        documents: args.documents,
         dataset: args.dataset,
     };
     let found = recommend(&results, &wishes)?;
@@ -69,9 +78,7 @@ fn text(found: &Recommendation) -> String {
     match &found.choice {
         None => lines.push(format!("{dataset}: nothing meets this.")),
         Some(choice) => {
-            lines.push(format!("{dataset}: {}", name(choice)));
-            lines.push(format!("  {} {}", found.metric, score(choice)));
-            lines.push(format!("  {}", costs(choice)));
+            lines.push(format!("{dataset}, by {}: {}", found.metric, name(choice)));
             lines.extend(choice.caution.iter().map(|caution| format!("  but {caution}")));
         }
     }
@@ -81,45 +88,58 @@ fn text(found: &Recommendation) -> String {
             format!("{} points {word}", decimals(by.abs(), 2))
         });
         let apart = match next.told_apart {
-            true => "the intervals do not overlap",
-            false => "which these intervals do not tell apart",
+            true => "the 95 % intervals do not overlap",
+            false => "the difference lies within the 95 % intervals",
         };
-        lines.push(format!("  next by {}: {}, {margin}, {apart}", found.by, name(&next.is)));
-        lines.push(format!("    {}", costs(&next.is)));
+        lines.push(format!("  next by {}: {}, {margin}; {apart}", found.by, name(&next.is)));
+    }
+    let mut text = lines.into_iter().map(|line| wrapped(&line, width(), 4) + "\n").collect::<String>();
+    let chosen: Vec<&Chosen> = found.choice.iter().chain(found.next.iter().map(|next| &next.is)).collect();
+    if !chosen.is_empty() {
+        text += &format!("\n{}\n", candidates(&chosen));
     }
     for one in &found.not_chosen {
         let (model, why) = (plain(&one.model), plain(&one.why));
-        lines.push(format!("  not {model} at {} tokens: {why}", one.max_source_length));
+        text += &format!("not {model} at {} tokens: {why}\n", one.max_source_length);
     }
-    lines.join("\n")
+    text.trim_end().to_string()
 }
 
 fn name(choice: &Chosen) -> String {
     format!("{} at {} tokens", plain(&choice.model), choice.max_source_length)
 }
 
-fn score(choice: &Chosen) -> String {
-    let score = choice.score.value().map_or("n/a".into(), |value| decimals(value, 2));
-    match choice.interval {
-        Some(i) => format!("{score} (95 % interval {} to {})", decimals(i.low, 2), decimals(i.high, 2)),
-        None => format!("{score} (how far that is known is not recorded)"),
-    }
-}
-
-fn costs(choice: &Chosen) -> String {
-    let in_unit = |reading: &Reading, quantity: Quantity| match (reading, reading.value()) {
-        (_, None) => "n/a".to_string(),
-        (reading, Some(value)) => {
-            let unit = quantity.unit(value);
-            let mark = if matches!(reading, Reading::Predicted(_)) { "~" } else { "" };
-            format!("{mark}{} {}", significant(value / unit.size), unit.name)
-        }
+/// The choice and the next one, with what they take.
+fn candidates(chosen: &[&Chosen]) -> String {
+    let interval = |choice: &&Chosen| match choice.interval {
+        Some(interval) => Value::Text(interval.to_string()),
+        None => Value::Text("not recorded".into()),
     };
-    format!(
-        "training {}, energy {}, memory {}, inference {} per example",
-        in_unit(&choice.train_seconds, Quantity::Time),
-        in_unit(&choice.train_joules, Quantity::Energy),
-        in_unit(&choice.peak_bytes, Quantity::Memory),
-        in_unit(&choice.inference_seconds, Quantity::Time),
-    )
+    let columns = [
+        Column::words("model", |choice: &&Chosen| choice.model.clone()),
+        Column::size("tokens", |choice: &&Chosen| choice.max_source_length),
+        Column::number(SCORE.title, SCORE.format, |choice: &&Chosen| choice.score.clone()),
+        Column::size("95 % interval", interval).rank(1),
+        Column::number(TRAIN_TIME.title, TRAIN_TIME.format, |choice: &&Chosen| choice.train_seconds.clone()),
+        Column::number(TRAIN_ENERGY.title, TRAIN_ENERGY.format, |choice: &&Chosen| {
+            choice.train_joules.clone()
+        }),
+        Column::number(PEAK_MEMORY.title, PEAK_MEMORY.format, |choice: &&Chosen| choice.peak_bytes.clone())
+            .rank(2),
+        Column::number(INFERENCE_TIME.title, INFERENCE_TIME.format, |choice: &&Chosen| {
+            choice.inference_seconds.clone()
+        }),
+        Column::number(INFERENCE_ENERGY.title, INFERENCE_ENERGY.format, |choice: &&Chosen| {
+            choice.inference_joules.clone()
+        })
+        .rank(1),
+    ];
+    let totals = [
+        Column::number("total time", TRAIN_TIME.format, |choice: &&Chosen| choice.total_seconds.clone()),
+        Column::number("total energy", TRAIN_ENERGY.format, |choice: &&Chosen| choice.total_joules.clone()),
+    ];
+    let columns: Vec<Column<&Chosen>> = columns.into_iter().chain(totals).collect();
+    let table = Table::new(&columns, chosen);
+    let notes = table.notes().into_iter().map(|note| wrapped(&note, width(), 2));
+    [table.text(width())].into_iter().chain(notes).collect::<Vec<_>>().join("\n")
 }

@@ -18,7 +18,8 @@ use wattention::study::cell::{self, Shared};
 use wattention::study::grid::{CellPlan, Grid};
 use wattention::study::published::Places;
 use wattention::study::report::sentences;
-use wattention::study::results::{Cell, Failure, Results, table};
+use wattention::study::results::{Cell, Failure, Results, text};
+use wattention::table::width;
 
 /// Sentences of the summary that are printed at the end.
 const SENTENCES: usize = 3;
@@ -29,6 +30,15 @@ struct Outcome<'a> {
     #[serde(flatten)]
     results: &'a Results,
     report: &'a Path,
+}
+
+/// Which finished cells are run again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Again {
+    Nothing,
+    /// Those measured on a disturbed machine.
+    Disturbed,
+    All,
 }
 
 /// How the cells came to an end.
@@ -47,6 +57,7 @@ struct Study<'a> {
     global: &'a Global,
     /// Whether the report is opened at the end.
     open: bool,
+    intensity: Option<f64>,
     sampler: Sampler,
     signals: Signals,
     budget: Budget,
@@ -85,22 +96,36 @@ pub fn run(
         ..Results::default()
     };
     let signals = Signals::catch().map_err(|e| Error::internal(format!("signals cannot be caught: {e}")))?;
-    let study = Study { out, places, global, open: args.open, sampler, signals, budget, devices };
-    let end = study.run_all(cells, args.overwrite_output_dir, &mut results)?;
+    let (open, intensity) = (args.open, args.carbon_intensity);
+    let study = Study { out, places, global, open, intensity, sampler, signals, budget, devices };
+    let again = match (args.overwrite_output_dir, args.redo_disturbed) {
+        (true, _) => Again::All,
+        (false, true) => Again::Disturbed,
+        (false, false) => Again::Nothing,
+    };
+    let end = study.run_all(cells, again, &mut results)?;
     study.tell(&results, end)
 }
 
 impl Study<'_> {
     /// Runs every cell that is not done.
-    fn run_all(&self, cells: &[CellPlan], again: bool, results: &mut Results) -> Result<End> {
+    fn run_all(&self, cells: &[CellPlan], again: Again, results: &mut Results) -> Result<End> {
         let mut end = End::default();
         for (i, plan) in cells.iter().enumerate() {
             let title = format!("[{}/{}] {}", i + 1, cells.len(), plan.name);
             let dir = self.out.join("cells").join(&plan.name);
-            if again {
+            let mut finished = cell::finished(&dir, plan);
+            let is_disturbed = |cells: &Vec<Cell>| cells.iter().any(|cell| !cell.disturbed.is_empty());
+            let runs_again = match again {
+                Again::Nothing => false,
+                Again::Disturbed => finished.as_ref().is_some_and(is_disturbed),
+                Again::All => true,
+            };
+            if runs_again {
                 cell::forget(&dir)?;
+                finished = None;
             }
-            let found = match cell::finished(&dir, plan) {
+            let found = match finished {
                 Some(found) => {
                     self.global.note(format_args!("{title}: already there"));
                     Ok(found)
@@ -148,13 +173,13 @@ impl Study<'_> {
 
     /// All files, after every cell: a study that is stopped leaves what it has.
     fn keep(&self, results: &Results) -> Result<()> {
-        super::write(results, self.out)
+        super::write(results, self.out, self.intensity)
     }
 
     /// The table, the place of the report, what failed and what is left.
     fn tell(&self, results: &Results, end: End) -> anyhow::Result<()> {
         let report = self.out.join("report.html");
-        self.global.print(&Outcome { results, report: &report }, table(&results.cells))?;
+        self.global.print(&Outcome { results, report: &report }, text(&results.cells, width()))?;
         for sentence in sentences(results, SENTENCES) {
             self.global.note(sentence);
         }

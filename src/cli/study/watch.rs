@@ -5,11 +5,11 @@ use super::super::global::Global;
 use super::super::progress::Progress;
 use super::budget::{Budget, SPENT};
 use wattention::error::Result;
-use wattention::markup::decimals;
 use wattention::metrics::Protocol;
 use wattention::run::{self, Message};
 use wattention::study::results::Cell;
 use wattention::train::{Event, Observer};
+use wattention::units::decimals;
 
 pub struct Watch<'a> {
     global: &'a Global,

@@ -3,11 +3,11 @@
 use super::Phase;
 use crate::energy::{Sampler, Share, attribute, intervals};
 use crate::error::Result;
-use crate::profile::measure::Run;
 use crate::profile::rows::Key;
-use crate::profile::work::Work;
+use crate::profile::runs::Run;
 use crate::trace;
 use crate::units::Seconds;
+use crate::workload::Workload;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
@@ -29,7 +29,7 @@ pub struct InPlace {
 /// Does `work` for `seconds`, and attributes the energy to `phases`; the reason where the sensor does not
 /// allow it.
 pub fn in_place(
-    work: &mut dyn Work,
+    work: &mut dyn Workload,
     sampler: &Sampler,
     phases: &[trace::Phase],
     seconds: Seconds,

@@ -7,9 +7,9 @@ use crate::device::replay::{Replay, Step, Target};
 use crate::energy::{Sampler, Window};
 use crate::error::{Error, Result};
 use crate::profile::rows::{Key, Row};
-use crate::profile::work::Work;
 use crate::trace;
 use crate::units::{Bytes, Seconds, Watts};
+use crate::workload::Workload;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -51,7 +51,7 @@ const MOST: f64 = 1000.0;
 /// A phase that several steps have is repeated as the middle one of them has it. The optimizer goes last:
 /// repeated, it moves the weights as often. The host's work between launches is repeated as steps that launch nothing.
 pub fn replayed(
-    work: &mut dyn Work,
+    work: &mut dyn Workload,
     replay: &Rc<Replay>,
     sampler: &Rc<Sampler>,
     known: (&[Step], &[Row], Seconds),
@@ -179,7 +179,7 @@ fn duration(seconds: Seconds) -> Duration {
 
 /// Runs a whole step, then the launches of `target` in it again and again.
 fn repeat_phase(
-    work: &mut dyn Work,
+    work: &mut dyn Workload,
     replay: &Rc<Replay>,
     sampler: &Rc<Sampler>,
     target: Target,

@@ -8,9 +8,9 @@ use crate::energy::{Meter, Sampler};
 use crate::error::Result;
 use crate::profile::measure::{Budget, measure};
 use crate::profile::rows::{Key, grouped};
-use crate::profile::work::Work;
 use crate::trace::{self, Pass};
 use crate::units::{Joules, Seconds};
+use crate::workload::{Amount, Workload};
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::thread;
@@ -77,7 +77,7 @@ struct Planted {
     runs: u64,
 }
 
-impl Work for Planted {
+impl Workload for Planted {
     fn run(&mut self) -> Result<()> {
         self.device.begin_step(&self.layout)?;
         {
@@ -98,8 +98,20 @@ impl Work for Planted {
         Ok(())
     }
 
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
     fn recordings(&self) -> Vec<&Recording> {
         Vec::new()
+    }
+
+    fn plan(&mut self) -> Result<Vec<Recording>> {
+        Ok(Vec::new())
+    }
+
+    fn amount(&self) -> Amount {
+        Amount { samples: 1, tokens: 1 }
     }
 }
 

@@ -1,7 +1,8 @@
 //! What the phases of training took: time, and energy where the counter tells them apart.
 
 use crate::energy::{StepPhases, joules};
-use crate::study::results::{PhaseTime, Reading};
+use crate::reading::Reading;
+use crate::study::results::PhaseTime;
 use crate::trace::Phase;
 use crate::units::Seconds;
 

@@ -1,11 +1,13 @@
 //! The scoring half of a cell: predictions under one protocol, their scores, and how far those are known.
 
+use crate::disturbance::Watch;
 use crate::error::Result;
 use crate::metrics::{Protocol, Scores, score as score_one};
+use crate::reading::Reading;
 use crate::run::{Observer, Run, Scored, write_predictions};
 use crate::study::bootstrap;
 use crate::study::grid::CellPlan;
-use crate::study::results::{Cell, Reading};
+use crate::study::results::Cell;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +22,7 @@ pub fn score(
     trained: &Cell,
     observer: &mut dyn Observer,
 ) -> Result<Cell> {
+    let watch = Watch::start();
     let other;
     let (examples, Scored { evaluation, energy }) = match protocol == plan.protocols[0] {
         true => {
@@ -31,6 +34,7 @@ pub fn score(
             (&other.examples[..], run.score(&other, protocol, observer)?)
         }
     };
+    let conditions = watch.stop().throttled(energy.throttled);
     let each: Vec<Scores> = examples
         .iter()
         .zip(&evaluation.predictions)
@@ -40,14 +44,10 @@ pub fn score(
     let interval = bootstrap::interval(&each, trained.headline_metric, plan.train.seed);
     let too_few = "an interval takes two examples";
     let scores = evaluation.scores.rounded();
-    Ok(Cell {
+    let words: usize = evaluation.predictions.iter().map(|said| said.split_whitespace().count()).sum();
+    let mut cell = Cell {
         protocol: protocol.name().into(),
         eval_examples: evaluation.examples as u64,
-        rouge1: Reading::measured(scores.rouge1),
-        rouge2: Reading::measured(scores.rouge2),
-        rouge_l: Reading::measured(scores.rouge_l),
-        geometric_mean: Reading::measured(scores.geometric_mean),
-        f1: Reading::measured(scores.f1),
         score_low: Reading::or_why(interval.map(|i| i.low), too_few),
         score_high: Reading::or_why(interval.map(|i| i.high), too_few),
         eval_seconds: Reading::measured(evaluation.time.0),
@@ -58,7 +58,10 @@ pub fn score(
             .peak_bytes_measured
             .with(&Reading::measured(run.used().0 as f64), f64::max),
         ..trained.clone()
-    })
+    };
+    cell.take_scores(&scores, words as f64 / evaluation.predictions.len() as f64);
+    cell.take_conditions(&conditions);
+    Ok(cell)
 }
 
 fn file(dir: &Path, protocol: &str) -> PathBuf {

@@ -1,12 +1,14 @@
 //! The training half of a cell, and `trained.json`, which says that it is done.
 
-use super::{metric, phases};
+use super::phases;
+use crate::disturbance::Watch;
 use crate::energy::{Activity, RunEnergy};
 use crate::error::Result;
 use crate::files;
+use crate::reading::Reading;
 use crate::run::{Observer, Outcome, Run};
 use crate::study::grid::CellPlan;
-use crate::study::results::{Cell, Reading};
+use crate::study::results::Cell;
 use crate::train::Summary;
 use crate::units::Seconds;
 use serde::{Deserialize, Serialize};
@@ -30,7 +32,9 @@ pub fn earlier(dir: &Path, plan: &CellPlan) -> Option<Cell> {
 
 /// Trains the run's model; a result without scores.
 pub fn train(plan: &CellPlan, dir: &Path, run: &mut Run, observer: &mut dyn Observer) -> Result<Cell> {
+    let watch = Watch::start();
     let Outcome { summary, resumed_from, .. } = run.train(observer)?;
+    let conditions = watch.stop();
     let mut cell = Cell {
         device: run.device(),
         batch_size: run.settings().training.per_device_train_batch_size as u64,
@@ -38,7 +42,7 @@ pub fn train(plan: &CellPlan, dir: &Path, run: &mut Run, observer: &mut dyn Obse
         train_examples: run.train_examples() as u64,
         eval_examples: run.validation().map_or(0, |part| part.examples.len() as u64),
         parameters: run.parameters() as u64,
-        headline_metric: metric(run.headline()),
+        headline_metric: run.headline(),
         peak_bytes_planned: Reading::predicted(run.needs().total.0 as f64),
         peak_bytes_measured: Reading::measured(run.used().0 as f64),
         ..measured(plan, &summary)
@@ -50,7 +54,9 @@ pub fn train(plan: &CellPlan, dir: &Path, run: &mut Run, observer: &mut dyn Obse
             cell.phases_energy_joules = Reading::absent(why);
         }
     }
-    take(&mut cell, &run.write_energy()?.run);
+    let spent = run.write_energy()?.run;
+    take(&mut cell, &spent);
+    cell.take_conditions(&conditions.throttled(spent.whole.throttled));
     let done = Done { plan: plan.clone(), cell };
     files::write_json(&dir.join("trained.json"), &done)?;
     Ok(done.cell)

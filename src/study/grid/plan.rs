@@ -106,6 +106,11 @@ impl CellPlan {
         })
     }
 
+    /// The model and the dataset that it needs.
+    pub fn needs(&self) -> (&str, &str) {
+        (&self.model, &self.dataset)
+    }
+
     /// The dataset's name without folders and `.zip`.
     pub fn dataset_name(&self) -> String {
         dataset_name(&self.dataset)

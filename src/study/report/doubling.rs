@@ -1,10 +1,11 @@
 //! The price of doubling the input length, from every pair of cells that shows it.
 
-use super::tables::{Footnotes, table};
 use super::{Study, distinct};
-use crate::study::markup::{decimals, escape, significant};
-use crate::study::results::{Cell, Reading};
+use crate::reading::Reading;
+use crate::study::results::Cell;
 use crate::study::trade_off::mean;
+use crate::table::{Column, Table};
+use crate::units::{Format, significant};
 
 /// What came of running a series at twice the length; factors are new over old, seeds averaged.
 pub struct Doubling {
@@ -51,44 +52,19 @@ pub fn doublings(study: &Study) -> Vec<Doubling> {
     out
 }
 
-fn signed(points: f64) -> String {
-    let text = decimals(points, 2);
-    if points > 0.0 && text != "0.00" { format!("+{text}") } else { text }
-}
-
-fn times(factor: f64) -> String {
-    format!("×{}", decimals(factor, 2))
-}
-
 /// All doublings as a table.
 pub fn doubling_table(study: &Study, doublings: &[Doubling]) -> String {
-    let titles = [
-        "model",
-        "dataset",
-        "tokens",
-        "score",
-        "training time per example",
-        "inference time per example",
-        "peak memory",
-    ]
-    .map(String::from);
-    let mut notes = Footnotes::default();
-    let rows: Vec<Vec<String>> = doublings
-        .iter()
-        .map(|d| {
-            vec![
-                escape(&d.series),
-                escape(&d.task),
-                format!("{} → {}", d.from, 2 * d.from),
-                notes.reading(&d.score, signed),
-                notes.reading(&d.train, times),
-                notes.reading(&d.eval, times),
-                notes.reading(&d.memory, times),
-            ]
-        })
-        .collect();
+    let columns = [
+        Column::words("model", |d: &Doubling| d.series.clone()),
+        Column::words("dataset", |d: &Doubling| d.task.clone()),
+        Column::size("tokens", |d: &Doubling| format!("{} → {}", d.from, 2 * d.from)),
+        Column::number("score", Format::Signed, |d: &Doubling| d.score.clone()),
+        Column::number("training time per example", Format::Times, |d: &Doubling| d.train.clone()),
+        Column::number("inference time per example", Format::Times, |d: &Doubling| d.eval.clone()),
+        Column::number("peak memory", Format::Times, |d: &Doubling| d.memory.clone()),
+    ];
     let averaged = if study.varying.seed { ", means over seeds" } else { "" };
-    table(&format!("What doubling the input length changed{averaged}"), &titles, 2, &rows) + &notes.html()
+    Table::new(&columns, doublings).html(&format!("What doubling the input length changed{averaged}"))
 }
 
 /// All doublings in one sentence, none when nothing compares.
@@ -116,7 +92,10 @@ pub fn doubling_sentence(doublings: &[Doubling]) -> Option<String> {
     if !factors.is_empty() {
         parts.push(format!("multiplied {}", sentence_list(&factors)));
     }
-    parts.extend(spread(|d| &d.score, signed).map(|s| format!("changed the score by {s} points")));
+    parts.extend(
+        spread(|d| &d.score, |points| Format::Signed.shown(points, None))
+            .map(|s| format!("changed the score by {s} points")),
+    );
     if parts.is_empty() {
         return None;
     }

@@ -4,14 +4,20 @@ mod by_length;
 mod download;
 mod pareto;
 mod phases;
+mod total_cost;
 mod trade_off;
 
-use super::tables::{Footnotes, table};
 use super::{Study, distinct};
-use crate::study::markup::{Quantity, decimals, escape, push, significant};
-use crate::study::plots::{Plot, Point, Series, svg, swatch};
-use crate::study::results::{Cell, Mark, Metric, Reading, field, number};
+use crate::markup::{escape, push};
+use crate::metrics::Headline;
+use crate::plot::{Plot, Point, Series, svg, swatch};
+use crate::reading::Mark;
+use crate::study::results::{Cell, Metric, SCORE};
 use crate::study::trade_off::{Choice, choices};
+use crate::table::{Column, Table};
+use crate::units::Unit;
+
+pub use total_cost::sentence as break_even;
 
 /// All figures, each with what it shows or why it shows nothing.
 pub fn section(study: &Study) -> String {
@@ -33,6 +39,7 @@ pub fn section(study: &Study) -> String {
     out.push_str("</div>\n<h3 class=\"group\">What is worth its cost</h3>\n");
     out.push_str("<div class=\"figures\">\n");
     out.push_str(&pareto::figures(study));
+    out.push_str(&total_cost::figure(study));
     out.push_str("</div>\n");
     out.push_str(&phases::figures(study));
     out.push_str("</section>\n");
@@ -48,16 +55,15 @@ struct Figure<'a> {
     note: &'a str,
     /// With their headings.
     panels: Vec<(String, Plot)>,
-    /// The numbers as HTML, and as CSV.
-    numbers: String,
-    csv: String,
+    /// What is drawn: below the panels, and as a file to keep.
+    numbers: Table,
     /// HTML below the panels.
     below: String,
 }
 
 impl Figure<'_> {
     fn html(&self) -> String {
-        let Figure { id, title, note, panels, numbers, csv, below } = self;
+        let Figure { id, title, note, panels, numbers, below } = self;
         let plots: Vec<&Plot> = panels.iter().map(|(_, plot)| plot).collect();
         let class = match panels.len() {
             0 | 1 => "",
@@ -76,7 +82,7 @@ impl Figure<'_> {
             };
             push(&mut out, format_args!("<div class=\"panel\">{heading}{}</div>", svg(plot)));
         }
-        let files = download::links(id, panels, csv);
+        let (files, numbers) = (download::links(id, panels, &numbers.csv()), numbers.html(title));
         push(
             &mut out,
             format_args!(
@@ -101,8 +107,42 @@ fn absent(id: &str, title: &str, why: &str, instead: &str) -> String {
 }
 
 /// The reasons for which no cell has a number.
-fn reasons<'a>(cells: impl Iterator<Item = &'a Cell>, of: impl Fn(&Cell) -> Reading) -> String {
-    distinct(cells.filter_map(|cell| of(cell).why())).join("; ")
+fn reasons<'a>(cells: impl IntoIterator<Item = &'a Cell>, metric: &Metric) -> String {
+    distinct(cells.into_iter().filter_map(|cell| (metric.of)(cell).why())).join("; ")
+}
+
+/// Whether any cell has both a score and a number of `cost`.
+fn is_drawn<'a>(cells: impl IntoIterator<Item = &'a Cell>, cost: &Metric) -> bool {
+    cells.into_iter().any(|cell| (cost.of)(cell).value().is_some() && cell.headline().value().is_some())
+}
+
+/// Scores against `cost` in `unit`, a point for every cell of a task; with `joined`, a line through the lengths of each
+/// series.
+fn against(study: &Study, task: &str, cost: &Metric, unit: Option<Unit>, joined: bool) -> Vec<Series> {
+    let size = unit.map_or(1.0, |unit| unit.size);
+    let title = cost.titled(unit);
+    lines(
+        study,
+        task,
+        |cell| {
+            let (score, mark) = cell.headline().marked()?;
+            let (spent, cost_mark) = (cost.of)(cell).marked()?;
+            let says = format!(
+                "{}, {} tokens: score {}, {title} {}",
+                study.varying.row(cell),
+                cell.max_source_length,
+                SCORE.format.shown(score, None),
+                cost.format.shown(spent, unit)
+            );
+            let tag = Some(cell.max_source_length.to_string());
+            Some(Point { x: spent / size, y: score, mark: both(mark, cost_mark), says, tag })
+        },
+        |choice| {
+            let (score, mark) = choice.score().marked()?;
+            let (spent, cost_mark) = choice.mean(cost).marked()?;
+            joined.then_some((spent / size, score, both(mark, cost_mark)))
+        },
+    )
 }
 
 /// The points of every series of a task, and the line through them: per length, the mean over seeds.
@@ -150,65 +190,23 @@ fn both(one: Mark, other: Mark) -> Mark {
     if one == Mark::Measured { other } else { one }
 }
 
-fn shown(quantity: Quantity, value: f64, unit: f64) -> String {
-    match quantity {
-        Quantity::Score => decimals(value, 2),
-        _ => significant(value / unit),
-    }
-}
-
-/// A column of a figure's CSV: its title and its reading.
-type FileColumn<'a> = (&'a str, &'a dyn Fn(&Cell) -> Reading);
-
-/// Names and readings of every cell as CSV, as measured and in base units.
-fn csv(study: &Study, columns: &[FileColumn]) -> String {
-    let titles: Vec<&str> = columns.iter().map(|(title, _)| *title).collect();
-    let mut out = format!("model,dataset,max_source_length,seed,protocol,{}\r\n", titles.join(","));
-    for cell in study.cells {
-        let mut row = vec![
-            field(&study.varying.series(cell)),
-            field(&cell.dataset),
-            cell.max_source_length.to_string(),
-            cell.seed.to_string(),
-            field(&cell.protocol),
-        ];
-        row.extend(columns.iter().map(|(_, of)| number(&of(cell))));
-        out.push_str(&row.join(","));
-        out.push_str("\r\n");
-    }
-    out
-}
-
-/// A column of a figure's table: its title, its reading and how that is written.
-type Column<'a> = (&'a str, &'a dyn Fn(&Cell) -> Reading, &'a dyn Fn(f64) -> String);
-
 /// The numbers behind a figure, one row per cell.
-fn numbers<'a>(
-    study: &Study,
-    caption: &str,
-    cells: impl Iterator<Item = &'a Cell>,
-    columns: &[Column],
-) -> String {
-    let mut titles = vec!["model".to_string(), "dataset".into(), "tokens".into()];
-    titles.extend(columns.iter().map(|(title, ..)| escape(title)));
-    let mut notes = Footnotes::default();
-    let rows: Vec<Vec<String>> = cells
-        .map(|cell| {
-            let mut row = vec![
-                escape(&study.varying.row(cell)),
-                escape(&cell.dataset),
-                cell.max_source_length.to_string(),
-            ];
-            row.extend(columns.iter().map(|(_, of, show)| notes.reading(&of(cell), show)));
-            row
-        })
-        .collect();
-    table(caption, &titles, 2, &rows) + &notes.html()
+fn numbers<'a>(study: &Study, cells: impl IntoIterator<Item = &'a Cell>, metrics: &[Metric]) -> Table {
+    let mut columns = vec![
+        Column::file("model", |c: &Cell| study.varying.series(c)),
+        Column::words("model", |c: &Cell| study.varying.row(c)),
+        Column::words("dataset", |c: &Cell| c.dataset.clone()).key("dataset"),
+        Column::size("tokens", |c: &Cell| c.max_source_length).key("max_source_length"),
+        Column::file("seed", |c: &Cell| c.seed),
+        Column::file("protocol", |c: &Cell| c.protocol.clone()),
+    ];
+    columns.extend(metrics.iter().map(Metric::column));
+    Table::new(&columns, cells)
 }
 
 /// Whether a task is question answering: its figure is the fifth.
 fn is_answers(cells: &[&Cell]) -> bool {
-    cells.iter().any(|cell| cell.headline_metric == Metric::F1)
+    cells.iter().any(|cell| cell.headline_metric == Headline::F1)
 }
 
 /// The series that occur in the panels, and what hollow markers and the lines mean where it matters.

@@ -1,8 +1,11 @@
 //! Sentences about which choice beats which, computed from the cells; nothing is claimed where intervals overlap.
 
 use super::Study;
-use crate::study::markup::{decimals, significant};
-use crate::study::trade_off::{Choice, Cost, choices};
+use super::figures::break_even;
+use crate::study::results::{Metric, TRAIN_ENERGY, TRAIN_TIME};
+use crate::study::total_cost::Expense;
+use crate::study::trade_off::{Choice, choices, front};
+use crate::units::{decimals, significant};
 
 /// The sentences of all tasks.
 pub fn statements(study: &Study) -> Vec<String> {
@@ -14,6 +17,7 @@ pub fn statements(study: &Study) -> Vec<String> {
         out.extend(best(task, &here));
         out.extend(bargain(task, &here));
         out.extend(models(task, &here));
+        out.extend(totals(task, &here));
         let (mut changed, mut alike) = (Vec::new(), Vec::new());
         for series in &study.series {
             match lengths(task, series, &here) {
@@ -26,18 +30,27 @@ pub fn statements(study: &Study) -> Vec<String> {
         if !alike.is_empty() {
             let what = alike.join("; ");
             out.push(format!(
-                "On {task}, these intervals do not tell the longest input from the shortest: {what}."
+                "On {task}, the difference between the longest input and the shortest lies within the 95 % intervals: \
+                 {what}."
             ));
         }
     }
     out
 }
 
+/// What training once and inference of many documents come to, among the choices that are worth their training.
+fn totals(task: &str, here: &[&Choice]) -> Option<String> {
+    let expense = Expense::of(here);
+    let best: Vec<&Choice> = front(here, &expense.once).best.into_iter().map(|at| here[at]).collect();
+    let is_known = best.iter().all(|choice| expense.total(choice, 1.0).value().is_some());
+    (best.len() > 1 && is_known).then(|| break_even(task, &expense, &best))
+}
+
 fn points(choice: &Choice) -> f64 {
     choice.score().value().unwrap_or(f64::NAN)
 }
 
-/// The highest score, and which others it cannot be told apart from.
+/// The highest score, and from which others its difference lies within the intervals.
 fn best(task: &str, here: &[&Choice]) -> Option<String> {
     let first = here.iter().copied().max_by(|a, b| points(a).total_cmp(&points(b)))?;
     if here.len() < 2 {
@@ -47,12 +60,15 @@ fn best(task: &str, here: &[&Choice]) -> Option<String> {
     let others: Vec<&&Choice> =
         here.iter().filter(|other| !std::ptr::eq(**other, first) && !first.is_apart(other)).collect();
     let claim = match others.len() {
-        0 => "more than any other by more than the intervals".to_string(),
-        1 => format!("but the intervals do not tell it apart from {}", others[0].name()),
-        all if all + 1 == here.len() => "but the intervals tell it apart from none of the others".into(),
-        many => {
-            format!("but the intervals do not tell it apart from {many} of the {} others", here.len() - 1)
+        0 => "above all others by more than the 95 % intervals".to_string(),
+        1 => format!("but its difference from {} lies within the 95 % intervals", others[0].name()),
+        all if all + 1 == here.len() => {
+            "but its differences from all others lie within the 95 % intervals".into()
         }
+        many => format!(
+            "but its differences from {many} of the {} others lie within the 95 % intervals",
+            here.len() - 1
+        ),
     };
     Some(format!(
         "On {task}, {} scores highest, {} (95 % interval {} to {}), {claim}.",
@@ -64,14 +80,14 @@ fn best(task: &str, here: &[&Choice]) -> Option<String> {
 }
 
 /// How many times less `one` costs than `other`: in energy where both have it, else in training time.
-fn saving(one: &Choice, other: &Choice) -> Option<(Cost, f64)> {
-    let factor = |cost: Cost| Some((cost, other.cost(cost).value()? / one.cost(cost).value()?));
-    factor(Cost::Energy).or_else(|| factor(Cost::Time))
+fn saving(one: &Choice, other: &Choice) -> Option<(Metric, f64)> {
+    let factor = |cost: Metric| Some((cost, other.mean(&cost).value()? / one.mean(&cost).value()?));
+    factor(TRAIN_ENERGY).or_else(|| factor(TRAIN_TIME))
 }
 
 /// The shorter input of one model that beats a longer one of another for the least of its cost.
 fn bargain(task: &str, here: &[&Choice]) -> Option<String> {
-    let mut found: Option<(f64, Cost, &Choice, &Choice)> = None;
+    let mut found: Option<(f64, Metric, &Choice, &Choice)> = None;
     for &one in here {
         for &other in here {
             let is_bargain = one.series != other.series
@@ -92,7 +108,7 @@ fn bargain(task: &str, here: &[&Choice]) -> Option<String> {
         other.name(),
         decimals(points(one) - points(other), 2),
         significant(by),
-        cost.label()
+        cost.title
     ))
 }
 
@@ -111,11 +127,11 @@ fn models(task: &str, here: &[&Choice]) -> Option<String> {
             let (cost, by) = saving(cheapest, other)?;
             let by_points = points(other) - points(cheapest);
             let what = match other.is_apart(cheapest) {
-                false => "is not told apart from it by the intervals".to_string(),
+                false => "differs from it by no more than the 95 % intervals".to_string(),
                 true if by_points > 0.0 => format!("scores {} points more", decimals(by_points, 2)),
                 true => format!("scores {} points less", decimals(-by_points, 2)),
             };
-            Some(format!("{}, at {} times the {}, {what}", other.series, significant(by), cost.label()))
+            Some(format!("{}, at {} times the {}, {what}", other.series, significant(by), cost.title))
         })
         .collect();
     let none = others.is_empty() || cheapest.interval().is_none();
@@ -139,7 +155,7 @@ fn lengths(task: &str, series: &str, here: &[&Choice]) -> Option<Lengths> {
     let by = points(long) - points(short);
     let cost = saving(short, long);
     let cost =
-        cost.map_or(String::new(), |(cost, by)| format!("{} times the {}", significant(by), cost.label()));
+        cost.map_or(String::new(), |(cost, by)| format!("{} times the {}", significant(by), cost.title));
     let (from, to) = (short.length, long.length);
     Some(match short.is_apart(long) {
         true => {

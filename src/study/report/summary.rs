@@ -3,8 +3,9 @@
 use super::doubling::{Doubling, doubling_sentence, doubling_table, doublings};
 use super::statements::statements;
 use super::{Study, distinct};
-use crate::study::markup::{Quantity, decimals, escape, push, significant};
-use crate::study::results::{Cell, Mark, Reading};
+use crate::markup::{escape, push};
+use crate::reading::Mark;
+use crate::study::results::{Better, METRICS, disturbed};
 
 /// A longer table is folded, to leave the figures in reach.
 const ROWS_SHOWN: usize = 8;
@@ -37,77 +38,29 @@ pub fn section(study: &Study) -> String {
     out
 }
 
-/// Which cell of a task is worth naming for what.
-struct Pick {
-    /// What makes it the extreme among several cells.
-    extreme: &'static str,
-    what: fn(&Cell) -> &'static str,
-    of: fn(&Cell) -> &Reading,
-    quantity: Quantity,
-    better: fn(f64, f64) -> bool,
-}
-
-const PICKS: [Pick; 5] = [
-    Pick {
-        extreme: "Best",
-        what: |c| c.headline_metric.label(),
-        of: Cell::headline,
-        quantity: Quantity::Score,
-        better: |a, b| a > b,
-    },
-    Pick {
-        extreme: "Fastest",
-        what: |_| "training",
-        of: |c| &c.train_samples_per_second,
-        quantity: Quantity::Throughput,
-        better: |a, b| a > b,
-    },
-    Pick {
-        extreme: "Fastest",
-        what: |_| "inference",
-        of: |c| &c.eval_samples_per_second,
-        quantity: Quantity::Throughput,
-        better: |a, b| a > b,
-    },
-    Pick {
-        extreme: "Smallest",
-        what: |_| "peak memory",
-        of: Cell::peak_bytes,
-        quantity: Quantity::Memory,
-        better: |a, b| a < b,
-    },
-    Pick {
-        extreme: "Least",
-        what: |_| "energy",
-        of: |c| &c.energy_joules,
-        quantity: Quantity::Energy,
-        better: |a, b| a < b,
-    },
-];
-
+/// The cells of a task that are best by the metrics that have a pick.
 fn picks(study: &Study, task: &str) -> String {
     let cells = study.task(task);
     let mut out = format!("<div class=\"task\"><h3>{}</h3><dl class=\"picks\">", escape(task));
-    for pick in &PICKS {
+    for metric in METRICS {
+        let Some(pick) = metric.pick else { continue };
         let with_value: Vec<_> =
-            cells.iter().filter_map(|cell| Some((*cell, (pick.of)(cell).marked()?))).collect();
-        let Some(&(cell, (value, mark))) = with_value
-            .iter()
-            .reduce(|best, next| if (pick.better)(next.1.0, best.1.0) { next } else { best })
+            cells.iter().filter_map(|cell| Some((*cell, (metric.of)(cell).marked()?))).collect();
+        let is_better = |a: f64, b: f64| if metric.better == Some(Better::Lower) { a < b } else { a > b };
+        let Some(&(cell, (value, mark))) =
+            with_value.iter().reduce(|best, next| if is_better(next.1.0, best.1.0) { next } else { best })
         else {
             continue;
         };
         let ties = with_value.iter().filter(|(_, (other, _))| *other == value).count() - 1;
-        let what = (pick.what)(cell);
+        let what = pick.what.unwrap_or(cell.headline_metric.label());
         let title = match &cells[..] {
             [_] => what[..1].to_uppercase() + &what[1..],
             _ => format!("{} {what}", pick.extreme),
         };
-        let unit = pick.quantity.unit(value);
-        let (number, unit) = match pick.quantity {
-            Quantity::Score => (decimals(value, 2), ""),
-            _ => (significant(value / unit.size), unit.name),
-        };
+        let unit = metric.format.unit(value);
+        let number = metric.format.shown(value, unit);
+        let unit = unit.map_or(pick.unit, |unit| unit.name);
         let mut who = format!("{}, {} tokens", study.varying.series(cell), cell.max_source_length);
         if study.varying.seed {
             who.push_str(&format!(", seed {}", cell.seed));
@@ -144,11 +97,21 @@ fn findings(study: &Study, doublings: &[Doubling]) -> Vec<String> {
         out.push("There are no results yet.".into());
         return out;
     }
+    let disturbed = disturbed(study.cells);
+    if !disturbed.is_empty() {
+        out.push(format!(
+            "Disturbed: other work or heat held up {} of {} cells, whose times and energy are not to be relied on \
+             (`study --redo-disturbed` runs them again): {}.",
+            disturbed.len(),
+            study.cells.len(),
+            disturbed.join("; ")
+        ));
+    }
     out.extend(statements(study));
     out.extend(doubling_sentence(doublings));
     if doublings.is_empty() && study.cells.len() > 1 {
         out.push(
-            "No model ran at both a length and its double, so these cells do not tell what doubling costs."
+            "No model ran at both a length and its double, so these cells do not show what doubling costs."
                 .into(),
         );
     }
@@ -166,8 +129,9 @@ fn findings(study: &Study, doublings: &[Doubling]) -> Vec<String> {
                 .into(),
         );
     }
+    let stored = || METRICS.iter().filter(|metric| metric.is_stored);
     let readings: Vec<_> =
-        study.cells.iter().flat_map(|cell| Cell::READINGS.map(|(_, of)| of(cell).marked())).collect();
+        study.cells.iter().flat_map(|cell| stored().map(|metric| (metric.of)(cell).marked())).collect();
     let count = |mark| readings.iter().filter(|r| r.is_some_and(|(_, m)| m == mark)).count();
     out.push(format!(
         "{} numbers: {} measured, {} predicted, {} absent with the reason given.",

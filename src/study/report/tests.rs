@@ -1,6 +1,8 @@
 use super::*;
+use crate::metrics::Headline;
+use crate::reading::Reading;
+use crate::study::results::Failure;
 use crate::study::results::tests::cell;
-use crate::study::results::{Failure, Reading};
 
 fn study(cells: Vec<Cell>) -> Results {
     Results {
@@ -89,7 +91,7 @@ fn doubling_is_told_from_the_numbers() {
 #[test]
 fn nothing_is_claimed_about_doubling_without_a_double() {
     let page = html(&study(vec![cell("led", "qmsum", 128), cell("led", "qmsum", 384)]));
-    assert!(page.contains("these cells do not tell what doubling costs"));
+    assert!(page.contains("these cells do not show what doubling costs"));
     assert!(!page.contains("multiplied"));
     let alone = html(&study(vec![cell("led", "qmsum", 128)]));
     assert!(!alone.contains("doubling") && !alone.contains("Best "));
@@ -152,7 +154,7 @@ fn sentences_follow_from_the_numbers() {
     assert!(text.contains(
         "On qmsum, base gains 2.50 points from 1024 to 4096 tokens for 8.00 times the training time."
     ));
-    assert!(text.contains("more than any other by more than the intervals"));
+    assert!(text.contains("above all others by more than the 95 % intervals"));
     assert!(text.contains("on the front, cheapest first: base at 1024 tokens; large at 1024 tokens."));
     assert!(text.contains("<li>base at 4096 tokens by large at 1024 tokens</li>"));
 }
@@ -167,13 +169,13 @@ fn nothing_is_claimed_where_intervals_overlap() {
     let text = page(&study(cells));
     assert!(!text.contains(" tokens beats ") && !text.contains(" gains "));
     assert!(text.contains(
-        "these intervals do not tell the longest input from the shortest: base, 1024 to 4096 tokens, at 8.00 times the \
-         training time."
+        "the difference between the longest input and the shortest lies within the 95 % intervals: base, 1024 to 4096 \
+         tokens, at 8.00 times the training time."
     ));
-    assert!(text.contains("the intervals tell it apart from none of the others"));
+    assert!(text.contains("its differences from all others lie within the 95 % intervals"));
     assert!(text.contains(
-        "beside base at 1024 tokens: large, at 2.00 times the training time, is not told apart from it by the \
-         intervals."
+        "beside base at 1024 tokens: large, at 2.00 times the training time, differs from it by no more than \
+         the 95 % intervals."
     ));
     assert!(text.contains("by large at 1024 tokens, though their intervals overlap"));
 }
@@ -201,7 +203,7 @@ fn models_are_compared_at_the_longest_input_that_several_have() {
 #[test]
 fn answers_have_the_fifth_figure_and_energy_the_first_two() {
     let mut answers = scored("led", 1024, [10.0, 20.0, 30.0], 10.0);
-    (answers.dataset, answers.headline_metric) = ("qasper".into(), crate::study::results::Metric::F1);
+    (answers.dataset, answers.headline_metric) = ("qasper".into(), Headline::F1);
     let mut summary = scored("led", 1024, [10.0, 20.0, 30.0], 10.0);
     summary.energy_joules = Reading::measured(5000.0);
     summary.samples_per_second_per_watt = Reading::measured(0.05);

@@ -1,7 +1,7 @@
 //! A cell's time and energy by what its run was doing.
 
-use super::Reading;
 use crate::energy::{Activity, RunEnergy};
+use crate::reading::Reading;
 use serde::{Deserialize, Serialize};
 
 /// What one activity took.

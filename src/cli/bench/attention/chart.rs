@@ -1,7 +1,8 @@
 //! Throughput against length, a line for each kind and pass.
 
 use wattention::bench::attention::Row;
-use wattention::plot::{self, Axis, Mark, Plot, Point, Series};
+use wattention::plot::{self, Axis, Plot, Point, Series};
+use wattention::reading::Mark;
 use wattention::units::Seconds;
 
 /// The text of an SVG file.

@@ -1,7 +1,7 @@
 //! The files of a figure, inside of links: nothing is fetched and nothing runs.
 
-use crate::study::markup::{escape, push};
-use crate::study::plots::{self, Plot};
+use crate::markup::{escape, push};
+use crate::plot::{self, Plot};
 
 /// Links to the numbers as CSV and to each panel as an SVG that stands alone.
 pub fn links(id: &str, panels: &[(String, Plot)], csv: &str) -> String {
@@ -10,7 +10,7 @@ pub fn links(id: &str, panels: &[(String, Plot)], csv: &str) -> String {
     for (i, (heading, plot)) in panels.iter().enumerate() {
         let name = if heading.is_empty() { String::new() } else { format!(" {}", escape(heading)) };
         let file = if panels.len() == 1 { id.to_string() } else { format!("{id}-{}", i + 1) };
-        let alone = data("image/svg+xml", &plots::file(plot));
+        let alone = data("image/svg+xml", &plot::file(plot));
         push(&mut out, format_args!(" <a download=\"{file}.svg\" href=\"{alone}\">SVG{name}</a>"));
     }
     out.push_str("</p>");

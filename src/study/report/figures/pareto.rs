@@ -1,35 +1,34 @@
 //! The Pareto fronts: which choices no other beats in both accuracy and a cost, and which are dominated by what.
 
-use super::{Figure, absent, both, csv, description, heading, lines, numbers, reasons, scores};
-use crate::study::markup::{decimals, escape, push, significant};
-use crate::study::plots::{Axis, Plot, Point, Series};
+use super::{Figure, absent, against, description, heading, is_drawn, numbers, reasons, scores};
+use crate::markup::{escape, push};
+use crate::plot::{Axis, Plot, Series};
+use crate::reading::Mark;
 use crate::study::report::Study;
-use crate::study::results::{Cell, Mark};
-use crate::study::trade_off::{Choice, Cost, choices, front};
+use crate::study::results::{Metric, PEAK_MEMORY, SCORE, TRAIN_ENERGY, TRAIN_TIME};
+use crate::study::trade_off::{Choice, Front, choices, front};
 
 /// The costs that have a front of their own, with the id of its figure.
-const COSTS: [(Cost, &str); 3] =
-    [(Cost::Time, "pareto-time"), (Cost::Energy, "pareto-energy"), (Cost::Memory, "pareto-memory")];
+const FRONTS: [(Metric, &str); 3] =
+    [(TRAIN_TIME, "pareto-time"), (TRAIN_ENERGY, "pareto-energy"), (PEAK_MEMORY, "pareto-memory")];
 
 /// The style of the front's line: grey, as no series of the first six is.
 const FRONT: usize = 6;
 
 pub fn figures(study: &Study) -> String {
     let all = choices(study.cells);
-    COSTS.iter().map(|(cost, id)| figure(study, &all, *cost, id)).collect()
+    FRONTS.iter().map(|(cost, id)| figure(study, &all, cost, id)).collect()
 }
 
-fn figure(study: &Study, all: &[Choice], cost: Cost, id: &str) -> String {
-    let title = format!("Pareto front: accuracy against {}", cost.label());
-    let of = |cell: &Cell| cost.of(cell);
-    if study.cells.iter().all(|cell| of(cell).value().is_none() || cell.headline().value().is_none()) {
+fn figure(study: &Study, all: &[Choice], cost: &Metric, id: &str) -> String {
+    let title = format!("Pareto front: accuracy against {}", cost.title);
+    if !is_drawn(study.cells, cost) {
         let instead = "The front against training time stands for it.";
-        let instead = if cost == Cost::Energy { instead } else { "" };
-        return absent(id, &title, &reasons(study.cells.iter(), of), instead);
+        let instead = if cost.key == TRAIN_ENERGY.key { instead } else { "" };
+        return absent(id, &title, &reasons(study.cells, cost), instead);
     }
-    let values = study.cells.iter().filter_map(|cell| of(cell).value());
-    let unit = cost.quantity().unit(values.fold(0.0, f64::max));
-    let axis = format!("{} ({})", cost.label(), unit.name);
+    let unit = cost.unit(study.cells);
+    let size = unit.map_or(1.0, |unit| unit.size);
     let mut panels = Vec::new();
     let mut below = String::new();
     for (index, task) in study.tasks.iter().enumerate() {
@@ -38,69 +37,33 @@ fn figure(study: &Study, all: &[Choice], cost: Cost, id: &str) -> String {
         let corners: Vec<(f64, f64)> = found
             .best
             .iter()
-            .filter_map(|&i| Some((here[i].cost(cost).value()? / unit.size, here[i].score().value()?)))
+            .filter_map(|&i| Some((here[i].mean(cost).value()? / size, here[i].score().value()?)))
             .collect();
-        let mut series = lines(
-            study,
-            task,
-            |cell| {
-                let (score, mark) = cell.headline().marked()?;
-                let (spent, cost_mark) = of(cell).marked()?;
-                let says = format!(
-                    "{}, {} tokens: score {}, {axis} {}",
-                    study.varying.row(cell),
-                    cell.max_source_length,
-                    decimals(score, 2),
-                    significant(spent / unit.size)
-                );
-                let tag = Some(cell.max_source_length.to_string());
-                Some(Point { x: spent / unit.size, y: score, mark: both(mark, cost_mark), says, tag })
-            },
-            |_| None,
-        );
+        let mut series = against(study, task, cost, unit, false);
         let xs: Vec<f64> = series.iter().flat_map(|s| s.points.iter().map(|p| p.x)).collect();
         let ys: Vec<f64> = series.iter().flat_map(|s| s.points.iter().map(|p| p.y)).collect();
-        let cells = study.task(task);
         let description = description(&series);
         series.insert(0, steps(&corners));
         let plot = Plot {
             id: format!("{id}-{index}"),
             title: format!("{title}, {task}"),
             description,
-            x: Axis::from_zero(&axis, &xs),
-            y: Axis::scores(&scores(&cells), &ys),
+            x: Axis::from_zero(&cost.titled(unit), &xs),
+            y: Axis::scores(&scores(&study.task(task)), &ys),
             series,
         };
         panels.push((heading(study, task), plot));
         below += &words(study, task, &here, &found);
     }
-    let score = |cell: &Cell| cell.headline().clone();
-    let points = |value: f64| decimals(value, 2);
-    let show = |value: f64| significant(value / unit.size);
     Figure {
         id,
         title: &title,
         note: "The grey line joins the choices that no other beats in both, by means over seeds.",
         panels,
-        numbers: numbers(
-            study,
-            &title,
-            study.cells.iter(),
-            &[("score", &score, &points), (&axis, &of, &show)],
-        ),
-        csv: csv(study, &[("score", &score), (cost_column(cost), &of)]),
+        numbers: numbers(study, study.cells, &[SCORE, *cost]),
         below,
     }
     .html()
-}
-
-fn cost_column(cost: Cost) -> &'static str {
-    match cost {
-        Cost::Time => "train_seconds",
-        Cost::Energy => "energy_joules",
-        Cost::Memory => "peak_bytes",
-        Cost::Latency => "inference_seconds",
-    }
 }
 
 /// The front as steps: between two choices there is nothing to be had but the cheaper one.
@@ -116,7 +79,7 @@ fn steps(corners: &[(f64, f64)]) -> Series {
 }
 
 /// Which choices are on the front, and what dominates each other one.
-fn words(study: &Study, task: &str, here: &[&Choice], found: &crate::study::trade_off::Front) -> String {
+fn words(study: &Study, task: &str, here: &[&Choice], found: &Front) -> String {
     let name = |i: usize| escape(&here[i].name());
     let on = if study.tasks.len() > 1 { format!("{}: ", escape(task)) } else { String::new() };
     let best: Vec<String> = found.best.iter().map(|&i| name(i)).collect();

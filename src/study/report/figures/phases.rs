@@ -2,10 +2,12 @@
 
 use super::download::link;
 use super::{absent, distinct};
-use crate::study::markup::{Quantity, decimals, escape, push, significant};
+use crate::markup::{escape, push};
+use crate::reading::Reading;
 use crate::study::report::Study;
-use crate::study::report::tables::table;
-use crate::study::results::{Cell, PhaseTime, Reading, field, number};
+use crate::study::results::{Cell, PhaseTime};
+use crate::table::{Column, Table};
+use crate::units::{Format, Quantity, decimals, significant};
 
 /// Phases with a colour of their own; the rest is one more.
 const NAMED: usize = 7;
@@ -219,37 +221,33 @@ fn alone(drawn: &str) -> String {
     out
 }
 
+/// Every phase and pass, as a file.
 fn csv(study: &Study, what: &Divided, cells: &[&Cell]) -> String {
-    let mut out = format!("model,dataset,max_source_length,phase,pass,{}\r\n", what.column);
-    for cell in cells {
-        for phase in &cell.phases {
-            let row = [
-                field(&study.varying.series(cell)),
-                field(&cell.dataset),
-                cell.max_source_length.to_string(),
-                field(&phase.phase),
-                field(&phase.pass),
-                number((what.of)(phase)),
-            ];
-            out.push_str(&(row.join(",") + "\r\n"));
-        }
-    }
-    out
+    let rows: Vec<(&Cell, &PhaseTime)> =
+        cells.iter().flat_map(|cell| cell.phases.iter().map(|phase| (*cell, phase))).collect();
+    let columns = [
+        Column::file("model", |(cell, _): &(&Cell, &PhaseTime)| study.varying.series(cell)),
+        Column::file("dataset", |(cell, _): &(&Cell, &PhaseTime)| cell.dataset.clone()),
+        Column::file("max_source_length", |(cell, _): &(&Cell, &PhaseTime)| cell.max_source_length),
+        Column::file("phase", |(_, phase): &(&Cell, &PhaseTime)| phase.phase.clone()),
+        Column::file("pass", |(_, phase): &(&Cell, &PhaseTime)| phase.pass.clone()),
+        Column::file(what.column, |(_, phase): &(&Cell, &PhaseTime)| (what.of)(phase).clone()),
+    ];
+    Table::new(&columns, &rows).csv()
 }
 
+/// The shares of every bar.
 fn numbers(what: &Divided, cells: &[&Cell], rows: &[Row]) -> String {
-    let mut titles = vec!["model".to_string(), "dataset".into(), "tokens".into(), "whole".into()];
-    titles.extend(rows.iter().take(1).flat_map(|row| row.parts.iter().map(|(phase, _)| escape(phase))));
-    let fields = |(row, cell): (&Row, &&Cell)| {
-        let mut fields = vec![
-            escape(&row.model),
-            escape(&cell.dataset),
-            cell.max_source_length.to_string(),
-            row.whole.clone(),
-        ];
-        fields.extend(row.parts.iter().map(|(_, share)| percent(*share)));
-        fields
-    };
-    let rows: Vec<Vec<String>> = rows.iter().zip(cells).map(fields).collect();
-    table(&format!("{}, shares", what.title), &titles, 2, &rows)
+    let rows: Vec<(&Cell, &Row)> = cells.iter().copied().zip(rows).collect();
+    let mut columns = vec![
+        Column::words("model", |(_, row): &(&Cell, &Row)| row.model.clone()),
+        Column::words("dataset", |(cell, _): &(&Cell, &Row)| cell.dataset.clone()),
+        Column::size("tokens", |(cell, _): &(&Cell, &Row)| cell.max_source_length),
+        Column::size("whole", |(_, row): &(&Cell, &Row)| row.whole.clone()),
+    ];
+    let parts = rows.first().map_or(&[][..], |(_, row)| &row.parts);
+    columns.extend(parts.iter().enumerate().map(|(at, (phase, _))| {
+        Column::number(phase.as_str(), Format::Percent, move |(_, row): &(&Cell, &Row)| row.parts[at].1)
+    }));
+    Table::new(&columns, &rows).html(&format!("{}, shares", what.title))
 }

@@ -1,12 +1,12 @@
 //! Ranges in a profiler's timeline carry the labels of the tables.
 
-use super::{Step, Work};
+use super::Run;
 use crate::device::Device;
 use crate::device::cuda::nvtx::stand_in;
 use crate::models::{self, Options};
-use crate::profile::measure::Run;
 use crate::trace::{Pass, Phase};
-use crate::train::synthetic::{Mode, Stepper, synthetic_batch};
+use crate::train::synthetic::Mode;
+use crate::workload::{Sizes, StepSizes, Workload};
 use std::path::Path;
 
 fn name(phase: Phase) -> String {
@@ -23,9 +23,8 @@ fn every_launch_is_in_the_range_of_its_phase() {
     }
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/led_plain/config.json");
     let loaded = models::random(&config, &Device::cpu(), Options::default(), 1).unwrap();
-    let (source, target) = synthetic_batch(&loaded.model.limits(), 1, 40, 7, 1).unwrap();
-    let stepper = Stepper::new(loaded, Options::default(), Mode::Train).unwrap();
-    let mut work = Step { stepper, source, target };
+    let sizes = StepSizes { mode: Mode::Train, batch_size: 1, max_source_length: 40, max_target_length: 7 };
+    let mut work = sizes.load(loaded, Options::default(), 1).unwrap();
     // The first run plans as well: its phases are gone through twice.
     work.run().unwrap();
     let before = stand_in::heard().len();

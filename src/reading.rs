@@ -1,7 +1,13 @@
 //! A number that says whether it was measured.
 
-pub use crate::plot::Mark;
 use serde::{Deserialize, Serialize};
+
+/// How a number came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    Measured,
+    Predicted,
+}
 
 /// A number, or why there is none. JSON: `{"kind":"measured","value":1.5}`, `{"kind":"absent","why":"no sensor"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,5 +111,23 @@ impl From<Stored> for Reading {
             Stored::Predicted { value } => Reading::Predicted(value),
             Stored::Absent { why } => Reading::Absent(why),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readings_say_in_json_how_they_came_to_be() {
+        let json = |reading: Reading| serde_json::to_string(&reading).unwrap();
+        assert_eq!(json(Reading::measured(1.5)), r#"{"kind":"measured","value":1.5}"#);
+        assert_eq!(json(Reading::predicted(2.0)), r#"{"kind":"predicted","value":2.0}"#);
+        assert_eq!(json(Reading::absent("no sensor")), r#"{"kind":"absent","why":"no sensor"}"#);
+        assert_eq!(json(Reading::Measured(f64::INFINITY)), r#"{"kind":"absent","why":"the value is inf"}"#);
+        let swapped: Reading = serde_json::from_str(r#"{"value":3,"kind":"predicted"}"#).unwrap();
+        assert_eq!(swapped, Reading::Predicted(3.0));
+        assert!(serde_json::from_str::<Reading>(r#"{"value":3}"#).is_err());
+        assert!(serde_json::from_str::<Reading>("3").is_err());
     }
 }

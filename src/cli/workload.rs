@@ -1,0 +1,174 @@
+//! The kinds of work that `bench` times and `profile` divides, in the words of the command line.
+
+use super::choices::{self, Recomputation, check_batch, check_lengths};
+use super::global::Global;
+use super::values::named;
+use serde_json::{Value, json};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use wattention::device::Device;
+use wattention::error::{Error, Result};
+use wattention::hub;
+use wattention::models::{self, Limits, Loaded, Options};
+use wattention::train::synthetic::Mode;
+use wattention::workload::{GenerationSizes, Sizes, StepSizes};
+
+/// A model, or what makes one.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Subject {
+    Model(PathBuf),
+    /// A config.json alone: weights are drawn at random.
+    Config(PathBuf),
+}
+
+/// Flags of a kind of work: lists of sizes.
+pub trait Kind: clap::Args {
+    type Sizes: Sizes;
+
+    /// Every combination, in the order of the lists.
+    fn combinations(&self) -> Vec<Self::Sizes>;
+
+    fn options(&self) -> Options;
+
+    /// What else decides the work, as a profile has it.
+    fn settings(&self) -> Value {
+        json!({})
+    }
+}
+
+#[derive(clap::Args, Debug)]
+pub struct StepArgs {
+    /// How much of a step to run: encoder, forward, forward-backward, train
+    #[arg(long, value_name = "MODE,..", value_delimiter = ',', default_value = "train", value_parser = named::<Mode>)]
+    mode: Vec<Mode>,
+
+    /// Examples of a step
+    #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1")]
+    batch_size: Vec<NonZeroUsize>,
+
+    /// Tokens of every input
+    #[arg(long, value_name = "L,..", value_delimiter = ',', default_value = "1024")]
+    max_source_length: Vec<NonZeroUsize>,
+
+    /// Tokens of every target
+    #[arg(long, value_name = "T", default_value = "128")]
+    max_target_length: NonZeroUsize,
+
+    #[command(flatten)]
+    recomputation: Recomputation,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct GenerateArgs {
+    /// Inputs of a batch
+    #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1")]
+    batch_size: Vec<NonZeroUsize>,
+
+    /// Tokens of every input
+    #[arg(long, value_name = "L,..", value_delimiter = ',', default_value = "1024")]
+    max_source_length: Vec<NonZeroUsize>,
+
+    /// Tokens of every answer: none ends earlier
+    #[arg(long, value_name = "T", default_value = "64")]
+    max_new_tokens: NonZeroUsize,
+
+    /// Beams of every input
+    #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1")]
+    num_beams: Vec<NonZeroUsize>,
+}
+
+impl Subject {
+    /// What was named.
+    pub fn name(&self) -> &Path {
+        match self {
+            Subject::Model(name) | Subject::Config(name) => name,
+        }
+    }
+
+    /// The model, with its weights or with random ones.
+    pub fn load(&self, device: &Device, options: Options, global: &Global) -> Result<Loaded> {
+        match self {
+            Subject::Model(name) => models::load(&choices::model_dir(name, global)?, device, options),
+            Subject::Config(file) => models::random(file, device, options, global.seed),
+        }
+    }
+
+    /// The configuration of the model.
+    pub fn config(&self) -> Result<PathBuf> {
+        match self {
+            Subject::Model(name) => Ok(hub::directory(name)?.join("config.json")),
+            Subject::Config(file) => Ok(file.clone()),
+        }
+    }
+}
+
+/// Fails for lengths that the model has no positions for, and for a batch whose tokens no index counts.
+pub fn check(sizes: &impl Sizes, limits: &Limits) -> Result<()> {
+    check_lengths(sizes.lengths(), limits)?;
+    check_batch(sizes.batch_size(), sizes.lengths())
+}
+
+/// The one combination of `kind`, where lists are not taken.
+pub fn only<K: Kind>(kind: &K) -> Result<K::Sizes> {
+    match kind.combinations()[..] {
+        [sizes] => Ok(sizes),
+        _ => Err(Error::usage(format!(
+            "a profile is of one combination of sizes; `bench {}` takes lists of them",
+            K::Sizes::NAME
+        ))),
+    }
+}
+
+impl Kind for StepArgs {
+    type Sizes = StepSizes;
+
+    fn combinations(&self) -> Vec<StepSizes> {
+        let mut all = Vec::new();
+        for &mode in &self.mode {
+            for batch_size in &self.batch_size {
+                for length in &self.max_source_length {
+                    all.push(StepSizes {
+                        mode,
+                        batch_size: batch_size.get(),
+                        max_source_length: length.get(),
+                        max_target_length: self.max_target_length.get(),
+                    });
+                }
+            }
+        }
+        all
+    }
+
+    fn options(&self) -> Options {
+        self.recomputation.options()
+    }
+
+    fn settings(&self) -> Value {
+        json!({ "recompute": self.recomputation.recompute })
+    }
+}
+
+impl Kind for GenerateArgs {
+    type Sizes = GenerationSizes;
+
+    fn combinations(&self) -> Vec<GenerationSizes> {
+        let mut all = Vec::new();
+        for num_beams in &self.num_beams {
+            for batch_size in &self.batch_size {
+                for length in &self.max_source_length {
+                    all.push(GenerationSizes {
+                        batch_size: batch_size.get(),
+                        max_source_length: length.get(),
+                        max_new_tokens: self.max_new_tokens.get(),
+                        num_beams: num_beams.get(),
+                    });
+                }
+            }
+        }
+        all
+    }
+
+    fn options(&self) -> Options {
+        Options::default()
+    }
+}

@@ -1,0 +1,99 @@
+//! A training step, or a part of it, over a synthetic batch.
+
+use super::{Amount, Sizes, Workload};
+use crate::device::plan::Recording;
+use crate::device::{Device, Precision};
+use crate::error::Result;
+use crate::models::batch::{Source, Target};
+use crate::models::{Loaded, Options};
+use crate::train::Lengths;
+use crate::train::synthetic::{Mode, Stepper, synthetic_batch};
+use serde::Serialize;
+use std::path::Path;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct StepSizes {
+    pub mode: Mode,
+    pub batch_size: usize,
+    pub max_source_length: usize,
+    pub max_target_length: usize,
+}
+
+pub struct Step {
+    stepper: Stepper,
+    sizes: StepSizes,
+    source: Source,
+    target: Target,
+    loss: f32,
+}
+
+impl Step {
+    fn new(stepper: Stepper, sizes: StepSizes, seed: u64) -> Result<Self> {
+        let limits = stepper.loaded().model.limits();
+        let StepSizes { batch_size, max_source_length, max_target_length, .. } = sizes;
+        let (source, target) =
+            synthetic_batch(&limits, batch_size, max_source_length, max_target_length, seed)?;
+        Ok(Step { stepper, sizes, source, target, loss: 0.0 })
+    }
+}
+
+impl Sizes for StepSizes {
+    const NAME: &'static str = "step";
+    type Work = Step;
+
+    fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+
+    fn lengths(&self) -> Lengths {
+        Lengths { source: self.max_source_length, target: self.max_target_length }
+    }
+
+    fn name(&self, model: &Path) -> String {
+        let StepSizes { mode, batch_size, max_source_length, max_target_length } = self;
+        let sizes = format!("{batch_size} x {max_source_length} to {max_target_length}");
+        format!("{} {}, {sizes}", model.display(), mode.name())
+    }
+
+    fn load(self, loaded: Loaded, options: Options, seed: u64) -> Result<Step> {
+        Step::new(Stepper::new(loaded, options, self.mode)?, self, seed)
+    }
+
+    fn dry_run(self, config: &Path, precision: Precision, options: Options) -> Result<Step> {
+        Step::new(Stepper::dry_run(config, precision, options, self.mode)?, self, 0)
+    }
+}
+
+impl Workload for Step {
+    fn run(&mut self) -> Result<()> {
+        self.loss = self.stepper.run(&self.source, &self.target)?;
+        self.stepper.device().synchronize()
+    }
+
+    fn device(&self) -> &Device {
+        self.stepper.device()
+    }
+
+    fn recordings(&self) -> Vec<&Recording> {
+        self.stepper.recordings().into_iter().map(|(_, recording)| recording).collect()
+    }
+
+    fn plan(&mut self) -> Result<Vec<Recording>> {
+        if self.stepper.recordings().is_empty() {
+            self.run()?;
+        }
+        let mut recordings = self.stepper.recordings();
+        // The optimizer's step comes after those that give it gradients.
+        recordings.sort_by_key(|(signature, _)| signature.kind == "optimizer");
+        Ok(recordings.into_iter().map(|(_, recording)| recording.clone()).collect())
+    }
+
+    fn amount(&self) -> Amount {
+        let StepSizes { batch_size, max_source_length, .. } = self.sizes;
+        Amount { samples: batch_size, tokens: batch_size * max_source_length }
+    }
+
+    fn loss(&self) -> Option<f32> {
+        Some(self.loss)
+    }
+}
