@@ -54,7 +54,18 @@ pub fn build(out: &Path) {
 fn library(sources: &[Source], out: &Path) -> Result<(), String> {
     let compiler = compiler().ok_or("there is no C++ compiler like g++ or clang")?;
     let units: Vec<Unit> = units(sources);
-    archive(&compile(&compiler, sources, &units, out)?, out)
+    archive(&compile(&compiler, sources, &units, &shared(out))?, out)
+}
+
+/// The folder of the objects: beside the profiles, so that clippy, tests and releases compile each once.
+fn shared(out: &Path) -> PathBuf {
+    // Cargo gives target/PROFILE/build/PACKAGE/out.
+    let target = out.ancestors().nth(4).filter(|_| out.ancestors().nth(2).is_some_and(|p| p.ends_with("build")));
+    let folder = target.unwrap_or(out).join("sim");
+    match fs::create_dir_all(&folder) {
+        Ok(()) => folder,
+        Err(_) => out.to_path_buf(),
+    }
 }
 
 /// The compiler and its flags, or nothing where there is none that works.
@@ -90,8 +101,10 @@ fn compiler() -> Option<Compiler> {
             flags.push(traps.into());
         }
     }
-    let compiler = Compiler { path: tool.path().to_path_buf(), flags };
-    Command::new(&compiler.path).arg("--version").output().ok()?.status.success().then_some(compiler)
+    let path = tool.path().to_path_buf();
+    let run = Command::new(&path).arg("--version").output().ok()?;
+    let version = String::from_utf8_lossy(&run.stdout).into_owned();
+    run.status.success().then_some(Compiler { path, flags, version })
 }
 
 /// Rust links without the compiler's own libraries, of which the sanitizers are two.
@@ -110,6 +123,8 @@ fn link_sanitizers(compiler: &Path) {
 struct Compiler {
     path: PathBuf,
     flags: Vec<String>,
+    /// What it says of itself: another one makes other objects.
+    version: String,
 }
 
 fn variants(source: &Source) -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -156,7 +171,9 @@ fn compile(
 ) -> Result<Vec<PathBuf>, String> {
     let mut inputs = kernels::headers();
     inputs.extend(kernels::simulator());
-    let common = kernels::content_hash(&inputs, &compiler.flags);
+    let mut made_by = compiler.flags.clone();
+    made_by.push(compiler.version.clone());
+    let common = kernels::content_hash(&inputs, &made_by);
     let objects: Vec<PathBuf> = units
         .iter()
         .map(|unit| {
@@ -195,10 +212,12 @@ fn compile(
 }
 
 fn compile_one(compiler: &Compiler, unit: &Unit, object: &Path) -> Result<(), String> {
-    let text = object.with_extension("cpp");
+    // Two builds may be at the same object.
+    let own = |ending: &str| object.with_extension(format!("{}.{ending}", std::process::id()));
+    let text = own("cpp");
     fs::write(&text, &unit.text).map_err(|e| format!("{}: {e}", text.display()))?;
     // Renamed when whole, so that an interrupted build leaves no half object.
-    let partial = object.with_extension("partial");
+    let partial = own("partial");
     let run = Command::new(&compiler.path)
         .args(&compiler.flags)
         .arg("-c")
@@ -211,6 +230,7 @@ fn compile_one(compiler: &Compiler, unit: &Unit, object: &Path) -> Result<(), St
     if !run.status.success() {
         return Err(format!("{} refuses {}:\n{said}", compiler.path.display(), unit.stem));
     }
+    let _ = fs::remove_file(&text);
     let written = fs::write(object.with_extension("log"), said.as_bytes());
     written.and_then(|()| fs::rename(&partial, object)).map_err(|e| format!("{}: {e}", object.display()))
 }
