@@ -60,7 +60,8 @@ fn library(sources: &[Source], out: &Path) -> Result<(), String> {
 /// The folder of the objects: beside the profiles, so that clippy, tests and releases compile each once.
 fn shared(out: &Path) -> PathBuf {
     // Cargo gives target/PROFILE/build/PACKAGE/out.
-    let target = out.ancestors().nth(4).filter(|_| out.ancestors().nth(2).is_some_and(|p| p.ends_with("build")));
+    let target =
+        out.ancestors().nth(4).filter(|_| out.ancestors().nth(2).is_some_and(|p| p.ends_with("build")));
     let folder = target.unwrap_or(out).join("sim");
     match fs::create_dir_all(&folder) {
         Ok(()) => folder,

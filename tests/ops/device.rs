@@ -1,5 +1,6 @@
 //! Executors with every new step block filled with NaN, and one that notes which kernels it is asked for.
 
+pub use crate::support::executor::simulated;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -40,10 +41,6 @@ pub fn poisoned_in(precision: Precision) -> Device {
         false => Rc::new(Cpu::new(precision)),
     };
     Device::new(Rc::new(Poisoned { executor, launched: Launched::default() }))
-}
-
-pub fn simulated() -> bool {
-    std::env::var("WATTENTION_TEST_DEVICE").is_ok_and(|device| device == "sim")
 }
 
 thread_local!(static ORDER: Cell<Order> = const { Cell::new(Order::Forward) });
