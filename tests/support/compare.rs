@@ -48,6 +48,7 @@ pub fn assert_within(what: &str, got: &[f32], want: &[f64], tolerance: f64) {
 }
 
 /// Fails unless every |got - want| is at most `relative` of |want|, or of 1 where that is more.
+#[cfg_attr(not(wattention_sim), allow(dead_code, reason = "the tests of the simulator compare so"))]
 #[track_caller]
 pub fn assert_near(what: &str, got: &[f32], want: &[f64], relative: f64) {
     assert_all(what, got, want, |want| relative * want.abs().max(1.0));

@@ -7,11 +7,16 @@
 mod block;
 #[cfg(test)]
 pub(super) mod direct;
+#[cfg_attr(
+    not(wattention_sim),
+    allow(unused_imports, reason = "without kernels there is nothing to hook into")
+)]
 mod entries;
 mod fault;
 mod guarded;
 mod product;
 mod schedule;
+#[cfg_attr(not(wattention_sim), allow(dead_code, reason = "only kernels call back"))]
 mod thread;
 
 pub use schedule::Order;
