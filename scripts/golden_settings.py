@@ -6,18 +6,22 @@ What the files hold and how to compare with them is said in goldens.py.
 
 import json
 import random
+import shutil
+import tempfile
 import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import GenerationConfig, LogitsProcessorList, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, GenerationConfig, LogitsProcessorList, PreTrainedTokenizerFast
 from transformers.generation.configuration_utils import METADATA_FIELDS
+from transformers.generation.stopping_criteria import StopStringCriteria
 
 from golden_cases import CASES
 from golden_generation import MARGIN, MODELS, NOISES, Noise, draw_options, tensors
 from golden_models import load, softmax_in_input_precision
+from hub_tokenizers import converted
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
 CASES_OF_A_MODEL = 44
@@ -231,6 +235,32 @@ def write_filters(name, out):
     path = Path(out) / f"{name}.json"
     path.write_text("[\n" + ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases) + "]\n", "utf-8")
     return f"{name}: {path.stat().st_size // 1000} kB, {len(cases)} cases; {near} near a bar were drawn again"
+
+
+def write_texts(name, out):
+    """Writes `out`/generation_texts.json: what tokens of two tokenizers add to a text, for stop strings, and what
+    decode() makes of ids whether or not tokenizer_config.json asks for clean_up_tokenization_spaces."""
+    folder = Path(out) / "hub_tokenizers"
+    with tempfile.TemporaryDirectory() as led:
+        shutil.copytree(folder / "led", led, dirs_exist_ok=True)
+        Path(led, "config.json").write_text('{"model_type": "led"}')
+        made = {"led": AutoTokenizer.from_pretrained(led)}
+    made["bigbird_pegasus"] = converted(folder / "bigbird_pegasus", 0, None, "[MASK]", 6)
+    tokenizers = {}
+    for key, tokenizer in made.items():
+        mode = StopStringCriteria._get_stop_string_matching_mode(tokenizer)
+        strings, ids = StopStringCriteria.clean_tokenizer_vocab(tokenizer, stop_string_matching_mode=mode)
+        pieces = {i: string if isinstance(string, bytes) else string.encode() for string, i in zip(strings, ids)}
+        chosen = sorted(pieces)[:: max(1, len(pieces) // 150)]
+        text = tokenizer(" Yes , he said it . Is x != y ? I do n't know , it 's late !").input_ids
+        decoded = {}
+        for clean in (True, False):
+            tokenizer.clean_up_tokenization_spaces = clean
+            decoded[str(clean).lower()] = tokenizer.decode(text, skip_special_tokens=True)
+        tokenizers[key] = {"pieces": {str(i): pieces[i].hex() for i in chosen}, "ids": text, "decoded": decoded}
+    path = Path(out) / f"{name}.json"
+    path.write_text(json.dumps(tokenizers, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    return f"{name}: {path.stat().st_size // 1000} kB, {len(tokenizers)} tokenizers"
 
 
 def write_keys(name, out):

@@ -13,7 +13,8 @@ gives the same, and so do scores that are off by up to 2e-4 at random. generatio
 same form for the settings that change scores, and `pieces`, the text that each token stands for. Rows with rules about
 the input are answered one by one. generation_filters.json has rows of logits `[V]`, the tokens before, those of the
 input, arguments of generate(), and the tokens that can be drawn: their probabilities, or with several beams their
-scores. generation_keys.json has the keys of GenerationConfig with the defaults that generate() fills in. A model case
+scores. generation_texts.json has what tokens add to a text, in hexadecimal bytes, and what decode() makes of ids
+with and without clean_up_tokenization_spaces. generation_keys.json has the keys of GenerationConfig with the defaults that generate() fills in. A model case
 is a folder:
 
 config.json, model.safetensors, generation_config.json
@@ -76,6 +77,7 @@ def main():
     writers["generation_settings"] = golden_settings.write_settings
     writers["generation_filters"] = golden_settings.write_filters
     writers["generation_keys"] = golden_settings.write_keys
+    writers["generation_texts"] = golden_settings.write_texts
     writers["rouge_f1"] = golden_text.write_rouge_f1
     writers["bigbird_plans"] = golden_plans.write_plans
     parser = argparse.ArgumentParser(description="Regenerates tests/goldens/.")

@@ -80,7 +80,7 @@ impl Error {
         Error::Internal(what.into())
     }
 
-    /// A failed read, told apart: absent (66) or present and unreadable (65).
+    /// A failed read: the file is absent (66), or it is present and unreadable (65).
     pub fn read(path: impl AsRef<Path>, source: &std::io::Error) -> Self {
         match source.kind() {
             std::io::ErrorKind::InvalidData => Error::data(path.as_ref().display(), source.to_string()),

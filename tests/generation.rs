@@ -3,6 +3,7 @@
 mod files;
 mod filters;
 mod settings;
+mod texts;
 
 use crate::support::executor;
 use crate::support::golden::root;

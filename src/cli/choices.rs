@@ -98,7 +98,7 @@ pub struct Opened {
     pub model_dir: PathBuf,
     pub tokenizer: Tokenizer,
     pub dataset: Dataset,
-    /// Of the split, from its start; there are some.
+    /// The first examples of the split, at least one.
     pub examples: Vec<Example>,
 }
 

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use wattention::error::{Error, Result};
+use wattention::generate::decides_text;
 use wattention::models::{self, Limits};
 use wattention::text::{Source, Tokenizer};
 use wattention::units::Bytes;
@@ -29,11 +30,11 @@ pub struct Args {
     #[arg(long, value_name = "DIR_OR_NAME")]
     model: PathBuf,
 
-    /// Folder to write, which must be empty or not there yet
+    /// Folder to write, which must be empty or not exist yet
     #[arg(long, value_name = "DIR")]
     output_dir: PathBuf,
 
-    /// Number format of the weights [default: each tensor keeps its own, float64 becomes fp32]
+    /// Number format of the weights [default: each tensor keeps its own; float64 becomes fp32]
     #[arg(long, value_name = "fp32|bf16|fp16", value_parser = format)]
     dtype: Option<Format>,
 
@@ -158,7 +159,7 @@ fn parsed(path: &Path, text: &str) -> Result<Map<String, Value>> {
     serde_json::from_str(text).map_err(|e| Error::data(path.display(), e.to_string()))
 }
 
-/// The configuration, as it was but for the number format that was asked for.
+/// The configuration with the number format that was asked for, otherwise unchanged.
 fn config_text(text: &str, mut config: Map<String, Value>, dtype: Option<Format>) -> Result<String> {
     let Some((_, name, _)) = dtype else {
         return Ok(text.to_string());
@@ -169,23 +170,8 @@ fn config_text(text: &str, mut config: Map<String, Value>, dtype: Option<Format>
     pretty(&config)
 }
 
-/// `generation_config.json` of the model, or else what an older config.json says of it.
+/// `generation_config.json` of the model, or else the settings of generation in its older config.json.
 fn generation(from: &Path, config: &Map<String, Value>) -> Result<String> {
-    const KEYS: [&str; 13] = [
-        "bos_token_id",
-        "decoder_start_token_id",
-        "early_stopping",
-        "eos_token_id",
-        "forced_bos_token_id",
-        "forced_eos_token_id",
-        "length_penalty",
-        "max_length",
-        "min_length",
-        "no_repeat_ngram_size",
-        "num_beams",
-        "pad_token_id",
-        "repetition_penalty",
-    ];
     let path = from.join("generation_config.json");
     match std::fs::read_to_string(&path) {
         Ok(text) => return parsed(&path, &text).map(|_| text),
@@ -193,11 +179,8 @@ fn generation(from: &Path, config: &Map<String, Value>) -> Result<String> {
         Err(e) => return Err(Error::read(path, &e)),
     }
     let mut generation = Map::from_iter([("_from_model_config".to_string(), Value::from(true))]);
-    for key in KEYS {
-        if let Some(value) = config.get(key).filter(|value| !value.is_null()) {
-            generation.insert(key.into(), value.clone());
-        }
-    }
+    let given = config.iter().filter(|(key, value)| decides_text(key) && !value.is_null());
+    generation.extend(given.map(|(key, value)| (key.clone(), value.clone())));
     pretty(&generation)
 }
 

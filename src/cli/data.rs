@@ -11,7 +11,7 @@ mod needles;
 mod stats;
 mod synth;
 
-/// Import or make datasets and say what they hold
+/// Import, generate and describe datasets
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(subcommand)]
@@ -20,7 +20,7 @@ pub struct Args {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Turn a published dataset into SCROLLS form: a folder of <split>.jsonl
+    /// Convert a published dataset to SCROLLS form: a folder of <split>.jsonl
     Import {
         #[command(subcommand)]
         from: Release,
@@ -37,15 +37,15 @@ enum Release {
 
 #[derive(clap::Args, Debug)]
 struct Qmsum {
-    /// Folder of the release: train, val and test with one JSON file a meeting, or a checkout with data/ALL
+    /// Folder of the release: train, val and test with one JSON file per meeting, or a checkout with data/ALL
     #[arg(long, value_name = "DIR")]
     from: PathBuf,
 
-    /// Folder that gets train.jsonl, validation.jsonl and test.jsonl
+    /// Folder that receives train.jsonl, validation.jsonl and test.jsonl
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
 
-    /// Replace files that are there already
+    /// Replace files that exist already
     #[arg(long)]
     overwrite: bool,
 }

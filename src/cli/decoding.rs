@@ -45,7 +45,7 @@ fn argument(setting: &'static Setting) -> Arg {
         .help(setting.help.trim())
         .value_name(setting.value_name)
         .value_parser(ValueParser::new(setting.parse))
-        .allow_hyphen_values(!setting.is_switch)
+        .allow_negative_numbers(true)
         .help_heading(HEADING);
     match setting.is_switch {
         true => arg.num_args(0..=1).default_missing_value("true").require_equals(true),

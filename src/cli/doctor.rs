@@ -1,4 +1,4 @@
-//! `doctor`: what is here to compute and to measure with.
+//! `doctor`: what this machine has to compute and to measure with.
 
 use super::global::Global;
 use super::machine;
@@ -13,7 +13,7 @@ use wattention::units::Bytes;
 mod selftest;
 mod text;
 
-/// Say what is here: processor, GPUs, driver, libraries, compiled kernels, sensors; with -v every kernel
+/// List what this machine has: processor, GPUs, driver, libraries, compiled kernels and sensors; -v lists every kernel
 #[derive(clap::Args, Debug)]
 #[command(after_help = energy::HELP)]
 pub struct Args {
@@ -32,7 +32,7 @@ struct Report {
     cuda: Driver,
     libraries: Vec<Found>,
     kernels: Kernels,
-    /// Why the simulator does not run; nothing where it does.
+    /// Why the simulator does not run; null where it does.
     simulator: Option<String>,
     sensors: Vec<String>,
 }
@@ -59,9 +59,9 @@ struct Gpu {
     capability: String,
     memory: Bytes,
     multiprocessors: u32,
-    /// The embedded code that runs on it.
+    /// The embedded code that the GPU runs.
     code: Option<String>,
-    /// Why it cannot be used; nothing where it can.
+    /// Why the GPU cannot be used; null where it can.
     problem: Option<String>,
 }
 
@@ -91,7 +91,7 @@ struct File {
     variants: Vec<&'static str>,
 }
 
-/// What one entry takes: 32-bit registers of a thread, and bytes.
+/// What one kernel entry takes: 32-bit registers of a thread, and bytes of memory.
 #[derive(Serialize)]
 struct Resources {
     entry: &'static str,
@@ -107,7 +107,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     if args.selftest {
         return selftest::run(global);
     }
-    // First, so that what it loads can be found.
+    // The driver comes first, so that the libraries it loads can be found.
     let driver = driver();
     let report = Report {
         version: env!("CARGO_PKG_VERSION"),
@@ -128,7 +128,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     global.print(&report, &report)
 }
 
-/// Of the processor and of every GPU that can be opened.
+/// The sensors of the processor and of every GPU that can be opened.
 fn sensors() -> Vec<String> {
     let gpus = cuda::start().and_then(|_| cuda::gpus()).unwrap_or_default();
     let identities = gpus.into_iter().filter_map(|gpu| gpu.uuid).map(|uuid| energy::Identity { uuid });

@@ -52,7 +52,7 @@ impl Row {
         Row { input, token, past: Vec::new() }
     }
 
-    /// The row that goes on with `token`.
+    /// The row continued with `token`.
     pub fn then(&self, token: i32) -> Self {
         Row { input: self.input, token, past: self.past.clone() }
     }
@@ -195,7 +195,7 @@ impl Steps {
 }
 
 impl Caches {
-    /// Of these sizes, in the memory of `before` where it is enough.
+    /// Caches of these sizes, in the memory of `before` where that is enough.
     fn new<X>(side: &Side<X>, sizes: CacheSizes, before: Option<Caches>) -> Result<Self> {
         let (device, model): (&Device, _) = (side.device(), &*side.loaded.model);
         let (elements, states) = (model.cache_elements(sizes), sizes.inputs * sizes.source);

@@ -21,7 +21,7 @@ pub use keys::{HARMLESS, REFUSED, Refused, START};
 pub use memory::{State, state};
 pub use options::{EarlyStopping, GenerateOptions, LENGTHS, Pieces, SETTINGS};
 pub use setting::{Setting, Used, Value};
-pub use settings::{IGNORE, Settings};
+pub use settings::{IGNORE, Settings, decides_text};
 
 use crate::error::{Error, Result};
 use crate::models::batch::Source;

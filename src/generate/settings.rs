@@ -211,9 +211,12 @@ fn is_setting(key: &str) -> bool {
 
 /// Whether transformers has the key.
 fn is_known(key: &str) -> bool {
-    is_setting(key)
-        || HARMLESS.iter().any(|(harmless, _)| *harmless == key)
-        || REFUSED.iter().any(|refused| refused.key == key)
+    decides_text(key) || HARMLESS.iter().any(|(harmless, _)| *harmless == key)
+}
+
+/// Whether a key of a file can change what is generated, here or in transformers.
+pub fn decides_text(key: &str) -> bool {
+    is_setting(key) || REFUSED.iter().any(|refused| refused.key == key)
 }
 
 fn object(at: &str, text: &str) -> Result<Map<String, Json>> {

@@ -15,7 +15,7 @@ pub struct Ends {
 }
 
 impl Ends {
-    /// Fails where strings are to be found and nobody said what tokens stand for.
+    /// Fails where there are stop strings and it is not known what tokens stand for.
     pub fn new(options: &GenerateOptions) -> Result<Self> {
         if !options.stop_strings.is_empty() && options.pieces.is_none() {
             return Err(Error::usage("stop_strings are found in a text: give the tokenizer's pieces, too"));

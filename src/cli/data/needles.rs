@@ -1,4 +1,4 @@
-//! What `data stats` says of a split whose records tell where their answers stand.
+//! What `data stats` says about a split whose records name the places of their answers.
 
 use serde::Serialize;
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ const SHORTEST: usize = 256;
 /// The accuracy that the construction allows.
 #[derive(Serialize)]
 pub struct Needles {
-    /// Examples that tell where their answers stand.
+    /// Examples that name the places of their answers.
     examples: usize,
     /// Share of these that have the most frequent answer: what a model that never reads can score.
     most_frequent_answer: f64,
@@ -33,7 +33,7 @@ struct Within {
 }
 
 impl Needles {
-    /// None of a split that does not tell.
+    /// None for a split whose records name no places.
     pub fn of(dataset: &Dataset, split: Split, tokenizer: Option<&Tokenizer>) -> Result<Option<Self>> {
         let mut answers: HashMap<String, usize> = HashMap::new();
         let (mut examples, mut needed) = (0, Vec::new());

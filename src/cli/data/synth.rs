@@ -1,4 +1,4 @@
-//! `data synth`: make a dataset whose truth is known.
+//! `data synth`: generate a dataset whose answers are known.
 
 use super::super::global::Global;
 use super::super::progress::Progress;
@@ -12,7 +12,7 @@ use wattention::data::needle::{LONGEST, MOST_EXAMPLES, MOST_FACTS, Maker, Task, 
 use wattention::hub;
 use wattention::text::Tokenizer;
 
-/// Make a dataset whose answers are known: where they stand, and what a perfect reader scores
+/// Generate a dataset whose answers are known, with their places in the text
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(subcommand)]
@@ -24,14 +24,14 @@ enum What {
     Needle(Needle),
 }
 
-/// Filler with facts at uniformly spread places, to be found (qa) or listed (summary)
+/// Filler text with facts at uniformly spread places, to be found (qa) or listed (summary)
 #[derive(clap::Args, Debug)]
 struct Needle {
-    /// Ask for the owner of one thing, or for all facts in order
+    /// Whether a question asks for the owner of one thing (qa) or for all facts in order (summary)
     #[arg(long, value_name = "qa|summary", default_value = "qa", value_parser = named::<Task>)]
     task: Task,
 
-    /// Words of an input, question included; with --tokenizer its tokens, special ones included
+    /// Length of an input in words, question included; with --tokenizer in tokens, special ones included
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=LONGEST as i64))]
     length: u32,
 
@@ -39,27 +39,27 @@ struct Needle {
     #[arg(long, value_name = "DIR_OR_NAME")]
     tokenizer: Option<PathBuf>,
 
-    /// Facts of a document; all but one distract in qa [default: 1 for qa, 4 for summary]
+    /// Facts in a document; in qa all but one are distractors [default: 1 for qa, 4 for summary]
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=MOST_FACTS as i64))]
     facts: Option<u32>,
 
-    /// Examples to train on
+    /// Examples in the training split
     #[arg(long, value_name = "N", default_value = "256", value_parser = examples())]
     train: u32,
 
-    /// Examples to validate on
+    /// Examples in the validation split
     #[arg(long, value_name = "N", default_value = "64", value_parser = examples())]
     validation: u32,
 
-    /// Examples to test on
+    /// Examples in the test split
     #[arg(long, value_name = "N", default_value = "64", value_parser = examples())]
     test: u32,
 
-    /// Folder that gets train.jsonl, validation.jsonl and test.jsonl; one named needle-qa is judged by F1
+    /// Folder that receives train.jsonl, validation.jsonl and test.jsonl; a folder named needle-qa is scored by F1
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
 
-    /// Replace files that are there already
+    /// Replace files that exist already
     #[arg(long)]
     overwrite: bool,
 }
@@ -79,7 +79,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let wanted =
         Wanted { task: args.task, length: args.length as usize, facts: facts as usize, seed: global.seed };
     let mut maker = Maker::new(wanted, tokenizer.as_ref())?;
-    // Sizes that cannot be are refused before a file is touched.
+    // Impossible sizes are refused before a file is touched.
     maker.check()?;
     let existing = match args.overwrite {
         true => Existing::Replace,
