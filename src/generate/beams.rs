@@ -107,8 +107,8 @@ impl Beams {
 }
 
 impl Search for Beams {
-    fn open(&self) -> Vec<&[i32]> {
-        self.running.iter().map(|beam| &beam.text[..]).collect()
+    fn open(&self) -> Vec<(usize, &[i32])> {
+        self.running.iter().map(|beam| &beam.text[..]).enumerate().collect()
     }
 
     /// Enough that `num_beams` are left when every beam's best tokens end it.

@@ -29,15 +29,15 @@ use crate::models::session::Session;
 use beams::Beams;
 use candidates::Candidates;
 use memory::{Row, Steps};
-use processors::Processors;
+use processors::{Place, Processors};
 use rayon::prelude::*;
 use rows::Rows;
 use stop::{Deadline, Ends};
 
 /// What a search does with one input.
 trait Search: Send {
-    /// Tokens of each open row so far, the start token included.
-    fn open(&self) -> Vec<&[i32]>;
+    /// Each open row: its number among those of the input, and its tokens so far, the start token included.
+    fn open(&self) -> Vec<(usize, &[i32])>;
     /// Log-probabilities wanted of each row.
     fn wanted(&self) -> usize;
     /// Takes a step, after which nothing may follow if it `is_last`: for every row to continue, which row it was and
@@ -74,14 +74,17 @@ pub fn generate<X: AsRef<State>>(
             false => best(steps.best(session, &mut rows, position)?),
             true => {
                 let mut logits = steps.logits(session, &mut rows, position)?;
-                let texts: Vec<(usize, &[i32], usize)> = open
+                let texts: Vec<(Place, &[i32], usize)> = open
                     .iter()
                     .flat_map(|(input, search)| {
-                        search.open().into_iter().map(|text| (*input, text, search.wanted()))
+                        search
+                            .open()
+                            .into_iter()
+                            .map(move |(row, text)| (Place { input: *input, row }, text, search.wanted()))
                     })
                     .collect();
-                let choose = |((input, text, wanted), logits): (&(usize, &[i32], usize), &mut [f32])| {
-                    processors.candidates(logits, text, *input, *wanted)
+                let choose = |((at, text, wanted), logits): (&(Place, &[i32], usize), &mut [f32])| {
+                    processors.candidates(logits, text, *at, *wanted)
                 };
                 texts.par_iter().zip(logits.par_chunks_mut(limits.vocab)).map(choose).collect()
             }
@@ -119,7 +122,7 @@ pub fn generate<X: AsRef<State>>(
 /// `[V]` of a row that answers `input`; with one beam, softmax of the scores is what a token is drawn from.
 pub fn candidates(options: &GenerateOptions, logits: &[f32], text: &[i32], input: &[i32]) -> Candidates {
     let processors = Processors::of_rows(options, [input.to_vec()]);
-    processors.candidates(&mut logits.to_vec(), text, 0, logits.len())
+    processors.candidates(&mut logits.to_vec(), text, Place { input: 0, row: 0 }, logits.len())
 }
 
 fn search(options: &GenerateOptions, ends: &Ends, input: usize) -> Box<dyn Search> {

@@ -14,6 +14,13 @@ pub struct Processors<'a> {
     inputs: Vec<Input>,
 }
 
+/// Which of an input's rows, and which input of the batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    pub input: usize,
+    pub row: usize,
+}
+
 /// What rules look up of one input; padding is no part of it.
 #[derive(Default)]
 struct Input {
@@ -56,8 +63,8 @@ impl<'a> Processors<'a> {
     }
 
     /// Scores `[V]` of a row's next token as HF's processors leave them; those of a beam begin as log-probabilities.
-    pub fn process(&self, scores: &mut [f32], text: &[i32], input: usize) {
-        let (options, input) = (self.options, &self.inputs[input]);
+    pub fn process(&self, scores: &mut [f32], text: &[i32], at: Place) {
+        let (options, input) = (self.options, &self.inputs[at.input]);
         if options.num_beams > 1 {
             log_softmax(scores);
         }
@@ -66,8 +73,11 @@ impl<'a> Processors<'a> {
                 scores[sequence[sequence.len() - 1] as usize] += bias;
             }
         }
-        let encoder_penalty = 1.0 / options.encoder_repetition_penalty as f32;
-        penalise(scores, input.tokens.iter().copied(), encoder_penalty);
+        // transformers 5.17 has one row of input ids for all beams, so that only the first beam meets this rule.
+        if at.row == 0 {
+            let penalty = 1.0 / options.encoder_repetition_penalty as f32;
+            penalise(scores, input.tokens.iter().copied(), penalty);
+        }
         if options.repetition_penalty != 1.0 {
             let before: BTreeSet<i32> = text.iter().copied().collect();
             penalise(scores, before.into_iter(), options.repetition_penalty as f32);
@@ -96,9 +106,9 @@ impl<'a> Processors<'a> {
     /// The tokens that can be chosen after `text`, the best first and the first of equals first, with their scores.
     ///
     /// Without sampling they are the `wanted` best; with it, those that the filters leave, `wanted` at least.
-    pub fn candidates(&self, scores: &mut [f32], text: &[i32], input: usize, wanted: usize) -> Candidates {
+    pub fn candidates(&self, scores: &mut [f32], text: &[i32], at: Place, wanted: usize) -> Candidates {
         let options = self.options;
-        self.process(scores, text, input);
+        self.process(scores, text, at);
         if !options.do_sample {
             if options.renormalize_logits && options.num_beams > 1 {
                 log_softmax(scores);
@@ -189,11 +199,13 @@ mod tests {
     use super::*;
     use crate::generate::tests::options;
 
+    const FIRST: Place = Place { input: 0, row: 0 };
+
     const LOGITS: [f32; 6] = [0.0, 2.0, 1.0, 4.0, 3.0, -1.0];
 
     fn tokens(options: &GenerateOptions, text: &[i32], wanted: usize) -> Vec<i32> {
         let processors = Processors::of_rows(options, [vec![]]);
-        let candidates = processors.candidates(&mut LOGITS.to_vec(), text, 0, wanted);
+        let candidates = processors.candidates(&mut LOGITS.to_vec(), text, FIRST, wanted);
         candidates.into_iter().filter(|(_, value)| value.is_finite()).map(|(token, _)| token).collect()
     }
 
@@ -201,7 +213,7 @@ mod tests {
     fn log_probabilities_of_beams_are_of_all_tokens() {
         let options = GenerateOptions { no_repeat_ngram_size: 1, num_beams: 2, ..options() };
         let processors = Processors::of_rows(&options, [vec![]]);
-        let got = processors.candidates(&mut LOGITS.to_vec(), &[3], 0, 2);
+        let got = processors.candidates(&mut LOGITS.to_vec(), &[3], FIRST, 2);
         // ln(e^0 + e^2 + e^1 + e^4 + e^3 + e^-1) = 4.456193.
         assert_eq!((got[0].0, got[1].0), (4, 1));
         assert!((got[0].1 - (3.0 - 4.456_193)).abs() < 1e-5, "{got:?}");
@@ -233,6 +245,15 @@ mod tests {
         assert_eq!(tokens(&options, &[2, 5], 1), [4]);
         assert_eq!(tokens(&options, &[2, 5, 4], 1), [3]);
         assert_eq!(tokens(&options, &[2, 5, 4, 1], 6), [3]);
+    }
+
+    /// As transformers, see `process`.
+    #[test]
+    fn the_input_speaks_to_the_first_row_alone() {
+        let options = GenerateOptions { encoder_repetition_penalty: 4.0, num_beams: 2, ..options() };
+        let processors = Processors::of_rows(&options, [vec![4]]);
+        let best = |row| processors.candidates(&mut LOGITS.to_vec(), &[2], Place { input: 0, row }, 1)[0].0;
+        assert_eq!([0, 1].map(best), [4, 3]);
     }
 
     /// Where no rule speaks, the largest logit is enough and nothing else is read from the device.

@@ -33,8 +33,8 @@ impl Rows {
 }
 
 impl Search for Rows {
-    fn open(&self) -> Vec<&[i32]> {
-        self.open.iter().map(|&text| &self.texts[text][..]).collect()
+    fn open(&self) -> Vec<(usize, &[i32])> {
+        self.open.iter().map(|&text| (text, &self.texts[text][..])).collect()
     }
 
     fn wanted(&self) -> usize {
