@@ -5,6 +5,7 @@
 use wattention::device::Device;
 use wattention::energy::{NoSensor, Sampler};
 use wattention::error::Result;
+use wattention::generate::GenerateOptions;
 use wattention::metrics::Protocol;
 use wattention::run::{self, Existing, Means, Origin, Run, RunDir, Settings};
 use wattention::train::{Control, Event, Observer, Options};
@@ -28,6 +29,7 @@ impl run::Observer for Printer {}
 
 fn main() -> Result<()> {
     let origin = Origin::model("tiny-led")?;
+    let limits = origin.limits()?;
     let training = Options {
         learning_rate: 1e-3,
         max_steps: 6,
@@ -39,9 +41,9 @@ fn main() -> Result<()> {
     let settings = Settings {
         max_train_samples: Some(10),
         max_eval_samples: Some(1),
-        max_new_tokens: 32,
+        decoding: GenerateOptions { max_new_tokens: 32, ..GenerateOptions::new(&limits) },
         control: Control { save_steps: 2, save_total_limit: 2, ..Control::default() },
-        ..Settings::new("qmsum-slice", Protocol::Scrolls, training)
+        ..Settings::new("qmsum-slice", Protocol::Scrolls, training, &limits)
     };
     // A second start of this example finds the checkpoint of the last step, and has nothing left to train.
     let root = std::env::temp_dir().join("wattention-example");

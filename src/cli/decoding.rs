@@ -16,6 +16,9 @@ use wattention::text::Tokenizer;
 
 const HEADING: &str = "Decoding (default: the model's generation_config.json)";
 
+/// Says that flags alone decide.
+const ALL: &str = "all";
+
 /// Asked for by commands that give several answers, and by their own flag.
 const ANSWERS: &str = "num_return_sequences";
 
@@ -59,8 +62,8 @@ impl clap::Args for Decoding {
         let lengths = lengths.map(|(length, same)| argument(length).conflicts_with(same));
         let ignored = Arg::new(IGNORE)
             .long(IGNORE)
-            .help("Keys of the model's generation_config.json that are left out")
-            .value_name("KEY,..")
+            .help("Keys of the model's generation_config.json that are left out, or all")
+            .value_name("KEY,..|all")
             .value_delimiter(',')
             .help_heading(HEADING);
         command.args(settings().map(argument)).args(lengths).arg(ignored)
@@ -104,7 +107,11 @@ impl Decoding {
         if let Some(answers) = answers {
             flags.set(ANSWERS, answers.get().into());
         }
-        let settings = flags.or(Settings::of_model(dir, &self.ignored)?);
+        let of_model = match self.ignored.iter().any(|key| key == ALL) {
+            true => Settings::default(),
+            false => Settings::of_model(dir, &self.ignored)?,
+        };
+        let settings = flags.or(of_model);
         settings.warnings().iter().for_each(|warning| global.warn(warning));
         let mut options = settings.options(limits, global.seed)?;
         self.check(&options)?;
@@ -116,6 +123,11 @@ impl Decoding {
             options.pieces = Some(Arc::new(generate::Pieces(pieces)));
         }
         Ok(options)
+    }
+
+    /// The same for a model without a file of its own.
+    pub fn alone(self) -> Self {
+        Decoding { ignored: vec![ALL.into()], ..self }
     }
 
     /// How `protocol` generates the one answer of each input; nothing is read for one that generates none.

@@ -1,6 +1,7 @@
 //! `finetune`: one training run into a run directory.
 
-use super::choices::{self, ModelChoices, Recomputation, at_most};
+use super::choices::{self, ModelChoices, Recomputation};
+use super::decoding::Decoding;
 use super::energy::open;
 use super::global::Global;
 use super::values::named;
@@ -9,6 +10,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use wattention::energy::HELP;
 use wattention::error::{Error, Result};
+use wattention::generate::GenerateOptions;
 use wattention::hub::embedded;
 use wattention::metrics::Protocol;
 use wattention::models::Limits;
@@ -62,10 +64,6 @@ pub struct Args {
     #[arg(long, value_name = "scrolls|paper", default_value = "scrolls", value_parser = named::<Protocol>)]
     protocol: Protocol,
 
-    /// Tokens generated for a prediction [default: 128, or the decoder's positions if fewer]
-    #[arg(long, value_name = "TOKENS")]
-    max_new_tokens: Option<NonZeroUsize>,
-
     /// Predict nothing at the end: no predictions.jsonl and no ROUGE, eval_loss only
     #[arg(long)]
     no_predict: bool,
@@ -97,6 +95,9 @@ pub struct Args {
 
     #[command(flatten)]
     control: Control,
+
+    #[command(flatten)]
+    decoding: Decoding,
 }
 
 /// Where the weights come from.
@@ -130,7 +131,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let dir = RunDir::check(&args.output_dir, args.existing(), &origin.folders())?;
     let device = global.open_device()?;
     let sampler = open(&device)?;
-    let settings = args.settings(&origin.limits()?, global)?;
+    let settings = args.settings(&origin, global)?;
     let means = Means {
         device: &device,
         sampler: &sampler,
@@ -209,21 +210,30 @@ impl Args {
         }
     }
 
+    /// How predictions are generated: as flags say, and else as the model's own settings do.
+    fn decoding(&self, origin: &Origin, limits: &Limits, global: &Global) -> Result<GenerateOptions> {
+        let folder = origin.folders()[0];
+        let has_settings =
+            ["generation_config.json", "config.json"].iter().any(|name| folder.join(name).exists());
+        let decoding = if has_settings { self.decoding.clone() } else { self.decoding.clone().alone() };
+        decoding.of(self.protocol, folder, limits, &origin.tokenizer()?, global)
+    }
+
     /// What was asked for, and the defaults that the model bounds.
-    fn settings(&self, limits: &Limits, global: &Global) -> Result<Settings> {
-        let training = &self.training;
+    fn settings(&self, origin: &Origin, global: &Global) -> Result<Settings> {
+        let (training, limits) = (&self.training, origin.limits()?);
         Ok(Settings {
             dataset: self.dataset.clone(),
             max_train_samples: training.max_train_samples.map(NonZeroUsize::get),
             max_eval_samples: training.max_eval_samples.map(NonZeroUsize::get),
             protocol: self.protocol,
-            max_new_tokens: at_most(self.max_new_tokens, 128, limits.max_target),
+            decoding: self.decoding(origin, &limits, global)?,
             predict: !self.no_predict,
             global_attention: self.choices.global_attention,
             random_blocks: self.choices.random_blocks,
             recompute: self.recomputation.recompute,
             energy_per_phase: self.reporting.energy_per_phase,
-            training: training.options(limits, global.seed)?,
+            training: training.options(&limits, global.seed)?,
             batch: training.batch.clone(),
             control: self.control.clone(),
         })

@@ -18,13 +18,15 @@ use wattention::error::{Error, Result};
 const SUBCOMMAND: &str = "finetune";
 
 /// What a layer that sets one of a row says about all of the row: lower layers no longer count.
-const ALTERNATIVES: [&[&str]; 6] = [
+const ALTERNATIVES: [&[&str]; 8] = [
     &["model", "config_name"],
     &["warmup_steps", "warmup_ratio"],
     &["max_steps", "num_train_epochs"],
     &["gradient_accumulation_steps", "global_batch_size"],
     &["resume", "overwrite_output_dir"],
     &["cache_dir", "no_cache"],
+    &["max_new_tokens", "max_length"],
+    &["min_new_tokens", "min_length"],
 ];
 
 /// A recipe's settings, flag and value, for the dataset and lengths that the other layers ask for.

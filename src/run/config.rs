@@ -1,6 +1,7 @@
 //! A run's `config.json`: what it was asked to do, what that came to, and on what.
 
 use super::Run;
+use super::decoding;
 use super::origin::absolute;
 use crate::device::Precision;
 use crate::error::{Error, Result};
@@ -40,7 +41,10 @@ struct Arguments<'a> {
     device: &'a str,
     precision: Precision,
     protocol: Protocol,
-    max_new_tokens: usize,
+    /// What the model's own file says is in `decoding`.
+    ignore_settings: &'a str,
+    #[serde(flatten)]
+    decoding: Map<String, Value>,
     no_predict: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_train_samples: Option<usize>,
@@ -93,7 +97,8 @@ impl Run<'_> {
             device: device.split(' ').next().unwrap_or(&device),
             precision: self.means.device.precision(),
             protocol: settings.protocol,
-            max_new_tokens: settings.max_new_tokens,
+            ignore_settings: "all",
+            decoding: decoding::said(&settings.decoding, &self.origin.limits()?),
             no_predict: !settings.predict,
             max_train_samples: settings.max_train_samples,
             max_eval_samples: settings.max_eval_samples,

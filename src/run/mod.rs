@@ -5,6 +5,7 @@
 
 mod books;
 mod config;
+mod decoding;
 mod dir;
 mod log;
 mod memory;
@@ -33,7 +34,6 @@ use crate::energy::{self, Activity, Measurement, Sampler, StepPhases, Window};
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, Task, Work, evaluate, work};
 use crate::files::lock::Lock;
-use crate::generate::GenerateOptions;
 use crate::metrics::{Headline, Protocol};
 use crate::models::session::Session;
 use crate::train::checkpoint::Saver;
@@ -74,7 +74,6 @@ pub struct Run<'a> {
     train: Part,
     /// None for a dataset without one, where nothing asks for evaluations.
     validation: Option<Part>,
-    decoding: GenerateOptions,
     needs: Needs,
     session: Session<Work>,
     books: Books<'a>,
@@ -115,8 +114,6 @@ impl<'a> Run<'a> {
         let limits = origin.limits()?;
         settings.check()?;
         let splits = Splits::open(&origin, &settings, limits, means.cache.clone())?;
-        let decoding =
-            GenerateOptions { max_new_tokens: settings.max_new_tokens, ..GenerateOptions::new(&limits) };
         books.enter(Activity::Data);
         let train = splits.train(observer)?;
         let validation = splits.validation(&settings, observer)?;
@@ -131,7 +128,7 @@ impl<'a> Run<'a> {
             train: &train.corpus,
             validation: validation.as_ref().map(|part| &part.corpus),
             protocols: if settings.predicts() { &protocols } else { &[] },
-            decoding: &decoding,
+            decoding: &settings.decoding,
         };
         // Before the weights take their part of what is free.
         let (training, needs) = workload.choose(&settings.batch, &settings.training, means.device.free())?;
@@ -139,20 +136,7 @@ impl<'a> Run<'a> {
         let loaded = origin.load(means.device, choices, settings.training.seed)?;
         let session = Session::new(loaded, choices, work)?;
         let started = None;
-        Ok(Run {
-            settings,
-            origin,
-            dir,
-            means,
-            splits,
-            train,
-            validation,
-            decoding,
-            needs,
-            session,
-            books,
-            started,
-        })
+        Ok(Run { settings, origin, dir, means, splits, train, validation, needs, session, books, started })
     }
 
     /// The settings, with the batch that was chosen.
@@ -221,10 +205,10 @@ impl<'a> Run<'a> {
         let config = self.config(&settings, resumed_from)?;
         let mut log = self.dir.start(&config, step, steps_per_epoch)?;
         log.also_to(self.means.tensorboard.as_deref(), &self.dir.event_files(), step.is_some())?;
+        let companions = self.companions()?;
         let log = &mut self.started.insert(Started { log, _lock: lock }).log;
 
         let (options, control) = (&self.settings.training, &self.settings.control);
-        let companions = self.origin.companions()?;
         let (root, device) = (self.dir.root(), self.means.device.name());
         let saver = Saver::new(root, settings, device, companions.clone(), control.save_total_limit);
         let mut trainer =
@@ -232,7 +216,7 @@ impl<'a> Run<'a> {
         let mut predicting = self
             .validation
             .as_ref()
-            .map(|part| self.splits.task(part, self.settings.protocol, &self.decoding, options));
+            .map(|part| self.splits.task(part, self.settings.protocol, &self.settings.decoding, options));
         if let Some(part) = &self.validation {
             trainer = trainer.validate_on(&part.corpus);
         }
@@ -318,7 +302,7 @@ impl<'a> Run<'a> {
     pub fn score(&mut self, part: &Part, protocol: Protocol, observer: &mut dyn Observer) -> Result<Scored> {
         self.books.enter(Activity::Evaluation);
         let window = Window::start(self.means.sampler);
-        let task: Task = self.splits.task(part, protocol, &self.decoding, &self.settings.training);
+        let task: Task = self.splits.task(part, protocol, &self.settings.decoding, &self.settings.training);
         let total = part.examples.len();
         let evaluation = evaluate(&mut self.session, task, &mut |said| {
             observer.scored(protocol, said.len(), total);

@@ -1,8 +1,9 @@
 //! What a run is asked to compute, and what of it decides the bits.
 
 use crate::error::{Error, Result};
+use crate::generate::GenerateOptions;
 use crate::metrics::Protocol;
-use crate::models::{self, Loaded, RandomBlocks};
+use crate::models::{self, Limits, Loaded, RandomBlocks};
 use crate::settings::{Declared, settings};
 use crate::tape::Recompute;
 use crate::train::checkpoint;
@@ -77,8 +78,8 @@ pub struct Settings {
     /// Examples of the validation split, from its start; None for all.
     pub max_eval_samples: Option<usize>,
     pub protocol: Protocol,
-    /// Tokens generated for a prediction.
-    pub max_new_tokens: usize,
+    /// How predictions are generated, where they are.
+    pub decoding: GenerateOptions,
     /// Whether the trained model predicts the validation split.
     pub predict: bool,
     pub global_attention: GlobalAttention,
@@ -93,13 +94,13 @@ pub struct Settings {
 
 impl Settings {
     /// Everything as `finetune` has it by default, but for the dataset, the protocol and the training.
-    pub fn new(dataset: &str, protocol: Protocol, training: Options) -> Self {
+    pub fn new(dataset: &str, protocol: Protocol, training: Options, limits: &Limits) -> Self {
         Settings {
             dataset: dataset.into(),
             max_train_samples: None,
             max_eval_samples: None,
             protocol,
-            max_new_tokens: 128,
+            decoding: GenerateOptions::new(limits),
             predict: true,
             global_attention: GlobalAttention::default(),
             random_blocks: models::Options::default().random_blocks,
@@ -135,6 +136,11 @@ impl Settings {
         self.control.metric() != "loss"
     }
 
+    /// Whether answers are generated and scored.
+    pub(super) fn generates(&self) -> bool {
+        self.predicts() && self.protocol == Protocol::Scrolls
+    }
+
     /// Whether there are predictions at all.
     pub(super) fn predicts(&self) -> bool {
         self.predict || self.decided_by_predictions()
@@ -152,7 +158,7 @@ impl Settings {
         settings.add("random_blocks", &self.random_blocks)?;
         if self.decided_by_predictions() {
             settings.add("protocol", &self.protocol)?;
-            settings.add("max_new_tokens", &self.max_new_tokens)?;
+            settings.add("decoding", &self.decoding)?;
         }
         Ok(settings)
     }

@@ -12,6 +12,8 @@ use crate::device::Device;
 use crate::energy::{Sampler, Work};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::generate::GenerateOptions;
+use crate::models::Limits;
 use crate::run::{Batch, Existing, Means, Observer, Origin, Run, RunDir, Settings};
 use crate::tape::Recompute;
 use crate::train::checkpoint;
@@ -73,7 +75,8 @@ pub fn run(
         tensorboard: None,
         more_protocols: plan.protocols[1..].to_vec(),
     };
-    let mut run = Run::open(origin, settings(plan, device, shared.places), run_dir, means, observer)?;
+    let settings = settings(plan, device, shared.places, &origin.limits()?);
+    let mut run = Run::open(origin, settings, run_dir, means, observer)?;
     if run.validation().is_none() {
         let what = "it has no validation split, which a study's cells are scored on";
         return Err(Error::missing(&plan.dataset, what));
@@ -115,14 +118,14 @@ fn origin(plan: &CellPlan, places: &Places) -> Result<Origin> {
 }
 
 /// The plan as the settings of a run.
-fn settings(plan: &CellPlan, device: &Device, places: &Places) -> Settings {
+fn settings(plan: &CellPlan, device: &Device, places: &Places, limits: &Limits) -> Settings {
     let all = |most: usize| (most > 0).then_some(most);
     Settings {
         dataset: places.dataset_path(&plan.dataset),
         max_train_samples: all(plan.max_train_samples),
         max_eval_samples: all(plan.max_eval_samples),
         protocol: plan.protocols[0],
-        max_new_tokens: plan.max_new_tokens,
+        decoding: GenerateOptions { max_new_tokens: plan.max_new_tokens, ..GenerateOptions::new(limits) },
         predict: true,
         global_attention: plan.global_attention,
         random_blocks: plan.random_blocks,

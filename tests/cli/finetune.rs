@@ -196,6 +196,62 @@ fn a_saved_folder_says_what_it_holds_and_not_what_its_base_held() {
 }
 
 #[test]
+fn a_run_scores_as_its_model_generates_and_so_does_what_it_saves() {
+    let base = talkative();
+    let own = r#"{"num_beams": 2, "no_repeat_ngram_size": 2, "max_length": 9, "min_length": 5, "length_penalty": 0.5,
+        "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1, "decoder_start_token_id": 2, "transformers_version": "4.2.0"}"#;
+    fs::write(base.path().join("generation_config.json"), own).unwrap();
+    let data = "--dataset qmsum-slice --max-source-length 64 --max-target-length 16 --device cpu";
+    let tuned = |run: &Path, flags: &str| {
+        let flags = format!(
+            "finetune {data} --max-train-samples 2 --max-eval-samples 2 --max-steps 1 --learning-rate 1e-5 {flags}"
+        );
+        ran(command()
+            .args(flags.split_whitespace())
+            .arg("--model")
+            .arg(base.path())
+            .arg("--output-dir")
+            .arg(run))
+        .succeeds();
+        fs::read(run.join("predictions.jsonl")).unwrap()
+    };
+    let scored = |run: &Path, flags: &str| {
+        let predictions = run.with_extension("jsonl");
+        let flags = format!("evaluate {data} --max-samples 2 --json {flags}");
+        let report = ran(command()
+            .args(flags.split_whitespace())
+            .arg("--model")
+            .arg(run.join("model"))
+            .arg("--predictions-output")
+            .arg(&predictions))
+        .json();
+        (fs::read(predictions).unwrap(), report)
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let predictions = tuned(&run, "");
+    let (again, report) = scored(&run, "");
+    assert!(predictions == again, "finetune and evaluate generate otherwise");
+    for (key, value) in
+        [("num_beams", 2), ("no_repeat_ngram_size", 2), ("max_new_tokens", 8), ("min_new_tokens", 4)]
+    {
+        assert_eq!(report["decoding"][key], value, "{key}");
+    }
+    assert!(scored(&run, "--num-beams 1 --ignore-settings length_penalty").0 != predictions);
+    let saved: Value =
+        serde_json::from_str(&fs::read_to_string(run.join("model/generation_config.json")).unwrap()).unwrap();
+    let want = serde_json::json!({
+        "bos_token_id": 0, "max_new_tokens": 8, "eos_token_id": [2], "pad_token_id": 1, "decoder_start_token_id": 2,
+        "min_new_tokens": 4, "num_beams": 2, "length_penalty": 0.5, "no_repeat_ngram_size": 2,
+    });
+    assert_eq!(saved, want);
+    // What a flag says is what the run scored with, and so what its model says.
+    let greedy = dir.path().join("greedy");
+    let predictions = tuned(&greedy, "--num-beams 1 --min-new-tokens 0 --no-repeat-ngram-size 0");
+    assert!(predictions == scored(&greedy, "").0);
+}
+
+#[test]
 fn refusals_leave_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let empty = dir.path().join("empty");

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 use toml::de::DeTable;
 use wattention::error::{Error, Result};
+use wattention::generate::SETTINGS;
 
 /// The settings of `path`, each checked by itself; one error has all that are wrong.
 pub(super) fn read(path: &Path, known: &Known) -> Result<Vec<Setting>> {
@@ -62,6 +63,9 @@ fn from_toml(text: &str) -> Result<Vec<Given>, toml::de::Error> {
             let value = match values.get(&name)? {
                 toml::Value::Boolean(on) => Ok(Value::Switch(*on)),
                 toml::Value::String(text) => Ok(Value::Text(text.clone())),
+                toml::Value::Array(list) if takes_lists(&name) => {
+                    serde_json::to_string(list).map(Value::Text).map_err(|e| format!("`{name}`: {e}"))
+                }
                 toml::Value::Array(_) | toml::Value::Table(_) => Err(no_value(&name)),
                 number => Ok(Value::Text(number.to_string())),
             };
@@ -89,6 +93,7 @@ fn from_json(text: &str, known: &Known) -> Result<Vec<Given>, serde_json::Error>
                     Json::Bool(on) => Ok(Value::Switch(on)),
                     Json::String(text) => Ok(Value::Text(text)),
                     Json::Number(number) => Ok(Value::Text(number.to_string())),
+                    Json::Array(list) if takes_lists(&flag) => Ok(Value::Text(Json::Array(list).to_string())),
                     _ => Err(no_value(&flag)),
                 };
                 Given { key: flag, line, value }
@@ -110,6 +115,11 @@ fn once(given: Vec<Given>) -> Vec<Given> {
         }
     }
     kept
+}
+
+/// Whether a key is a setting of decoding, whose flags take lists as JSON.
+fn takes_lists(key: &str) -> bool {
+    SETTINGS.iter().any(|setting| setting.key == key)
 }
 
 fn no_value(key: &str) -> String {

@@ -23,10 +23,8 @@ pub(super) fn text(arguments: &[Arg], found: &ArgMatches, origins: &HashMap<Stri
         if LEFT_OUT.contains(&id) || found.value_source(id).is_none() || outdone {
             continue;
         }
-        let raw = found.get_raw(id).and_then(|mut values| values.next());
-        let Some(raw) = raw.map(|raw| raw.to_string_lossy().into_owned()) else {
-            continue;
-        };
+        let Some(raw) = found.get_raw(id) else { continue };
+        let raw = raw.map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(",");
         let value = match arg.get_action().takes_values() {
             true => in_toml(&raw, arg.get_value_parser().type_id() == TypeId::of::<f64>()),
             false => found.get_flag(id).to_string(),
