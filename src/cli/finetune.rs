@@ -138,6 +138,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         cache: args.cache.open(),
         tensorboard: args.reporting.tensorboard(&args.output_dir),
         more_protocols: Vec::new(),
+        carbon_intensity: args.reporting.carbon_intensity,
     };
     let mut watch = Watch::new(global);
     let mut run = Run::open(origin, settings, dir, means, &mut watch)?;
@@ -170,6 +171,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         false => None,
     };
     watch.predicted();
+    let energy = run.write_energy()?;
+    run.write_card(&energy)?;
     let report = Report {
         output_dir: args.output_dir,
         train: outcome.trained,
@@ -177,7 +180,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         eval,
         planned_bytes: run.needs().total,
         used_bytes: run.used(),
-        energy: run.write_energy()?,
+        energy,
     };
     let text = report.text();
     global.print(&report, text)

@@ -1,5 +1,6 @@
 //! Accuracy of generated or teacher-forced text: ROUGE and token F1 under two protocols.
 
+pub mod bootstrap;
 pub mod f1;
 pub mod rouge;
 

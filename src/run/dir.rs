@@ -12,7 +12,8 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// What a run ends with; `model/config.json` comes last, so a model directory that has it is complete.
-const WRITTEN: [&str; 3] = ["model/config.json", "model/model.safetensors", "predictions.jsonl"];
+const WRITTEN: [&str; 4] =
+    ["model/config.json", "model/model.safetensors", "model/README.md", "predictions.jsonl"];
 
 /// What is done about a run that is in the folder already.
 #[derive(Debug, Clone, PartialEq, Eq)]

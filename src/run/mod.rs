@@ -4,6 +4,7 @@
 //! `finetune`, a study's cells and `examples/finetune.rs` are the same run with different settings.
 
 mod books;
+mod card;
 mod config;
 mod decoding;
 mod dir;
@@ -34,13 +35,14 @@ use crate::energy::{self, Activity, Measurement, Sampler, StepPhases, Window};
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, Task, Work, evaluate, work};
 use crate::files::lock::Lock;
-use crate::metrics::{Headline, Protocol};
+use crate::metrics::{Headline, Protocol, score};
 use crate::models::session::Session;
 use crate::train::checkpoint::Saver;
 use crate::train::token_cache::TokenCache;
 use crate::train::{Summary, Trainer};
 use crate::units::{Bytes, Seconds};
 use books::Books;
+use card::Results;
 use log::{Keep, Log};
 use recorder::Recorder;
 use splits::Splits;
@@ -55,12 +57,21 @@ pub struct Means<'a> {
     pub tensorboard: Option<PathBuf>,
     /// Protocols that the run is scored under besides its own; the memory for them is planned.
     pub more_protocols: Vec<Protocol>,
+    /// Grams of CO2 for a kilowatt-hour, where the user knows it; the model card then has the run's emissions.
+    pub carbon_intensity: Option<f64>,
 }
 
 impl<'a> Means<'a> {
     /// Without a cache and TensorBoard.
     pub fn new(device: &'a Device, sampler: &'a Sampler) -> Self {
-        Means { device, sampler, cache: None, tensorboard: None, more_protocols: Vec::new() }
+        Means {
+            device,
+            sampler,
+            cache: None,
+            tensorboard: None,
+            more_protocols: Vec::new(),
+            carbon_intensity: None,
+        }
     }
 }
 
@@ -78,6 +89,7 @@ pub struct Run<'a> {
     session: Session<Work>,
     books: Books<'a>,
     started: Option<Started>,
+    results: Results,
 }
 
 /// What there is once a run has begun to write.
@@ -135,8 +147,21 @@ impl<'a> Run<'a> {
         let settings = Settings { training, ..settings };
         let loaded = origin.load(means.device, choices, settings.training.seed)?;
         let session = Session::new(loaded, choices, work)?;
-        let started = None;
-        Ok(Run { settings, origin, dir, means, splits, train, validation, needs, session, books, started })
+        let (started, results) = (None, Results::default());
+        Ok(Run {
+            settings,
+            origin,
+            dir,
+            means,
+            splits,
+            train,
+            validation,
+            needs,
+            session,
+            books,
+            started,
+            results,
+        })
     }
 
     /// The settings, with the batch that was chosen.
@@ -245,6 +270,7 @@ impl<'a> Run<'a> {
         self.books.write()?;
         let trained = Trained::new(&summary, log.epoch(summary.steps));
         log.write(&trained)?;
+        self.results.trained = Some(trained.clone());
         Ok(Outcome { summary, trained, resumed_from: step.unwrap_or(0) })
     }
 
@@ -284,6 +310,11 @@ impl<'a> Run<'a> {
             };
             let evaluated = Evaluated::new(&scored.evaluation, eval_loss, steps, log.epoch(steps));
             log.write(&evaluated)?;
+            let answers = part.examples.iter().zip(&scored.evaluation.predictions);
+            let each =
+                answers.map(|(example, said)| score(self.settings.protocol, said, &example.references));
+            self.results.each = each.collect::<Result<_>>()?;
+            self.results.evaluated = Some(evaluated.clone());
             Ok((evaluated, scored))
         });
         self.validation = Some(part);

@@ -36,6 +36,8 @@ pub struct Origin {
     folder: PathBuf,
     tokenizer: Option<PathBuf>,
     names: Names,
+    /// The repository of the Hugging Face hub that the model is of.
+    repository: Option<String>,
     /// The folder of a configuration that was changed, which lasts as long as this.
     changed: Option<TempDir>,
 }
@@ -56,8 +58,9 @@ struct Names {
 impl Origin {
     /// The model called `name`: an embedded one, a folder, or a repository in the Hugging Face cache.
     pub fn model(name: &str) -> Result<Self> {
-        let (dir, name) = find(name)?;
-        Ok(Origin::of(dir, name))
+        let (dir, lasting) = find(name)?;
+        let repository = lasting.split_once('@').map(|(repository, _)| repository.to_string());
+        Ok(Origin { repository: repository.filter(|_| !dir.ends_with(name)), ..Origin::of(dir, lasting) })
     }
 
     /// The model in the folder `dir`.
@@ -69,7 +72,7 @@ impl Origin {
     fn of(dir: PathBuf, name: String) -> Self {
         let names = Names { model: Some(name), ..Names::default() };
         let (config, weights) = (dir.join("config.json"), Some(dir.clone()));
-        Origin { weights, config, folder: dir, tokenizer: None, names, changed: None }
+        Origin { weights, config, folder: dir, tokenizer: None, names, repository: None, changed: None }
     }
 
     /// The configuration at `path`, or `config.json` in that folder.
@@ -79,7 +82,7 @@ impl Origin {
             false => (path.to_path_buf(), files::folder_of(path).to_path_buf()),
         };
         let names = Names { config_name: Some(absolute(path)?), ..Names::default() };
-        Ok(Origin { weights: None, config, folder, tokenizer: None, names, changed: None })
+        Ok(Origin { weights: None, config, folder, tokenizer: None, names, repository: None, changed: None })
     }
 
     /// The same with the tokenizer called `name`, as [`Origin::model`] finds it.
@@ -103,6 +106,21 @@ impl Origin {
         self.names.attention_window = Some(window);
         self.changed = Some(changed);
         Ok(self)
+    }
+
+    /// What the base is called: a repository, an embedded model or the name of a folder; None for drawn weights.
+    pub(super) fn base(&self) -> Option<String> {
+        let name = self.repository.as_ref().or(self.names.model.as_ref())?;
+        let path = Path::new(name);
+        Some(match path.is_absolute() {
+            true => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            false => name.clone(),
+        })
+    }
+
+    /// The hub's repository of the base, where that is what it was named by.
+    pub(super) fn repository(&self) -> Option<&str> {
+        self.repository.as_deref()
     }
 
     /// The folders that the run reads, and must not write to.

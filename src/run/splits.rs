@@ -3,7 +3,7 @@
 use super::observer::{Message, Observer};
 use super::origin::Origin;
 use super::settings::Settings;
-use crate::data::{self, Dataset, Example, Split};
+use crate::data::{self, Dataset, Example, Kind, Split};
 use crate::error::{Error, Result};
 use crate::evaluate::Task;
 use crate::generate::GenerateOptions;
@@ -47,6 +47,15 @@ impl Splits {
             most: [settings.max_train_samples, settings.max_eval_samples],
             cache,
         })
+    }
+
+    /// The dataset's name.
+    pub fn name(&self) -> &str {
+        &self.dataset.name
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.dataset.kind
     }
 
     pub fn headline(&self) -> Headline {

@@ -74,6 +74,7 @@ pub fn run(
         cache: Some(TokenCache::new(&shared.beside.join("tokens"))),
         tensorboard: None,
         more_protocols: plan.protocols[1..].to_vec(),
+        carbon_intensity: None,
     };
     let settings = settings(plan, device, shared.places, &origin.limits()?);
     let mut run = Run::open(origin, settings, run_dir, means, observer)?;
@@ -94,8 +95,9 @@ pub fn run(
     for &protocol in &plan.protocols {
         cells.push(scored::score(plan, dir, &mut run, protocol, &trained, observer)?);
     }
-    let spent = run.write_energy()?.run;
-    cells.iter_mut().for_each(|cell| cell.activities = Activities::of(&spent));
+    let energy = run.write_energy()?;
+    run.write_card(&energy)?;
+    cells.iter_mut().for_each(|cell| cell.activities = Activities::of(&energy.run));
     let finished = Finished { plan: plan.clone(), cells };
     files::write_json(&dir.join("cell.json"), &finished)?;
     checkpoint::remove_all(dir)?;

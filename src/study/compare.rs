@@ -1,8 +1,8 @@
 //! Two studies side by side, of two machines or two versions: the cells that both have, and what only one has.
 
-use super::bootstrap::{self, Interval};
 use super::cell::example_scores;
 use super::results::{COSTS, Cell, Results};
+use crate::metrics::bootstrap::{self, Interval};
 use crate::metrics::{Headline, Scores};
 use crate::reading::Reading;
 use crate::stats::in_quadrature;

@@ -1,6 +1,5 @@
 //! The study: models × datasets × input lengths, and what came of them.
 
-pub mod bootstrap;
 pub mod cell;
 pub mod compare;
 pub mod forecast;

@@ -1,10 +1,10 @@
 //! Which model and length to choose under limits of energy, time, accuracy or latency.
 
-use super::bootstrap::Interval;
 use super::results::{INFERENCE_ENERGY, INFERENCE_TIME, PEAK_MEMORY, Results, TRAIN_ENERGY, TRAIN_TIME};
 use super::total_cost::{self, Expense};
 use super::trade_off::{Choice, choices};
 use crate::error::{Error, Result};
+use crate::metrics::bootstrap::Interval;
 use crate::reading::Reading;
 use crate::units::{Joules, significant};
 use serde::Serialize;

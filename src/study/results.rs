@@ -15,10 +15,10 @@ pub use metric::{Better, Metric, Theme};
 pub use naming::Varying;
 pub use tables::{csv, disturbed, latex, markdown, text};
 
-use super::bootstrap::Interval;
 use crate::disturbance::Conditions;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::metrics::bootstrap::Interval;
 use crate::metrics::{Headline, Scores};
 use crate::reading::Reading;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! Choices between models and lengths: what each scores and costs, and which are worth considering.
 
-use super::bootstrap::{Interval, over_seeds};
 use super::results::{Cell, Metric, Varying};
+use crate::metrics::bootstrap::{Interval, over_seeds};
 use crate::reading::{Mark, Reading};
 
 /// Cells that differ in their seed alone: one thing to choose.

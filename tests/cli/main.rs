@@ -4,6 +4,7 @@ mod batch;
 mod bench;
 mod bench_scan;
 mod cache;
+mod card;
 mod data;
 mod decoding;
 #[path = "../docs.rs"]

@@ -14,6 +14,10 @@ pub struct Reporting {
     #[arg(long, value_name = "DIR", alias = "logging-dir")]
     tensorboard_dir: Option<PathBuf>,
 
+    /// Grams of CO2 for a kilowatt-hour of your electricity: the model card then has the emissions of measured energy
+    #[arg(long, value_name = "G", value_parser = grams)]
+    pub carbon_intensity: Option<f64>,
+
     /// Divide the energy of the steps by phase; on a GPU steps then run launch by launch, which is slower
     #[arg(long)]
     pub energy_per_phase: bool,
@@ -25,6 +29,11 @@ enum ReportTo {
     None,
     /// TensorBoard, by event files
     Tensorboard,
+}
+
+fn grams(text: &str) -> Result<f64, String> {
+    let grams: Option<f64> = text.parse().ok().filter(|grams: &f64| grams.is_finite() && *grams >= 0.0);
+    grams.ok_or_else(|| "give grams of CO2 for a kilowatt-hour, such as 380".into())
 }
 
 impl Reporting {

@@ -2,10 +2,10 @@
 
 use crate::disturbance::Watch;
 use crate::error::Result;
+use crate::metrics::bootstrap;
 use crate::metrics::{Protocol, Scores, score as score_one};
 use crate::reading::Reading;
 use crate::run::{Observer, Run, Scored, write_predictions};
-use crate::study::bootstrap;
 use crate::study::grid::CellPlan;
 use crate::study::results::Cell;
 use serde::Deserialize;

@@ -1,6 +1,6 @@
 //! How far a score is known: intervals by drawing the examples again, and over seeds.
 
-use crate::metrics::{Accumulator, Headline, Scores};
+use super::{Accumulator, Headline, Scores};
 use crate::stats::in_quadrature;
 use crate::units::decimals;
 use serde::{Deserialize, Serialize};
