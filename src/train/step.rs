@@ -154,7 +154,7 @@ pub(super) fn norm_step<X: AsRef<TrainState>>(session: &mut Session<X>) -> Resul
     Ok(norm[0])
 }
 
-/// [`update_step`] of a run that has skipped no step; a norm that is not finite is an error.
+/// `update_step` of a run that has skipped no step; a norm that is not finite is an error.
 pub fn optimizer_step<X: AsRef<TrainState>>(
     session: &mut Session<X>,
     options: &Options,

@@ -55,7 +55,7 @@ pub(super) struct Shape {
     pub b: DType,
     pub c: DType,
     pub bias: Option<DType>,
-    /// What the addresses of a, b and c are multiples of, up to [`ALIGNED`].
+    /// What the addresses of a, b and c are multiples of, up to `ALIGNED`.
     pub alignment: [u32; 3],
 }
 

@@ -28,7 +28,7 @@ macro_rules! entries {
 }
 pub(super) use entries;
 
-/// Index of the smallest of [`HEADS`] that holds `d`.
+/// Index of the smallest of `HEADS` that holds `d`.
 pub fn head(d: usize) -> usize {
     HEADS.iter().position(|&size| d <= size).unwrap_or(HEADS.len() - 1)
 }
