@@ -31,7 +31,7 @@ pub use nvml::{Identity, Nvml};
 pub use rapl::Rapl;
 pub use recorder::Recorder;
 pub use replay::Replay;
-pub use report::{Efficiency, PaperEfficiency, PhaseEnergy, RunEnergy, Spent, Work, joules, phase_table};
+pub use report::{Efficiency, PaperEfficiency, PhaseEnergy, RunEnergy, Spent, Work, phase_table};
 pub use sampler::Sampler;
 pub use steps::StepPhases;
 pub use window::Window;

@@ -11,7 +11,7 @@ use crate::units::{Bytes, Joules, Seconds, Watts};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-pub use text::{joules, phase_table};
+pub use text::phase_table;
 
 /// A run's energy, over all attempts where it was resumed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -7,6 +7,7 @@ mod cache;
 mod card;
 mod data;
 mod decoding;
+mod disturbed;
 #[path = "../docs.rs"]
 mod docs;
 mod doctor;

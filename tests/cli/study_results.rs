@@ -77,12 +77,43 @@ fn results_are_compared_recommended_and_reported_again() {
 }
 
 #[test]
+fn emissions_follow_from_the_energy_and_an_intensity_that_is_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut all = results(dir.path());
+    // 1 kWh in an hour.
+    all["cells"][0]["activities"]["whole"] = json!({
+        "seconds": { "kind": "measured", "value": 3600.0 },
+        "energy_joules": { "kind": "measured", "value": 3.6e6 },
+    });
+    let (file, out) = (dir.path().join("known.json"), dir.path().join("known"));
+    fs::write(&file, all.to_string()).unwrap();
+    let report = |flags: &str| {
+        let mut command = command();
+        command.args(["study", "report"]).arg(&file).arg("--output-dir").arg(&out);
+        ran(command.args(flags.split_whitespace())).succeeds();
+    };
+    report("");
+    assert!(!out.join("emissions.csv").exists(), "an intensity is never guessed");
+    report("--carbon-intensity 380");
+    let rows = super::csv_rows(&fs::read_to_string(out.join("emissions.csv")).unwrap());
+    assert_eq!(rows.len(), 2);
+    let field = |name: &str| rows[1][rows[0].iter().position(|title| title == name).unwrap()].as_str();
+    assert_eq!((field("duration"), field("energy_consumed"), field("emissions")), ("3600", "1", "0.38"));
+    assert_eq!((field("cpu_power"), field("cpu_energy"), field("gpu_energy")), ("1000", "1", "0"));
+    assert!(field("timestamp").starts_with("20") && field("timestamp").len() == 19);
+}
+
+#[test]
 fn wrong_requests_are_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     wattention("study recommend x").fails(2, &["--budget-kwh"]);
     wattention("study recommend x --budget-hours -1").fails(2, &["--budget-hours", "at least 0"]);
     wattention("study recommend x --min-accuracy NaN").fails(2, &["--min-accuracy"]);
     wattention("study compare x").fails(2, &["<B>"]);
+    for wrong in ["0", "-1", "green", "inf"] {
+        wattention(&format!("study report x --carbon-intensity {wrong}"))
+            .fails(2, &["--carbon-intensity", "above 0"]);
+    }
     wattention("study compar a b").fails(2, &["'compar'"]);
     wattention("study compare nowhere nowhere").fails(66, &["nowhere"]);
     wattention("study --preset fast").fails(2, &["quick, paper, scrolls"]);

@@ -3,17 +3,17 @@
 use super::{Efficiency, PaperEfficiency, PhaseEnergy, RunEnergy};
 use crate::energy::Activity;
 use crate::trace::Pass;
-use crate::units::{Joules, Watts};
+use crate::units::Joules;
 use std::fmt::Write;
 
 impl RunEnergy {
     /// One line: the whole, and what a unit of the work done in `activity` cost; or why that is not known.
     pub fn line(&self, activity: Activity, efficiency: &Efficiency, token: &str) -> String {
         let Some(energy) = self.whole.energy else { return format!("energy: n/a: {}", self.whole.note) };
-        let mut line = format!("energy: {}", joules(energy));
+        let mut line = format!("energy: {energy}");
         let power = [(self.whole.power(), "mean"), (self.whole.peak_power, "peak")];
         for (power, which) in power.into_iter().filter_map(|(power, which)| Some((power?, which))) {
-            line += &format!(", {} {which}", watts(power));
+            line += &format!(", {power} {which}");
         }
         line += &self.sensed();
         line += "; ";
@@ -33,12 +33,13 @@ impl RunEnergy {
         });
         let whole = ("whole", self.whole.time, Some(energy), self.whole.power(), "");
         for (name, time, energy, power, why) in windows.chain([whole]) {
-            let [energy, power] = [energy.map(joules), power.map(watts)].map(|n| n.unwrap_or("n/a".into()));
+            let energy = energy.map_or("n/a".into(), |energy| energy.to_string());
+            let power = power.map_or("n/a".into(), |power| power.to_string());
             let row = format!("{name:<12}{:>10}{energy:>12}{power:>12}  {why}", time.to_string());
             table += &format!("\n{}", row.trim_end());
         }
         if let Some(peak) = self.whole.peak_power {
-            table += &format!("\npeak power {}", watts(peak));
+            table += &format!("\npeak power {peak}");
         }
         table += &self.sensed();
         if self.attempts > 1 {
@@ -64,7 +65,7 @@ impl Efficiency {
     /// Joules and watts of a unit of work, where they are known.
     pub fn text(&self, token: &str) -> String {
         let mut parts = vec![format!("{:.2} samples/s", self.samples_per_second)];
-        let each = |value: Option<f64>| value.map(|value| joules(Joules(value)));
+        let each = |value: Option<f64>| value.map(|value| Joules(value).to_string());
         parts.extend(each(self.joules_per_sample).map(|each| format!("{each}/sample")));
         parts.extend(each(self.joules_per_token).map(|each| format!("{each}/{token}")));
         parts.extend(self.samples_per_second_per_watt.map(|each| format!("{each:.4} samples/s/W")));
@@ -76,11 +77,11 @@ impl PaperEfficiency {
     pub fn text(&self) -> String {
         format!(
             "as Ang et al. 2022 computed it: {} over {}, {:.2} samples/s, {:.4} samples/s/W, {} mean",
-            joules(self.energy_j),
+            self.energy_j,
             self.runtime_s,
             self.samples_per_second,
             self.samples_per_second_per_watt,
-            watts(self.mean_power_w)
+            self.mean_power_w
         )
     }
 }
@@ -96,58 +97,15 @@ pub fn phase_table(phases: &[PhaseEnergy], total: Joules, residual: Joules) -> S
         };
         let (energy, power) = match share.resolved {
             true => {
-                let (energy, error) = (joules(share.energy), joules(share.standard_error));
-                (format!("{energy} +- {error}"), watts(share.power))
+                let (energy, error) = (share.energy, share.standard_error);
+                (format!("{energy} +- {error}"), share.power.to_string())
             }
-            false => (format!("at most {}", joules(share.at_most)), "n/a".into()),
+            false => (format!("at most {}", share.at_most), "n/a".into()),
         };
         let time = share.time.to_string();
         // Writing to a string cannot fail.
         let _ = write!(table, "\n{phase:<22}{pass:<10}{time:>10}{energy:>22}{power:>12}");
     }
     let share = 100.0 * residual.0 / total.0;
-    table
-        + &format!(
-            "\n{} in all, of which {} ({share:.1} %) is not explained",
-            joules(total),
-            joules(residual)
-        )
-}
-
-/// Three figures and a unit that fits.
-pub fn joules(energy: Joules) -> String {
-    scaled(energy.0, &[(1e6, "MJ"), (1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ")])
-}
-
-fn watts(power: Watts) -> String {
-    scaled(power.0, &[(1e3, "kW"), (1.0, "W"), (1e-3, "mW")])
-}
-
-fn scaled(value: f64, units: &[(f64, &str)]) -> String {
-    let fits = units.iter().find(|(unit, _)| value.abs() >= 0.9995 * unit);
-    // What is smaller than all of them, and nothing, is in the middle one: 0 J.
-    let (unit, name) = fits.or(units.iter().find(|(unit, _)| *unit == 1.0)).copied().unwrap_or((1.0, ""));
-    let scaled = value / unit;
-    let digits = match scaled.abs() {
-        size if size < 9.995 => 2,
-        size if size < 99.95 => 1,
-        _ => 0,
-    };
-    format!("{scaled:.digits$} {name}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn three_figures_and_a_unit_that_fits() {
-        let text = [1.234e7, 9999.6, 999.96, 123.4, 12.34, 1.234, 0.01234, 2e-6].map(|j| joules(Joules(j)));
-        assert_eq!(
-            text,
-            ["12.3 MJ", "10.0 kJ", "1.00 kJ", "123 J", "12.3 J", "1.23 J", "12.3 mJ", "2.00 uJ"]
-        );
-        assert_eq!([0.0, -3.0].map(|j| joules(Joules(j))), ["0.00 J", "-3.00 J"]);
-        assert_eq!([0.5, 45.67, 1500.0].map(|w| watts(Watts(w))), ["500 mW", "45.7 W", "1.50 kW"]);
-    }
+    table + &format!("\n{total} in all, of which {residual} ({share:.1} %) is not explained",)
 }

@@ -1,6 +1,6 @@
 //! What the phases of training took: time, and energy where the counter tells them apart.
 
-use crate::energy::{StepPhases, joules};
+use crate::energy::StepPhases;
 use crate::reading::Reading;
 use crate::study::results::PhaseTime;
 use crate::trace::Phase;
@@ -14,7 +14,7 @@ pub fn readings(steps: &StepPhases) -> (Vec<PhaseTime>, Reading) {
         let share = names.iter().position(|name| name == phase).and_then(|at| attribution.phases.get(at));
         match share {
             Some(share) if share.resolved => Ok(share.energy.0),
-            Some(share) => Err(format!("not told apart, at most {}", joules(share.at_most))),
+            Some(share) => Err(format!("not told apart, at most {}", share.at_most)),
             None => Err("the counter did not change while it ran".to_string()),
         }
     };
