@@ -11,17 +11,17 @@ use std::path::Path;
 use wattention::data::{self, Example, Split};
 use wattention::device::Device;
 use wattention::error::{Error, Result};
-use wattention::generate::{self, GenerateOptions, generate};
+use wattention::generate::{self, GenerateOptions, generate_texts};
 use wattention::metrics::Protocol;
 use wattention::models::session::Session;
-use wattention::models::{self, Options};
+use wattention::models::{self, ModelOptions};
 use wattention::text::{Spaces, Tokenizer};
 use wattention::train::{Corpus, GlobalAttention, Lengths};
 
 fn main() -> Result<()> {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/tiny-led");
     let tokenizer = Tokenizer::load(&model)?;
-    let loaded = models::load(&model, &Device::cpu(), Options::default())?;
+    let loaded = models::load(&model, &Device::cpu(), ModelOptions::default())?;
     let limits = loaded.model.limits();
 
     let documents = match std::env::args().nth(1) {
@@ -47,11 +47,10 @@ fn main() -> Result<()> {
         ..greedy.clone()
     };
 
-    let mut session = Session::new(loaded, Options::default(), generate::state)?;
+    let mut session = Session::new(loaded, ModelOptions::default(), generate::state)?;
     for (name, options) in [("greedy", greedy), ("4 beams", beams), ("drawn", drawn)] {
-        for row in generate(&mut session, &source, &options)? {
-            let ids: Vec<u32> = row.iter().map(|&id| id as u32).collect();
-            println!("{name}: {}", tokenizer.decode(&ids, Spaces::CleanedUp)?.trim());
+        for text in generate_texts(&mut session, &tokenizer, &source, &options, Spaces::CleanedUp)? {
+            println!("{name}: {}", text.trim());
         }
     }
     Ok(())

@@ -20,6 +20,22 @@ class Case:
     logits_bias: bool = False
 
 
+def dense(layers=(2, 2), heads=(2, 2), ffn=(40, 40), positions=64, **config):
+    """A BART, Pegasus or mBART."""
+    return {
+        "vocab_size": 97,
+        "encoder_layers": layers[0],
+        "decoder_layers": layers[1],
+        "encoder_attention_heads": heads[0],
+        "decoder_attention_heads": heads[1],
+        "encoder_ffn_dim": ffn[0],
+        "decoder_ffn_dim": ffn[1],
+        "max_position_embeddings": positions,
+        "dropout": 0.0,
+        **config,
+    }
+
+
 def led(layers=(2, 2), heads=(2, 2), ffn=(40, 40), positions=64, **config):
     return {
         "vocab_size": 99,
@@ -118,5 +134,30 @@ CASES = {
         "bigbird_pegasus", 455,
         bigbird(layers=(1, 1), positions=2048, d_model=8, block_size=64, num_random_blocks=3),
         source=2048, lengths=(2011,), targets=(9,),
+    ),
+    "bart_plain": Case(
+        "bart", 763, dense(heads=(4, 4), d_model=32), source=37, lengths=(37, 25), targets=(11, 7),
+    ),
+    # Everything that may differ between encoder and decoder does; sample 1 adds nothing to the loss.
+    "bart_scaled": Case(
+        "bart", 773,
+        dense(layers=(3, 2), heads=(3, 2), ffn=(24, 40), d_model=24, activation_function="relu", scale_embedding=True),
+        source=64, lengths=(64, 40, 9), targets=(10, 8, 12),
+        ignored={0: (3, 4, 8), 1: tuple(range(10))}, logits_bias=True,
+    ),
+    # The forms of Google's checkpoints: scaled embeddings, relu.
+    "pegasus_plain": Case(
+        "pegasus", 823,
+        dense(layers=(2, 3), heads=(4, 4), d_model=32, activation_function="relu", scale_embedding=True),
+        source=37, lengths=(37, 22), targets=(9, 12),
+    ),
+    # The sinusoids of an odd width are one longer than the cosines.
+    "pegasus_odd_width": Case(
+        "pegasus", 747, dense(heads=(3, 3), d_model=15), source=33, lengths=(33, 33), targets=(8, 8), ignored={0: (2,)},
+    ),
+    # The decoder begins with the last label, here as in mBART-50's targets the end of text.
+    "mbart_plain": Case(
+        "mbart", 867, dense(heads=(4, 2), d_model=24, scale_embedding=True, decoder_start_token_id=5),
+        source=29, lengths=(29, 18), targets=(10, 7), logits_bias=True,
     ),
 }

@@ -25,6 +25,10 @@ MODELS = {
     "bigbird_block_sparse": (180, 250, 32),
     "bigbird_full_fallback": (20, 88, 32),
     "bigbird_bias_relu": (75, 120, 24),
+    "bart_plain": (4, 60, 32),
+    "bart_scaled": (4, 60, 24),
+    "pegasus_plain": (4, 60, 32),
+    "mbart_plain": (4, 60, 24),
 }
 BATCHES = 4
 # By this much, at random, every score may be off without another token being chosen.

@@ -1,4 +1,4 @@
-"""Tiny random LED and BigBird-Pegasus models with transformers' own results, computed in float64.
+"""Tiny random models of every family with transformers' own results, computed in float64.
 
 What each folder holds and how to compare with it is said in goldens.py.
 """
@@ -10,10 +10,16 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
     BigBirdPegasusConfig,
     BigBirdPegasusForConditionalGeneration,
     LEDConfig,
     LEDForConditionalGeneration,
+    MBartConfig,
+    MBartForConditionalGeneration,
+    PegasusConfig,
+    PegasusForConditionalGeneration,
 )
 
 from golden_cases import CASES
@@ -24,8 +30,16 @@ TRAIN_STEPS = 10
 FAMILIES = {
     "led": (LEDConfig, LEDForConditionalGeneration),
     "bigbird_pegasus": (BigBirdPegasusConfig, BigBirdPegasusForConditionalGeneration),
+    "bart": (BartConfig, BartForConditionalGeneration),
+    "pegasus": (PegasusConfig, PegasusForConditionalGeneration),
+    "mbart": (MBartConfig, MBartForConditionalGeneration),
 }
-SHARED = {"led": "grad.led.shared.weight", "bigbird_pegasus": "grad.model.shared.weight"}
+
+
+def trained(model, case):
+    """(name, parameter) of all but Pegasus' sinusoids, to which no gradient flows."""
+    constant = "embed_positions" if case.family == "pegasus" else None
+    return [(name, p) for name, p in model.named_parameters() if constant is None or constant not in name]
 
 
 def softmax_in_input_precision(softmax):
@@ -43,7 +57,7 @@ def set_random_weights(model, case):
     """Weights large enough that attention is far from uniform; biases, norms and the pad row are random too."""
     rng = np.random.default_rng(case.seed)
     with torch.no_grad():
-        for name, parameter in sorted(model.named_parameters()):
+        for name, parameter in sorted(trained(model, case)):
             noise = torch.from_numpy(rng.standard_normal(tuple(parameter.shape)).astype(np.float32))
             if "norm" in name:
                 parameter.copy_(1 + 0.2 * noise if name.endswith("weight") else 0.1 * noise)
@@ -96,12 +110,12 @@ def forward(folder, case, batch, dtype, train):
     return model, model(**batch)
 
 
-def gradients(model, loss):
+def gradients(model, case, loss):
     """By state_dict name; a parameter that took no part (LED's global projections) has gradient zero."""
     loss.backward()
     return {
         name: torch.zeros_like(p) if p.grad is None else p.grad
-        for name, p in model.named_parameters()
+        for name, p in trained(model, case)
     }
 
 
@@ -148,7 +162,7 @@ def compute(folder, case, batch, dtype):
         result[prefix + "logits"] = values.logits.detach()
         result[prefix + "loss"] = values.loss.detach().double()
         result[prefix + "encoder_last_hidden_state"] = values.encoder_last_hidden_state.detach()
-    for name, value in gradients(model, out.loss).items():
+    for name, value in gradients(model, case, out.loss).items():
         result["grad." + name] = value
     result["train_losses"] = train_losses(folder, case, batch, dtype)
     result["greedy_tokens"], margin = greedy(folder, case, batch, dtype)
@@ -168,9 +182,10 @@ def slope_error(folder, case, batch, truth):
     for signed_step in (step, -step):
         model = load(folder, case, torch.float64, train=True)
         # Looking up the pad row gives it no gradient (padding_idx), although the loss depends on it.
-        direction[SHARED[case.family]][model.config.pad_token_id] = 0
+        shared = "grad.led.shared.weight" if case.family == "led" else "grad.model.shared.weight"
+        direction[shared][model.config.pad_token_id] = 0
         with torch.no_grad():
-            for name, parameter in model.named_parameters():
+            for name, parameter in trained(model, case):
                 parameter.add_(direction["grad." + name], alpha=signed_step)
             losses.append(model(**batch).loss.item())
     expected = sum((truth[n] * direction[n]).sum().item() for n in names)
@@ -190,7 +205,7 @@ def bf16_errors(folder, case, batch, truth):
             if key.startswith("encoder"):
                 value, wanted = value[real], wanted[real]
             errors[f"bf16_error.{prefix}{key}"] = relative(value, wanted)
-    grads = gradients(model, out.loss)
+    grads = gradients(model, case, out.loss)
     off = sum((grads[n].double() - truth["grad." + n]).norm().item() ** 2 for n in grads)
     total = sum(truth["grad." + n].norm().item() ** 2 for n in grads)
     errors["bf16_error.gradients"] = (off / total) ** 0.5

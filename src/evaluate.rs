@@ -5,7 +5,7 @@ mod predicting;
 use crate::data::Example;
 use crate::device::Used;
 use crate::error::Result;
-use crate::generate::{self, GenerateOptions, generate};
+use crate::generate::{self, GenerateOptions, generate, texts};
 use crate::metrics::{Accumulator, Protocol, Scores, score};
 use crate::models::Loaded;
 use crate::models::batch::{Source, Target};
@@ -80,12 +80,10 @@ pub fn evaluate<X: AsRef<generate::State>>(
     let open: Vec<usize> = (predictions.len()..examples.len()).collect();
     for which in open.chunks(batch_size) {
         let source = corpus.source(which)?;
-        let mut decoding = decoding.clone();
-        decoding.first_row = predictions.len() as u64;
-        for row in predict(session, &source, || corpus.target(which), protocol, &decoding)? {
-            let ids: Vec<u32> = row.iter().map(|&id| id as u32).collect();
-            predictions.push(tokenizer.decode(&ids, Spaces::CleanedUp)?.trim().to_string());
-        }
+        let decoding = decoding.from_row(predictions.len());
+        let rows = predict(session, &source, || corpus.target(which), protocol, &decoding)?;
+        let said = texts(tokenizer, &rows, Spaces::CleanedUp)?;
+        predictions.extend(said.iter().map(|text| text.trim().to_string()));
         progress(&predictions)?;
     }
     let mut accumulator = Accumulator::default();
@@ -135,13 +133,8 @@ fn predict<X: AsRef<generate::State>>(
 fn teacher_forced<X>(session: &mut Session<X>, source: &Source, target: &Target) -> Result<Vec<Vec<i32>>> {
     let shape = source.signature().into_iter().chain([target.len]);
     let flat = session.read::<i32>(Signature::new("teacher-forced", shape), |side: &Side<X>| {
-        let tape = Tape::off();
-        let model = &*side.loaded.model;
-        let on_device = source.upload(side.device())?;
-        let ids = target.upload_ids(side.device())?;
-        let memory = model.encode(&tape, &on_device)?;
-        let hidden = model.decode(&tape, &ids, &memory, &on_device.key_state)?;
-        let logits = model.logits(&tape, &hidden)?;
+        let (tape, device) = (Tape::off(), side.device());
+        let logits = side.loaded.model.logits(&tape, &source.upload(device)?, &target.upload_ids(device)?)?;
         argmax(&tape, &logits)
     })?;
     Ok(flat.chunks(target.len).map(<[i32]>::to_vec).collect())

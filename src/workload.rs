@@ -11,7 +11,7 @@ pub use step::{Step, StepSizes};
 use crate::device::plan::Recording;
 use crate::device::{Device, Precision};
 use crate::error::Result;
-use crate::models::{Loaded, Options};
+use crate::models::{Loaded, ModelOptions};
 use crate::train::Lengths;
 use serde::Serialize;
 use std::path::Path;
@@ -78,8 +78,8 @@ pub trait Sizes: Copy + PartialEq + Serialize + 'static {
     fn name(&self, model: &Path) -> String;
 
     /// The work with the model in memory.
-    fn load(self, loaded: Loaded, options: Options, seed: u64) -> Result<Self::Work>;
+    fn load(self, loaded: Loaded, options: ModelOptions, seed: u64) -> Result<Self::Work>;
 
     /// The work with the model of the configuration file `config`, to be planned and not run.
-    fn dry_run(self, config: &Path, precision: Precision, options: Options) -> Result<Self::Work>;
+    fn dry_run(self, config: &Path, precision: Precision, options: ModelOptions) -> Result<Self::Work>;
 }

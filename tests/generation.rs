@@ -13,16 +13,16 @@ use wattention::device::Precision;
 use wattention::generate::{self, GenerateOptions, Settings, State, generate};
 use wattention::models::batch::{Source, SourceRows};
 use wattention::models::session::Session;
-use wattention::models::{self, Limits, Options};
+use wattention::models::{self, ModelLimits, ModelOptions};
 
 fn open(model: &str) -> Session<State> {
     let dir = root().join(model);
-    let loaded = models::load(&dir, &executor::named(Precision::Fp32), Options::default()).unwrap();
-    Session::new(loaded, Options::default(), generate::state).unwrap()
+    let loaded = models::load(&dir, &executor::named(Precision::Fp32), ModelOptions::default()).unwrap();
+    Session::new(loaded, ModelOptions::default(), generate::state).unwrap()
 }
 
 /// Rows of unequal lengths: padded on the right and masked, the first token global where a model has such.
-fn source(limits: &Limits, rows: &[Vec<i64>]) -> Source {
+fn source(limits: &ModelLimits, rows: &[Vec<i64>]) -> Source {
     let longest = rows.iter().map(Vec::len).max().unwrap();
     let padded = |value: i64, pad: i64, row: &Vec<i64>| -> Vec<i64> {
         (0..longest)

@@ -5,12 +5,12 @@ use crate::support::golden::{self, relative_l2};
 use std::path::Path;
 use std::process::Command;
 use wattention::device::Device;
-use wattention::models::{self, Loaded, Options};
+use wattention::models::{self, Loaded, ModelOptions};
 use wattention::tape::Tape;
 use wattention::weights::{Named, Values, write_file};
 
 fn load(dir: &Path) -> Loaded {
-    models::load(dir, &Device::cpu(), Options::default()).unwrap_or_else(|e| panic!("{e}"))
+    models::load(dir, &Device::cpu(), ModelOptions::default()).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// Logits `[B, T, V]` of a golden case's batch, with their shape.
@@ -19,10 +19,7 @@ fn logits(loaded: &Loaded, name: &str) -> (Vec<usize>, Vec<f32>) {
     let device = loaded.parameters.device();
     let source = golden.source.upload(device).unwrap();
     let ids = golden.target.upload_ids(device).unwrap();
-    let (model, tape) = (&*loaded.model, Tape::off());
-    let memory = model.encode(&tape, &source).unwrap();
-    let hidden = model.decode(&tape, &ids, &memory, &source.key_state).unwrap();
-    let logits = model.logits(&tape, &hidden).unwrap();
+    let logits = loaded.model.logits(&Tape::off(), &source, &ids).unwrap();
     (logits.shape().dims().to_vec(), logits.read().unwrap())
 }
 
@@ -66,7 +63,7 @@ fn transformers_computes_the_same_from_a_saved_model() {
         let golden = golden::root().join(name);
         let config = golden.join("config.json");
         // Fresh weights: nothing of transformers' own checkpoint is left to be read.
-        let loaded = models::random(&config, &Device::cpu(), Options::default(), 3).unwrap();
+        let loaded = models::random(&config, &Device::cpu(), ModelOptions::default(), 3).unwrap();
         loaded.save(dir.path()).unwrap();
         let (shape, values) = logits(&loaded, name);
         let expected = dir.path().join("expected.safetensors");

@@ -6,8 +6,8 @@ use crate::support::executor;
 use crate::support::golden::{self, Array, relative_l2};
 use std::collections::BTreeMap;
 use wattention::device::Precision;
-use wattention::models::batch::{Source, Target};
-use wattention::models::{self, Loaded, LossRule, Options, RandomBlocks};
+use wattention::models::batch::{DeviceBatch, Source, Target};
+use wattention::models::{self, Loaded, LossRule, ModelOptions, RandomBlocks};
 use wattention::shape::DType;
 use wattention::tape::{Randomness, Recompute, Tape};
 use wattention::tensor::Tensor;
@@ -32,7 +32,7 @@ fn open(name: &str, random_blocks: RandomBlocks) -> Case {
 
 fn open_in(precision: Precision, name: &str, random_blocks: RandomBlocks) -> Case {
     let dir = golden::root().join(name);
-    let options = Options { random_blocks, ..Options::default() };
+    let options = ModelOptions { random_blocks, ..ModelOptions::default() };
     let loaded =
         models::load(&dir, &executor::named(precision), options).unwrap_or_else(|e| panic!("{name}: {e}"));
     let Golden { source, target, mask, expected } = golden_batch(name, &*loaded.model);
@@ -50,15 +50,13 @@ impl Case {
     fn run(&self, tape: &Tape) -> Answer {
         let device = self.loaded.parameters.device();
         let model = &*self.loaded.model;
-        let source = self.source.upload(device).unwrap();
         let rule = LossRule { normaliser: self.target.labels.len() as f32, smoothing: 0.0 };
-        let target = self.target.upload(device, rule).unwrap();
-        let states = model.encode(tape, &source).unwrap();
-        let hidden = model.decode(tape, &target.ids, &states, &source.key_state).unwrap();
-        let logits = model.logits(&Tape::off(), &hidden).unwrap().read_floats().unwrap();
-        let loss = model.loss(tape, &hidden, &target).unwrap();
+        let batch = DeviceBatch::upload(device, &self.source, &self.target, rule).unwrap();
+        let states = model.states(tape, &batch.source, &batch.target.ids).unwrap();
+        let logits = model.logits_of(&Tape::off(), &states.decoder).unwrap().read_floats().unwrap();
+        let loss = model.loss_of(tape, &states.decoder, &batch.target).unwrap();
         Answer {
-            states: states.read_floats().unwrap(),
+            states: states.encoder.read_floats().unwrap(),
             logits,
             loss_value: loss.read::<f32>().unwrap()[0],
             loss,
@@ -216,18 +214,15 @@ fn recomputed_activations_give_the_same_gradients_bit_for_bit() {
         let config = with_dropout(&name);
         let batch = open(&name, RandomBlocks::EvalZero);
         let gradients = |recompute: Recompute| -> (u32, Vec<u32>) {
-            let options = Options { recompute, ..Options::default() };
+            let options = ModelOptions { recompute, ..ModelOptions::default() };
             let device = executor::named(Precision::Fp32);
             let loaded = models::random(config.path(), &device, options, 7).unwrap();
             let slab = Tensor::persistent(&device, loaded.parameters.slab.shape(), DType::F32).unwrap();
             let mut gradients = loaded.parameters.gradients(&slab).unwrap();
             let tape = Tape::training(&device, Randomness { seed: 3, step: 5 }).unwrap();
-            let source = batch.source.upload(&device).unwrap();
             let rule = LossRule { normaliser: 3.0, smoothing: 0.1 };
-            let target = batch.target.upload(&device, rule).unwrap();
-            let states = loaded.model.encode(&tape, &source).unwrap();
-            let hidden = loaded.model.decode(&tape, &target.ids, &states, &source.key_state).unwrap();
-            let loss = loaded.model.loss(&tape, &hidden, &target).unwrap();
+            let batch = DeviceBatch::upload(&device, &batch.source, &batch.target, rule).unwrap();
+            let loss = loaded.model.loss(&tape, &batch).unwrap();
             tape.backward(&loss, 1.0, &mut gradients).unwrap();
             gradients.finish().unwrap();
             let bits = slab.read::<f32>().unwrap().iter().map(|g| g.to_bits()).collect();
@@ -256,7 +251,7 @@ fn recomputation_saves_the_activations_of_all_layers_but_one() {
         let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
         std::fs::write(&file, config.to_string()).unwrap();
         let arena = |recompute: Recompute| {
-            let options = Options { recompute, ..Options::default() };
+            let options = ModelOptions { recompute, ..ModelOptions::default() };
             let mode = Mode::ForwardBackward;
             let mut stepper = Stepper::dry_run(file.path(), Precision::Fp32, options, mode).unwrap();
             let limits = stepper.loaded().model.limits();

@@ -9,7 +9,7 @@ use wattention::evaluate::{Work, work};
 use wattention::generate::{GenerateOptions, generate};
 use wattention::models::batch::{Source, Target};
 use wattention::models::session::Session;
-use wattention::models::{self, LossRule, Options};
+use wattention::models::{self, LossRule, ModelOptions};
 use wattention::tape::Randomness;
 use wattention::train::{self, Schedule, micro_step, optimizer_step};
 
@@ -26,9 +26,9 @@ fn open(name: &str) -> Case {
 
 fn open_in(precision: Precision, name: &str) -> Case {
     let dir = golden::root().join(name);
-    let loaded = models::load(&dir, &executor::named(precision), Options::default()).unwrap();
+    let loaded = models::load(&dir, &executor::named(precision), ModelOptions::default()).unwrap();
     let Golden { source, target, expected, .. } = golden_batch(name, &*loaded.model);
-    let session = Session::new(loaded, Options::default(), work).unwrap();
+    let session = Session::new(loaded, ModelOptions::default(), work).unwrap();
     Case { session, source, target, expected }
 }
 

@@ -9,7 +9,7 @@ use wattention::evaluate::{self, evaluate};
 use wattention::generate::{self, GenerateOptions};
 use wattention::metrics::Protocol;
 use wattention::models::session::Session;
-use wattention::models::{self, Options};
+use wattention::models::{self, ModelOptions};
 use wattention::text::Tokenizer;
 use wattention::train::{Corpus, GlobalAttention, Lengths};
 
@@ -27,12 +27,12 @@ fn weights() -> PathBuf {
 
 /// Of each record whether it is answered right, its input cut to `length` tokens.
 fn answered(dir: &Path, tokenizer: &Tokenizer, records: &[Record], length: usize) -> Vec<bool> {
-    let loaded = models::load(dir, &Device::cpu(), Options::default()).unwrap();
+    let loaded = models::load(dir, &Device::cpu(), ModelOptions::default()).unwrap();
     let limits = loaded.model.limits();
     let examples = group(records.to_vec(), Protocol::Scrolls);
     let lengths = Lengths { source: length, target: 16 };
     let corpus = Corpus::encode(tokenizer, &examples, lengths, limits, GlobalAttention::First).unwrap();
-    let mut session = Session::new(loaded, Options::default(), generate::state).unwrap();
+    let mut session = Session::new(loaded, ModelOptions::default(), generate::state).unwrap();
     let decoding = GenerateOptions { max_new_tokens: 8, ..GenerateOptions::new(&limits) };
     let task = evaluate::Task {
         tokenizer,

@@ -8,7 +8,7 @@ use wattention::data::{self, Dataset, Example, Split};
 use wattention::error::{Error, Result};
 use wattention::hub;
 use wattention::metrics::Protocol;
-use wattention::models::{Limits, Options, RandomBlocks};
+use wattention::models::{ModelLimits, ModelOptions, RandomBlocks};
 use wattention::tape::Recompute;
 use wattention::text::Tokenizer;
 use wattention::train::{GlobalAttention, Lengths};
@@ -27,8 +27,8 @@ pub struct ModelChoices {
 }
 
 impl ModelChoices {
-    pub fn options(&self) -> Options {
-        Options { random_blocks: self.random_blocks, ..Options::default() }
+    pub fn options(&self) -> ModelOptions {
+        ModelOptions { random_blocks: self.random_blocks, ..ModelOptions::default() }
     }
 }
 
@@ -41,8 +41,8 @@ pub struct Recomputation {
 }
 
 impl Recomputation {
-    pub fn options(&self) -> Options {
-        Options { recompute: self.recompute, ..Options::default() }
+    pub fn options(&self) -> ModelOptions {
+        ModelOptions { recompute: self.recompute, ..ModelOptions::default() }
     }
 }
 
@@ -59,7 +59,7 @@ pub struct Truncation {
 }
 
 impl Truncation {
-    pub fn lengths(&self, limits: &Limits) -> Lengths {
+    pub fn lengths(&self, limits: &ModelLimits) -> Lengths {
         Lengths {
             source: at_most(self.max_source_length, 1024, limits.max_source),
             target: at_most(self.max_target_length, 128, limits.max_target),
@@ -120,7 +120,7 @@ pub fn datasets() -> String {
 }
 
 /// Fails where lengths exceed the model's positions.
-pub fn check_lengths(lengths: Lengths, limits: &Limits) -> Result<()> {
+pub fn check_lengths(lengths: Lengths, limits: &ModelLimits) -> Result<()> {
     for (flag, asked, most) in [
         ("max-source-length", lengths.source, limits.max_source),
         ("max-target-length", lengths.target, limits.max_target),

@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use wattention::error::{Error, Result};
 use wattention::generate::decides_text;
-use wattention::models::{self, Limits};
+use wattention::models::{self, ModelLimits};
 use wattention::text::{Source, Tokenizer};
 use wattention::units::Bytes;
 use wattention::weights::{self, Dtype};
@@ -144,7 +144,7 @@ fn name_of(path: &Path) -> String {
 }
 
 /// The model's tokenizer, which must work and fit its vocabulary; none if it has none.
-fn tokenizer(from: &Path, limits: &Limits) -> Result<Option<Source>> {
+fn tokenizer(from: &Path, limits: &ModelLimits) -> Result<Option<Source>> {
     let source = match Source::read(from) {
         Ok(source) => source,
         Err(Error::Missing { .. }) => return Ok(None),

@@ -11,7 +11,7 @@ use std::sync::{Arc, LazyLock};
 use wattention::error::{Error, Result};
 use wattention::generate::{self, GenerateOptions, IGNORE, LENGTHS, SETTINGS, Setting, Settings, Used};
 use wattention::metrics::Protocol;
-use wattention::models::Limits;
+use wattention::models::ModelLimits;
 use wattention::text::Tokenizer;
 
 const HEADING: &str = "Decoding (default: the model's generation_config.json)";
@@ -98,7 +98,7 @@ impl Decoding {
     pub fn options(
         &self,
         dir: &Path,
-        limits: &Limits,
+        limits: &ModelLimits,
         tokenizer: Option<&Tokenizer>,
         answers: Option<NonZeroUsize>,
         global: &Global,
@@ -135,7 +135,7 @@ impl Decoding {
         &self,
         protocol: Protocol,
         dir: &Path,
-        limits: &Limits,
+        limits: &ModelLimits,
         tokenizer: &Tokenizer,
         global: &Global,
     ) -> Result<GenerateOptions> {

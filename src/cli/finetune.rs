@@ -13,7 +13,7 @@ use wattention::error::{Error, Result};
 use wattention::generate::GenerateOptions;
 use wattention::hub::embedded;
 use wattention::metrics::Protocol;
-use wattention::models::Limits;
+use wattention::models::ModelLimits;
 use wattention::run::{EnergyReport, Evaluated, Existing, Means, Origin, Run, RunDir, Settings, Trained};
 use wattention::train::Control;
 use wattention::units::Bytes;
@@ -214,7 +214,7 @@ impl Args {
     }
 
     /// How predictions are generated: as flags say, and else as the model's own settings do.
-    fn decoding(&self, origin: &Origin, limits: &Limits, global: &Global) -> Result<GenerateOptions> {
+    fn decoding(&self, origin: &Origin, limits: &ModelLimits, global: &Global) -> Result<GenerateOptions> {
         let folder = origin.folders()[0];
         let has_settings =
             ["generation_config.json", "config.json"].iter().any(|name| folder.join(name).exists());

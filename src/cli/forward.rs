@@ -9,8 +9,8 @@ use serde::Serialize;
 use std::path::PathBuf;
 use wattention::device::Precision;
 use wattention::error::{Error, Result};
-use wattention::models::batch::Source;
-use wattention::models::{self, Loaded, LossRule, Options, RandomBlocks};
+use wattention::models::batch::{DeviceBatch, Source};
+use wattention::models::{self, Loaded, LossRule, ModelOptions, RandomBlocks};
 use wattention::nn::Parameters;
 use wattention::shape::DType;
 use wattention::tape::{Randomness, Tape};
@@ -77,7 +77,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     output::check_file(&args.output)?;
 
     let device = global.open_device()?;
-    let options = Options { random_blocks: args.random_blocks, ..Options::default() };
+    let options = ModelOptions { random_blocks: args.random_blocks, ..ModelOptions::default() };
     let loaded = models::load(&choices::model_dir(&args.model, global)?, &device, options)?;
     global.detail(format_args!(
         "{}: {} trainable parameters",
@@ -166,21 +166,19 @@ fn compute(args: &Args, global: &Global, loaded: &Loaded, batch: &Batch) -> Resu
         (false, true) => Tape::gradients(),
         (false, false) => Tape::off(),
     };
-    let source = batch.source.upload(parameters.device())?;
     let labels = batch.target.labels.len();
     let rule = LossRule { normaliser: labels as f32, smoothing: args.label_smoothing };
-    let target = batch.target.upload(parameters.device(), rule)?;
-    let memory = model.encode(&tape, &source)?;
-    let hidden = model.decode(&tape, &target.ids, &memory, &source.key_state)?;
-    let logits = model.logits(&Tape::off(), &hidden)?;
+    let on_device = DeviceBatch::upload(parameters.device(), &batch.source, &batch.target, rule)?;
+    let states = model.states(&tape, &on_device.source, &on_device.target.ids)?;
+    let logits = model.logits_of(&Tape::off(), &states.decoder)?;
     let loss = match labels {
         0 => None,
-        _ => Some(model.loss(&tape, &hidden, &target)?),
+        _ => Some(model.loss_of(&tape, &states.decoder, &on_device.target)?),
     };
     let mut answer = Answer {
         tensors: vec![
             Written::new("logits", logits.shape().dims(), logits.read_floats()?),
-            unpadded(&memory, &batch.source)?,
+            unpadded(&states.encoder, &batch.source)?,
         ],
         loss: None,
         gradients: 0,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use wattention::device::Device;
 use wattention::error::{Error, Result};
 use wattention::hub;
-use wattention::models::{self, Limits, Loaded, Options};
+use wattention::models::{self, Loaded, ModelLimits, ModelOptions};
 use wattention::train::synthetic::Mode;
 use wattention::workload::{GenerationSizes, Sizes, StepSizes};
 
@@ -28,7 +28,7 @@ pub trait Kind: clap::Args {
     /// Every combination, in the order of the lists.
     fn combinations(&self) -> Vec<Self::Sizes>;
 
-    fn options(&self) -> Options;
+    fn options(&self) -> ModelOptions;
 
     /// What else decides the work, as a profile has it.
     fn settings(&self) -> Value {
@@ -86,7 +86,7 @@ impl Subject {
     }
 
     /// The model, with its weights or with random ones.
-    pub fn load(&self, device: &Device, options: Options, global: &Global) -> Result<Loaded> {
+    pub fn load(&self, device: &Device, options: ModelOptions, global: &Global) -> Result<Loaded> {
         match self {
             Subject::Model(name) => models::load(&choices::model_dir(name, global)?, device, options),
             Subject::Config(file) => models::random(file, device, options, global.seed),
@@ -103,7 +103,7 @@ impl Subject {
 }
 
 /// Fails for lengths that the model has no positions for, and for a batch whose tokens no index counts.
-pub fn check(sizes: &impl Sizes, limits: &Limits) -> Result<()> {
+pub fn check(sizes: &impl Sizes, limits: &ModelLimits) -> Result<()> {
     check_lengths(sizes.lengths(), limits)?;
     check_batch(sizes.batch_size(), sizes.lengths())
 }
@@ -139,7 +139,7 @@ impl Kind for StepArgs {
         all
     }
 
-    fn options(&self) -> Options {
+    fn options(&self) -> ModelOptions {
         self.recomputation.options()
     }
 
@@ -168,7 +168,7 @@ impl Kind for GenerateArgs {
         all
     }
 
-    fn options(&self) -> Options {
-        Options::default()
+    fn options(&self) -> ModelOptions {
+        ModelOptions::default()
     }
 }

@@ -26,6 +26,7 @@ pub use settings::{IGNORE, Settings, decides_text};
 use crate::error::{Error, Result};
 use crate::models::batch::Source;
 use crate::models::session::Session;
+use crate::text::{Spaces, Tokenizer};
 use beams::Beams;
 use candidates::Candidates;
 use memory::{Row, Steps};
@@ -123,6 +124,33 @@ pub fn generate<X: AsRef<State>>(
 pub fn candidates(options: &GenerateOptions, logits: &[f32], text: &[i32], input: &[i32]) -> Candidates {
     let processors = Processors::of_rows(options, [input.to_vec()]);
     processors.candidates(&mut logits.to_vec(), text, Place { input: 0, row: 0 }, logits.len())
+}
+
+/// The texts `[B * num_return_sequences]` that [`generate`] gives for the inputs of `source`.
+pub fn generate_texts<X: AsRef<State>>(
+    session: &mut Session<X>,
+    tokenizer: &Tokenizer,
+    source: &Source,
+    options: &GenerateOptions,
+    spaces: Spaces,
+) -> Result<Vec<String>> {
+    texts(tokenizer, &generate(session, source, options)?, spaces)
+}
+
+/// Rows of tokens as texts, without special tokens.
+pub fn texts(tokenizer: &Tokenizer, rows: &[Vec<i32>], spaces: Spaces) -> Result<Vec<String>> {
+    let text = |row: &Vec<i32>| {
+        let ids: Vec<u32> = row.iter().map(|&id| id as u32).collect();
+        tokenizer.decode(&ids, spaces)
+    };
+    rows.iter().map(text).collect()
+}
+
+impl GenerateOptions {
+    /// The same for a batch whose first row is number `row` of all rows that are asked for.
+    pub fn from_row(&self, row: usize) -> Self {
+        GenerateOptions { first_row: row as u64, ..self.clone() }
+    }
 }
 
 fn search(options: &GenerateOptions, ends: &Ends, input: usize) -> Box<dyn Search> {

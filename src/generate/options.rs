@@ -2,7 +2,7 @@
 
 use super::setting::{Setting, Used, Value, check, parse};
 use crate::error::{Error, Result};
-use crate::models::Limits;
+use crate::models::ModelLimits;
 use crate::settings::{Range, settings as range};
 use serde::{Serialize, Serializer};
 use serde_json::Value as Json;
@@ -74,7 +74,7 @@ macro_rules! decoding {
         ///
         /// ```
         /// use wattention::generate::GenerateOptions;
-        /// # fn options(limits: &wattention::models::Limits) -> GenerateOptions {
+        /// # fn options(limits: &wattention::models::ModelLimits) -> GenerateOptions {
         /// GenerateOptions { num_beams: 4, max_new_tokens: 256, no_repeat_ngram_size: 3, ..GenerateOptions::new(limits) }
         /// # }
         /// ```
@@ -104,7 +104,7 @@ macro_rules! decoding {
 
         impl GenerateOptions {
             /// HF's defaults, but for at most 128 tokens or what the decoder has positions for.
-            pub fn new($limits: &Limits) -> Self {
+            pub fn new($limits: &ModelLimits) -> Self {
                 GenerateOptions { $($key: $default,)* seed: 0, first_row: 0, pieces: None }
             }
 
@@ -221,13 +221,13 @@ fn whole_number(text: &str) -> Result<Json, String> {
 
 impl GenerateOptions {
     /// Refuses what contradicts itself or the model.
-    pub fn check(&self, limits: &Limits) -> Result<()> {
+    pub fn check(&self, limits: &ModelLimits) -> Result<()> {
         let refuse = |Refusal { key, what }| Error::usage(format!("{key} {what}"));
         self.refusal(limits).map_err(refuse)
     }
 
     /// [`check`](Self::check) with the key of the setting that is refused.
-    pub(super) fn refusal(&self, limits: &Limits) -> Result<(), Refusal> {
+    pub(super) fn refusal(&self, limits: &ModelLimits) -> Result<(), Refusal> {
         self.check_ranges()?;
         if !self.length_penalty.is_finite() {
             return Err(Refusal::new("length_penalty", &self.length_penalty, "it must be a finite number"));

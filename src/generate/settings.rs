@@ -5,7 +5,7 @@ use super::keys::{HARMLESS, REFUSED, START};
 use super::options::{LENGTHS, Refusal, SETTINGS};
 use super::setting::{Value, flag};
 use crate::error::{Error, Result};
-use crate::models::Limits;
+use crate::models::ModelLimits;
 use serde_json::{Map, Value as Json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -130,7 +130,7 @@ impl Settings {
     }
 
     /// What to do, with the defaults of [`GenerateOptions::new`].
-    pub fn options(&self, limits: &Limits, seed: u64) -> Result<GenerateOptions> {
+    pub fn options(&self, limits: &ModelLimits, seed: u64) -> Result<GenerateOptions> {
         let mut options = GenerateOptions { seed, ..GenerateOptions::new(limits) };
         // null is the default, but for the end of an answer, which can be none.
         let said = |key: &'static str| self.value(key).filter(|value| !value.is_null());
@@ -155,7 +155,7 @@ impl Settings {
     }
 
     /// The lengths that count the start token.
-    fn read_lengths(&self, options: &mut GenerateOptions, limits: &Limits) -> Result<()> {
+    fn read_lengths(&self, options: &mut GenerateOptions, limits: &ModelLimits) -> Result<()> {
         let number = |key: &'static str| match self.value(key).filter(|value| !value.is_null()) {
             None => Ok(None),
             Some(value) => usize::read(value)

@@ -3,25 +3,23 @@
 use super::{GenerateOptions, generate, state};
 use crate::device::cuda::stand_in;
 use crate::device::{Device, Precision};
-use crate::models::Limits;
+use crate::models::ModelLimits;
 use crate::models::batch::{Source, SourceRows};
+use crate::models::config::Common;
 use crate::models::session::Session;
-use crate::models::{self, Options};
+use crate::models::{self, ModelOptions};
 use std::path::Path;
 use std::rc::Rc;
 
 /// Greedy, over a vocabulary of 10 whose last token ends a text.
 pub fn options() -> GenerateOptions {
-    let limits = Limits {
+    let limits = ModelLimits {
         vocab: 10,
-        max_source: 16,
-        max_target: 16,
-        source_multiple: 1,
-        has_global_attention: false,
         pad: 0,
         bos: 0,
         eos: 9,
         decoder_start: 2,
+        ..Common::default().limits([16; 2])
     };
     GenerateOptions::new(&limits)
 }
@@ -35,12 +33,12 @@ fn tokens(device: &Device) -> Vec<Vec<i32>> {
     let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
     // Large weights, so that the tokens differ.
     std::fs::write(&file, text.replace("\"init_std\": 0.02", "\"init_std\": 0.5")).unwrap();
-    let loaded = models::random(file.path(), device, Options::default(), 5).unwrap();
+    let loaded = models::random(file.path(), device, ModelOptions::default(), 5).unwrap();
     let limits = loaded.model.limits();
     let ids: Vec<i64> = (0..60).map(|i| 3 + i * 7 % 90).collect();
     let rows = SourceRows { batch: 2, ids: &ids, attention_mask: None, global_attention_mask: None };
     let source = Source::new(&limits, rows).unwrap();
-    let mut session = Session::new(loaded, Options::default(), state).unwrap();
+    let mut session = Session::new(loaded, ModelOptions::default(), state).unwrap();
     let options =
         GenerateOptions { max_new_tokens: NEW_TOKENS, num_beams: 2, ..GenerateOptions::new(&limits) };
     // The second time all of it is replayed.

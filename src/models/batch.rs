@@ -1,6 +1,6 @@
 //! A batch on the host, checked against a model's limits before anything is launched.
 
-use super::{Limits, LossRule};
+use super::{LossRule, ModelLimits};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -39,6 +39,21 @@ pub struct Target {
     pub label_rows: Vec<i32>,
 }
 
+impl ModelLimits {
+    /// What the decoder reads before the first of a sample's labels.
+    fn first_of(&self, labels: &[i64]) -> i64 {
+        // As HF counts: a label in place of the pad token is none.
+        let real = labels.iter().filter(|&&label| label != IGNORED && label != self.pad as i64).count();
+        match (self.target_begins_with_last_label, real) {
+            (true, 1..) => match labels[real - 1] {
+                IGNORED => self.pad as i64,
+                label => label,
+            },
+            _ => self.decoder_start as i64,
+        }
+    }
+}
+
 /// A source as given: rows of ids with optional masks, all `[B, S]`.
 pub struct SourceRows<'a> {
     pub batch: usize,
@@ -49,7 +64,7 @@ pub struct SourceRows<'a> {
 
 impl Source {
     /// Merges the masks as HF LED does: a global flag on a masked token is lost.
-    pub fn new(limits: &Limits, rows: SourceRows) -> Result<Self> {
+    pub fn new(limits: &ModelLimits, rows: SourceRows) -> Result<Self> {
         let SourceRows { batch, ids, .. } = rows;
         if batch == 0 || ids.is_empty() || !ids.len().is_multiple_of(batch) {
             return Err(Error::data("input_ids", "must be a non-empty [B, S] array"));
@@ -70,8 +85,9 @@ impl Source {
             return Err(Error::data(
                 "input_ids",
                 format!(
-                    "{len} tokens exceed the encoder's {} positions; truncate the input",
-                    limits.max_source
+                    "{len} tokens exceed the encoder's {} positions; {}",
+                    limits.max_source,
+                    limits.remedy()
                 ),
             ));
         }
@@ -144,7 +160,7 @@ impl Source {
 
 impl Target {
     /// From labels `[B, T]`: shifted right with the start token in front, ignored ones fed as pad.
-    pub fn from_labels(limits: &Limits, batch: usize, labels: &[i64]) -> Result<Self> {
+    pub fn from_labels(limits: &ModelLimits, batch: usize, labels: &[i64]) -> Result<Self> {
         if batch == 0 || labels.is_empty() || !labels.len().is_multiple_of(batch) {
             return Err(Error::data("labels", "must be a non-empty [B, T] array"));
         }
@@ -154,7 +170,7 @@ impl Target {
         let mut decoder_ids = Vec::with_capacity(labels.len());
         let mut label_rows = Vec::with_capacity(kept.len());
         for (row, sample) in labels.chunks(len).enumerate() {
-            let before = std::iter::once(limits.decoder_start as i64).chain(sample.iter().copied());
+            let before = std::iter::once(limits.first_of(sample)).chain(sample.iter().copied());
             decoder_ids.extend(before.take(len).map(|id| match id {
                 IGNORED => limits.pad,
                 id => id as i32,
@@ -173,7 +189,7 @@ impl Target {
     }
 
     /// From decoder ids `[B, T]`, with nothing to measure against.
-    pub fn from_ids(limits: &Limits, batch: usize, ids: &[i64]) -> Result<Self> {
+    pub fn from_ids(limits: &ModelLimits, batch: usize, ids: &[i64]) -> Result<Self> {
         if batch == 0 || ids.is_empty() || !ids.len().is_multiple_of(batch) {
             return Err(Error::data("decoder_input_ids", "must be a non-empty [B, T] array"));
         }
@@ -188,7 +204,7 @@ impl Target {
         target.check("decoder_input_ids", limits)
     }
 
-    fn check(self, name: &str, limits: &Limits) -> Result<Self> {
+    fn check(self, name: &str, limits: &ModelLimits) -> Result<Self> {
         match self.len > limits.max_target {
             false => Ok(self),
             true => Err(Error::data(
@@ -250,6 +266,19 @@ pub struct DeviceTarget {
     /// `[1]` f32.
     pub normaliser: Tensor,
     pub smoothing: f32,
+}
+
+/// A source and what it is to be turned into, within a step.
+pub struct DeviceBatch {
+    pub source: DeviceSource,
+    pub target: DeviceTarget,
+}
+
+impl DeviceBatch {
+    /// With what the target's loss is averaged and softened by.
+    pub fn upload(device: &Device, source: &Source, target: &Target, rule: LossRule) -> Result<Self> {
+        Ok(DeviceBatch { source: source.upload(device)?, target: target.upload(device, rule)? })
+    }
 }
 
 fn check_ids(name: &str, ids: &[i64], vocab: usize) -> Result<()> {

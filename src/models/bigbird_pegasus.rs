@@ -2,249 +2,124 @@
 //!
 //! Zaheer et al. 2020, arXiv 2007.14062; HF `BigBirdPegasusForConditionalGeneration`.
 
-mod config;
-mod layers;
+mod attention;
 
-pub use config::{AttentionType, Config};
-
-use super::batch::DeviceSource;
-use super::block_plan::{BlockTable, RandomBlocks, block_table, uses_full_attention};
-use super::{Limits, Model, Options};
-use crate::device::Device;
+use super::block_plan::PlanConfig;
+use super::config::{self, Common};
+use super::encoder_decoder::{Design, EncoderDecoder, PRE_NORM, Positions};
+use super::{Family, Model, ModelLimits, ModelOptions, check};
 use crate::error::Result;
-use crate::nn::{
-    Bias, Builder, CrossAttention, Init, LayerCache, LayerNorm, Memory, StepAt, dropped, keys_values,
-};
-use crate::ops::Position;
-use crate::ops::attention::block_sparse_attention::Blocks;
-use crate::ops::embedding::{Lookup, embedding};
-use crate::tape::Tape;
-use crate::tensor::Tensor;
-use crate::trace::phase;
-use layers::{DecoderLayer, EncoderLayer, EncoderRun, Pattern};
-use std::cell::RefCell;
-use std::collections::HashMap;
+use crate::nn::{Bias, Builder};
+use crate::ops::activation::Activation;
+use attention::{BlockAttention, Patterns};
+use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
-/// By padded length and source of the random blocks: one table a layer.
-type Tables = HashMap<(usize, RandomBlocks), Rc<Vec<Blocks>>>;
+pub static FAMILY: Family = Family {
+    name: "BigBird-Pegasus",
+    model_type: "bigbird_pegasus",
+    architecture: "BigBirdPegasusForConditionalGeneration",
+    window_key: None,
+    has_global_attention: false,
+    has_random_blocks: true,
+    becomes_led: false,
+    target_begins_with_last_label: false,
+    parse: |at, text| config::parse(at, text, Config::check),
+};
 
-/// The whole model; the head is the shared embedding, unscaled.
-pub struct BigBirdPegasus {
-    config: Config,
-    options: Options,
-    final_logits_bias: Tensor,
-    shared: Tensor,
-    encoder_positions: Tensor,
-    encoder_layers: Vec<Rc<EncoderLayer>>,
-    /// The encoder's last norm, despite HF's name `layernorm_embedding`.
-    encoder_norm: LayerNorm,
-    decoder_positions: Tensor,
-    decoder_layers: Vec<Rc<DecoderLayer>>,
-    decoder_norm: LayerNorm,
-    /// Constants, so built once.
-    tables: RefCell<Tables>,
+/// The keys of HF's `BigBirdPegasusConfig` that the model reads, with its defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    #[serde(flatten)]
+    pub common: Common,
+    pub max_position_embeddings: usize,
+    pub scale_embedding: bool,
+    pub attention_type: AttentionType,
+    pub block_size: usize,
+    pub num_random_blocks: usize,
+    pub use_bias: bool,
 }
 
-impl BigBirdPegasus {
-    pub fn new(builder: &mut Builder, config: &Config, options: Options) -> Result<Self> {
-        let (c, v) = (config.d_model, config.vocab_size);
-        let aliases =
-            ["model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight"];
-        let pad = config.pad_token_id as usize;
-        let mut positions = |side: &str| {
-            let shape = [config.max_position_embeddings, c];
-            builder.parameter(&format!("model.{side}.embed_positions.weight"), shape, Init::Normal)
-        };
-        let (encoder_positions, decoder_positions) = (positions("encoder")?, positions("decoder")?);
-        let cross: Vec<String> = (0..config.decoder_layers)
-            .map(|layer| format!("model.decoder.layers.{layer}.encoder_attn"))
-            .collect();
-        let (heads, bias) = (config.decoder_attention_heads, Bias::from(config.use_bias));
-        let cross = CrossAttention::layers(builder, &cross, c, heads, bias, config.attention_dropout)?;
-        Ok(BigBirdPegasus {
-            config: config.clone(),
-            options,
-            final_logits_bias: builder.buffer("final_logits_bias", [1, v])?.reshape([v])?,
-            shared: builder.tied("model.shared.weight", &aliases, [v, c], Init::Embedding { pad })?,
-            encoder_positions,
-            encoder_layers: (0..config.encoder_layers)
-                .map(|layer| EncoderLayer::new(builder, config, layer).map(Rc::new))
-                .collect::<Result<_>>()?,
-            encoder_norm: LayerNorm::new(builder, "model.encoder.layernorm_embedding", c)?,
-            decoder_positions,
-            decoder_layers: cross
-                .into_iter()
-                .enumerate()
-                .map(|(layer, cross)| DecoderLayer::new(builder, config, layer, cross).map(Rc::new))
-                .collect::<Result<_>>()?,
-            decoder_norm: LayerNorm::new(builder, "model.decoder.layernorm_embedding", c)?,
-            tables: RefCell::default(),
-        })
-    }
+/// The encoder's attention; short inputs fall back to full attention in either case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttentionType {
+    BlockSparse,
+    OriginalFull,
+}
 
-    /// scale * tokens + positions for the first `placed` of each row, dropped out.
-    fn embed(
-        &self,
-        tape: &Tape,
-        ids: &Tensor,
-        positions: &Tensor,
-        past: Option<Position>,
-        placed: usize,
-    ) -> Result<Tensor> {
-        let lookup = Lookup {
-            table: &self.shared,
-            positions,
-            scale: match self.config.scale_embedding {
-                true => (self.config.d_model as f32).sqrt(),
-                false => 1.0,
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            common: Common {
+                vocab_size: 96103,
+                encoder_layers: 16,
+                decoder_layers: 16,
+                activation_function: Activation::GeluNew,
+                pad_token_id: 0,
+                bos_token_id: 2,
+                eos_token_id: 1,
+                ..Common::default()
             },
-            pad: self.config.pad_token_id as usize,
-            past,
-            placed,
-        };
-        dropped(tape, &embedding(tape, ids, lookup)?, self.config.dropout)
-    }
-
-    /// Full attention for short inputs, decided for each batch alone.
-    fn pattern(&self, tape: &Tape, source: &DeviceSource) -> Result<Pattern> {
-        let full = self.config.attention_type == AttentionType::OriginalFull;
-        if full || uses_full_attention(source.len, &self.config.plan()) {
-            return Ok(Pattern::Full);
+            max_position_embeddings: 4096,
+            scale_embedding: true,
+            attention_type: AttentionType::BlockSparse,
+            block_size: 64,
+            num_random_blocks: 3,
+            use_bias: false,
         }
-        let random = match tape.is_training() {
-            true => RandomBlocks::Drawn,
-            false => self.options.random_blocks,
-        };
-        let length = source.ids.shape().last();
-        if let Some(tables) = self.tables.borrow().get(&(length, random)) {
-            return Ok(Pattern::Blocks(tables.clone()));
-        }
-        let heads = self.config.encoder_attention_heads;
-        let tables = (0..self.config.encoder_layers)
-            .map(|layer| {
-                let table = block_table(layer as u32, heads, length, &self.config.plan(), random)?;
-                upload(source.ids.device(), &table)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let tables = Rc::new(tables);
-        self.tables.borrow_mut().insert((length, random), tables.clone());
-        Ok(Pattern::Blocks(tables))
-    }
-
-    /// The norm that follows decoder layer i.
-    fn norm_after(&self, i: usize) -> &LayerNorm {
-        self.decoder_layers.get(i + 1).map_or(&self.decoder_norm, |layer| &layer.self_attn_layer_norm)
-    }
-
-    /// Embedded tokens `[B, T, C]` and their first norm.
-    fn begin_decoder(&self, tape: &Tape, ids: &Tensor, past: Option<Position>) -> Result<[Tensor; 2]> {
-        let x = {
-            let _phase = phase("decoder.embedding");
-            self.embed(tape, ids, &self.decoder_positions, past, ids.shape().last())?
-        };
-        let _phase = phase("decoder.attention");
-        let normed = self.decoder_layers[0].self_attn_layer_norm.forward(tape, &x)?;
-        Ok([x, normed])
     }
 }
 
-fn upload(device: &Device, table: &BlockTable) -> Result<Blocks> {
-    let (heads, inverse) = (table.heads, table.inverse());
-    let [table, inverse] = [table, &inverse].map(|t| [&t.row_ptr[..], &t.col, &t.count]);
-    Blocks::new(device, heads, table, inverse)
+impl Config {
+    fn check(&self) -> Result<(), String> {
+        check::range("max_position_embeddings", self.max_position_embeddings, 1, 1 << 20)?;
+        check::range("block_size", self.block_size, 1, 4096)?;
+        check::range("num_random_blocks", self.num_random_blocks, 1, 1024)
+    }
+
+    fn plan(&self) -> PlanConfig {
+        PlanConfig {
+            block_size: self.block_size,
+            num_random_blocks: self.num_random_blocks,
+            max_position: self.max_position_embeddings,
+        }
+    }
 }
 
-impl Model for BigBirdPegasus {
-    fn limits(&self) -> Limits {
-        Limits {
-            vocab: self.config.vocab_size,
-            max_source: self.config.max_position_embeddings,
-            max_target: self.config.max_position_embeddings,
-            source_multiple: self.config.block_size,
-            has_global_attention: false,
-            pad: self.config.pad_token_id as i32,
-            bos: self.config.bos_token_id as i32,
-            eos: self.config.eos_token_id as i32,
-            decoder_start: self.config.decoder_start_token_id as i32,
-        }
+impl config::Config for Config {
+    fn family(&self) -> &'static Family {
+        &FAMILY
     }
 
-    fn encode(&self, tape: &Tape, source: &DeviceSource) -> Result<Tensor> {
-        let x = {
-            let _phase = phase("encoder.embedding");
-            self.embed(tape, &source.ids, &self.encoder_positions, None, source.len)?
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn limits(&self) -> ModelLimits {
+        let limits = self.common.limits([self.max_position_embeddings; 2]);
+        ModelLimits { source_multiple: self.block_size, ..limits }
+    }
+
+    fn build(&self, builder: &mut Builder, options: ModelOptions) -> Result<Box<dyn Model>> {
+        let (common, bias) = (&self.common, Bias::from(self.use_bias));
+        let design = Design {
+            prefix: "model",
+            embed_scale: common.embed_scale(self.scale_embedding),
+            positions: [Positions::Learned(self.max_position_embeddings); 2],
+            embedding_norm: false,
+            // Despite its name.
+            final_norm: Some("layernorm_embedding"),
+            bias,
+            // HF's encoder layer has no activation dropout.
+            encoder_activation_dropout: 0.0,
+            limits: self.limits(),
         };
-        let pattern = self.pattern(tape, source)?;
-        let normed = {
-            let _phase = phase("encoder.attention");
-            self.encoder_layers[0].self_attn_layer_norm.forward(tape, &x)?
-        };
-        let mut state = [x, normed];
-        for (i, layer) in self.encoder_layers.iter().enumerate() {
-            let next = self
-                .encoder_layers
-                .get(i + 1)
-                .map_or(&self.encoder_norm, |layer| &layer.self_attn_layer_norm);
-            let run = EncoderRun {
-                source: source.clone(),
-                pattern: pattern.clone(),
-                layer: i,
-                dropout: self.config.dropout,
-            };
-            state = self.options.recompute.layer(tape, state, layer.parts(run, next.clone()))?;
-        }
-        let [_, normed] = state;
-        Ok(normed)
-    }
-
-    fn decode(&self, tape: &Tape, ids: &Tensor, memory: &Tensor, key_state: &Tensor) -> Result<Tensor> {
-        let mut state = self.begin_decoder(tape, ids, None)?;
-        let (recompute, p) = (self.options.recompute, self.config.dropout);
-        let layers: Vec<_> = self.decoder_layers.iter().map(|layer| &layer.encoder_attn).collect();
-        let memories = Memory::of_layers(tape, &layers, memory, key_state, recompute)?;
-        for (i, (layer, memory)) in self.decoder_layers.iter().zip(memories).enumerate() {
-            let parts = layer.parts(memory, p, self.norm_after(i).clone());
-            state = recompute.layer(tape, state, parts)?;
-        }
-        let [_, normed] = state;
-        Ok(normed)
-    }
-
-    fn decode_step(
-        &self,
-        ids: &Tensor,
-        caches: &[LayerCache],
-        key_state: &Tensor,
-        at: &StepAt,
-    ) -> Result<Tensor> {
-        let tape = Tape::off();
-        let mut state = self.begin_decoder(&tape, ids, Some(at.position))?;
-        for (i, (layer, cache)) in self.decoder_layers.iter().zip(caches).enumerate() {
-            state = layer.attention(&tape, &state, 0.0, |attn, x| attn.causal_step(&tape, x, cache, at))?;
-            state = layer.cross(&tape, &state, 0.0, |attn, x| attn.step(&tape, x, cache, key_state, at))?;
-            state = layer.feed_forward(&tape, &state, 0.0, self.norm_after(i))?;
-        }
-        let [_, normed] = state;
-        Ok(normed)
-    }
-
-    fn fill_caches(&self, memory: &Tensor, caches: &[LayerCache]) -> Result<()> {
-        let tape = Tape::off();
-        let layers: Vec<_> = self.decoder_layers.iter().map(|layer| &layer.encoder_attn).collect();
-        let memory = keys_values(&tape, &layers, memory)?;
-        caches.iter().zip(&memory).try_for_each(|(cache, kv)| cache.fill_cross(&tape, kv))
-    }
-
-    fn decoder_layers(&self) -> usize {
-        self.decoder_layers.len()
-    }
-
-    fn d_model(&self) -> usize {
-        self.config.d_model
-    }
-
-    fn head(&self) -> (&Tensor, &Tensor) {
-        (&self.shared, &self.final_logits_bias)
+        let patterns = Rc::new(Patterns::new(self, options.random_blocks));
+        let model =
+            EncoderDecoder::<PRE_NORM>::new(builder, common, design, options, |builder, name, layer| {
+                Ok(Box::new(BlockAttention::new(builder, name, common, bias, layer, patterns.clone())?))
+            })?;
+        Ok(Box::new(model))
     }
 }

@@ -1,30 +1,40 @@
 //! Range checks of configuration values, before any allocation.
 
 use crate::error::{Error, Result};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
-/// Parses a config and applies its own check; every error names the file and the key.
-pub fn parse<C: DeserializeOwned>(
+/// Parses the text of a configuration over `defaults`, whose values the keys have that it lacks, and checks it; every
+/// error names the file `at` and the key.
+pub fn parse<C: Serialize + DeserializeOwned>(
+    defaults: &C,
     at: &str,
     text: &str,
     check: impl Fn(&C) -> Result<(), String>,
 ) -> Result<C> {
-    let config: C = serde_json::from_str(text).map_err(|e| {
-        let key = unreadable_key::<C>(text);
-        Error::data(at, key.unwrap_or_else(|| e.to_string()))
+    let Ok(Value::Object(defaults)) = serde_json::to_value(defaults) else {
+        return Err(Error::internal("the defaults of a configuration are no JSON object"));
+    };
+    let over_defaults = |keys: Map<String, Value>| {
+        let mut all = defaults.clone();
+        all.extend(keys);
+        serde_json::from_value::<C>(Value::Object(all))
+    };
+    let mut keys: Map<String, Value> =
+        serde_json::from_str(text).map_err(|e| Error::data(at, e.to_string()))?;
+    // HF writes null where a model has no such token of its own.
+    keys.retain(|key, value| !(value.is_null() && key.ends_with("_token_id")));
+    let config = over_defaults(keys.clone()).map_err(|e| {
+        // serde's own message does not name the key.
+        let refusal = keys.into_iter().find_map(|(key, value)| {
+            let alone = over_defaults([(key.clone(), value)].into_iter().collect());
+            Some(format!("{key}: {}", alone.err()?))
+        });
+        Error::data(at, refusal.unwrap_or_else(|| e.to_string()))
     })?;
     check(&config).map_err(|what| Error::data(at, what))?;
     Ok(config)
-}
-
-/// The first key whose value alone is refused: serde's own message does not name it.
-fn unreadable_key<C: DeserializeOwned>(text: &str) -> Option<String> {
-    let all: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).ok()?;
-    all.into_iter().find_map(|(key, value)| {
-        let alone = serde_json::Value::Object([(key.clone(), value)].into_iter().collect());
-        let refusal = serde_json::from_value::<C>(alone).err()?;
-        Some(format!("{key}: {refusal}"))
-    })
 }
 
 /// `low <= value <= high`.
@@ -43,7 +53,7 @@ pub fn probability(key: &str, value: f32) -> Result<(), String> {
     }
 }
 
-/// Stochastic depth is not part of either released family's training.
+/// Stochastic depth is not part of any released checkpoint's training.
 pub fn no_layerdrop(key: &str, value: f32) -> Result<(), String> {
     match value == 0.0 {
         true => Ok(()),
@@ -78,19 +88,18 @@ pub fn tied(value: bool) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::models::led;
 
     #[test]
     fn a_value_of_the_wrong_type_names_its_key() {
         let text = r#"{"d_model": 64, "vocab_size": 1e30, "dropout": 0.1}"#;
-        let error = parse("config.json", text, led::Config::check).unwrap_err().to_string();
+        let error = (led::FAMILY.parse)("config.json", text).unwrap_err().to_string();
         assert!(error.starts_with("config.json: vocab_size: "), "{error}");
     }
 
     #[test]
     fn text_that_is_no_json_keeps_its_place() {
-        let error = parse("config.json", "{\n\"d_model\" 64}", led::Config::check).unwrap_err().to_string();
+        let error = (led::FAMILY.parse)("config.json", "{\n\"d_model\" 64}").unwrap_err().to_string();
         assert!(error.contains("line 2"), "{error}");
     }
 }

@@ -1,6 +1,7 @@
 //! A model from a HF directory, or freshly initialised from a configuration.
 
-use super::{Config, Limits, Model, Options, saved};
+use super::config::Config;
+use super::{Model, ModelLimits, ModelOptions, parse_config, saved};
 use crate::device::plan::Plan;
 use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
@@ -9,10 +10,11 @@ use crate::nn::{Entry, Init, Parameters};
 use crate::weights::{self, Wanted};
 use std::io::{self, Write};
 use std::path::Path;
+use std::rc::Rc;
 
 /// A model with its parameters and the configuration text it was made from.
 pub struct Loaded {
-    pub config: Config,
+    pub config: Rc<dyn Config>,
     /// `config.json` as read, kept so that saving loses nothing that is not known here.
     pub config_text: String,
     pub model: Box<dyn Model>,
@@ -21,7 +23,7 @@ pub struct Loaded {
 
 impl Loaded {
     /// The same architecture with weights of zeros on another device.
-    pub fn twin(&self, device: &Device, options: Options) -> Result<Loaded> {
+    pub fn twin(&self, device: &Device, options: ModelOptions) -> Result<Loaded> {
         let (model, parameters) = Parameters::build(device, |b| self.config.build(b, options))?;
         Ok(Loaded { config: self.config.clone(), config_text: self.config_text.clone(), model, parameters })
     }
@@ -36,7 +38,7 @@ impl Loaded {
         Ok(Weights {
             entries: self.parameters.entries.clone(),
             slab: self.parameters.slab.read()?,
-            config_text: saved::config(&self.config_text)?,
+            config_text: saved::config(&self.config_text, self.config.family())?,
         })
     }
 
@@ -80,7 +82,7 @@ impl Weights {
 }
 
 /// Reads `dir/config.json` and `dir/model.safetensors` (or its shards).
-pub fn load(dir: &Path, device: &Device, options: Options) -> Result<Loaded> {
+pub fn load(dir: &Path, device: &Device, options: ModelOptions) -> Result<Loaded> {
     let loaded = empty(&dir.join("config.json"), device, options)?;
     loaded.read_weights(dir)?;
     Ok(loaded)
@@ -95,7 +97,7 @@ pub fn convert(
     warn: &mut dyn FnMut(String),
 ) -> Result<(Loaded, weights::Converted)> {
     let device = Device::new(Plan::new(Precision::Fp32));
-    let loaded = empty(&from.join("config.json"), &device, Options::default())?;
+    let loaded = empty(&from.join("config.json"), &device, ModelOptions::default())?;
     let converted = weights::convert(from, &wanted(&loaded.parameters), dtype, to, warn)?;
     Ok((loaded, converted))
 }
@@ -112,13 +114,13 @@ fn wanted(parameters: &Parameters) -> Vec<Wanted> {
 }
 
 /// A fresh model for the configuration file `config`, its weights drawn from `seed` as HF does.
-pub fn random(config: &Path, device: &Device, options: Options, seed: u64) -> Result<Loaded> {
+pub fn random(config: &Path, device: &Device, options: ModelOptions, seed: u64) -> Result<Loaded> {
     let loaded = empty(config, device, options)?;
-    let std = loaded.config.init_std();
+    let std = loaded.config.common().init_std;
     let mut rng = rand_mt::Mt64::new(seed);
     for entry in &loaded.parameters.entries {
         let mut values = match entry.init {
-            Init::Zeros => continue,
+            Init::Zeros | Init::Sinusoids => continue,
             Init::Ones => vec![1.0; entry.shape.len()],
             Init::Normal | Init::Embedding { .. } => normal(&mut rng, entry.shape.len(), std),
         };
@@ -133,13 +135,39 @@ pub fn random(config: &Path, device: &Device, options: Options, seed: u64) -> Re
 }
 
 /// The limits of the model of configuration file `config`, which is not made.
-pub fn limits(config: &Path) -> Result<Limits> {
-    let plan = Device::new(Plan::new(Precision::Fp32));
-    Ok(empty(config, &plan, Options::default())?.model.limits())
+pub fn limits(config: &Path) -> Result<ModelLimits> {
+    Ok(read_config(config)?.0.limits())
 }
 
-/// A model of zeros for the configuration file `config`.
-pub(super) fn empty(config: &Path, device: &Device, options: Options) -> Result<Loaded> {
+/// A model of zeros, but for its constants, for the configuration file `config`.
+pub(super) fn empty(config: &Path, device: &Device, options: ModelOptions) -> Result<Loaded> {
+    let (config, config_text) = read_config(config)?;
+    let (model, parameters) = Parameters::build(device, |b| config.build(b, options))?;
+    let constants: Vec<&Entry> =
+        parameters.entries.iter().filter(|entry| entry.init == Init::Sinusoids).collect();
+    for entry in &constants {
+        parameters.part(&parameters.slab, entry)?.write(&sinusoids(entry.shape.dims2("positions")?))?;
+    }
+    if !constants.is_empty() {
+        parameters.refresh()?;
+    }
+    Ok(Loaded { config, config_text, model, parameters })
+}
+
+/// The table `[P, C]` of [`Init::Sinusoids`], of which an odd C has one sine more.
+fn sinusoids([p, c]: [usize; 2]) -> Vec<f32> {
+    let sines = c.div_ceil(2);
+    let mut table = Vec::with_capacity(p * c);
+    for position in 0..p {
+        let angle = |i: usize| position as f64 / 10000f64.powf((2 * i) as f64 / c as f64);
+        table.extend((0..sines).map(|i| angle(i).sin() as f32));
+        table.extend((0..c - sines).map(|i| angle(i).cos() as f32));
+    }
+    table
+}
+
+/// The checked configuration in the file `config`, and its text.
+fn read_config(config: &Path) -> Result<(Rc<dyn Config>, String)> {
     let config_text = std::fs::read_to_string(config).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => {
             Error::missing(config, "no such file; a model directory holds config.json and model.safetensors")
@@ -149,9 +177,7 @@ pub(super) fn empty(config: &Path, device: &Device, options: Options) -> Result<
     if let Some(what) = hub::recognise(config_text.as_bytes()) {
         return Err(Error::data(config.display(), what));
     }
-    let parsed = Config::parse(&config.display().to_string(), &config_text)?;
-    let (model, parameters) = Parameters::build(device, |b| parsed.build(b, options))?;
-    Ok(Loaded { config: parsed, config_text, model, parameters })
+    Ok((parse_config(&config.display().to_string(), &config_text)?, config_text))
 }
 
 /// `n` normal values by Box and Muller.

@@ -1,5 +1,6 @@
 //! The `config.json` of a saved model: the one that the model was made from, and true of what lies beside it.
 
+use super::Family;
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 
@@ -7,19 +8,12 @@ use serde_json::{Map, Value};
 const OF_OTHER_FILES: [&str; 4] =
     ["torch_dtype", "transformers_version", "_name_or_path", "quantization_config"];
 
-/// The class that loads what is saved here, by `model_type`.
-const ARCHITECTURES: [(&str, &str); 2] =
-    [("led", "LEDForConditionalGeneration"), ("bigbird_pegasus", "BigBirdPegasusForConditionalGeneration")];
-
-/// The text of the configuration for weights in f32 with a language model's head.
-pub fn config(text: &str) -> Result<String> {
+/// The text of the configuration of a model of `family` for weights in f32 with a language model's head.
+pub fn config(text: &str, family: &Family) -> Result<String> {
     let not_json = |e| Error::internal(format!("a model's configuration is no longer JSON: {e}"));
     let mut config: Map<String, Value> = serde_json::from_str(text).map_err(not_json)?;
     config.retain(|key, _| !OF_OTHER_FILES.contains(&key.as_str()));
-    let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or_default();
-    if let Some((_, class)) = ARCHITECTURES.iter().find(|(known, _)| *known == model_type) {
-        config.insert("architectures".into(), vec![*class].into());
-    }
+    config.insert("architectures".into(), vec![family.architecture].into());
     config.insert("dtype".into(), "float32".into());
     let text = serde_json::to_string_pretty(&config).map_err(not_json)?;
     Ok(text + "\n")
@@ -28,13 +22,14 @@ pub fn config(text: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::led;
 
     #[test]
     fn what_told_of_other_files_is_gone_and_all_else_is_kept() {
         let text = r#"{"_name_or_path": "/home/me/led", "model_type": "led", "architectures": ["LEDModel"], "dtype": "bfloat16",
             "torch_dtype": "float16", "transformers_version": "4.2.0", "d_model": 64, "init_std": 1e-05,
             "quantization_config": {"bits": 8}, "own": [1, 2.50]}"#;
-        let saved: Value = serde_json::from_str(&config(text).unwrap()).unwrap();
+        let saved: Value = serde_json::from_str(&config(text, &led::FAMILY).unwrap()).unwrap();
         let want = serde_json::json!({
             "model_type": "led", "architectures": ["LEDForConditionalGeneration"], "dtype": "float32",
             "d_model": 64, "init_std": 1e-5, "own": [1, 2.5],

@@ -1,6 +1,6 @@
 //! A model ready to run: every step is planned once per shape, then runs in the planned arena.
 
-use super::{Loaded, Options, load};
+use super::{Loaded, ModelOptions, load};
 use crate::device::plan::{Plan, Recording};
 use crate::device::{Device, Precision, Used};
 use crate::error::Result;
@@ -48,7 +48,7 @@ pub struct Session<X> {
 
 impl<X> Session<X> {
     /// `state` is made once for the device and once for the plan.
-    pub fn new(loaded: Loaded, options: Options, state: impl Fn(&Loaded) -> Result<X>) -> Result<Self> {
+    pub fn new(loaded: Loaded, options: ModelOptions, state: impl Fn(&Loaded) -> Result<X>) -> Result<Self> {
         let plan = Plan::new(loaded.parameters.device().precision());
         let twin = loaded.twin(&Device::new(plan.clone()), options)?;
         Ok(Session {
@@ -64,7 +64,7 @@ impl<X> Session<X> {
     pub fn dry_run(
         config: &Path,
         precision: Precision,
-        options: Options,
+        options: ModelOptions,
         state: impl Fn(&Loaded) -> Result<X>,
     ) -> Result<Self> {
         let plan = Plan::new(precision);

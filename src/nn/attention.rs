@@ -10,7 +10,7 @@ use crate::tape::{Recompute, Tape};
 use crate::tensor::Tensor;
 use crate::trace::phase;
 
-/// `self_attn` of a decoder layer (HF `LEDDecoderAttention`, `BigBirdPegasusDecoderAttention`).
+/// `self_attn` of a decoder layer, and of an encoder layer that attends densely (HF `BartAttention`).
 pub struct Attention {
     q_proj: Linear,
     k_proj: Linear,
@@ -42,10 +42,25 @@ impl Attention {
 
     /// Each of x `[B, T, C]` attends to itself and to what stands before it.
     pub fn causal(&self, tape: &Tape, x: &Tensor) -> Result<Tensor> {
+        self.attend(tape, x, Some(0), None)
+    }
+
+    /// Each of x `[B, S, C]` attends to all that `key_state` `[B, S]` does not mask.
+    pub fn bidirectional(&self, tape: &Tape, x: &Tensor, key_state: &Tensor) -> Result<Tensor> {
+        self.attend(tape, x, None, Some(key_state))
+    }
+
+    fn attend(
+        &self,
+        tape: &Tape,
+        x: &Tensor,
+        causal: Option<usize>,
+        key_state: Option<&Tensor>,
+    ) -> Result<Tensor> {
         let [q, k, v] = together(tape, x, [&self.q_proj, &self.k_proj, &self.v_proj])?;
-        let keys = x.shape().dims3("attention")?[1];
+        let key_len = x.shape().dims3("attention")?[1];
         let dropout = tape.dropout(self.dropout);
-        let pattern = Dense { heads: self.heads, key_len: keys, causal: Some(0), key_state: None, dropout };
+        let pattern = Dense { heads: self.heads, key_len, causal, key_state, dropout };
         self.out_proj.forward(tape, &dense_attention(tape, &q, &k, &v, pattern)?)
     }
 

@@ -20,6 +20,8 @@ pub enum Init {
     },
     Zeros,
     Ones,
+    /// Of a table `[P, C]`: in row p the sines of p / 10000^(2i/C), then their cosines.
+    Sinusoids,
 }
 
 /// One parameter's or buffer's place.
@@ -87,6 +89,18 @@ impl Builder {
     /// A tensor that is stored but never trained; zeros when the checkpoint lacks it.
     pub fn buffer(&mut self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
         self.take(name, shape.into(), Init::Zeros, false, Vec::new())
+    }
+
+    /// A tensor that is never trained and has the values of `init` when the checkpoint lacks it.
+    pub fn constant(&mut self, name: &str, shape: impl Into<Shape>, init: Init) -> Result<Tensor> {
+        self.take(name, shape.into(), init, false, Vec::new())
+    }
+
+    /// A number `[1]` i32 on the device that is no part of the checkpoint.
+    pub fn number(&self, value: i32) -> Result<Tensor> {
+        let tensor = Tensor::persistent(&self.device, [1], DType::I32)?;
+        tensor.write(&[value])?;
+        Ok(tensor)
     }
 
     fn take(

@@ -3,7 +3,7 @@
 use super::Run;
 use crate::error::{Error, Result};
 use crate::generate::{GenerateOptions, SETTINGS};
-use crate::models::Limits;
+use crate::models::ModelLimits;
 use serde_json::{Map, Value};
 
 /// The file of a model's own settings.
@@ -13,7 +13,7 @@ const FILE: &str = "generation_config.json";
 const ALWAYS: [&str; 4] = ["max_new_tokens", "eos_token_id", "pad_token_id", "decoder_start_token_id"];
 
 /// The settings that are in use and are not their defaults, by HF's keys: all that has to be said to get `options`.
-pub(super) fn said(options: &GenerateOptions, limits: &Limits) -> Map<String, Value> {
+pub(super) fn said(options: &GenerateOptions, limits: &ModelLimits) -> Map<String, Value> {
     let [all, defaults] = [options, &GenerateOptions::new(limits)]
         .map(|options| serde_json::to_value(options).unwrap_or_default());
     let in_use = SETTINGS.iter().filter(|setting| options.uses(setting.used));
@@ -40,7 +40,7 @@ impl Run<'_> {
 }
 
 /// The file that gives `options`; of the `base`'s own, only the token that begins a text is kept.
-fn generation_config(base: Option<&[u8]>, options: &GenerateOptions, limits: &Limits) -> Result<String> {
+fn generation_config(base: Option<&[u8]>, options: &GenerateOptions, limits: &ModelLimits) -> Result<String> {
     let broken = |e: serde_json::Error| Error::data(FILE, e.to_string());
     let mut all: Map<String, Value> =
         base.map(serde_json::from_slice).transpose().map_err(broken)?.unwrap_or_default();

@@ -19,7 +19,7 @@ pub struct Workload<'a> {
     /// The model's config.json.
     pub config: &'a Path,
     pub precision: Precision,
-    pub choices: models::Options,
+    pub choices: models::ModelOptions,
     pub train: &'a Corpus,
     pub validation: Option<&'a Corpus>,
     /// How the validation split is predicted, if it is.

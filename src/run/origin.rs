@@ -4,7 +4,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::hub::{self, embedded};
-use crate::models::{self, Limits, Loaded};
+use crate::models::{self, Loaded, ModelLimits};
 use crate::text::Tokenizer;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -134,7 +134,7 @@ impl Origin {
     }
 
     /// What of the model bounds the settings.
-    pub fn limits(&self) -> Result<Limits> {
+    pub fn limits(&self) -> Result<ModelLimits> {
         models::limits(&self.config)
     }
 
@@ -146,7 +146,7 @@ impl Origin {
         self.tokenizer.as_deref().unwrap_or(&self.folder)
     }
 
-    pub(super) fn load(&self, device: &Device, options: models::Options, seed: u64) -> Result<Loaded> {
+    pub(super) fn load(&self, device: &Device, options: models::ModelOptions, seed: u64) -> Result<Loaded> {
         match &self.weights {
             Some(dir) => models::load(dir, device, options),
             None => models::random(&self.config, device, options, seed),
@@ -205,10 +205,11 @@ pub fn config_with_window(path: &Path, window: usize) -> Result<String> {
     let text = fs::read_to_string(path).map_err(|e| Error::read(path, &e))?;
     let mut config: Map<String, Value> =
         serde_json::from_str(&text).map_err(|e| Error::data(path.display(), e.to_string()))?;
-    if config.get("model_type") != Some(&Value::from("led")) {
-        return Err(Error::usage(format!("{}: only LED has an attention window", path.display())));
-    }
-    config.insert("attention_window".into(), window.into());
+    let family = models::family(&path.display().to_string(), &text)?;
+    let key = family.window_key.ok_or_else(|| {
+        Error::usage(format!("{}: {} has no attention window", path.display(), family.name))
+    })?;
+    config.insert(key.into(), window.into());
     Ok(Value::Object(config).to_string())
 }
 

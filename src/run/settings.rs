@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::generate::GenerateOptions;
 use crate::metrics::Protocol;
-use crate::models::{self, Limits, Loaded, RandomBlocks};
+use crate::models::{self, Loaded, ModelLimits, RandomBlocks};
 use crate::settings::{Declared, settings};
 use crate::tape::Recompute;
 use crate::train::checkpoint;
@@ -94,7 +94,7 @@ pub struct Settings {
 
 impl Settings {
     /// Everything as `finetune` has it by default, but for the dataset, the protocol and the training.
-    pub fn new(dataset: &str, protocol: Protocol, training: Options, limits: &Limits) -> Self {
+    pub fn new(dataset: &str, protocol: Protocol, training: Options, limits: &ModelLimits) -> Self {
         Settings {
             dataset: dataset.into(),
             max_train_samples: None,
@@ -103,7 +103,7 @@ impl Settings {
             decoding: GenerateOptions::new(limits),
             predict: true,
             global_attention: GlobalAttention::default(),
-            random_blocks: models::Options::default().random_blocks,
+            random_blocks: models::ModelOptions::default().random_blocks,
             recompute: Recompute::default(),
             energy_per_phase: false,
             batch: Batch {
@@ -123,8 +123,8 @@ impl Settings {
         self.control.check(self.training.eval_steps)
     }
 
-    pub(super) fn model_options(&self) -> models::Options {
-        models::Options { random_blocks: self.random_blocks, recompute: self.recompute }
+    pub(super) fn model_options(&self) -> models::ModelOptions {
+        models::ModelOptions { random_blocks: self.random_blocks, recompute: self.recompute }
     }
 
     pub(super) fn lengths(&self) -> Lengths {

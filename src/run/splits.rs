@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::Task;
 use crate::generate::GenerateOptions;
 use crate::metrics::{Headline, Protocol};
-use crate::models::Limits;
+use crate::models::ModelLimits;
 use crate::text::Tokenizer;
 use crate::train::token_cache::{self, TokenCache};
 use crate::train::{Corpus, GlobalAttention, Lengths, Options};
@@ -24,7 +24,7 @@ pub(super) struct Splits {
     dataset: Dataset,
     tokenizer: Tokenizer,
     lengths: Lengths,
-    limits: Limits,
+    limits: ModelLimits,
     global_attention: GlobalAttention,
     /// Examples that are used of the training and the validation split.
     most: [Option<usize>; 2],
@@ -35,7 +35,7 @@ impl Splits {
     pub fn open(
         origin: &Origin,
         settings: &Settings,
-        limits: Limits,
+        limits: ModelLimits,
         cache: Option<TokenCache>,
     ) -> Result<Self> {
         Ok(Splits {

@@ -13,7 +13,7 @@ use crate::energy::{Sampler, Work};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::generate::GenerateOptions;
-use crate::models::Limits;
+use crate::models::ModelLimits;
 use crate::run::{Batch, Existing, Means, Observer, Origin, Run, RunDir, Settings};
 use crate::tape::Recompute;
 use crate::train::checkpoint;
@@ -120,7 +120,7 @@ fn origin(plan: &CellPlan, places: &Places) -> Result<Origin> {
 }
 
 /// The plan as the settings of a run.
-fn settings(plan: &CellPlan, device: &Device, places: &Places, limits: &Limits) -> Settings {
+fn settings(plan: &CellPlan, device: &Device, places: &Places, limits: &ModelLimits) -> Settings {
     let all = |most: usize| (most > 0).then_some(most);
     Settings {
         dataset: places.dataset_path(&plan.dataset),

@@ -4,7 +4,7 @@ use crate::data::{self, Dataset};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::hub::{self, embedded};
-use serde_json::Value;
+use crate::models;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -101,12 +101,12 @@ impl Places {
         }
     }
 
-    /// Whether a model has LED's attention window; one that cannot be found is left to its cell.
+    /// Whether a model has an attention window; one that cannot be found is left to its cell.
     pub fn has_window(&self, name: &str) -> Result<bool> {
         let scratch = scratch()?;
         let text = self.config(name, scratch.path()).ok().and_then(|path| std::fs::read_to_string(path).ok());
-        let config: Option<Value> = text.and_then(|text| serde_json::from_str(&text).ok());
-        Ok(config.is_none_or(|config| config["model_type"] != "bigbird_pegasus"))
+        let family = text.and_then(|text| models::family(name, &text).ok());
+        Ok(family.is_none_or(|family| family.window_key.is_some()))
     }
 
     /// Fails with all that the cells need and is not here, and where each file goes.

@@ -3,7 +3,7 @@
 use super::tokens::Tokens;
 use crate::data::Example;
 use crate::error::{Error, Result};
-use crate::models::Limits;
+use crate::models::ModelLimits;
 use crate::models::batch::{IGNORED, Source, SourceRows, Target};
 use crate::text::Tokenizer;
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ pub struct Corpus {
     pub examples: Vec<Encoded>,
     /// The examples' ids in the dataset, in the same order.
     pub ids: Vec<String>,
-    pub limits: Limits,
+    pub limits: ModelLimits,
     pub global_attention: GlobalAttention,
 }
 
@@ -48,7 +48,7 @@ impl Corpus {
         tokenizer: &Tokenizer,
         examples: &[Example],
         lengths: Lengths,
-        limits: Limits,
+        limits: ModelLimits,
         global_attention: GlobalAttention,
     ) -> Result<Self> {
         let make = |encode: &mut dyn FnMut() -> Result<Vec<Encoded>>| encode();
@@ -60,7 +60,7 @@ impl Corpus {
         tokenizer: &Tokenizer,
         examples: &[Example],
         lengths: Lengths,
-        limits: Limits,
+        limits: ModelLimits,
         global_attention: GlobalAttention,
         make: impl FnOnce(&mut dyn FnMut() -> Result<Vec<Encoded>>) -> Result<Vec<Encoded>>,
     ) -> Result<Self> {

@@ -3,7 +3,7 @@
 use super::options::{Optimizer, Options};
 use super::schedule::learning_rate;
 use crate::error::{Error, Result};
-use crate::models::batch::{Source, Target};
+use crate::models::batch::{DeviceBatch, Source, Target};
 use crate::models::session::{Session, Side, Signature};
 use crate::models::{Loaded, LossRule};
 use crate::ops::adamw::{AdamW, State, adamw};
@@ -103,14 +103,8 @@ pub(super) fn forward_backward<X: AsRef<TrainState>>(
     randomness: Randomness,
 ) -> Result<Tensor> {
     let tape = Tape::training(side.device(), randomness)?;
-    let model = &*side.loaded.model;
-    let on_device = source.upload(side.device())?;
-    let labels = target.upload(side.device(), rule)?;
-    let memory = model.encode(&tape, &on_device)?;
-    let hidden = model.decode(&tape, &labels.ids, &memory, &on_device.key_state)?;
-    drop(memory);
-    let loss = model.loss(&tape, &hidden, &labels)?;
-    drop(hidden);
+    let batch = DeviceBatch::upload(side.device(), source, target, rule)?;
+    let loss = side.loaded.model.loss(&tape, &batch)?;
     let mut gradients = side.state.as_ref().gradients.borrow_mut();
     tape.backward(&loss, 1.0, &mut gradients)?;
     Ok(loss)
@@ -125,14 +119,8 @@ pub fn loss_step<X>(
 ) -> Result<f32> {
     let shape = source.signature().into_iter().chain(target.signature());
     let loss = session.read::<f32>(Signature::new("loss", shape), |side: &Side<X>| {
-        let tape = Tape::off();
-        let model = &*side.loaded.model;
-        let on_device = source.upload(side.device())?;
-        let labels = target.upload(side.device(), rule)?;
-        let memory = model.encode(&tape, &on_device)?;
-        let hidden = model.decode(&tape, &labels.ids, &memory, &on_device.key_state)?;
-        drop(memory);
-        model.loss(&tape, &hidden, &labels)
+        let batch = DeviceBatch::upload(side.device(), source, target, rule)?;
+        side.loaded.model.loss(&Tape::off(), &batch)
     })?;
     Ok(loss[0])
 }

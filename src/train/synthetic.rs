@@ -7,7 +7,7 @@ use crate::device::{Device, Precision, Used};
 use crate::error::Result;
 use crate::models::batch::{Source, SourceRows, Target};
 use crate::models::session::{Session, Side, Signature};
-use crate::models::{self, Limits, Loaded, LossRule};
+use crate::models::{self, Loaded, LossRule, ModelLimits};
 use crate::tape::{Randomness, Tape};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -41,7 +41,7 @@ impl Mode {
 
 /// B x S random tokens in, the first of each row global, and B x T random labels.
 pub fn synthetic_batch(
-    limits: &Limits,
+    limits: &ModelLimits,
     batch: usize,
     source_len: usize,
     target_len: usize,
@@ -70,7 +70,7 @@ enum Either {
 }
 
 impl Stepper {
-    pub fn new(loaded: Loaded, options: models::Options, mode: Mode) -> Result<Self> {
+    pub fn new(loaded: Loaded, options: models::ModelOptions, mode: Mode) -> Result<Self> {
         let session = match mode {
             Mode::Encoder | Mode::Forward => {
                 Either::Forward(Box::new(Session::new(loaded, options, |_| Ok(()))?))
@@ -86,7 +86,7 @@ impl Stepper {
     pub fn dry_run(
         config: &Path,
         precision: Precision,
-        options: models::Options,
+        options: models::ModelOptions,
         mode: Mode,
     ) -> Result<Self> {
         let session = match mode {
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn a_dry_run_foresees_what_the_device_then_uses() {
         for mode in Mode::ALL {
-            let options = models::Options::default();
+            let options = models::ModelOptions::default();
             let mut dry = Stepper::dry_run(&config(), Precision::Fp32, options, mode).unwrap();
             let limits = dry.loaded().model.limits();
             let (source, target) = synthetic_batch(&limits, 2, 40, 7, 1).unwrap();
@@ -196,7 +196,7 @@ mod tests {
     fn forward_holds_the_weights_alone_and_training_four_slabs() {
         let persistent = |mode| {
             let stepper =
-                Stepper::dry_run(&config(), Precision::Fp32, models::Options::default(), mode).unwrap();
+                Stepper::dry_run(&config(), Precision::Fp32, models::ModelOptions::default(), mode).unwrap();
             let weights = stepper.loaded().parameters.slab.len() * 4;
             (stepper.planned().persistent, weights)
         };

@@ -3,7 +3,7 @@
 use super::synthetic::{Mode, Stepper, synthetic_batch};
 use crate::device::cuda::stand_in;
 use crate::device::{Device, GraphCounts, Precision};
-use crate::models::{self, Options};
+use crate::models::{self, ModelOptions};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -21,7 +21,7 @@ fn config(name: &str) -> tempfile::NamedTempFile {
 
 /// Losses of steps on one batch.
 fn losses(device: &Device, config: &Path) -> Vec<f32> {
-    let options = Options::default();
+    let options = ModelOptions::default();
     let loaded = models::random(config, device, options, 1).unwrap();
     let limits = loaded.model.limits();
     let (source, target) = synthetic_batch(&limits, 2, 40, 7, 1).unwrap();

@@ -10,7 +10,7 @@ use crate::data::Example;
 use crate::device::cpu::Mapped;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::models::Limits;
+use crate::models::ModelLimits;
 use crate::text::Tokenizer;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub fn encode(
     tokenizer: &Tokenizer,
     examples: &[Example],
     lengths: Lengths,
-    limits: Limits,
+    limits: ModelLimits,
     global_attention: GlobalAttention,
 ) -> Result<(Corpus, Outcome)> {
     let mut outcome = Outcome::Read;

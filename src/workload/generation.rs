@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::generate::{self, GenerateOptions, State, generate};
 use crate::models::batch::Source;
 use crate::models::session::Session;
-use crate::models::{Loaded, Options};
+use crate::models::{Loaded, ModelOptions};
 use crate::train::Lengths;
 use crate::train::synthetic::synthetic_batch;
 use serde::Serialize;
@@ -83,11 +83,11 @@ impl Sizes for GenerationSizes {
         format!("{}, {sizes}, {num_beams} beams", model.display())
     }
 
-    fn load(self, loaded: Loaded, options: Options, seed: u64) -> Result<Generation> {
+    fn load(self, loaded: Loaded, options: ModelOptions, seed: u64) -> Result<Generation> {
         Generation::new(Session::new(loaded, options, generate::state)?, self, seed)
     }
 
-    fn dry_run(self, config: &Path, precision: Precision, options: Options) -> Result<Generation> {
+    fn dry_run(self, config: &Path, precision: Precision, options: ModelOptions) -> Result<Generation> {
         Generation::new(Session::dry_run(config, precision, options, generate::state)?, self, 0)
     }
 }

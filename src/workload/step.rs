@@ -5,7 +5,7 @@ use crate::device::plan::Recording;
 use crate::device::{Device, Precision};
 use crate::error::Result;
 use crate::models::batch::{Source, Target};
-use crate::models::{Loaded, Options};
+use crate::models::{Loaded, ModelOptions};
 use crate::train::Lengths;
 use crate::train::synthetic::{Mode, Stepper, synthetic_batch};
 use serde::Serialize;
@@ -55,11 +55,11 @@ impl Sizes for StepSizes {
         format!("{} {}, {sizes}", model.display(), mode.name())
     }
 
-    fn load(self, loaded: Loaded, options: Options, seed: u64) -> Result<Step> {
+    fn load(self, loaded: Loaded, options: ModelOptions, seed: u64) -> Result<Step> {
         Step::new(Stepper::new(loaded, options, self.mode)?, self, seed)
     }
 
-    fn dry_run(self, config: &Path, precision: Precision, options: Options) -> Result<Step> {
+    fn dry_run(self, config: &Path, precision: Precision, options: ModelOptions) -> Result<Step> {
         Step::new(Stepper::dry_run(config, precision, options, self.mode)?, self, 0)
     }
 }

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use wattention::generate::{
     EarlyStopping, GenerateOptions, HARMLESS, LENGTHS, REFUSED, SETTINGS, START, Settings,
 };
-use wattention::models::Limits;
+use wattention::models::ModelLimits;
 
-fn limits() -> Limits {
+fn limits() -> ModelLimits {
     open("led_plain").real().loaded.model.limits()
 }
 

@@ -4,7 +4,8 @@ use crate::support::golden::root;
 use serde::Deserialize;
 use serde_json::Value;
 use wattention::generate::{Settings, candidates};
-use wattention::models::Limits;
+use wattention::models::ModelLimits;
+use wattention::models::config::Common;
 
 #[derive(Deserialize)]
 struct Case {
@@ -16,18 +17,8 @@ struct Case {
     kept: Vec<(i32, f64)>,
 }
 
-fn limits(vocab: usize) -> Limits {
-    Limits {
-        vocab,
-        max_source: 64,
-        max_target: 64,
-        source_multiple: 1,
-        has_global_attention: false,
-        pad: 1,
-        bos: 0,
-        eos: 2,
-        decoder_start: 2,
-    }
+fn limits(vocab: usize) -> ModelLimits {
+    ModelLimits { vocab, ..Common::default().limits([64; 2]) }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::resume::tiny::{Record, Run, bits, options};
 use wattention::device::Device;
-use wattention::models::{self, Limits};
+use wattention::models::{self, ModelLimits};
 use wattention::train::checkpoint::open;
 use wattention::train::{Control, Options};
 
@@ -52,9 +52,9 @@ fn patience_ends_the_run_and_the_best_is_kept_and_taken_back() {
     assert_eq!((summary.weights_of, summary.eval_loss), (best, Some(loss)));
     // One is the limit, and the best is one of two.
     assert!(run.steps().len() <= 2 && run.steps().contains(&best), "{:?}", run.steps());
-    let saved = models::load(&run.checkpoint(best), &Device::cpu(), models::Options::default()).unwrap();
+    let saved = models::load(&run.checkpoint(best), &Device::cpu(), models::ModelOptions::default()).unwrap();
     assert!(bits(&saved.parameters.slab.read().unwrap()) == bits(&weights));
-    let limits: Limits = saved.model.limits();
+    let limits: ModelLimits = saved.model.limits();
     assert_eq!(limits.vocab, 40);
 }
 

@@ -153,7 +153,7 @@ fn a_cursor_of_another_run_is_refused() {
     let train = crate::resume::tiny::corpus(&loaded, 7);
     let mut session = wattention::models::session::Session::new(
         loaded,
-        wattention::models::Options::default(),
+        wattention::models::ModelOptions::default(),
         wattention::train::train_state,
     )
     .unwrap();

@@ -35,7 +35,7 @@ pub fn model(device: &Device, dropout: f32) -> Loaded {
 fn model_of(config: &str, device: &Device, dropout: f32) -> Loaded {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), config.replace("DROPOUT", &dropout.to_string())).unwrap();
-    models::random(file.path(), device, models::Options::default(), 5).unwrap()
+    models::random(file.path(), device, models::ModelOptions::default(), 5).unwrap()
 }
 
 /// `n` examples of 3 to 17 tokens and 2 to 8 labels.
@@ -137,7 +137,7 @@ impl Run {
         change(&loaded);
         let (train, validation) = (corpus(&loaded, self.examples), corpus(&loaded, 3));
         let mut session: Session<TrainState> =
-            Session::new(loaded, models::Options::default(), train_state).unwrap();
+            Session::new(loaded, models::ModelOptions::default(), train_state).unwrap();
         let name = self.device.name();
         let saver = Saver::new(&self.dir, settings, name, Vec::new(), self.control.save_total_limit);
         let mut trainer = Trainer::new(&mut session, &train, &self.options, &self.control)

@@ -8,7 +8,7 @@ use wattention::device::{Device, GraphCounts, Precision};
 use wattention::evaluate::work;
 use wattention::generate::{GenerateOptions, generate};
 use wattention::models::session::Session;
-use wattention::models::{self, LossRule, Options};
+use wattention::models::{self, LossRule, ModelOptions};
 use wattention::tape::Randomness;
 use wattention::train::synthetic::synthetic_batch;
 use wattention::train::{self, micro_step, optimizer_step};
@@ -20,10 +20,10 @@ fn training_replays_the_launches_that_it_recorded() {
     for name in ["led_plain", "bigbird_bias_relu"] {
         let (sim, file) = (Rc::new(Sim::new(Precision::Fp32).unwrap()), with_dropout(name));
         let run = |device: &Device| {
-            let loaded = models::random(file.path(), device, Options::default(), 1).unwrap();
+            let loaded = models::random(file.path(), device, ModelOptions::default(), 1).unwrap();
             let limits = loaded.model.limits();
             let (source, target) = synthetic_batch(&limits, 1, 24, 7, 1).unwrap();
-            let mut session = Session::new(loaded, Options::default(), work).unwrap();
+            let mut session = Session::new(loaded, ModelOptions::default(), work).unwrap();
             let mut losses = Vec::new();
             for update in 0..UPDATES {
                 for micro in 0..3 {
@@ -50,10 +50,10 @@ fn decoding_replays_one_step_at_every_position() {
     for name in ["led_plain", "bigbird_bias_relu"] {
         let (sim, file) = (Rc::new(Sim::new(Precision::Fp32).unwrap()), with_dropout(name));
         let run = |device: &Device| {
-            let loaded = models::random(file.path(), device, Options::default(), 5).unwrap();
+            let loaded = models::random(file.path(), device, ModelOptions::default(), 5).unwrap();
             let limits = loaded.model.limits();
             let (source, _) = synthetic_batch(&limits, 2, 24, 1, 1).unwrap();
-            let mut session = Session::new(loaded, Options::default(), work).unwrap();
+            let mut session = Session::new(loaded, ModelOptions::default(), work).unwrap();
             let eos = Vec::new();
             let options =
                 GenerateOptions { max_new_tokens: 7, eos_token_id: eos, ..GenerateOptions::new(&limits) };

@@ -17,7 +17,7 @@ use wattention::device::{Device, Precision};
 use wattention::energy::{self, Sampler};
 use wattention::error::{Error, Result};
 use wattention::files;
-use wattention::models::{self, Options};
+use wattention::models::{self, ModelOptions};
 use wattention::workload::Sizes;
 
 /// What `--help` says below the options.
@@ -84,7 +84,7 @@ impl<S: Sizes> Combination<S> {
     /// Measures it on `device`, which is in its precision.
     fn measure(
         &self,
-        options: Options,
+        options: ModelOptions,
         device: &Device,
         repeats: Repeats,
         meters: Meters,

@@ -5,7 +5,7 @@
 use super::super::choices::Truncation;
 use std::num::NonZeroUsize;
 use wattention::error::Result;
-use wattention::models::Limits;
+use wattention::models::ModelLimits;
 use wattention::run::Batch;
 use wattention::train::Options;
 
@@ -32,7 +32,7 @@ pub struct Training {
 
 impl Training {
     /// What was asked for, with a batch of 1 where the largest is looked for.
-    pub fn options(&self, limits: &Limits, seed: u64) -> Result<Options> {
+    pub fn options(&self, limits: &ModelLimits, seed: u64) -> Result<Options> {
         let size = self.batch.size();
         let lengths = self.truncation.lengths(limits);
         let options = Options {

@@ -3,7 +3,7 @@
 use super::super::global::Global;
 use std::path::Path;
 use wattention::error::{Error, Result};
-use wattention::models::Limits;
+use wattention::models::ModelLimits;
 use wattention::models::batch::{Source, SourceRows, Target};
 use wattention::weights::{Tensors, read_file};
 
@@ -110,7 +110,7 @@ impl Inputs {
     }
 
     /// The encoder's part, checked against a model.
-    pub fn source(&self, limits: &Limits) -> Result<Source> {
+    pub fn source(&self, limits: &ModelLimits) -> Result<Source> {
         let rows = SourceRows {
             batch: self.input_ids.shape[0],
             ids: &self.input_ids.values,
@@ -121,7 +121,7 @@ impl Inputs {
     }
 
     /// Checks the batch against a model; ids of the decoder go before those that labels imply, as in HF.
-    pub fn batch(&self, limits: &Limits) -> Result<Batch> {
+    pub fn batch(&self, limits: &ModelLimits) -> Result<Batch> {
         let [batch, _] = self.input_ids.shape;
         let source = self.source(limits)?;
         let given = self.decoder_input_ids.as_ref();
@@ -137,7 +137,7 @@ impl Inputs {
     }
 }
 
-fn labelled(limits: &Limits, batch: usize, labels: &[i64]) -> Result<Target> {
+fn labelled(limits: &ModelLimits, batch: usize, labels: &[i64]) -> Result<Target> {
     let target = Target::from_labels(limits, batch, labels)?;
     match target.labels.is_empty() {
         false => Ok(target),

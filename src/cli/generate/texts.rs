@@ -16,11 +16,11 @@ use std::time::Instant;
 use wattention::data::Example;
 use wattention::device::Precision;
 use wattention::energy::{Activity, Work};
-use wattention::error::{Error, Result};
-use wattention::generate::{self, GenerateOptions, State, generate};
+use wattention::error::Error;
+use wattention::generate::{self, GenerateOptions, generate_texts};
 use wattention::models;
 use wattention::models::session::Session;
-use wattention::text::{Spaces, Tokenizer};
+use wattention::text::Spaces;
 use wattention::train::{Corpus, Lengths};
 use wattention::units::Seconds;
 
@@ -94,7 +94,9 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
     let all: Vec<usize> = (0..count).collect();
     let mut documents = documents.into_iter();
     for which in all.chunks(args.batch_size.get()) {
-        let texts = answers(&mut session, &tokenizer, &corpus, which, &decoding)?;
+        let batch = decoding.from_row(which[0]);
+        let source = corpus.source(which)?;
+        let texts = generate_texts(&mut session, &tokenizer, &source, &batch, Spaces::AsModel)?;
         let each = decoding.num_return_sequences;
         // In this order: zip asks its first iterator first, and an asked document would be lost.
         for (predictions, document) in texts.chunks(each).zip(documents.by_ref()) {
@@ -146,24 +148,6 @@ fn examples(documents: &[Document]) -> Vec<Example> {
         references: Vec::new(),
     };
     documents.iter().map(example).collect()
-}
-
-fn answers(
-    session: &mut Session<State>,
-    tokenizer: &Tokenizer,
-    corpus: &Corpus,
-    which: &[usize],
-    decoding: &GenerateOptions,
-) -> Result<Vec<String>> {
-    let mut decoding = decoding.clone();
-    decoding.first_row = which.first().map_or(0, |first| *first as u64);
-    let rows = generate(session, &corpus.source(which)?, &decoding)?;
-    rows.iter()
-        .map(|row| {
-            let ids: Vec<u32> = row.iter().map(|&id| id as u32).collect();
-            tokenizer.decode(&ids, Spaces::AsModel)
-        })
-        .collect()
 }
 
 impl Sink {

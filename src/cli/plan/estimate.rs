@@ -7,7 +7,7 @@ use std::path::Path;
 use wattention::device::{Cost, Precision};
 use wattention::error::Result;
 use wattention::limits;
-use wattention::models::{Limits, Options};
+use wattention::models::{ModelLimits, ModelOptions};
 use wattention::table::{Column, Table, width};
 use wattention::trace::Phase;
 use wattention::train::synthetic::{Mode, Stepper, synthetic_batch};
@@ -18,7 +18,7 @@ use wattention::units::{Bytes, Flops, Format, Joules, Quantity, Seconds};
 pub struct Shapes<'a> {
     config: &'a Path,
     precision: Precision,
-    options: Options,
+    options: ModelOptions,
     mode: Mode,
     lengths: Lengths,
     /// Of the GPU to predict for.
@@ -95,7 +95,7 @@ impl<'a> Shapes<'a> {
     pub fn new(
         config: &'a Path,
         precision: Precision,
-        options: Options,
+        options: ModelOptions,
         mode: Mode,
         truncation: &Truncation,
     ) -> Result<Self> {
@@ -120,7 +120,7 @@ impl<'a> Shapes<'a> {
     pub fn estimate(&self, batch: usize) -> Result<Estimate> {
         check_batch(batch, self.lengths)?;
         let mut stepper = Stepper::dry_run(self.config, self.precision, self.options, self.mode)?;
-        let limits: Limits = stepper.loaded().model.limits();
+        let limits: ModelLimits = stepper.loaded().model.limits();
         let Lengths { source, target } = self.lengths;
         let (sources, targets) = synthetic_batch(&limits, batch, source, target, 0)?;
         stepper.run(&sources, &targets)?;

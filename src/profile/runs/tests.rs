@@ -3,7 +3,7 @@
 use super::Run;
 use crate::device::Device;
 use crate::device::cuda::nvtx::stand_in;
-use crate::models::{self, Options};
+use crate::models::{self, ModelOptions};
 use crate::trace::{Pass, Phase};
 use crate::train::synthetic::Mode;
 use crate::workload::{Sizes, StepSizes, Workload};
@@ -22,9 +22,9 @@ fn every_launch_is_in_the_range_of_its_phase() {
         return println!("skipped: no C compiler");
     }
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/led_plain/config.json");
-    let loaded = models::random(&config, &Device::cpu(), Options::default(), 1).unwrap();
+    let loaded = models::random(&config, &Device::cpu(), ModelOptions::default(), 1).unwrap();
     let sizes = StepSizes { mode: Mode::Train, batch_size: 1, max_source_length: 40, max_target_length: 7 };
-    let mut work = sizes.load(loaded, Options::default(), 1).unwrap();
+    let mut work = sizes.load(loaded, ModelOptions::default(), 1).unwrap();
     // The first run plans as well: its phases are gone through twice.
     work.run().unwrap();
     let before = stand_in::heard().len();

@@ -111,7 +111,7 @@ pub fn planned(key: &Key, cell: &CellPlan, limits: Option<&Limits>) -> Result<Pl
     let workload = Workload {
         config: &key.config,
         precision: cell.precision,
-        choices: models::Options { random_blocks: key.blocks, ..models::Options::default() },
+        choices: models::ModelOptions { random_blocks: key.blocks, ..models::ModelOptions::default() },
         train: &train,
         validation: Some(&validation),
         protocols: &cell.protocols,

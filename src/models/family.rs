@@ -1,0 +1,73 @@
+//! The list of families, with what the rest of the program has to ask of them.
+
+use super::config::Config;
+use super::{bart, bigbird_pegasus, led, mbart, pegasus};
+use crate::error::{Error, Result};
+use serde_json::Value;
+use std::rc::Rc;
+
+/// One architecture of transformers.
+#[derive(Debug)]
+pub struct Family {
+    /// As its authors write it.
+    pub name: &'static str,
+    /// `model_type` in `config.json`.
+    pub model_type: &'static str,
+    /// The one of `architectures` in `config.json` that generates.
+    pub architecture: &'static str,
+    /// The key of `config.json` with the encoder's attention window, if it has one.
+    pub window_key: Option<&'static str>,
+    /// Whether chosen tokens of the input see, and are seen by, all others.
+    pub has_global_attention: bool,
+    /// Whether the encoder attends to random blocks, which evaluation may draw or not.
+    pub has_random_blocks: bool,
+    /// Whether `convert --to led` makes a LED of it, which reads longer inputs.
+    pub becomes_led: bool,
+    /// Whether a training target's decoder begins with its last label, which is a language's token.
+    pub target_begins_with_last_label: bool,
+    /// Reads and checks the text of a `config.json`; the first argument names the file in errors.
+    pub parse: fn(&str, &str) -> Result<Rc<dyn Config>>,
+}
+
+pub static ALL: [&Family; 5] =
+    [&led::FAMILY, &bigbird_pegasus::FAMILY, &bart::FAMILY, &pegasus::FAMILY, &mbart::FAMILY];
+
+/// The family of a `config.json`, given its text; `at` names the file in errors.
+pub fn family(at: &str, text: &str) -> Result<&'static Family> {
+    let config: Value =
+        serde_json::from_str(text).map_err(|e| Error::data(at, format!("not valid JSON: {e}")))?;
+    let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or("");
+    ALL.into_iter().find(|family| family.model_type == model_type).ok_or_else(|| {
+        let known: Vec<&str> = ALL.iter().map(|family| family.model_type).collect();
+        Error::data(at, format!("model_type is '{model_type}'; supported: {}", known.join(", ")))
+    })
+}
+
+/// Parses and checks the text of a `config.json`; `at` names the file in errors.
+pub fn parse_config(at: &str, text: &str) -> Result<Rc<dyn Config>> {
+    (family(at, text)?.parse)(at, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_family_reads_a_configuration_of_its_own() {
+        for one in ALL {
+            let text = format!("{{\"model_type\": \"{}\"}}", one.model_type);
+            let config = parse_config("config.json", &text).unwrap();
+            assert_eq!(config.family().model_type, one.model_type);
+            assert_eq!(config.limits().has_global_attention, one.has_global_attention);
+        }
+    }
+
+    #[test]
+    fn an_unknown_family_is_answered_with_all_names() {
+        for text in ["{\"model_type\": \"t5\"}", "{}"] {
+            let error = family("config.json", text).unwrap_err();
+            assert_eq!(error.exit_code(), 65);
+            assert!(ALL.iter().all(|family| error.to_string().contains(family.model_type)), "{error}");
+        }
+    }
+}
