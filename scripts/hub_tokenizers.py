@@ -8,12 +8,16 @@ tokenizer.json:
 
 led                  byte-level BPE: vocab.json, merges.txt, and the special_tokens_map.json of allenai's LED
 led_bare             the same without special_tokens_map.json (only its ids; the folder is led)
+led_whole            the same as a tokenizer.json
 bigbird_pegasus      spiece.model with [CLS], [SEP] and [MASK], and google's tokenizer_config.json: offset 0
+big_bird_whole       the same as the tokenizer.json that google's models have on the hub
 pegasus              spiece.model with <n> as a symbol of its own, and the offset of plain Pegasus, 103
 
 cases.json holds `cases`, a text and its ids by each tokenizer, special tokens included. LED's are those of
 AutoTokenizer. transformers 5.17 has no tokenizer of its own for a BigBird-Pegasus without tokenizer.json; its
 PegasusConverter made the one that google's models have on the hub, and makes the ids here.
+
+folders.json holds what AutoTokenizer makes of many folders: see scripts/hub_tokenizer_folders.py.
 """
 
 import json
@@ -33,6 +37,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import PegasusConverter
 
+import hub_tokenizer_folders
 import tiny_tokenizers
 
 OUT = Path(__file__).resolve().parent.parent / "tests" / "goldens" / "hub_tokenizers"
@@ -185,6 +190,11 @@ def main():
     ]
     lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
     (OUT / "cases.json").write_text(f'{{"cases":[\n{lines}\n]}}\n')
+    for folder, tokenizer in (("led_whole", led_bare), ("big_bird_whole", tokenizers["bigbird_pegasus"])):
+        (OUT / folder).mkdir()
+        tokenizer.backend_tokenizer.save(str(OUT / folder / "tokenizer.json"), pretty=False)
+    folders = json.dumps(hub_tokenizer_folders.goldens(OUT), separators=(",", ":"))
+    (OUT / "folders.json").write_text(folders.replace('{"name"', '\n{"name"') + "\n")
     for path in sorted(OUT.rglob("*")):
         if path.is_file():
             print(f"{path.relative_to(OUT)}: {path.stat().st_size} bytes")

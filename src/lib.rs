@@ -15,7 +15,7 @@
 //! use wattention::train::{Corpus, GlobalAttention, Lengths};
 //!
 //! # fn main() -> wattention::error::Result<()> {
-//! let dir = wattention::hub::directory("tiny-led".as_ref())?;
+//! let dir = wattention::hub::Name::from("tiny-led").open()?;
 //! let tokenizer = Tokenizer::load(&dir)?;
 //! let loaded = models::load(&dir, &Device::cpu(), Default::default())?;
 //! let limits = loaded.model.limits();
@@ -46,7 +46,7 @@
 //! use wattention::train::{micro_step, optimizer_step, synthetic::synthetic_batch, train_state};
 //!
 //! # fn main() -> wattention::error::Result<()> {
-//! let dir = wattention::hub::directory("tiny-led".as_ref())?;
+//! let dir = wattention::hub::Name::from("tiny-led").open()?;
 //! let loaded = models::load(&dir, &Device::cpu(), Default::default())?;
 //! let (source, target) = synthetic_batch(&loaded.model.limits(), 2, 64, 16, 1)?;
 //! let mut session = Session::new(loaded, Default::default(), train_state)?;
@@ -66,7 +66,7 @@
 //! use wattention::train::synthetic::{Mode, Stepper, synthetic_batch};
 //!
 //! # fn main() -> wattention::error::Result<()> {
-//! let config = wattention::hub::directory("tiny-led".as_ref())?.join("config.json");
+//! let config = wattention::hub::Name::from("tiny-led").open()?.join("config.json");
 //! let mut stepper = Stepper::dry_run(&config, Precision::Bf16, Default::default(), Mode::Train)?;
 //! let (source, target) = synthetic_batch(&stepper.loaded().model.limits(), 8, 4096, 128, 0)?;
 //! stepper.run(&source, &target)?;

@@ -159,7 +159,7 @@ fn faults_in_a_folder_name_file_and_line() {
     let good = line("a", "b", "\"x\"");
     for (bad, expected) in [
         ("{\"id\": \"a\", \"pid\"".to_string(), "column"),
-        ("{\"id\":\"a\",\"pid\":\"b\",\"output\":\"x\"}".to_string(), "missing field `input`"),
+        ("{\"id\":\"a\",\"pid\":\"b\",\"output\":\"x\"}".to_string(), "the input is missing"),
         (good.replace("question\\n\\ntext", " "), "is empty"),
     ] {
         let dir = tempfile::tempdir().unwrap();
@@ -236,6 +236,68 @@ fn faults_in_a_zip_name_entry_and_line() {
     zip_with(&path, &[("qmsum/train.jsonl", bad.as_bytes())]);
     let error = records(&open(&path).unwrap(), Split::Train).unwrap_err();
     assert!(error.to_string().contains("qmsum.zip/qmsum/train.jsonl:2: "), "{error}");
+}
+
+/// The same records under every name and in every form that tools write.
+#[test]
+fn splits_as_other_tools_write_them() {
+    let lines = r#"{"id": 1, "document": "one", "summary": "a", "score": NaN}
+{"id": 2, "document": "two", "summary": "b"}"#;
+    let list = format!("[{}]", lines.replace('\n', ","));
+    let table = "id,document,summary\n1,one,a\n2,two,b\n";
+    let wide: Vec<u8> =
+        [0xFF, 0xFE].into_iter().chain(lines.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    let marked = format!("\u{feff}{lines}");
+    let dir = tempfile::tempdir().unwrap();
+    for (index, (name, content)) in [
+        ("train.jsonl", lines.as_bytes()),
+        ("TRAIN.JSONL", lines.as_bytes()),
+        ("train.ndjson", marked.as_bytes()),
+        ("training.json", list.as_bytes()),
+        ("train.json", lines.as_bytes()),
+        ("Train.csv", table.as_bytes()),
+        ("train.jsonl", &wide),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let folder = dir.path().join(format!("folder-{index}"));
+        write(folder.join(name), content);
+        let archive = dir.path().join(format!("zip-{index}.zip"));
+        let inside = ["./zip-6/", "zip-6\\", "", "scrolls/zip-6/", "./", "deep/er/", "a b/"][index];
+        zip_with(&archive, &[(&format!("{inside}{name}"), content), ("./", b""), ("zip/readme.md", b"")]);
+        for path in [&folder, &archive] {
+            let found = records(&open(path).unwrap(), Split::Train).unwrap();
+            let found: Vec<_> =
+                found.iter().map(|r| (r.id.as_str(), r.input.as_str(), r.output.as_deref())).collect();
+            assert_eq!(found, [("1", "one", Some("a")), ("2", "two", Some("b"))], "{path:?} {name}");
+        }
+    }
+}
+
+#[test]
+fn wrong_records_are_passed_over_where_that_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let lines = "{\"doc\": \"one\", \"tldr\": \"a\"}\n{\"doc\": 3}\n{\"doc\": \"two\", \"tldr\": \"b\"}\n";
+    write(dir.path().join("train.jsonl"), lines);
+    let reading = |skip| data::Reading {
+        text_column: Some("doc".into()),
+        summary_column: Some("tldr".into()),
+        skip_bad_records: skip,
+    };
+    let at = dir.path().to_str().unwrap();
+    let dataset = data::open_as(at, reading(1)).unwrap();
+    assert_eq!(records(&dataset, Split::Train).unwrap().len(), 2);
+    let [skipped] = &dataset.skipped(Split::Train)[..] else { panic!() };
+    assert!(skipped.contains("train.jsonl:2: the doc is a number"), "{skipped}");
+    let error = records(&data::open_as(at, reading(0)).unwrap(), Split::Train).unwrap_err();
+    assert!(error.to_string().contains("train.jsonl:2: "), "{error}");
+    let error = records(&open(at).unwrap(), Split::Train).unwrap_err().to_string();
+    assert!(error.contains("has doc, tldr") && error.contains("--text-column"), "{error}");
+    assert_eq!(data::open_as("qmsum-slice", reading(0)).unwrap_err().exit_code(), 2);
+    let file = dir.path().join("train.jsonl");
+    let error = open(&file).unwrap_err();
+    assert!(error.to_string().contains(&format!("give the folder of the splits, {at}")), "{error}");
 }
 
 #[test]

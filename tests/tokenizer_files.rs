@@ -1,6 +1,7 @@
 //! Tokenizers made of the files that models have on the hub, against what transformers makes of them.
 
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,62 @@ struct Case {
     ids: HashMap<String, Vec<u32>>,
 }
 
+/// `folders.json`: what AutoTokenizer makes of folders, by `scripts/hub_tokenizer_folders.py`.
+#[derive(Deserialize)]
+struct Folders {
+    texts: Vec<String>,
+    folders: Vec<Folder>,
+}
+
+#[derive(Deserialize)]
+struct Folder {
+    name: String,
+    base: String,
+    copied: Vec<String>,
+    /// Files beside the base; null for none.
+    files: HashMap<String, Value>,
+    /// Changes of tokenizer.json: paths with dots, and values.
+    changes: Vec<(String, Value)>,
+    /// To cut at.
+    length: Option<usize>,
+    /// The folder whose ids these are, where `ids` says nothing.
+    like: String,
+    ids: HashMap<usize, Vec<u32>>,
+}
+
+impl Folder {
+    fn write(&self) -> tempfile::TempDir {
+        let copied: Vec<&str> = self.copied.iter().map(String::as_str).collect();
+        let dir = copy(&self.base, &copied);
+        for (name, content) in self.files.iter() {
+            let path = dir.path().join(name);
+            match content {
+                Value::Null => drop(fs::remove_file(path)),
+                content => fs::write(path, content.to_string()).unwrap(),
+            }
+        }
+        if !self.changes.is_empty() {
+            let path = dir.path().join("tokenizer.json");
+            let mut whole: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            for (at, value) in &self.changes {
+                change(&mut whole, at, value.clone());
+            }
+            fs::write(path, whole.to_string()).unwrap();
+        }
+        dir
+    }
+}
+
+/// Sets a key, or inserts into a list.
+fn change(whole: &mut Value, at: &str, value: Value) {
+    let (parents, last) = at.rsplit_once('.').unwrap_or(("", at));
+    let pointer = if parents.is_empty() { String::new() } else { format!("/{}", parents.replace('.', "/")) };
+    match whole.pointer_mut(&pointer).unwrap() {
+        Value::Array(list) => list.insert(last.parse().unwrap(), value),
+        object => object[last] = value,
+    }
+}
+
 /// A folder of its own with some files of a golden.
 fn copy(name: &str, files: &[&str]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -37,14 +94,17 @@ fn copy(name: &str, files: &[&str]) -> tempfile::TempDir {
 fn ids_are_those_of_transformers() {
     let goldens: Goldens = serde_json::from_slice(&fs::read(golden("cases.json")).unwrap()).unwrap();
     assert!(goldens.cases.len() > 300);
-    let bare = copy("led", &["vocab.json", "merges.txt"]);
-    for (name, dir) in [
-        ("led", golden("led")),
-        ("led_bare", bare.path().to_path_buf()),
-        ("bigbird_pegasus", golden("bigbird_pegasus")),
-        ("pegasus", golden("pegasus")),
+    let led = ["vocab.json", "merges.txt", "special_tokens_map.json"];
+    let pieces = ["spiece.model", "tokenizer_config.json"];
+    for (name, base, files, family) in [
+        ("led", "led", &led[..], "led"),
+        ("led_bare", "led", &led[..2], "led"),
+        ("bigbird_pegasus", "bigbird_pegasus", &pieces, "bigbird_pegasus"),
+        ("pegasus", "pegasus", &pieces, "bigbird_pegasus"),
     ] {
-        let tokenizer = Tokenizer::load(&dir).unwrap();
+        let dir = copy(base, files);
+        fs::write(dir.path().join("config.json"), format!(r#"{{"model_type": "{family}"}}"#)).unwrap();
+        let tokenizer = Tokenizer::load(dir.path()).unwrap();
         for case in &goldens.cases {
             let ids = tokenizer.encode(&case.text, usize::MAX).unwrap();
             assert_eq!(ids, case.ids[name], "{name}: {:?}", case.text);
@@ -54,13 +114,67 @@ fn ids_are_those_of_transformers() {
     assert!(goldens.cases.iter().any(|case| case.ids["led"] != case.ids["led_bare"]));
 }
 
+/// Each folder, and then what `convert` would write of it beside the same settings.
+#[test]
+fn folders_are_read_as_autotokenizer_does() {
+    let goldens: Folders = serde_json::from_slice(&fs::read(golden("folders.json")).unwrap()).unwrap();
+    assert!(goldens.folders.len() >= 60 && goldens.texts.len() >= 65);
+    let mut wrong = Vec::new();
+    for folder in &goldens.folders {
+        let dir = folder.write();
+        let like = goldens.folders.iter().find(|other| other.name == folder.like).unwrap();
+        let converted = Source::read(dir.path()).unwrap().json().unwrap();
+        for file in ["read", "converted"] {
+            let tokenizer = Tokenizer::load(dir.path()).unwrap();
+            for (at, text) in goldens.texts.iter().enumerate() {
+                let expected = folder.ids.get(&at).unwrap_or_else(|| &like.ids[&at]);
+                let ids = tokenizer.encode(text, folder.length.unwrap_or(usize::MAX)).unwrap();
+                if ids != *expected {
+                    wrong.push(format!(
+                        "{} {file}: {text:?} is {ids:?}, {expected:?} in transformers",
+                        folder.name
+                    ));
+                }
+            }
+            fs::write(dir.path().join("tokenizer.json"), &converted).unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// What `convert` writes of each folder, read by transformers where that is installed.
+#[test]
+fn transformers_reads_the_same_ids_from_what_is_converted() {
+    let Some(python) = std::env::var_os("WATTENTION_PYTHON") else {
+        println!("skipped: WATTENTION_PYTHON names no Python with transformers");
+        return;
+    };
+    let goldens: Folders = serde_json::from_slice(&fs::read(golden("folders.json")).unwrap()).unwrap();
+    let root = tempfile::tempdir().unwrap();
+    for folder in &goldens.folders {
+        let (from, to) = (folder.write(), root.path().join(&folder.name));
+        fs::create_dir(&to).unwrap();
+        for name in ["config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"] {
+            if from.path().join(name).exists() {
+                fs::copy(from.path().join(name), to.join(name)).unwrap();
+            }
+        }
+        let made = Source::read(from.path()).unwrap();
+        fs::write(to.join("tokenizer.json"), made.json().unwrap()).unwrap();
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/hub_tokenizer_folders.py");
+    let output = std::process::Command::new(python).arg(script).arg(root.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
 #[test]
 fn a_tokenizer_json_is_taken_first_and_is_the_same_tokenizer() {
     for name in ["led", "pegasus"] {
         let made = Source::read(&golden(name)).unwrap();
         assert!(made.made);
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("tokenizer.json"), &made.json).unwrap();
+        fs::write(dir.path().join("tokenizer.json"), made.json().unwrap()).unwrap();
         fs::write(dir.path().join("spiece.model"), "not looked at").unwrap();
         assert!(!Source::read(dir.path()).unwrap().made);
         let (saved, first) = (Tokenizer::load(dir.path()).unwrap(), Tokenizer::load(&golden(name)).unwrap());

@@ -193,7 +193,7 @@ pub fn attention(setting: &Setting, work: &Work, passes: &[Pass]) -> Result<Vec<
     subject.fill(seed)?;
     let window = Window::start(sampler);
     let samples = repeat(device, &recording.layout, schedule, || subject.run(backward, flush))?;
-    let conditions = samples.conditions.clone().throttled(window.stop().throttled);
+    let conditions = samples.conditions.clone().throttled(window.stop().throttled.unwrap_or(0.0));
     let row = |&pass: &Pass| -> Result<Row> {
         let seconds: Vec<f64> = match pass {
             Pass::Forward => samples.forward.clone(),

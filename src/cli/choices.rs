@@ -1,12 +1,13 @@
 //! Flags of several commands, and the defaults that depend on the model.
 
+use super::columns::{Columns, tell_skipped};
 use super::global::Global;
 use super::values::named;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use wattention::data::{self, Dataset, Example, Split};
 use wattention::error::{Error, Result};
-use wattention::hub;
+use wattention::hub::{self, Folder, Name};
 use wattention::metrics::Protocol;
 use wattention::models::{ModelLimits, ModelOptions, RandomBlocks};
 use wattention::tape::Recompute;
@@ -70,16 +71,18 @@ impl Truncation {
 /// A model, and the part of a dataset that it is scored on.
 #[derive(clap::Args, Debug)]
 pub struct Evaluated {
-    /// Model directory in HF layout, or the name of a repository in the Hugging Face cache: ORG/NAME[@REVISION]
-    #[arg(long, value_name = "DIR_OR_NAME")]
-    pub model: PathBuf,
+    #[arg(long, value_name = "DIR_OR_NAME", help = models())]
+    pub model: Name,
 
     /// Folder or repository of the tokenizer [default: the model's]
     #[arg(long, value_name = "DIR_OR_NAME")]
-    tokenizer: Option<PathBuf>,
+    tokenizer: Option<Name>,
 
     #[arg(long, value_name = "PATH_OR_NAME", help = datasets())]
     pub dataset: String,
+
+    #[command(flatten)]
+    columns: Columns,
 
     /// Which split to score
     #[arg(long, value_name = "train|validation|test", default_value = "validation", value_parser = named::<Split>)]
@@ -95,7 +98,7 @@ pub struct Evaluated {
 
 /// What an [`Evaluated`] names.
 pub struct Opened {
-    pub model_dir: PathBuf,
+    pub model_dir: Folder,
     pub tokenizer: Tokenizer,
     pub dataset: Dataset,
     /// The first examples of the split, at least one.
@@ -106,17 +109,29 @@ impl Evaluated {
     /// All of it, and the first `most` examples.
     pub fn open(&self, most: Option<NonZeroUsize>, global: &Global) -> Result<Opened> {
         let model_dir = model_dir(&self.model, global)?;
-        let tokenizer = tokenizer(self.tokenizer.as_deref(), &model_dir)?;
-        let dataset = data::open(&self.dataset)?;
+        let tokenizer = tokenizer(self.tokenizer.as_ref(), &model_dir)?;
+        let dataset = self.columns.open(&self.dataset)?;
         let examples = examples(&dataset, self.split, self.protocol, most)?;
+        tell_skipped(global, &dataset, self.split);
         Ok(Opened { model_dir, tokenizer, dataset, examples })
     }
+}
+
+/// What `--model` takes.
+pub fn models() -> String {
+    let embedded = hub::embedded::names();
+    format!(
+        "Model directory in HF layout, a repository in the Hugging Face cache as ORG/NAME[@REVISION], or the name of an \
+         embedded model ({embedded})"
+    )
 }
 
 /// What `--dataset` takes.
 pub fn datasets() -> String {
     let embedded = data::embedded_names();
-    format!("A SCROLLS zip, a folder of <split>.jsonl, or the name of an embedded dataset ({embedded})")
+    format!(
+        "A SCROLLS zip, a folder of <split>.jsonl, .json or .csv, or the name of an embedded dataset ({embedded})"
+    )
 }
 
 /// Fails where lengths exceed the model's positions.
@@ -148,16 +163,16 @@ pub fn largest_batch(lengths: Lengths) -> usize {
     i32::MAX as usize / lengths.source.max(lengths.target)
 }
 
-/// The directory that `--model` names: a folder, or a repository in the Hugging Face cache.
-pub fn model_dir(name: &Path, global: &Global) -> Result<PathBuf> {
-    let dir = hub::directory(name)?;
+/// The folder that `--model` names.
+pub fn model_dir(name: &Name, global: &Global) -> Result<Folder> {
+    let dir = name.open()?;
     note_model(name, &dir, global);
     Ok(dir)
 }
 
 /// Says where the model `name` was found, if it is not where its name says, and what is peculiar about it.
-pub fn note_model(name: &Path, dir: &Path, global: &Global) {
-    if dir != name {
+pub fn note_model(name: &Name, dir: &Path, global: &Global) {
+    if !name.says_where(dir) {
         global.note(format_args!("model: {}", dir.display()));
     }
     if let Some((Format::Torch, file)) = weights::entry(dir) {
@@ -168,9 +183,9 @@ pub fn note_model(name: &Path, dir: &Path, global: &Global) {
 }
 
 /// The tokenizer of the folder or repository that `--tokenizer` names, or else of the model.
-pub fn tokenizer(asked: Option<&Path>, model_dir: &Path) -> Result<Tokenizer> {
+pub fn tokenizer(asked: Option<&Name>, model_dir: &Folder) -> Result<Tokenizer> {
     match asked {
-        Some(name) => Tokenizer::load(&hub::directory(name)?),
+        Some(name) => Tokenizer::load(&name.open()?),
         None => Tokenizer::load(model_dir),
     }
 }

@@ -1,17 +1,19 @@
 //! `convert`: a model as it lies on the hub, as one folder of safetensors and tokenizer.json.
 
+use super::choices;
 use super::global::Global;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use wattention::error::{Error, Result};
+use wattention::files;
 use wattention::generate::decides_text;
+use wattention::hub::Name;
 use wattention::models::{self, ModelLimits};
 use wattention::text::{Source, Tokenizer};
 use wattention::units::Bytes;
 use wattention::weights::{self, Dtype};
-use wattention::{files, hub};
 
 mod folder;
 
@@ -26,9 +28,8 @@ use folder::{Existing, Folder};
 /// faster and lets other programs read them.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Model directory in HF layout, or the name of a repository in the Hugging Face cache: ORG/NAME[@REVISION]
-    #[arg(long, value_name = "DIR_OR_NAME")]
-    model: PathBuf,
+    #[arg(long, value_name = "DIR_OR_NAME", help = choices::models())]
+    model: Name,
 
     /// Folder to write, which must be empty or not exist yet
     #[arg(long, value_name = "DIR")]
@@ -57,7 +58,7 @@ fn format(name: &str) -> Result<Format, String> {
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report {
-    model: PathBuf,
+    model: Name,
     output_dir: PathBuf,
     /// The file that the weights were read from, or the index of their shards.
     weights: String,
@@ -76,7 +77,7 @@ const COMPANIONS: [&str; 4] =
     ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"];
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
-    let from = hub::directory(&args.model)?;
+    let from = args.model.open()?;
     let existing = match args.overwrite_output_dir {
         true => Existing::Replace,
         false => Existing::Refuse,
@@ -90,7 +91,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let tokenizer = tokenizer(&from, &loaded.model.limits())?;
     match &tokenizer {
         Some(source) => {
-            files::replace(&to.join("tokenizer.json"), |file| file.write_all(&source.json))?;
+            let json = source.json()?;
+            files::replace(&to.join("tokenizer.json"), |file| file.write_all(json.as_bytes()))?;
             written.push("tokenizer.json".into());
         }
         None => global.warn(format_args!("{} has no tokenizer: none is written", from.display())),
@@ -130,7 +132,7 @@ impl Report {
         let Report { tensors, elements, bytes, weights, .. } = self;
         let made = match self.tokenizer.as_deref() {
             None => "no tokenizer".to_string(),
-            Some("tokenizer.json") => "tokenizer.json as it was".to_string(),
+            Some("tokenizer.json") => "tokenizer.json with the tokens of the files beside it".to_string(),
             Some("vocab.json") => "tokenizer.json made of vocab.json and merges.txt".to_string(),
             Some(file) => format!("tokenizer.json made of {file}"),
         };
@@ -150,8 +152,7 @@ fn tokenizer(from: &Path, limits: &ModelLimits) -> Result<Option<Source>> {
         Err(Error::Missing { .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let tokenizer = Tokenizer::from_json(&source.json, &source.path.display().to_string())?;
-    tokenizer.check_vocabulary(limits.vocab)?;
+    Tokenizer::of(source.clone())?.check_vocabulary(limits.vocab)?;
     Ok(Some(source))
 }
 

@@ -18,11 +18,13 @@ use wattention::energy::{Activity, HELP, Work};
 use wattention::error::{Error, Result};
 use wattention::evaluate::{Task, evaluate};
 use wattention::generate::{self, GenerateOptions};
+use wattention::hub::{Folder, Name};
 use wattention::metrics::{Protocol, Scores};
 use wattention::models;
 use wattention::models::session::Session;
 use wattention::run::write_predictions;
 use wattention::train::{Corpus, evaluate_loss};
+use wattention::weights;
 
 mod partial;
 mod submission;
@@ -60,7 +62,7 @@ pub struct Args {
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report {
-    model: PathBuf,
+    model: Name,
     dataset: String,
     split: Split,
     protocol: Protocol,
@@ -113,7 +115,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     energy.rests();
     let mut session = Session::new(loaded, args.choices.options(), generate::state)?;
 
-    let settings = args.settings(global, [lengths.source, lengths.target], &decoding)?;
+    let settings = args.settings(global, &model_dir, [lengths.source, lengths.target], &decoding)?;
     let output = args.predictions_output.as_deref();
     let (mut partial, known) =
         match output.map(|path| Partial::open(path, &settings, &examples)).transpose()? {
@@ -187,12 +189,14 @@ impl Args {
     fn settings(
         &self,
         global: &Global,
+        model_dir: &Folder,
         lengths: [usize; 2],
         decoding: &GenerateOptions,
     ) -> Result<Map<String, Value>> {
         let evaluated = &self.evaluated;
-        let weights = evaluated.model.join("model.safetensors");
-        let modified = std::fs::metadata(&weights).and_then(|found| found.modified()).ok();
+        let weights = weights::entry(model_dir).map(|(_, name)| model_dir.join(name));
+        let modified =
+            weights.and_then(|path| std::fs::metadata(path).and_then(|found| found.modified()).ok());
         let since = modified.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
         let settings = json!({
             "model": evaluated.model,

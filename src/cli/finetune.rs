@@ -1,17 +1,18 @@
 //! `finetune`: one training run into a run directory.
 
 use super::choices::{self, ModelChoices, Recomputation};
+use super::columns::Columns;
 use super::decoding::Decoding;
 use super::energy::open;
 use super::global::Global;
 use super::values::named;
 use serde::Serialize;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use wattention::energy::HELP;
 use wattention::error::{Error, Result};
 use wattention::generate::GenerateOptions;
-use wattention::hub::embedded;
+use wattention::hub::Name;
 use wattention::metrics::Protocol;
 use wattention::models::ModelLimits;
 use wattention::run::{EnergyReport, Evaluated, Existing, Means, Origin, Run, RunDir, Settings, Trained};
@@ -43,7 +44,7 @@ pub struct Args {
 
     /// Tokenizer, named as a model is [default: the model's, or that in the folder of the configuration]
     #[arg(long, value_name = "DIR_OR_NAME", alias = "tokenizer-name")]
-    tokenizer: Option<String>,
+    tokenizer: Option<Name>,
 
     /// LED's attention window, tokens of both sides together [default: the model's]
     #[arg(long, value_name = "TOKENS")]
@@ -51,6 +52,9 @@ pub struct Args {
 
     #[arg(long, value_name = "PATH_OR_NAME", alias = "dataset-name", help = choices::datasets())]
     dataset: String,
+
+    #[command(flatten)]
+    columns: Columns,
 
     /// Run directory: config.json, metrics.jsonl, energy.json, predictions.jsonl and model/ in HF layout
     #[arg(long, value_name = "RUN")]
@@ -104,9 +108,8 @@ pub struct Args {
 #[derive(clap::Args, Debug)]
 #[group(required = true, multiple = false)]
 struct Start {
-    /// Model directory in HF layout, a repository in the Hugging Face cache, ORG/NAME[@REVISION], or an embedded model
-    #[arg(long, value_name = "DIR_OR_NAME", alias = "model-name-or-path")]
-    model: Option<String>,
+    #[arg(long, value_name = "DIR_OR_NAME", alias = "model-name-or-path", help = choices::models())]
+    model: Option<Name>,
 
     /// Configuration of a model to initialise freshly from --seed
     #[arg(long, value_name = "CONFIG.json")]
@@ -189,15 +192,15 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
 impl Args {
     fn origin(&self, global: &Global) -> Result<Origin> {
         let mut origin = match (&self.start.model, &self.start.config_name) {
-            (Some(model), _) => Origin::model(model)?,
+            (Some(model), _) => Origin::model(model.clone())?,
             (None, Some(config)) => Origin::config_name(config)?,
             (None, None) => return Err(Error::usage("give --model or --config-name")),
         };
-        if let Some(model) = self.start.model.as_ref().filter(|model| embedded::named(model).is_none()) {
-            choices::note_model(Path::new(model), origin.folders()[0], global);
+        if let Some(model) = &self.start.model {
+            choices::note_model(model, origin.folders()[0], global);
         }
         if let Some(tokenizer) = &self.tokenizer {
-            origin = origin.with_tokenizer(tokenizer)?;
+            origin = origin.with_tokenizer(tokenizer.clone())?;
         }
         match self.attention_window {
             Some(window) => origin.with_window(window.get()),
@@ -227,6 +230,7 @@ impl Args {
         let (training, limits) = (&self.training, origin.limits()?);
         Ok(Settings {
             dataset: self.dataset.clone(),
+            reading: self.columns.reading(),
             max_train_samples: training.max_train_samples.map(NonZeroUsize::get),
             max_eval_samples: training.max_eval_samples.map(NonZeroUsize::get),
             protocol: self.protocol,

@@ -9,6 +9,7 @@ use serde::Serialize;
 use std::path::PathBuf;
 use wattention::device::Precision;
 use wattention::error::{Error, Result};
+use wattention::hub::Name;
 use wattention::models::batch::{DeviceBatch, Source};
 use wattention::models::{self, Loaded, LossRule, ModelOptions, RandomBlocks};
 use wattention::nn::Parameters;
@@ -24,9 +25,8 @@ use inputs::{Batch, Inputs};
 /// Compute logits, loss and gradients of one batch, from a safetensors file to a safetensors file
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Model directory in HF layout, or the name of a repository in the Hugging Face cache: ORG/NAME[@REVISION]
-    #[arg(long, value_name = "DIR_OR_NAME")]
-    model: PathBuf,
+    #[arg(long, value_name = "DIR_OR_NAME", help = choices::models())]
+    model: Name,
 
     /// The batch (i64): input_ids, attention_mask and global_attention_mask [B, S], labels or decoder_input_ids [B, T]
     #[arg(long, value_name = "FILE")]
@@ -79,11 +79,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let device = global.open_device()?;
     let options = ModelOptions { random_blocks: args.random_blocks, ..ModelOptions::default() };
     let loaded = models::load(&choices::model_dir(&args.model, global)?, &device, options)?;
-    global.detail(format_args!(
-        "{}: {} trainable parameters",
-        args.model.display(),
-        loaded.parameters.trainable()
-    ));
+    global.detail(format_args!("{}: {} trainable parameters", args.model, loaded.parameters.trainable()));
     let limits = loaded.model.limits();
     if inputs.has_global_attention() && !limits.has_global_attention {
         global.warn("this model has no global attention; global_attention_mask is not used");
@@ -95,7 +91,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     weights::write_file(&args.output, &named)?;
 
     let report = Report {
-        model: args.model.display().to_string(),
+        model: args.model.to_string(),
         device: device.name(),
         precision: global.precision,
         source: [batch.source.batch, batch.source.len],

@@ -1,11 +1,12 @@
 //! `generate`: summaries or answers for documents, or tokens for tokens.
 
-use super::choices::ModelChoices;
+use super::choices::{self, ModelChoices};
 use super::decoding::Decoding;
 use super::global::Global;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use wattention::energy::HELP;
+use wattention::hub::Name;
 
 mod documents;
 mod output;
@@ -17,17 +18,20 @@ mod tokens;
 #[command(after_help = HELP)]
 #[command(group = clap::ArgGroup::new("from").required(true).args(["input", "inputs"]))]
 pub struct Args {
-    /// Model directory in HF layout, or the name of a repository in the Hugging Face cache: ORG/NAME[@REVISION]
-    #[arg(long, value_name = "DIR_OR_NAME")]
-    model: PathBuf,
+    #[arg(long, value_name = "DIR_OR_NAME", help = choices::models())]
+    model: Name,
 
     /// Folder or repository of the tokenizer [default: the model's]
     #[arg(long, value_name = "DIR_OR_NAME")]
-    tokenizer: Option<PathBuf>,
+    tokenizer: Option<Name>,
 
     /// A .jsonl of objects with "input" or "text" (id and pid are kept), a .txt that is one document, or - for either
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
+
+    /// Member of a .jsonl's objects that holds the text [default: input, text, document, article, ...]
+    #[arg(long, value_name = "NAME", conflicts_with = "inputs")]
+    text_column: Option<String>,
 
     /// A batch in tokens: input_ids, attention_mask and global_attention_mask, i64 [B, S]
     #[arg(long, value_name = "FILE.safetensors", requires = "output", conflicts_with_all = ["tokenizer", "max_source_length", "batch_size"])]

@@ -2,6 +2,7 @@
 
 mod bench;
 mod choices;
+mod columns;
 mod completions;
 mod convert;
 mod data;

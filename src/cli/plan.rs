@@ -1,13 +1,13 @@
 //! `plan`: what a step needs and costs, without running it.
 
-use super::choices::{Recomputation, Truncation};
+use super::choices::{self, Recomputation, Truncation};
 use super::global::Global;
 use super::values::{bytes, named};
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use wattention::error::Error;
-use wattention::hub;
+use wattention::hub::Name;
 use wattention::limits::Limits;
 use wattention::train::synthetic::Mode;
 use wattention::units::Bytes;
@@ -21,9 +21,8 @@ use estimate::{Estimate, Shapes};
 #[derive(clap::Args, Debug)]
 #[command(group = clap::ArgGroup::new("of").required(true).args(["model", "config"]))]
 pub struct Args {
-    /// Model directory or name of a repository in the Hugging Face cache; only its config.json is read
-    #[arg(long, value_name = "DIR_OR_NAME")]
-    model: Option<PathBuf>,
+    #[arg(long, value_name = "DIR_OR_NAME", help = choices::models() + "; only its config.json is read")]
+    model: Option<Name>,
 
     /// Configuration of a model
     #[arg(long, value_name = "CONFIG.json")]
@@ -66,7 +65,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let gpu = args.gpu.as_deref().map(Limits::described).transpose()?;
     let config = match (args.config, args.model) {
         (Some(config), _) => config,
-        (None, Some(model)) => hub::directory(&model)?.join("config.json"),
+        (None, Some(model)) => model.open()?.join("config.json"),
         (None, None) => return Err(Error::usage("give --model or --config").into()),
     };
     let options = args.recomputation.options();

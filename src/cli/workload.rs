@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use wattention::device::Device;
 use wattention::error::{Error, Result};
-use wattention::hub;
+use wattention::hub::Name;
 use wattention::models::{self, Loaded, ModelLimits, ModelOptions};
 use wattention::train::synthetic::Mode;
 use wattention::workload::{GenerationSizes, Sizes, StepSizes};
@@ -16,7 +16,7 @@ use wattention::workload::{GenerationSizes, Sizes, StepSizes};
 /// A model, or what makes one.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Subject {
-    Model(PathBuf),
+    Model(Name),
     /// A config.json alone: weights are drawn at random.
     Config(PathBuf),
 }
@@ -81,7 +81,8 @@ impl Subject {
     /// What was named.
     pub fn name(&self) -> &Path {
         match self {
-            Subject::Model(name) | Subject::Config(name) => name,
+            Subject::Model(name) => name.as_written(),
+            Subject::Config(file) => file,
         }
     }
 
@@ -96,7 +97,7 @@ impl Subject {
     /// The configuration of the model.
     pub fn config(&self) -> Result<PathBuf> {
         match self {
-            Subject::Model(name) => Ok(hub::directory(name)?.join("config.json")),
+            Subject::Model(name) => Ok(name.open()?.join("config.json")),
             Subject::Config(file) => Ok(file.clone()),
         }
     }

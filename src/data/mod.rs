@@ -1,25 +1,33 @@
-//! Datasets in SCROLLS form: where they are, what they hold, how their examples are read.
+//! Datasets: where they are, what they hold, how their examples are read.
 
+mod columns;
 pub mod embedded;
+mod files;
 pub mod folder;
-pub mod jsonl;
+mod jsonl;
+mod lenient;
 pub mod needle;
 pub mod order;
 pub mod qmsum;
 pub mod reach;
-pub mod scrolls;
+mod scrolls;
+mod table;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::metrics::{Headline, Protocol};
 
+pub use columns::Reading;
+pub use jsonl::{Document, document};
+pub use lenient::utf8;
 pub use order::{order, order_by_length};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
     Train,
@@ -88,7 +96,7 @@ impl Known {
     }
 }
 
-/// One line of a split in SCROLLS form. `pid` is unique, `id` repeats when an input has several references.
+/// One record of a split. `id` repeats when an input has several references; `pid` tells these apart where it is given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     pub id: String,
@@ -117,6 +125,9 @@ pub struct Dataset {
     pub kind: Kind,
     pub headline: Headline,
     source: Source,
+    reading: Reading,
+    /// What was wrong with the records that were passed over, by split, as last read.
+    skipped: Mutex<BTreeMap<Split, Vec<String>>>,
 }
 
 #[derive(Debug)]
@@ -126,10 +137,15 @@ enum Source {
     Scrolls(scrolls::Source),
 }
 
-/// Opens a dataset by path (a SCROLLS zip or a folder of `<split>.jsonl`) or by the name of an embedded one.
+/// Opens a dataset by path (a SCROLLS zip or a folder of `<split>.jsonl`, `.json` or `.csv`) or by the name of an embedded one.
 ///
 /// A dataset whose file name is not in `ALL` counts as summarisation.
 pub fn open(path_or_name: &str) -> Result<Dataset> {
+    open_as(path_or_name, Reading::default())
+}
+
+/// [`open`], with columns by name and wrong records passed over. An embedded dataset has neither.
+pub fn open_as(path_or_name: &str, reading: Reading) -> Result<Dataset> {
     let path = Path::new(path_or_name);
     let zipped = format!("{path_or_name}.zip");
     let (name, source) = if path.exists() {
@@ -144,9 +160,22 @@ pub fn open(path_or_name: &str) -> Result<Dataset> {
     } else {
         return Err(not_found(path_or_name));
     };
+    if !matches!(source, Source::Scrolls(_)) && !reading.is_default() {
+        return Err(Error::usage(format!(
+            "{name} is inside the program: its columns have no other names and none of its records is bad; leave out \
+             text_column, summary_column and skip_bad_records"
+        )));
+    }
     let known = ALL.iter().find(|known| known.name == name);
     let kind = known.map_or(Kind::Summarisation, |known| known.kind);
-    Ok(Dataset { headline: Known::of("", kind).headline, kind, name, source })
+    let headline = Known::of("", kind).headline;
+    Ok(Dataset { headline, kind, name, source, reading, skipped: Mutex::default() })
+}
+
+/// Whether [`open`] takes this name for an embedded dataset.
+pub fn is_embedded(path_or_name: &str) -> bool {
+    let named = ALL.iter().any(|known| known.embedded && known.name == path_or_name);
+    named && !Path::new(path_or_name).exists()
 }
 
 fn file_stem(path: &Path) -> String {
@@ -191,8 +220,22 @@ impl Dataset {
         match &self.source {
             Source::Embedded => embedded::visit(split, each),
             Source::Needle(made) => made.visit(split, each),
-            Source::Scrolls(source) => source.visit(split, each),
+            Source::Scrolls(source) => {
+                let mut visit = jsonl::Visit { split, reading: &self.reading, skipped: Vec::new(), each };
+                source.visit(&mut visit)?;
+                self.all_skipped().insert(split, visit.skipped);
+                Ok(())
+            }
         }
+    }
+
+    /// What was wrong with the records of a split that were passed over when it was last read, with their places.
+    pub fn skipped(&self, split: Split) -> Vec<String> {
+        self.all_skipped().get(&split).cloned().unwrap_or_default()
+    }
+
+    fn all_skipped(&self) -> MutexGuard<'_, BTreeMap<Split, Vec<String>>> {
+        self.skipped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The examples of a split, grouped as the protocol asks. Test examples have no references.

@@ -36,7 +36,7 @@ pub struct Measurement {
     #[serde(rename = "clock_mean_mhz")]
     pub clock: Option<f64>,
     /// Share of the samples in which heat or a power limit held the clocks down.
-    pub throttled: f64,
+    pub throttled: Option<f64>,
     /// The same quantities as Ang et al. 2022 computed them.
     pub paper: Option<PaperReading>,
 }
@@ -93,8 +93,7 @@ pub(super) struct Sums {
     memory_peak: Option<Bytes>,
     temperature_peak: Option<f64>,
     clock: Mean,
-    samples: u64,
-    throttled: u64,
+    throttled: Mean,
     paper: Paper,
 }
 
@@ -110,14 +109,14 @@ impl Sums {
             memory_peak: None,
             temperature_peak: None,
             clock: Mean::default(),
-            samples: 0,
-            throttled: 0,
+            throttled: Mean::default(),
             paper: Paper { next: start, count: 0, rows: Default::default() },
         }
     }
 
     /// Takes in what the sensors say at `now`, and the counter, which moves every `period`.
     pub fn add(&mut self, now: Instant, sample: &Sample, counted: Option<Joules>, period: Seconds) {
+        let sample = &alive(*sample);
         match sample.power {
             Some(power) => {
                 if let Some((at, before)) = self.last {
@@ -134,8 +133,9 @@ impl Sums {
         self.memory_peak = largest(self.memory_peak, sample.memory);
         self.temperature_peak = largest(self.temperature_peak, sample.temperature);
         self.clock.add(sample.clock_mhz);
-        self.samples += 1;
-        self.throttled += u64::from(sample.throttled);
+        if *sample != Sample::default() {
+            self.throttled.add(Some(f64::from(u8::from(sample.throttled))));
+        }
         self.paper.add(now, sample);
     }
 
@@ -147,7 +147,10 @@ impl Sums {
             if time.0 < UPDATES * period.0 || time.0 <= 0.0 {
                 return;
             }
-            self.peak_power = largest(self.peak_power, Some(Joules(energy.0 - before.0) / time));
+            // A counter that stands still, or is set back, says nothing of the power.
+            if energy > before {
+                self.peak_power = largest(self.peak_power, Some(Joules(energy.0 - before.0) / time));
+            }
         }
         self.counter = Some((now, energy));
     }
@@ -164,9 +167,27 @@ impl Sums {
             memory_peak: self.memory_peak,
             temperature_peak: self.temperature_peak,
             clock: self.clock.value(),
-            throttled: self.throttled as f64 / self.samples.max(1) as f64,
+            throttled: self.throttled.value(),
             paper: self.paper.reading(time),
         }
+    }
+}
+
+/// What a sensor that works can say: no device draws nothing, has no memory, stands at no clock or at 0 °C.
+fn alive(sample: Sample) -> Sample {
+    let positive = |value: Option<f64>| value.filter(|value| *value > 0.0 && value.is_finite());
+    let power = |power: Option<Watts>| positive(power.map(|power| power.0)).map(Watts);
+    let has_memory = sample.memory_total.is_none_or(|total| total.0 > 0);
+    Sample {
+        power: power(sample.power),
+        average_power: power(sample.average_power),
+        utilisation: sample.utilisation.filter(|share| (0.0..=1.0).contains(share)),
+        memory: sample.memory.filter(|_| has_memory),
+        memory_total: sample.memory_total.filter(|_| has_memory),
+        temperature: positive(sample.temperature),
+        clock_mhz: positive(sample.clock_mhz),
+        memory_clock_mhz: positive(sample.memory_clock_mhz),
+        throttled: sample.throttled,
     }
 }
 

@@ -246,7 +246,7 @@ fn joined(a: &Measurement, b: &Measurement, times: [Seconds; 2]) -> Measurement 
         memory_peak: largest(a.memory_peak, b.memory_peak),
         temperature_peak: largest(a.temperature_peak, b.temperature_peak),
         clock: both(a.clock, b.clock),
-        throttled: mean(a.throttled, b.throttled),
+        throttled: both(a.throttled, b.throttled),
         paper,
     }
 }

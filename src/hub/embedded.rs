@@ -48,15 +48,15 @@ impl EmbeddedModel {
             hasher.update(name.as_bytes()).update(bytes);
         }
         let content = hasher.finalize().to_hex();
-        let folder = Path::new("wattention/models").join(&content[..16]).join(self.name);
-        if let Some(cache) = super::caches(|key| std::env::var_os(key)) {
+        let folder = Path::new("models").join(&content[..16]).join(self.name);
+        if let Some(cache) = super::cache::own() {
             let dir = cache.join(&folder);
             if self.unpack(&dir).is_ok() {
                 return Ok(dir);
             }
         }
         // No home, or one that cannot be written to.
-        let dir = std::env::temp_dir().join(folder);
+        let dir = std::env::temp_dir().join("wattention").join(folder);
         self.unpack(&dir)?;
         Ok(dir)
     }
@@ -65,4 +65,9 @@ impl EmbeddedModel {
 /// The embedded model of this name.
 pub fn named(name: &str) -> Option<&'static EmbeddedModel> {
     ALL.iter().find(|model| model.name == name)
+}
+
+/// The names, with commas between them.
+pub fn names() -> String {
+    ALL.iter().map(|model| model.name).collect::<Vec<_>>().join(", ")
 }

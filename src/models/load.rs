@@ -170,7 +170,11 @@ fn sinusoids([p, c]: [usize; 2]) -> Vec<f32> {
 fn read_config(config: &Path) -> Result<(Rc<dyn Config>, String)> {
     let config_text = std::fs::read_to_string(config).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => {
-            Error::missing(config, "no such file; a model directory holds config.json and model.safetensors")
+            let usual = "no such file; a model directory holds config.json and model.safetensors";
+            match (config.parent(), config.file_name().and_then(|name| name.to_str())) {
+                (Some(dir), Some(name)) => hub::lacks(dir, name, usual),
+                _ => Error::missing(config, usual),
+            }
         }
         _ => Error::read(config, &e),
     })?;

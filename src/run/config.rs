@@ -3,6 +3,7 @@
 use super::Run;
 use super::decoding;
 use super::origin::absolute;
+use crate::data::Reading;
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::metrics::Protocol;
@@ -38,6 +39,8 @@ pub(super) struct Config<'a> {
 #[derive(Serialize)]
 struct Arguments<'a> {
     dataset: String,
+    #[serde(flatten)]
+    reading: &'a Reading,
     device: &'a str,
     precision: Precision,
     protocol: Protocol,
@@ -93,6 +96,7 @@ impl Run<'_> {
         let device = self.means.device.name();
         let arguments = Arguments {
             dataset: lasting_dataset(&settings.dataset)?,
+            reading: &settings.reading,
             // A GPU's number; what it is called follows it.
             device: device.split(' ').next().unwrap_or(&device),
             precision: self.means.device.precision(),

@@ -3,7 +3,7 @@
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::hub::{self, embedded};
+use crate::hub::Name;
 use crate::models::{self, Loaded, ModelLimits};
 use crate::text::Tokenizer;
 use serde::Serialize;
@@ -57,10 +57,14 @@ struct Names {
 
 impl Origin {
     /// The model called `name`: an embedded one, a folder, or a repository in the Hugging Face cache.
-    pub fn model(name: &str) -> Result<Self> {
-        let (dir, lasting) = find(name)?;
+    pub fn model(name: impl Into<Name>) -> Result<Self> {
+        let (dir, lasting) = find(&name.into())?;
         let repository = lasting.split_once('@').map(|(repository, _)| repository.to_string());
-        Ok(Origin { repository: repository.filter(|_| !dir.ends_with(name)), ..Origin::of(dir, lasting) })
+        // A folder's own name may have an @, too.
+        Ok(Origin {
+            repository: repository.filter(|_| !Path::new(&lasting).is_dir()),
+            ..Origin::of(dir, lasting)
+        })
     }
 
     /// The model in the folder `dir`.
@@ -86,8 +90,8 @@ impl Origin {
     }
 
     /// The same with the tokenizer called `name`, as [`Origin::model`] finds it.
-    pub fn with_tokenizer(mut self, name: &str) -> Result<Self> {
-        let (dir, name) = find(name)?;
+    pub fn with_tokenizer(mut self, name: impl Into<Name>) -> Result<Self> {
+        let (dir, name) = find(&name.into())?;
         self.tokenizer = Some(dir);
         self.names.tokenizer = Some(name);
         Ok(self)
@@ -181,16 +185,11 @@ impl Origin {
 }
 
 /// The folder of the model called `name`, and a name for it that holds in any folder.
-fn find(name: &str) -> Result<(PathBuf, String)> {
-    let path = Path::new(name);
-    let dir = hub::directory(path)?;
-    let lasting = match (path.exists(), embedded::named(name), dir.file_name()) {
-        (false, Some(model), _) => model.name.into(),
-        // The revision may come to name another commit.
-        (false, None, Some(commit)) if dir != path => {
-            format!("{}@{}", name.split('@').next().unwrap_or(name), commit.to_string_lossy())
-        }
-        _ => absolute(&dir)?.to_string_lossy().into_owned(),
+fn find(name: &Name) -> Result<(PathBuf, String)> {
+    let dir = name.open()?.path().to_path_buf();
+    let lasting = match name.lasting(&dir) {
+        Some(name) => name,
+        None => absolute(&dir)?.to_string_lossy().into_owned(),
     };
     Ok((dir, lasting))
 }

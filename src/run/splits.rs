@@ -40,7 +40,7 @@ impl Splits {
     ) -> Result<Self> {
         Ok(Splits {
             tokenizer: origin.tokenizer()?,
-            dataset: data::open(&settings.dataset)?,
+            dataset: data::open_as(&settings.dataset, settings.reading.clone())?,
             lengths: settings.lengths(),
             limits,
             global_attention: settings.global_attention,
@@ -92,6 +92,9 @@ impl Splits {
         observer: &mut dyn Observer,
     ) -> Result<Part> {
         let mut examples = self.dataset.examples(split, protocol)?;
+        for what in self.dataset.skipped(split) {
+            observer.message(Message::Warning(format!("passed over: {what}")));
+        }
         examples.truncate(most.unwrap_or(usize::MAX));
         if examples.is_empty() {
             let what = format!("its {} split has no examples", split.name());

@@ -8,6 +8,7 @@ mod trained;
 use super::grid::{BatchSize, CellPlan};
 use super::published::Places;
 use super::results::{Activities, Cell};
+use crate::data::{self, Reading};
 use crate::device::Device;
 use crate::energy::{Sampler, Work};
 use crate::error::{Error, Result};
@@ -111,7 +112,7 @@ pub fn run(
 fn origin(plan: &CellPlan, places: &Places) -> Result<Origin> {
     let origin = match places.own_model(&plan.model) {
         Some(dir) => Origin::folder(&dir)?,
-        None => Origin::model(&plan.model)?,
+        None => Origin::model(plan.model.as_str())?,
     };
     match plan.attention_window {
         Some(window) => origin.with_window(window),
@@ -124,6 +125,10 @@ fn settings(plan: &CellPlan, device: &Device, places: &Places, limits: &ModelLim
     let all = |most: usize| (most > 0).then_some(most);
     Settings {
         dataset: places.dataset_path(&plan.dataset),
+        reading: match data::is_embedded(&places.dataset_path(&plan.dataset)) {
+            true => Reading::default(),
+            false => plan.reading.clone(),
+        },
         max_train_samples: all(plan.max_train_samples),
         max_eval_samples: all(plan.max_eval_samples),
         protocol: plan.protocols[0],

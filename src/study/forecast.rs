@@ -116,7 +116,7 @@ impl Examples {
     fn of(places: &Places, cell: &CellPlan) -> Self {
         let count = |split: Split| -> Result<[usize; 2]> {
             let (mut lines, mut inputs) = (0, HashSet::new());
-            places.dataset(&cell.dataset)?.visit(split, &mut |record| {
+            places.dataset(&cell.dataset, &cell.reading)?.visit(split, &mut |record| {
                 lines += 1;
                 inputs.insert(record.id);
                 Ok(())

@@ -10,6 +10,7 @@ pub use plan::CellPlan;
 pub use rules::Rule;
 
 use super::published::Places;
+use crate::data::Reading;
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::metrics::Protocol;
@@ -27,6 +28,14 @@ pub struct Grid {
     pub models: Vec<String>,
     /// Dataset paths, or names of embedded datasets.
     pub datasets: Vec<String>,
+    /// Columns of the datasets that are files; left out, those that are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_column: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary_column: Option<String>,
+    /// Records of a split that may be wrong and are passed over.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub skip_bad_records: usize,
     /// L, tokens that inputs are cut to.
     pub max_source_lengths: Vec<usize>,
     /// Number formats; left out, that of the command line.
@@ -69,6 +78,10 @@ pub struct Grid {
     pub rules: Vec<Rule>,
 }
 
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 impl Grid {
     /// A grid from a TOML file; what it leaves out is as in the quick preset.
     pub fn read(path: &Path) -> Result<Self> {
@@ -77,6 +90,14 @@ impl Grid {
             let line = line_of(&text, e.message(), e.span());
             Error::data(format!("{}:{line}", path.display()), e.message().to_string())
         })
+    }
+
+    fn reading(&self) -> Reading {
+        Reading {
+            text_column: self.text_column.clone(),
+            summary_column: self.summary_column.clone(),
+            skip_bad_records: self.skip_bad_records,
+        }
     }
 
     /// All cells, models innermost so that a drift of the machine favours none.

@@ -1,9 +1,9 @@
 //! Where a study's models and datasets lie, and what is known of published checkpoints that are not here.
 
-use crate::data::{self, Dataset};
+use crate::data::{self, Dataset, Reading};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::hub::{self, embedded};
+use crate::hub::{Name, embedded};
 use crate::models;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -66,7 +66,7 @@ impl Places {
                     model.unpack(&dir)?;
                     Ok(dir)
                 }
-                None => hub::directory(Path::new(name)),
+                None => Ok(Name::from(name).open()?.path().to_path_buf()),
             },
         }
     }
@@ -86,9 +86,10 @@ impl Places {
         }
     }
 
-    /// The dataset `name`.
-    pub fn dataset(&self, name: &str) -> Result<Dataset> {
-        data::open(&self.dataset_path(name))
+    /// The dataset `name`; `reading` is of those that are files.
+    pub fn dataset(&self, name: &str, reading: &Reading) -> Result<Dataset> {
+        let path = self.dataset_path(name);
+        data::open_as(&path, if data::is_embedded(&path) { Reading::default() } else { reading.clone() })
     }
 
     /// What [`data::open`] finds the dataset `name` by.
@@ -125,7 +126,7 @@ impl Places {
             }
         }
         for dataset in datasets {
-            match self.dataset(dataset) {
+            match self.dataset(dataset, &Reading::default()) {
                 Ok(_) => {}
                 Err(Error::Missing { what, .. }) => missing.push((dataset, self.missing_data(dataset, what))),
                 Err(error) => return Err(error),
@@ -236,7 +237,11 @@ mod tests {
             lines += 1;
             Ok(())
         };
-        places.dataset("qmsum-slice").unwrap().visit(crate::data::Split::Train, &mut count).unwrap();
+        places
+            .dataset("qmsum-slice", &Reading::default())
+            .unwrap()
+            .visit(crate::data::Split::Train, &mut count)
+            .unwrap();
         assert_eq!(lines, 1, "the embedded one has more");
     }
 }

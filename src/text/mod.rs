@@ -38,6 +38,8 @@ pub struct Tokenizer {
     at: String,
     opening: Vec<u32>,
     closing: Vec<u32>,
+    /// Keeps the end of a text that is too long, not its start.
+    cut_left: bool,
     /// Whether the tokens of a text are those of its segments.
     splits_at_spaces: bool,
     /// What [`Spaces::AsModel`] does.
@@ -45,10 +47,9 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` of a model directory, or makes one of `vocab.json` and `merges.txt` or `spiece.model`.
+    /// The tokenizer that transformers makes of the files of a model directory.
     pub fn load(model_dir: &Path) -> Result<Self> {
-        let Source { json, path, .. } = Source::read(model_dir)?;
-        let mut tokenizer = Self::from_json(&json, &path.display().to_string())?;
+        let mut tokenizer = Self::of(Source::read(model_dir)?)?;
         let is_bpe = matches!(tokenizer.inner.get_model(), tokenizers::models::ModelWrapper::BPE(_));
         tokenizer.cleans_up = !is_bpe && asks_for_clean_up(model_dir)?;
         Ok(tokenizer)
@@ -56,25 +57,25 @@ impl Tokenizer {
 
     /// Parses the content of a `tokenizer.json`. `at` names it in errors.
     pub fn from_json(json: &[u8], at: &str) -> Result<Self> {
-        let invalid = |what: String| {
-            Error::data(
-                at,
-                format!("tokenizer.json is invalid: {what}; copy it again from the model's source"),
-            )
-        };
-        let parts: segments::Parts =
-            serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
         let read = guarded(|| tokenizers::Tokenizer::from_bytes(json));
-        let mut inner = read.map_err(invalid)?;
+        let tokenizer = read.map_err(|what| source::invalid(at, &what))?;
+        Self::of(Source { tokenizer, path: at.into(), made: false, cut_left: false })
+    }
+
+    /// Makes a tokenizer ready to encode.
+    pub fn of(source: Source) -> Result<Self> {
+        let Source { tokenizer: mut inner, path, cut_left, .. } = source;
+        let at = path.display().to_string();
         // Truncation and padding are the caller's; a saved setting must not add its own.
         inner.with_padding(None);
-        guarded(|| inner.with_truncation(None).map(|_| ())).map_err(invalid)?;
+        guarded(|| inner.with_truncation(None).map(|_| ())).map_err(|what| source::invalid(&at, &what))?;
         let mut tokenizer = Tokenizer {
-            splits_at_spaces: parts.splits_at_spaces(),
+            splits_at_spaces: segments::splits_at_spaces(&inner),
             cleans_up: false,
-            at: at.to_string(),
+            at,
             opening: Vec::new(),
             closing: Vec::new(),
+            cut_left,
             inner,
         };
         (tokenizer.opening, tokenizer.closing) = tokenizer.template()?;
@@ -97,14 +98,18 @@ impl Tokenizer {
         }
         Err(Error::data(
             &self.at,
-            "tokenizer.json is invalid: its template does not keep the tokens of a text together",
+            "not a valid tokenizer: its template does not keep the tokens of a text together; copy it again from the model's source",
         ))
     }
 
     /// The hash of all that decides the ids of a text.
     pub fn fingerprint(&self) -> Result<blake3::Hash> {
         let json = self.run(|| self.inner.to_string(false))?;
-        Ok(blake3::hash(json.as_bytes()))
+        let mut hasher = blake3::Hasher::new();
+        // Neither stands in the content of a tokenizer.json.
+        hasher.update(&[u8::from(self.cut_left), u8::from(self.inner.get_encode_special_tokens())]);
+        hasher.update(json.as_bytes());
+        Ok(hasher.finalize())
     }
 
     /// One more than the largest token id.
@@ -132,7 +137,7 @@ impl Tokenizer {
     }
 
     /// Token ids with the template's special tokens, at most `max_length` in all. What is cut off is the end
-    /// of the text; the closing token stays.
+    /// of the text, or its start where the tokenizer's `truncation_side` is left; the closing token stays.
     pub fn encode(&self, text: &str, max_length: usize) -> Result<Vec<u32>> {
         self.encode_with(&mut Cache::new(), text, max_length)
     }
@@ -155,9 +160,10 @@ impl Tokenizer {
             )));
         };
         let mut ids = self.opening.clone();
+        let start = ids.len();
         if self.splits_at_spaces {
             for segment in segments::segments(text) {
-                if ids.len() - self.opening.len() >= room {
+                if ids.len() - start >= room && !self.cut_left {
                     break;
                 }
                 self.append(cache, segment, &mut ids)?;
@@ -165,7 +171,11 @@ impl Tokenizer {
         } else {
             ids.extend(self.bare(text)?);
         }
-        ids.truncate(self.opening.len() + room);
+        if self.cut_left {
+            let excess = (ids.len() - start).saturating_sub(room);
+            ids.drain(start..start + excess);
+        }
+        ids.truncate(start + room);
         ids.extend(&self.closing);
         Ok(ids)
     }
@@ -200,12 +210,7 @@ impl Tokenizer {
     }
 
     fn run<T>(&self, work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
-        guarded(work).map_err(|what| {
-            Error::data(
-                &self.at,
-                format!("tokenizer.json is invalid: {what}; copy it again from the model's source"),
-            )
-        })
+        guarded(work).map_err(|what| source::invalid(&self.at, &what))
     }
 }
 
@@ -264,7 +269,7 @@ mod tests {
                 panic!("accepted {json}");
             };
             let message = error.to_string();
-            assert!(message.starts_with("m/tokenizer.json: tokenizer.json is invalid"), "{message}");
+            assert!(message.starts_with("m/tokenizer.json: not a valid tokenizer"), "{message}");
             assert_eq!(error.exit_code(), 65);
         }
     }

@@ -5,43 +5,26 @@
 //! Unigram) see one pre-token at a time. So a long text need not be encoded further than it is wanted, and
 //! parts that recur, as most words do, are encoded once. Anything not recognised here is encoded whole.
 
-use serde::Deserialize;
 use serde_json::Value;
+use tokenizers::{AddedToken, ModelWrapper, Tokenizer};
 
-/// The parts of a tokenizer.json that decide where a text splits.
-#[derive(Deserialize)]
-pub struct Parts {
-    #[serde(default)]
-    added_tokens: Vec<AddedToken>,
-    #[serde(default)]
-    normalizer: Value,
-    #[serde(default)]
-    pre_tokenizer: Value,
-    model: Model,
+/// Whether the tokens of a text are those of its segments.
+pub fn splits_at_spaces(tokenizer: &Tokenizer) -> bool {
+    // A token that takes the space after it would leave the next part without one.
+    let inside = |token: &AddedToken| !token.rstrip && !token.content.contains(char::is_whitespace);
+    let dropout = match tokenizer.get_model() {
+        ModelWrapper::BPE(model) => model.dropout.unwrap_or(0.0),
+        _ => 0.0,
+    };
+    tokenizer.get_added_tokens_decoder().values().all(inside)
+        && is_local(&value(tokenizer.get_normalizer()))
+        && splits(&value(tokenizer.get_pre_tokenizer()))
+        && dropout == 0.0
 }
 
-#[derive(Deserialize)]
-struct AddedToken {
-    content: String,
-    #[serde(default)]
-    rstrip: bool,
-}
-
-#[derive(Deserialize)]
-struct Model {
-    #[serde(default)]
-    dropout: Option<f32>,
-}
-
-impl Parts {
-    pub fn splits_at_spaces(&self) -> bool {
-        // A token that takes the space after it would leave the next part without one.
-        let inside = |token: &AddedToken| !token.rstrip && !token.content.contains(char::is_whitespace);
-        self.added_tokens.iter().all(inside)
-            && is_local(&self.normalizer)
-            && splits(&self.pre_tokenizer)
-            && self.model.dropout.unwrap_or(0.0) == 0.0
-    }
+/// A part as `tokenizer.json` writes it; one that cannot be written is not recognised.
+fn value<T: serde::Serialize>(part: Option<&T>) -> Value {
+    part.map_or(Value::Null, |part| serde_json::to_value(part).unwrap_or(Value::Bool(false)))
 }
 
 /// Whether a normaliser treats both sides of a single space alone and keeps the space.
@@ -105,22 +88,28 @@ mod tests {
     fn splits_at_spaces(normalizer: &str, pre_tokenizer: &str, added: &str, dropout: &str) -> bool {
         let json = format!(
             r#"{{"normalizer": {normalizer}, "pre_tokenizer": {pre_tokenizer},
-                "added_tokens": [{added}], "model": {{"dropout": {dropout}}}}}"#
+                "version": "1.0", "added_tokens": [{added}], "post_processor": null, "decoder": null,
+                "model": {{"type": "BPE", "vocab": {{"a": 0}}, "merges": [], "dropout": {dropout}}}}}"#
         );
-        let parts: Parts = serde_json::from_str(&json).unwrap();
-        parts.splits_at_spaces()
+        super::splits_at_spaces(&Tokenizer::from_bytes(json).unwrap())
     }
 
-    const BYTES: &str = r#"{"type": "ByteLevel", "add_prefix_space": false}"#;
+    const BYTES: &str = r#"{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true}"#;
+
+    fn token(content: &str, lstrip: bool, rstrip: bool) -> String {
+        format!(
+            r#"{{"id": 1, "content": "{content}", "single_word": false, "lstrip": {lstrip}, "rstrip": {rstrip},
+                "normalized": false, "special": true}}"#
+        )
+    }
 
     #[test]
     fn recognises_the_two_families() {
-        let mask = r#"{"content": "<mask>", "lstrip": true, "rstrip": false}"#;
-        assert!(splits_at_spaces("null", BYTES, mask, "null"));
-        let normalizer = r#"{"type": "Sequence", "normalizers": [{"type": "Precompiled"},
+        assert!(splits_at_spaces("null", BYTES, &token("<mask>", true, false), "null"));
+        let normalizer = r#"{"type": "Sequence", "normalizers": [{"type": "NFKC"},
             {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]}"#;
         let pre_tokenizer = r#"{"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"},
-            {"type": "Metaspace", "replacement": "▁"}]}"#;
+            {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true}]}"#;
         assert!(splits_at_spaces(normalizer, pre_tokenizer, "", "null"));
     }
 
@@ -128,17 +117,26 @@ mod tests {
     fn anything_else_is_encoded_whole() {
         let replace = r#"{"type": "Replace", "pattern": {"String": " "}, "content": ""}"#;
         let strip = r#"{"type": "Strip", "strip_left": true, "strip_right": true}"#;
-        let two_words = r#"{"content": "two words"}"#;
-        let greedy = r#"{"content": "<x>", "rstrip": true}"#;
+        let (two_words, greedy) = (token("two words", false, false), token("<x>", false, true));
         for (normalizer, pre_tokenizer, added, dropout) in [
             ("null", "null", "", "null"),
-            ("null", r#"{"type": "ByteLevel", "use_regex": false}"#, "", "null"),
-            ("null", r#"{"type": "Metaspace", "split": false}"#, "", "null"),
+            (
+                "null",
+                r#"{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}"#,
+                "",
+                "null",
+            ),
+            (
+                "null",
+                r#"{"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": false}"#,
+                "",
+                "null",
+            ),
             ("null", r#"{"type": "Sequence", "pretokenizers": []}"#, "", "null"),
             (replace, BYTES, "", "null"),
             (strip, BYTES, "", "null"),
-            ("null", BYTES, two_words, "null"),
-            ("null", BYTES, greedy, "null"),
+            ("null", BYTES, &two_words, "null"),
+            ("null", BYTES, &greedy, "null"),
             ("null", BYTES, "", "0.1"),
         ] {
             let found = splits_at_spaces(normalizer, pre_tokenizer, added, dropout);

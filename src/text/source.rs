@@ -1,47 +1,85 @@
-//! Where a tokenizer comes from: `tokenizer.json`, or the older files it is made of.
+//! Where a tokenizer comes from: `tokenizer.json` or the older files it is made of, with the settings beside them.
 
+mod base;
 mod byte_level;
+mod class;
 mod sentencepiece;
-mod special;
+mod settings;
+mod token;
 mod unigram;
 
 use crate::error::{Error, Result};
 use crate::hub;
+use base::Base;
+use class::Class;
 use serde_json::{Map, Value};
+use settings::{Head, Settings};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A larger file is refused; the largest published ones are under 40 MB.
 const LARGEST_FILE: u64 = 512 << 20;
 
-/// The content of a `tokenizer.json`, and the file that it is, or is made of.
+/// The tokenizer that transformers would make of a model directory.
+#[derive(Clone)]
 pub struct Source {
-    pub json: Vec<u8>,
+    pub tokenizer: tokenizers::Tokenizer,
+    /// The file that it is, or is made of.
     pub path: PathBuf,
-    /// Whether the model directory has no `tokenizer.json` of its own.
+    /// Whether the directory has no `tokenizer.json` of its own.
     pub made: bool,
+    /// Keeps the end of a text that is too long.
+    pub cut_left: bool,
 }
 
 impl Source {
-    /// Reads `tokenizer.json`, or makes one of `vocab.json` and `merges.txt` or of `spiece.model`.
+    /// Reads `tokenizer.json`, or `vocab.json` and `merges.txt`, or `spiece.model`, as the model's class of tokenizer
+    /// does, and adds the tokens of the files beside it.
     pub fn read(dir: &Path) -> Result<Self> {
         let is_there = |name: &str| dir.join(name).is_file();
+        let class = Class::of(dir)?;
         let whole = dir.join("tokenizer.json");
-        if whole.is_file() {
-            return Ok(Source { json: read(&whole)?, path: whole, made: false });
-        }
-        let (path, content) = if is_there("vocab.json") && is_there("merges.txt") {
-            (dir.join("vocab.json"), byte_level::tokenizer(dir)?)
+        let (path, base, made) = if whole.is_file() {
+            let json = read(&whole)?;
+            let head: Head = serde_json::from_slice(&json)
+                .map_err(|e| invalid(&whole.display().to_string(), &e.to_string()))?;
+            let base = match class {
+                Class::Roberta => byte_level::of_whole(dir, &whole, &json, &head)?,
+                Class::Pegasus => unigram::pegasus(dir, &whole, Some((&json, &head)))?,
+                Class::BigBird => unigram::big_bird(dir, &whole, Some((&json, &head)))?,
+                Class::Whole => Base::from((json, Settings::read(dir, Some(&head))?)),
+            };
+            (whole, base, false)
+        } else if is_there("vocab.json") && is_there("merges.txt") {
+            (dir.join("vocab.json"), byte_level::of_files(dir)?, true)
         } else if is_there("spiece.model") {
-            (dir.join("spiece.model"), unigram::tokenizer(dir)?)
+            let path = dir.join("spiece.model");
+            let base = match class {
+                Class::Pegasus => unigram::pegasus(dir, &path, None)?,
+                Class::BigBird => unigram::big_bird(dir, &path, None)?,
+                Class::Roberta | Class::Whole => unigram::converted(dir)?,
+            };
+            (path, base, true)
         } else {
             let what = "is missing, and so are vocab.json with merges.txt and spiece.model, of which it could be made; copy the tokenizer's files here from the model's source";
             return Err(Error::missing(whole, what));
         };
-        let json = serde_json::to_vec_pretty(&content)
-            .map_err(|e| Error::internal(format!("a tokenizer is not JSON: {e}")))?;
-        Ok(Source { json, path, made: true })
+        let config = object(&dir.join("config.json")).unwrap_or_default();
+        let mut tokenizer =
+            base.build(&path.display().to_string(), config.get("vocab_size").and_then(Value::as_u64))?;
+        tokenizer.set_encode_special_tokens(base.settings.flag("split_special_tokens", false)?);
+        Ok(Source { tokenizer, path, made, cut_left: base.settings.cut_left })
     }
+
+    /// The content of a `tokenizer.json` that gives the same ids, beside the same settings.
+    pub fn json(&self) -> Result<String> {
+        self.tokenizer.to_string(true).map_err(|e| Error::internal(format!("a tokenizer is not JSON: {e}")))
+    }
+}
+
+/// A tokenizer that does not fit together.
+pub(super) fn invalid(at: &str, what: &str) -> Error {
+    Error::data(at, format!("not a valid tokenizer: {what}; copy it again from the model's source"))
 }
 
 /// The content of a file that may be anything.

@@ -10,6 +10,7 @@ use crate::data::Example;
 use crate::device::cpu::Mapped;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::hub;
 use crate::models::ModelLimits;
 use crate::text::Tokenizer;
 use std::io::Write;
@@ -65,9 +66,7 @@ impl TokenCache {
 
     /// The folder of this user's caches, where the environment names one.
     pub fn default_dir() -> Option<PathBuf> {
-        let named = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
-        let caches = named("XDG_CACHE_HOME").or_else(|| Some(named("HOME")?.join(".cache")))?;
-        Some(caches.join("wattention").join("tokens"))
+        Some(hub::own_cache()?.join("tokens"))
     }
 
     /// The tokens of `examples`, from the cache or from `encode`, which are the same.

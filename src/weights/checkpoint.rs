@@ -4,6 +4,7 @@ use super::file::{self, Tensors};
 use super::header::{MAX_HEADER, UniqueMap, recognise};
 use super::{INDEX, WEIGHTS, torch};
 use crate::error::{Error, Result};
+use crate::hub;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
@@ -60,14 +61,6 @@ pub(super) struct Checkpoint {
 impl Checkpoint {
     /// Opens `model.safetensors` or its shards, or else `pytorch_model.bin` or its shards.
     pub fn open(dir: &Path) -> Result<Self> {
-        let kind = std::fs::metadata(dir)
-            .map_err(|e| Error::missing(dir, format!("{e}; name a model directory")))?;
-        if !kind.is_dir() {
-            return Err(Error::missing(
-                dir,
-                "not a directory; name the one that holds config.json and model.safetensors",
-            ));
-        }
         match entry(dir) {
             Some((format, name)) if name == format.whole() => Self::of(vec![format.read(&dir.join(name))?]),
             Some((format, _)) => Self::of_shards(dir, format),
@@ -76,7 +69,7 @@ impl Checkpoint {
                 let what = format!(
                     "not there, and neither is {torch} or an index of shards; name a model directory"
                 );
-                Err(Error::missing(dir.join(safetensors), what))
+                Err(hub::lacks(dir, safetensors, &what))
             }
         }
     }
@@ -176,7 +169,7 @@ fn shard_path(index: &Path, dir: &Path, shard: &str) -> Result<PathBuf> {
     }
     let path = dir.join(name);
     let target = path.canonicalize().map_err(|e| {
-        Error::missing(&path, format!("{e}; {} names this shard, download it", index.display()))
+        Error::missing(&path, format!("{e}, and {} names this shard{}", index.display(), hub::again(dir)))
     })?;
     let home = dir.canonicalize().map_err(|e| Error::read(dir, &e))?;
     match target.starts_with(&home) || target.parent() == hub_blobs(&home).as_deref() {

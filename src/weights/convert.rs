@@ -32,7 +32,7 @@ pub fn convert(
     to: &Path,
     warn: &mut dyn FnMut(String),
 ) -> Result<Converted> {
-    let found = Found::open(from, wanted)?;
+    let found = Found::open(from, wanted, warn)?;
     let mut tensors = Vec::new();
     for (at, want) in wanted.iter().enumerate() {
         let target = match (found.dtype(at)?, dtype) {

@@ -11,7 +11,8 @@ use std::path::Path;
 
 /// Reads a model directory: values in the order of `wanted`, `None` for optional tensors that are absent.
 ///
-/// Missing, unused and misfit tensors are one error; warnings go to stderr.
+/// Missing and misfit tensors are one error. Tensors that the model has no use for are a warning, as in transformers;
+/// warnings go to stderr.
 pub fn load(dir: &Path, wanted: &[Wanted]) -> Result<Vec<Option<Vec<f32>>>> {
     let mut loaded = vec![None; wanted.len()];
     load_each(dir, wanted, &mut |warning| eprintln!("warning: {warning}"), &mut |at, values| {
@@ -28,7 +29,7 @@ pub fn load_each(
     warn: &mut dyn FnMut(String),
     place: &mut dyn FnMut(usize, Vec<f32>) -> Result<()>,
 ) -> Result<()> {
-    let found = Found::open(dir, wanted)?;
+    let found = Found::open(dir, wanted, warn)?;
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by_key(|&at| found.names[at].first().map(|name| found.checkpoint.position(name)));
     for at in order {
@@ -48,9 +49,9 @@ pub(super) struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    pub fn open(dir: &'a Path, wanted: &'a [Wanted]) -> Result<Self> {
+    pub fn open(dir: &'a Path, wanted: &'a [Wanted], warn: &mut dyn FnMut(String)) -> Result<Self> {
         let checkpoint = Checkpoint::open(dir)?;
-        let names = find(dir, &checkpoint, wanted)?;
+        let names = find(dir, &checkpoint, wanted, warn)?;
         Ok(Found { dir, checkpoint, names })
     }
 
@@ -83,16 +84,27 @@ impl<'a> Found<'a> {
 }
 
 /// The names under which each wanted tensor is present, its own name first.
-fn find<'a>(dir: &Path, checkpoint: &Checkpoint, wanted: &'a [Wanted]) -> Result<Vec<Vec<&'a str>>> {
+fn find<'a>(
+    dir: &Path,
+    checkpoint: &Checkpoint,
+    wanted: &'a [Wanted],
+    warn: &mut dyn FnMut(String),
+) -> Result<Vec<Vec<&'a str>>> {
+    let bare = bare_prefix(checkpoint, wanted);
     let mut mismatch = Mismatch::default();
     let mut taken = HashSet::new();
     let mut found = Vec::with_capacity(wanted.len());
     for want in wanted {
         let mut present = Vec::new();
         for name in std::iter::once(&want.name).chain(&want.aliases) {
-            let Some(tensors) = checkpoint.get(name) else {
+            let stored = |name: &&str| checkpoint.get(name).is_some();
+            let Some(name) = std::iter::once(name.as_str())
+                .chain(bare.and_then(|bare| name.strip_prefix(bare)))
+                .find(stored)
+            else {
                 continue;
             };
+            let tensors = tensors(checkpoint, name)?;
             let (shape, dtype) = (tensors.shape(name)?, tensors.dtype(name)?);
             if shape != want.shape {
                 let line = format!("{name:?}: expected {:?}, found {shape:?}", want.shape);
@@ -102,8 +114,8 @@ fn find<'a>(dir: &Path, checkpoint: &Checkpoint, wanted: &'a [Wanted]) -> Result
                 let line = format!("{name:?}: {dtype}, expected one of {FLOATS}");
                 mismatch.dtype.push(line);
             }
-            taken.insert(name.as_str());
-            present.push(name.as_str());
+            taken.insert(name);
+            present.push(name);
         }
         if present.is_empty() && !want.optional {
             mismatch.missing.push(format!("{:?} {:?}", want.name, want.shape));
@@ -114,10 +126,18 @@ fn find<'a>(dir: &Path, checkpoint: &Checkpoint, wanted: &'a [Wanted]) -> Result
         let shape = tensors(checkpoint, name)?.shape(name)?;
         mismatch.unused.push(format!("{name:?} {shape:?}"));
     }
-    match mismatch.into_error(dir) {
-        Some(error) => Err(error),
-        None => Ok(found),
+    if let Some(warning) = mismatch.verdict(dir)? {
+        warn(warning);
     }
+    Ok(found)
+}
+
+/// What every tensor's name begins with where the checkpoint has no such name: the base model was saved alone, as by
+/// `LEDModel.save_pretrained`, and its names lack it.
+fn bare_prefix<'a>(checkpoint: &Checkpoint, wanted: &'a [Wanted]) -> Option<&'a str> {
+    let prefix = |name: &'a str| name.find('.').map(|dot| &name[..=dot]);
+    let first = wanted.iter().find_map(|want| prefix(&want.name))?;
+    checkpoint.names().all(|name| !name.starts_with(first)).then_some(first)
 }
 
 fn read(checkpoint: &Checkpoint, name: &str) -> Result<Vec<f32>> {

@@ -161,6 +161,25 @@ fn tokens_are_those_of_transformers() {
     }
 }
 
+/// The flags of columns and of bad records, and what is said of those passed over.
+#[test]
+fn columns_by_name_and_bad_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let lines =
+        "{\"chapter\": \"one two\", \"tldr\": \"a\", \"n\": NaN}\n{\"chapter\": null, \"tldr\": \"b\"}\n";
+    std::fs::write(dir.path().join("TRAIN.jsonl"), lines).unwrap();
+    stats(dir.path(), &[]).fails(65, &["TRAIN.jsonl:1", "chapter, tldr, n", "--text-column"]);
+    let columns = ["--text-column", "chapter", "--summary-column", "tldr"];
+    stats(dir.path(), &columns)
+        .fails(65, &["TRAIN.jsonl:2", "the chapter is missing, null or NaN (record \"line-2\")"]);
+    let done = stats(dir.path(), &[&columns[..], &["--skip-bad-records", "1", "--json"]].concat());
+    let split = done.json()["splits"][0].clone();
+    assert_eq!((&split["examples"], &split["skipped"]), (&json!(1), &json!(1)));
+    assert!(done.err.contains("TRAIN.jsonl:2"), "{}", done.err);
+    stats(dir.path(), &["--text-column", "body"]).fails(65, &["\"body\"", "chapter, tldr, n"]);
+    stats(Path::new("qmsum-slice"), &columns).fails(2, &["qmsum-slice", "text_column"]);
+}
+
 #[test]
 fn datasets_and_tokenizers_that_are_not_there() {
     let slice = Path::new("qmsum-slice");
@@ -173,7 +192,7 @@ fn datasets_and_tokenizers_that_are_not_there() {
     stats(dir.path(), &[]).fails(65, &["train.jsonl:1"]);
     std::fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
     let at = dir.path().to_str().unwrap();
-    stats(slice, &["--tokenizer", at]).fails(65, &["tokenizer.json is invalid"]);
+    stats(slice, &["--tokenizer", at]).fails(65, &["not a valid tokenizer"]);
 }
 
 /// `data synth needle` into `to`.

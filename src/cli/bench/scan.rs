@@ -17,6 +17,7 @@ use wattention::device::{Device, Precision};
 use wattention::energy::{self, Sampler};
 use wattention::error::{Error, Result};
 use wattention::files;
+use wattention::hub::Name;
 use wattention::models::{self, ModelOptions};
 use wattention::workload::Sizes;
 
@@ -32,7 +33,7 @@ lets its highest mark start anew.";
 pub struct Args<K: Kind> {
     /// Model directories in HF layout, or names of repositories in the Hugging Face cache: ORG/NAME[@REVISION]
     #[arg(long, value_name = "DIR_OR_NAME,..", value_delimiter = ',', required_unless_present = "config")]
-    model: Vec<PathBuf>,
+    model: Vec<Name>,
 
     /// Files config.json alone: weights are drawn at random
     #[arg(long, value_name = "FILE,..", value_delimiter = ',', conflicts_with = "model")]

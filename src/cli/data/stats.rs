@@ -1,15 +1,15 @@
 //! `data stats`: examples, ids and lengths by split, and where answers stand.
 
 use super::super::choices;
+use super::super::columns::{Columns, tell_skipped};
 use super::super::global::Global;
 use super::super::progress::Progress;
 use super::needles::Needles;
 use serde::Serialize;
 use std::collections::HashSet;
-use std::path::PathBuf;
-use wattention::data::{self, Dataset, Kind, Record, Split};
+use wattention::data::{Dataset, Kind, Record, Split};
 use wattention::error::{Error, Result};
-use wattention::hub;
+use wattention::hub::Name;
 use wattention::table::{Column, Table, width};
 use wattention::text::Tokenizer;
 
@@ -22,9 +22,12 @@ pub struct Args {
     #[arg(long, value_name = "PATH_OR_NAME", help = choices::datasets())]
     dataset: String,
 
+    #[command(flatten)]
+    columns: Columns,
+
     /// Folder or repository of the tokenizer that counts tokens, special ones included
     #[arg(long, value_name = "DIR_OR_NAME")]
-    tokenizer: Option<PathBuf>,
+    tokenizer: Option<Name>,
 }
 
 #[derive(Serialize)]
@@ -40,6 +43,9 @@ struct SplitStats {
     examples: usize,
     /// Distinct ids; an id repeats when an input has several references.
     ids: usize,
+    /// Wrong records that were passed over, by --skip-bad-records.
+    #[serde(skip_serializing_if = "is_zero")]
+    skipped: usize,
     input_words: Lengths,
     output_words: Option<Lengths>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,6 +54,10 @@ struct SplitStats {
     output_tokens: Option<Lengths>,
     #[serde(skip_serializing_if = "Option::is_none")]
     needles: Option<Needles>,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// The spread of a list of lengths.
@@ -73,13 +83,16 @@ impl Lengths {
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
-    let tokenizer = args.tokenizer.map(|name| Tokenizer::load(&hub::directory(&name)?)).transpose()?;
-    let dataset = data::open(&args.dataset)?;
+    let tokenizer = args.tokenizer.map(|name| Tokenizer::load(&name.open()?)).transpose()?;
+    let dataset = args.columns.open(&args.dataset)?;
     let mut splits = Vec::new();
     let mut absent = None;
     for split in Split::ALL {
         match words(&dataset, split) {
-            Ok(stats) => splits.extend(stats),
+            Ok(stats) => {
+                tell_skipped(global, &dataset, split);
+                splits.extend(stats);
+            }
             Err(error @ Error::Missing { .. }) => absent = Some(error),
             Err(error) => return Err(error.into()),
         }
@@ -113,6 +126,7 @@ fn words(dataset: &Dataset, split: Split) -> Result<Option<SplitStats>> {
         split,
         examples,
         ids: ids.len(),
+        skipped: dataset.skipped(split).len(),
         input_words,
         output_words: Lengths::of(outputs),
         input_tokens: None,

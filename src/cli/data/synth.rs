@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use wattention::data::Split;
 use wattention::data::folder::{Existing, Writer};
 use wattention::data::needle::{LONGEST, MOST_EXAMPLES, MOST_FACTS, Maker, Task, Wanted};
-use wattention::hub;
+use wattention::hub::Name;
 use wattention::text::Tokenizer;
 
 /// Generate a dataset whose answers are known, with their places in the text
@@ -37,7 +37,7 @@ struct Needle {
 
     /// Folder or repository of the tokenizer that --length counts in
     #[arg(long, value_name = "DIR_OR_NAME")]
-    tokenizer: Option<PathBuf>,
+    tokenizer: Option<Name>,
 
     /// Facts in a document; in qa all but one are distractors [default: 1 for qa, 4 for summary]
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=MOST_FACTS as i64))]
@@ -70,8 +70,7 @@ fn examples() -> clap::builder::RangedI64ValueParser<u32> {
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let What::Needle(args) = args.what;
-    let tokenizer =
-        args.tokenizer.as_deref().map(|name| Tokenizer::load(&hub::directory(name)?)).transpose()?;
+    let tokenizer = args.tokenizer.map(|name| Tokenizer::load(&name.open()?)).transpose()?;
     let facts = args.facts.unwrap_or(match args.task {
         Task::Qa => 1,
         Task::Summary => 4,

@@ -1,19 +1,10 @@
 //! The documents of a JSON Lines or text file, all checked before the first is worked on.
 
-use serde::Deserialize;
-use serde_json::Value;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
+use wattention::data::{self, Document};
 use wattention::error::{Error, Result};
-
-/// One text with the names that its line gave it.
-#[derive(Debug, PartialEq)]
-pub struct Document {
-    pub id: Option<Value>,
-    pub pid: Option<Value>,
-    pub text: String,
-}
 
 /// How the predictions are written when nothing says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,16 +15,8 @@ pub enum Form {
     Whole,
 }
 
-#[derive(Deserialize)]
-struct Line {
-    id: Option<Value>,
-    pid: Option<Value>,
-    #[serde(alias = "text")]
-    input: Option<String>,
-}
-
 /// Reads `path`, or stdin when it is `-`.
-pub fn read(path: &Path) -> Result<(Vec<Document>, Form)> {
+pub fn read(path: &Path, text_column: Option<&str>) -> Result<(Vec<Document>, Form)> {
     let (bytes, at) = match path == Path::new("-") {
         true => {
             let mut bytes = Vec::new();
@@ -46,17 +29,21 @@ pub fn read(path: &Path) -> Result<(Vec<Document>, Form)> {
             (bytes, path.display().to_string())
         }
     };
-    let text = String::from_utf8(bytes).map_err(|e| {
+    let mut decoded = Vec::new();
+    let read = data::utf8(bytes.as_slice()).and_then(|mut reader| reader.read_to_end(&mut decoded));
+    read.map_err(|e| Error::data(&at, e.to_string()))?;
+    let text = String::from_utf8(decoded).map_err(|e| {
         let at_byte = e.utf8_error().valid_up_to();
         Error::data(&at, format!("not UTF-8 at byte {at_byte}; convert it first"))
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let form = form(path, text)?;
-    Ok((parse(&at, text, form)?, form))
+    Ok((parse(&at, text, form, text_column)?, form))
 }
 
 fn form(path: &Path, text: &str) -> Result<Form> {
-    match path.extension().and_then(|e| e.to_str()) {
+    let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+    match extension.as_deref() {
         Some("jsonl") => Ok(Form::Lines),
         Some("txt") => Ok(Form::Whole),
         None if path == Path::new("-") => Ok(match text.trim_start().starts_with('{') {
@@ -70,13 +57,16 @@ fn form(path: &Path, text: &str) -> Result<Form> {
     }
 }
 
-fn parse(at: &str, text: &str, form: Form) -> Result<Vec<Document>> {
+fn parse(at: &str, text: &str, form: Form, text_column: Option<&str>) -> Result<Vec<Document>> {
     let documents = match form {
         Form::Lines => {
             let lines = text.lines().enumerate();
             lines
                 .filter(|(_, line)| !line.trim().is_empty())
-                .map(|(i, line)| document(line).map_err(|what| Error::data(format!("{at}:{}", i + 1), what)))
+                .map(|(i, line)| {
+                    data::document(line, text_column)
+                        .map_err(|what| Error::data(format!("{at}:{}", i + 1), what))
+                })
                 .collect::<Result<_>>()?
         }
         Form::Whole if text.trim().is_empty() => Vec::new(),
@@ -88,28 +78,15 @@ fn parse(at: &str, text: &str, form: Form) -> Result<Vec<Document>> {
     }
 }
 
-fn document(line: &str) -> std::result::Result<Document, String> {
-    const EXPECTED: &str = "expected a JSON object with the string \"input\" or \"text\"";
-    // serde would also take an array of the values.
-    if !line.trim_start().starts_with('{') {
-        return Err(EXPECTED.to_string());
-    }
-    let line: Line = serde_json::from_str(line).map_err(|e| format!("{e}; {EXPECTED}"))?;
-    let text = line.input.ok_or(EXPECTED)?;
-    if text.trim().is_empty() {
-        return Err("the text is empty".to_string());
-    }
-    Ok(Document { id: line.id, pid: line.pid, text })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     #[test]
     fn names_are_kept_as_they_are_and_both_keys_are_read() {
         let text = "{\"id\": 7, \"input\": \"a\"}\n\n{\"pid\": \"p\", \"text\": \"b\", \"more\": [1]}\n";
-        let documents = parse("x", text, Form::Lines).unwrap();
+        let documents = parse("x", text, Form::Lines, None).unwrap();
         assert_eq!(documents.len(), 2);
         assert_eq!(documents[0].id, Some(Value::from(7)));
         assert_eq!(documents[1].pid, Some(Value::from("p")));
@@ -120,13 +97,13 @@ mod tests {
     fn a_fault_is_found_by_its_line() {
         for (line, part) in [
             ("{\"text\": \"\"}", "empty"),
-            ("{\"title\": \"a\"}", "\"input\""),
+            ("{\"title\": \"a\"}", "the record has title; name its columns with --text-column"),
             ("[\"a\"]", "expected a JSON object"),
             ("{\"text\": 3}", "expected a string"),
             ("{\"text\": \"a\"", "EOF"),
         ] {
             let text = format!("{{\"text\": \"fine\"}}\n{line}\n");
-            let error = parse("x.jsonl", &text, Form::Lines).unwrap_err();
+            let error = parse("x.jsonl", &text, Form::Lines, None).unwrap_err();
             assert_eq!(error.exit_code(), 65);
             let message = error.to_string();
             assert!(message.starts_with("x.jsonl:2: "), "{message}");
@@ -136,9 +113,9 @@ mod tests {
 
     #[test]
     fn a_text_is_one_document_and_nothing_is_none() {
-        let documents = parse("x.txt", "one\ntwo\n", Form::Whole).unwrap();
+        let documents = parse("x.txt", "one\ntwo\n", Form::Whole, None).unwrap();
         assert_eq!(documents[0].text, "one\ntwo\n");
-        assert!(parse("x.txt", " \n", Form::Whole).is_err());
-        assert!(parse("x.jsonl", "\n", Form::Lines).is_err());
+        assert!(parse("x.txt", " \n", Form::Whole, None).is_err());
+        assert!(parse("x.jsonl", "\n", Form::Lines, None).is_err());
     }
 }

@@ -5,7 +5,7 @@ use super::super::energy::{self, Predicting};
 use super::super::global::Global;
 use super::super::{output as outputs, progress::Progress};
 use super::Args;
-use super::documents::{self, Document, Form};
+use super::documents::{self, Form};
 use super::output::Growing;
 use anyhow::Context;
 use serde::Serialize;
@@ -13,11 +13,12 @@ use serde_json::Value;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use wattention::data::Example;
+use wattention::data::{Document, Example};
 use wattention::device::Precision;
 use wattention::energy::{Activity, Work};
 use wattention::error::Error;
 use wattention::generate::{self, GenerateOptions, generate_texts};
+use wattention::hub::Name;
 use wattention::models;
 use wattention::models::session::Session;
 use wattention::text::Spaces;
@@ -37,7 +38,7 @@ struct Prediction {
 /// What `--json` prints; the predictions are here unless a file has them.
 #[derive(Serialize)]
 struct Report {
-    model: PathBuf,
+    model: Name,
     device: String,
     precision: Precision,
     documents: usize,
@@ -64,8 +65,8 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
         outputs::check_file(path)?;
     }
     let model_dir = choices::model_dir(&args.model, global)?;
-    let tokenizer = choices::tokenizer(args.tokenizer.as_deref(), &model_dir)?;
-    let (documents, form) = documents::read(input)?;
+    let tokenizer = choices::tokenizer(args.tokenizer.as_ref(), &model_dir)?;
+    let (documents, form) = documents::read(input, args.text_column.as_deref())?;
     let device = global.open_device()?;
     let mut energy = Predicting::start(&device, Activity::Generation)?;
     let loaded = models::load(&model_dir, &device, args.choices.options())?;

@@ -14,6 +14,7 @@ use wattention::device::Precision;
 use wattention::energy::{Activity, Work};
 use wattention::error::Error;
 use wattention::generate::{self, GenerateOptions, generate};
+use wattention::hub::Name;
 use wattention::models;
 use wattention::models::session::Session;
 use wattention::weights::{self, Named, Values};
@@ -21,7 +22,7 @@ use wattention::weights::{self, Named, Values};
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report {
-    model: PathBuf,
+    model: Name,
     device: String,
     precision: Precision,
     /// `[B, S]`, before padding.

@@ -1,5 +1,6 @@
 //! `profile step` and `profile generate`: work over a synthetic batch, measured here or predicted for a GPU that is not.
 
+use super::super::choices;
 use super::super::global::Global;
 use super::super::workload::{self, Kind, Subject};
 use super::measuring::{Measuring, described};
@@ -7,14 +8,14 @@ use super::predicted::{self, Prediction};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use wattention::error::{Error, Result};
+use wattention::hub::Name;
 use wattention::models;
 use wattention::workload::{Sizes, Workload};
 
 #[derive(clap::Args, Debug)]
 pub struct Args<K: Kind> {
-    /// Model directory in HF layout, or the name of a repository in the Hugging Face cache: ORG/NAME[@REVISION]
-    #[arg(long, value_name = "DIR_OR_NAME", required_unless_present = "config")]
-    model: Option<PathBuf>,
+    #[arg(long, value_name = "DIR_OR_NAME", required_unless_present = "config", help = choices::models())]
+    model: Option<Name>,
 
     /// A config.json alone: weights are drawn at random
     #[arg(long, value_name = "FILE", conflicts_with = "model")]

@@ -45,3 +45,36 @@ fn without_a_power_sensor_the_counter_has_a_peak() {
     assert!((peak - 70.0).abs() < 0.1, "{peak} W");
     assert_eq!((measured.integrated, measured.paper), (None, None));
 }
+
+/// Dead sensors say zero, or nonsense; none of it is a number of a report.
+#[test]
+fn sensors_that_are_dead_are_absent() {
+    let start = Instant::now();
+    let dead = Sample {
+        power: Some(Watts(0.0)),
+        average_power: Some(Watts(f64::NAN)),
+        utilisation: Some(f64::NAN),
+        memory: Some(Bytes(0)),
+        memory_total: Some(Bytes(0)),
+        temperature: Some(0.0),
+        clock_mhz: Some(0.0),
+        ..Sample::default()
+    };
+    for counted in [None, Some(Joules(7.0))] {
+        let mut sums = Sums::new(start);
+        for second in 0..50 {
+            sums.add(start + Duration::from_secs(second), &dead, counted, Seconds(0.1));
+        }
+        assert_eq!(
+            sums.measurement(Seconds(49.0)),
+            Measurement { time: Seconds(49.0), ..Measurement::default() }
+        );
+    }
+    // Idle is not dead, and a power that is seen once is a power.
+    let mut sums = Sums::new(start);
+    let idle = Sample { power: Some(Watts(9.0)), utilisation: Some(0.0), ..dead };
+    sums.add(start, &idle, Some(Joules(7.0)), Seconds(0.1));
+    let measured = sums.measurement(Seconds(1.0));
+    assert_eq!((measured.peak_power, measured.utilisation), (Some(Watts(9.0)), Some(0.0)));
+    assert_eq!((measured.throttled, measured.memory), (Some(0.0), None));
+}

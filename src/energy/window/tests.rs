@@ -50,6 +50,7 @@ fn a_counter_at_rest_or_backwards_is_no_measurement() {
         let measured = measure(&values, 0.0);
         assert_eq!(measured.energy, None, "{values:?}");
         assert!(measured.note.contains("did not move"), "{}", measured.note);
+        assert_eq!((measured.peak_power, measured.power(), measured.throttled), (None, None, None));
     }
 }
 

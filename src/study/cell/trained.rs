@@ -56,7 +56,7 @@ pub fn train(plan: &CellPlan, dir: &Path, run: &mut Run, observer: &mut dyn Obse
     }
     let spent = run.write_energy()?.run;
     take(&mut cell, &spent);
-    cell.take_conditions(&conditions.throttled(spent.whole.throttled));
+    cell.take_conditions(&conditions.throttled(spent.whole.throttled.unwrap_or(0.0)));
     let done = Done { plan: plan.clone(), cell };
     files::write_json(&dir.join("trained.json"), &done)?;
     Ok(done.cell)

@@ -1,6 +1,7 @@
 //! One cell of the grid with all of its settings, and its name.
 
 use super::{BatchSize, Grid, Memory, rules};
+use crate::data::Reading;
 use crate::device::Precision;
 use crate::error::Result;
 use crate::metrics::Protocol;
@@ -19,6 +20,9 @@ pub struct CellPlan {
     pub label: String,
     pub model: String,
     pub dataset: String,
+    /// How the records of its files are read.
+    #[serde(default, skip_serializing_if = "Reading::is_default")]
+    pub reading: Reading,
     pub precision: Precision,
     pub attention_window: Option<usize>,
     pub batch_size: BatchSize,
@@ -90,6 +94,7 @@ impl CellPlan {
             label,
             model: at.model.into(),
             dataset: at.dataset.into(),
+            reading: grid.reading(),
             precision: at.precision,
             attention_window: at.window,
             batch_size: batch,

@@ -1,6 +1,8 @@
-//! Byte-level BPE from `vocab.json` and `merges.txt`, as LED, BART and RoBERTa have it.
+//! Byte-level BPE, as LED, BART and RoBERTa have it.
 
-use super::special::{Settings, Token, Vocabulary};
+use super::base::{Base, Template, model};
+use super::settings::{Head, Settings};
+use super::token::Token;
 use super::{object, read};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value, json};
@@ -16,55 +18,76 @@ const DEFAULTS: [(&str, &str); 7] = [
     ("mask_token", "<mask>"),
 ];
 
-/// The tokenizer.json of a model directory that has none.
-pub fn tokenizer(dir: &Path) -> Result<Value> {
+/// The tokenizer of `vocab.json` and `merges.txt`.
+pub fn of_files(dir: &Path) -> Result<Base> {
     let path = dir.join("vocab.json");
     let vocab = object(&path)?;
-    let id = |token: &str| vocab.get(token).and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
-    if let Some((token, wrong)) = vocab.iter().find(|(token, _)| id(token).is_none()) {
+    let is_id = |id: &Value| id.as_u64().is_some_and(|id| u32::try_from(id).is_ok());
+    if let Some((token, wrong)) = vocab.iter().find(|(_, id)| !is_id(id)) {
         return Err(Error::data(
             path.display(),
             format!("token {token:?} has the id {wrong}; download it again"),
         ));
     }
-    let bound = vocab.keys().filter_map(|token| id(token)).max().map_or(0, |id| id.saturating_add(1));
     let merges = merges(dir, &vocab)?;
+    base(Settings::read(dir, None)?, Value::Object(vocab), json!(merges), &Head::default(), &path)
+}
 
-    let settings = Settings::read(dir)?;
-    let known = Vocabulary { id: &id, bound, added: Vec::new() };
-    let added = settings.added_tokens(&known, &DEFAULTS)?;
-    // The template's tokens, each with its id.
-    let framing = |role: &str, default: &str| -> Result<Value> {
-        let token = settings.role(role, Some(default))?.unwrap_or_else(|| Token::new(default));
-        let known = added.iter().find(|entry| entry.content == token.content);
-        let known = known.ok_or_else(|| {
-            Error::data(
-                path.display(),
-                format!("has no {:?}, the {role} of texts; download it again", token.content),
-            )
-        })?;
-        Ok(json!([known.content, known.id]))
-    };
-    let (sep, cls) = (framing("sep_token", "</s>")?, framing("cls_token", "<s>")?);
+/// The tokenizer with the vocabulary and the merges of a `tokenizer.json`; the class decides the rest.
+pub fn of_whole(dir: &Path, path: &Path, json: &[u8], head: &Head) -> Result<Base> {
+    let mut model = model(path, json)?;
+    if !model["vocab"].is_object() || !model["merges"].is_array() {
+        let what = format!(
+            "its model is {}, and a tokenizer of this class is byte-level BPE; set \"tokenizer_class\": \
+             \"PreTrainedTokenizerFast\" in tokenizer_config.json to take tokenizer.json as it is",
+            model["type"]
+        );
+        return Err(Error::data(path.display(), what));
+    }
+    let (vocab, merges) = (model["vocab"].take(), model["merges"].take());
+    base(Settings::read(dir, Some(head))?, vocab, merges, head, path)
+}
+
+fn base(settings: Settings, vocab: Value, merges: Value, head: &Head, path: &Path) -> Result<Base> {
     let prefix = settings.flag("add_prefix_space", false)?;
     let trim = settings.flag("trim_offsets", true)?;
-    Ok(json!({
+    // The template's tokens.
+    let framing = |role: &str, default: &str| -> Result<Token> {
+        let token = settings.role(role, Some(default))?;
+        token.ok_or_else(|| settings.wrong(role, "null, and every text of this tokenizer has one"))
+    };
+    let (sep, cls) = (framing("sep_token", "</s>")?, framing("cls_token", "<s>")?);
+    for (role, token) in [("sep_token", &sep), ("cls_token", &cls)] {
+        let listed = settings.listed.values().any(|listed| listed.content == token.content);
+        if !settings.says(role) && !listed && vocab.get(&token.content).is_none() {
+            return Err(Error::data(
+                path.display(),
+                format!("has no {:?}, the {role} of texts; download it again", token.content),
+            ));
+        }
+    }
+    let json = json!({
         "version": "1.0",
-        "truncation": null,
-        "padding": null,
-        "added_tokens": added,
+        "truncation": head.truncation,
+        "padding": head.padding,
+        "added_tokens": [],
         "normalizer": null,
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": true},
-        "post_processor": {
-            "type": "RobertaProcessing", "sep": sep, "cls": cls, "trim_offsets": trim, "add_prefix_space": prefix
-        },
+        "post_processor": null,
         "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
         "model": {
             "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
             "end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
             "vocab": vocab, "merges": merges
         }
-    }))
+    });
+    Ok(Base {
+        json: json.to_string().into_bytes(),
+        settings,
+        defaults: &DEFAULTS,
+        extra: Vec::new(),
+        template: Template::Roberta { sep: sep.content, cls: cls.content, trim, prefix },
+    })
 }
 
 /// The pairs of `merges.txt` in their order; both parts and the whole are tokens.
