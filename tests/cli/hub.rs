@@ -192,13 +192,16 @@ fn repositories_are_found_in_the_cache() {
     run("acme/led").fails(66, &["acme/led/config.json"]);
 }
 
+/// Files copied of the golden, files with their content, the exit code and what the refusal says.
+type Nearly<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a [&'a str]);
+
 /// Refusals of `forward` for folders that hold `files` beside what is copied of the golden.
 #[test]
 fn folders_that_are_nearly_a_model_say_what_they_are() {
     let adapter = r#"{"peft_type": "LORA", "base_model_name_or_path": "allenai/led-base-16384"}"#;
     let lfs = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n";
     let index = r#"{"weight_map": {"led.shared.weight": "model-00001-of-00002.safetensors"}}"#;
-    let cases: &[(&[&str], &[(&str, &str)], i32, &[&str])] = &[
+    let cases: &[Nearly] = &[
         (
             &[],
             &[("adapter_config.json", adapter), ("adapter_model.safetensors", "x")],
@@ -299,7 +302,8 @@ fn base_models_load_and_tensors_of_no_use_are_named() {
     convert(dir.path(), &to, &[]).succeeds();
     let mut names = read_file(&to.join("model.safetensors")).unwrap().names();
     let mut expected = whole.names();
-    (names.sort(), expected.sort());
+    names.sort();
+    expected.sort();
     assert_eq!(names, expected);
     // Without one tensor it is no model, whatever else is there.
     write_file(&dir.path().join("model.safetensors"), &named[1..]).unwrap();
