@@ -25,6 +25,12 @@ pub fn parse<C: Serialize + DeserializeOwned>(
         serde_json::from_str(text).map_err(|e| Error::data(at, e.to_string()))?;
     // HF writes null where a model has no such token of its own.
     keys.retain(|key, value| !(value.is_null() && key.ends_with("_token_id")));
+    // The Trainer writes a list of one id; where several end a text, training closes it with the first.
+    for (_, value) in keys.iter_mut().filter(|(key, _)| key.ends_with("_token_id")) {
+        if let Some(first) = value.as_array().and_then(|ids| ids.first()).cloned() {
+            *value = first;
+        }
+    }
     let config = over_defaults(keys.clone()).map_err(|e| {
         // serde's own message does not name the key.
         let refusal = keys.into_iter().find_map(|(key, value)| {

@@ -1,7 +1,7 @@
 //! Settings of decoding on the command line: a model's file, the flags over it, and what each command does with both.
 
 use super::finetune::talkative;
-use super::{Ran, command, ran};
+use super::{Ran, command, configure, golden, model, model_copy, ran};
 use std::fs;
 use std::path::Path;
 
@@ -78,4 +78,24 @@ fn a_protocol_that_generates_nothing_reads_no_settings() {
     };
     evaluate("paper").succeeds();
     evaluate("scrolls").fails(65, &["generation_config.json", "penalty_alpha"]);
+}
+
+/// As the Trainer writes a config: an id that the model does not have, and lists of one.
+#[test]
+fn ids_of_a_config_can_be_null_or_lists() {
+    let dir = model_copy("led_plain");
+    for (key, value) in [
+        ("bos_token_id", "null"),
+        ("eos_token_id", "[2]"),
+        ("decoder_start_token_id", "[2]"),
+        ("sep_token_id", "[]"),
+    ] {
+        configure(dir.path(), key, value);
+    }
+    let (inputs, output) = (dir.path().join("inputs.safetensors"), dir.path().join("y.safetensors"));
+    let mut command = command();
+    command.args(["generate", "--device", "cpu", "--max-new-tokens", "12", "--model"]).arg(dir.path());
+    ran(command.arg("--inputs").arg(inputs).arg("--output").arg(&output)).succeeds();
+    let expected = &golden::read(&model("led_plain").join("expected.safetensors"))["greedy_tokens"];
+    assert_eq!(golden::read(&output)["sequences"].integers(), expected.integers());
 }
