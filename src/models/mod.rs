@@ -18,11 +18,24 @@ mod saved;
 pub mod session;
 
 pub use block_plan::RandomBlocks;
-pub use family::{ALL, Family, family, parse_config};
+pub use family::{Family, family, parse_config};
 pub use load::{Loaded, Weights, convert, limits, load, random};
-pub use model::{LossRule, Model, States};
+pub use model::{Model, States};
 
 use crate::tape::Recompute;
+
+/// The families that there are.
+pub static ALL: [&Family; 5] =
+    [&led::FAMILY, &bigbird_pegasus::FAMILY, &bart::FAMILY, &pegasus::FAMILY, &mbart::FAMILY];
+
+/// How a loss is averaged and softened.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LossRule {
+    /// Target tokens of the whole (accumulated) batch.
+    pub normaliser: f32,
+    /// Label smoothing, 0 for none.
+    pub smoothing: f32,
+}
 
 /// What inputs a model takes, and its special tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]

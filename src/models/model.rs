@@ -11,15 +11,6 @@ use crate::tape::Tape;
 use crate::tensor::Tensor;
 use crate::trace::phase;
 
-/// How a loss is averaged and softened.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LossRule {
-    /// Target tokens of the whole (accumulated) batch.
-    pub normaliser: f32,
-    /// Label smoothing, 0 for none.
-    pub smoothing: f32,
-}
-
 /// The hidden states of both sides.
 pub struct States {
     /// `[B, S, C]`, S padded as [`ModelLimits::source_multiple`] says.
