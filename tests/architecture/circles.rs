@@ -91,7 +91,7 @@ fn circles_are_found_through_names_that_a_folder_gives_on() {
         Source { path, text, code }
     };
     let all = [
-        source("src/a/mod.rs", "mod b; mod c; mod d; pub use b::B; use c::C;"),
+        source("src/a.rs", "mod b; mod c; mod d; pub use b::B; use c::C;"),
         source("src/a/b.rs", "use super::c::{self, C};"),
         source("src/a/c.rs", "use crate::a::B;"),
         source("src/a/d.rs", "use super::{B, c};\n#[cfg(test)] mod tests { use super::super::e; }"),

@@ -55,7 +55,7 @@ fn heads(rest: &str) -> Vec<&str> {
     found
 }
 
-/// Modules inside the file's own, from the crate's root: 1 for `src/ops/mod.rs`, 2 for `src/ops/x.rs`.
+/// Modules inside the file's own, from the crate's root: 1 for `src/ops.rs`, 2 for `src/ops/x.rs`.
 fn depth(path: &str) -> usize {
     let parts = path.trim_start_matches("src/").trim_end_matches(".rs");
     parts.split('/').filter(|part| *part != "mod").count()
@@ -168,6 +168,6 @@ fn paths_are_found_in_every_form() {
         |source: Source| -> Vec<String> { mentions(&source).into_iter().map(|(_, name)| name).collect() };
     let text = "use crate::{a::{b, c}, d};\nfn f() { crate::e::g(); } // crate::h\nuse super::i;";
     assert_eq!(names(source("src/ops/x.rs", text)), ["a", "d", "e"]);
-    assert_eq!(names(source("src/ops/mod.rs", text)), ["a", "d", "e", "i"]);
+    assert_eq!(names(source("src/ops.rs", text)), ["a", "d", "e", "i"]);
     assert_eq!(names(source("src/ops/x.rs", "use super::super::j::k;")), ["j"]);
 }

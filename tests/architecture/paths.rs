@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A module by its path from the crate's root: `["energy", "report"]`.
 pub type Module = Vec<String>;
 
-/// The module that a file under `src` is: `src/a/mod.rs` and `src/a.rs` are both `a`.
+/// The module that a file under `src` is: `src/a/b.rs` is `a`, `b`.
 pub fn module_of(path: &str) -> Module {
     let below = path.trim_start_matches("src/").trim_end_matches(".rs");
-    below.split('/').filter(|part| !["mod", "lib", "main"].contains(part)).map(String::from).collect()
+    below.split('/').filter(|part| !["lib", "main"].contains(part)).map(String::from).collect()
 }
 
 /// All modules, and what each gives on under its own name.

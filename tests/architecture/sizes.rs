@@ -36,3 +36,11 @@ fn folders_and_files_are_named_after_the_domain() {
         }
     }
 }
+
+/// A folder's own file stands beside it under its name, in one style over the whole crate.
+#[test]
+fn no_file_is_called_mod() {
+    let named_mod: Vec<_> =
+        files("src", &["rs"]).into_iter().filter(|path| path.ends_with("mod.rs")).collect();
+    assert!(named_mod.is_empty(), "name these after their folders: {named_mod:?}");
+}
