@@ -7,7 +7,7 @@
 //   queries_backward   rows are queries: dq = scale sum_j ds k, with ds = p (dropout(do v^T) - delta)
 //   keys_backward      rows are keys: dv = sum_i dropout(p)^T do, dk = scale sum_i ds^T q
 // p is computed again from lse. delta = rowsum(do o) comes first, in a pass of its own. Every sum has one order.
-// Each is compiled with dropout and without: DROPS, which a block decides once (with_dropout).
+// Each is compiled with dropout and without where registers allow (Drops): a block decides once.
 #pragma once
 
 #include "attention_tile.cuh"
@@ -67,6 +67,13 @@ DEVICE void load_columns(real* stage, const Head& a, const Head& b, const Column
     load_seen<D, N>(stage + N * PITCH<D>, b, tile.first, tile.gathered, tile.seen);
 }
 
+// Two groups of rows leave no registers for what dropout draws, and their launches have none; nor does a head size of
+// 128 for keys and values leave some for two forms of the loop.
+template <int M>
+constexpr Drops FORWARD_DROPS = M == 1 ? Drops::APART : Drops::NEVER;
+template <int D>
+constexpr Drops KEYS_DROPS = D <= 64 ? Drops::APART : Drops::LOOK;
+
 // The tile of rows that a block works on: positions, or entries of the list `gathered`.
 struct RowTile {
     int first;
@@ -108,7 +115,8 @@ DEVICE void attend(
             multiply_transposed<D, M, N>(s, shared + warp_row * PITCH<D>, k_tile);
             if (cuts(tile, first, last)) mask_scores(s, tile, first);
             Bits<N> bits[M][2];
-            if (DROPS) kept_of_queries<M, N>(bits, kept, tile, first);
+            const bool drops = DROPS && is_on(kept);
+            if (drops) kept_of_queries<M, N>(bits, kept, tile, first);
 #pragma unroll
             for (int i = 0; i < 2 * M; i++) {
                 const int m = i / 2, half = i % 2 * 2;
@@ -129,7 +137,7 @@ DEVICE void attend(
                         float& p = s[m][n][half + e];
                         p = exp2_of(fmaf(p, scale_2, tile.weight - shift));
                         total += p;
-                        if (DROPS) p *= kept_factor<N>(kept, bits[m][i % 2], n, e);
+                        if (drops) p *= kept_factor<N>(kept, bits[m][i % 2], n, e);
                     }
                 }
                 most[m][i % 2] = top;
@@ -196,7 +204,8 @@ DEVICE void queries_backward(
             multiply_transposed<D, M, N>(dp, d_o_tile + warp_row * PITCH<D>, k_tile + N * PITCH<D>);
             if (cuts(tile, first, last)) mask_scores(s, tile, first);
             Bits<N> bits[M][2];
-            if (DROPS) kept_of_queries<M, N>(bits, kept, tile, first);
+            const bool drops = DROPS && is_on(kept);
+            if (drops) kept_of_queries<M, N>(bits, kept, tile, first);
 #pragma unroll
             for (int i = 0; i < 2 * M; i++) {
                 const int m = i / 2;
@@ -204,7 +213,7 @@ DEVICE void queries_backward(
                 for (int n = 0; n < N / 4; n++) {
                     const int at = i % 2 * 2 + n % 2;
                     const float p = exp2_of(fmaf(s[m][n / 2][at], scale_2, tile.weight - lse_2[m][i % 2]));
-                    const float factor = DROPS ? kept_factor<N>(kept, bits[m][i % 2], n / 2, n % 2) : 1.0f;
+                    const float factor = drops ? kept_factor<N>(kept, bits[m][i % 2], n / 2, n % 2) : 1.0f;
                     s[m][n / 2][at] = p * fmaf(dp[m][n / 2][at], factor, -row_delta[m][i % 2]);
                 }
             }
@@ -263,7 +272,8 @@ DEVICE void keys_backward(
             multiply_transposed<D, 1, N>(dp, v_tile + warp_row * PITCH<D>, d_o_tile);
             if (cuts(tile, first, last)) mask_scores(s, tile, first);
             Bits<N> bits[2];
-            if (DROPS) kept_of_keys<N>(bits, kept, tile, first, rows.gathered, rows.count - warp_row);
+            const bool drops = DROPS && is_on(kept);
+            if (drops) kept_of_keys<N>(bits, kept, tile, first, rows.gathered, rows.count - warp_row);
 #pragma unroll
             for (int n = 0; n < N / 4; n++) {
                 const int column = n / 2 * 8 + lane_column() + n % 2;
@@ -274,7 +284,7 @@ DEVICE void keys_backward(
                     float& score = s[0][n / 2][i * 2 + n % 2];
                     float& slope = dp[0][n / 2][i * 2 + n % 2];
                     const float p = exp2_of(fmaf(score, scale_2, tile.weight - lse_2));
-                    const float factor = DROPS ? kept_factor<N>(kept, bits[i], n / 2, n % 2) : 1.0f;
+                    const float factor = drops ? kept_factor<N>(kept, bits[i], n / 2, n % 2) : 1.0f;
                     score = p * factor;
                     slope = p * fmaf(slope, factor, -d);
                 }

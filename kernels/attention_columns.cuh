@@ -235,12 +235,16 @@ struct Kept {
 
 DEVICE Kept no_dropout() { return {{nullptr, 0, 0, 1.0f}, 0, 0}; }
 
-// f(Constant<whether anything is dropped>()), for warps of M groups of rows: two leave no registers for what dropout
-// draws, and their launches have none.
-template <int M, class F>
+DEVICE bool is_on(const Kept& kept) { return kept.dropout.threshold != 0; }
+
+// How the engine's loops treat dropout: not at all, in code of their own, or by a look in each tile.
+enum class Drops { NEVER, APART, LOOK };
+
+// f(Constant<whether there may be dropout>()).
+template <Drops DROPS, class F>
 DEVICE void with_dropout(const Kept& kept, F f) {
-    if constexpr (M == 1) with_constant(kept.dropout.threshold != 0, f);
-    else f(Constant<false>());
+    if constexpr (DROPS == Drops::APART) with_constant(is_on(kept), f);
+    else f(Constant<DROPS == Drops::LOOK>());
 }
 
 DEVICE unsigned long long pair_element(const Kept& kept, int i, int j) {

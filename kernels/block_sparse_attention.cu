@@ -7,6 +7,7 @@
 // what it finds to its slot of `partial`; a last pass joins them by `joins` [lists, 3] (head and block, first slot,
 // parts).
 // Also compiled with -DWATTENTION_TF32 and -DWATTENTION_TF32X3.
+// spills: block_sparse_attention_bwd_kv_d128 in tf32x3: a few bytes, for a sum of three products has two accumulators
 #include "attention.cuh"
 
 // Rows that a block joins.

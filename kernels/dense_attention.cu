@@ -5,6 +5,8 @@
 // queries are few, `splits` blocks share the keys of a tile; what each finds goes to `partial`, and a last pass joins
 // them in order. One query over a cache is decode_attention.cu.
 // Also compiled with -DWATTENTION_TF32 and -DWATTENTION_TF32X3.
+// spills: dense_attention_fwd_wide_d64 in tf32x3: a few bytes, for a sum of three products has two accumulators
+// spills: dense_attention_bwd_kv_d128 in tf32x3: a few bytes, for a sum of three products has two accumulators
 #include "attention.cuh"
 
 struct Forward {
@@ -111,7 +113,7 @@ DEVICE void forward(const Forward& a) {
     Band<N> keys = keys_of<N>(a, at, tile.count, shared);
     float sums[M][P / 8][4], most[M][2], sum[M][2];
     const Kept kept = kept_of(a, at);
-    with_dropout<M>(kept, [&](auto drops) {
+    with_dropout<FORWARD_DROPS<M>>(kept, [&](auto drops) {
         attend<P, M, N, decltype(drops)::value>(
             sums, most, sum, q, key_head(a, a.k, at), key_head(a, a.v, at), tile, keys, kept, a.scale, shared);
     });
@@ -168,7 +170,7 @@ DEVICE void backward_queries(const Backward& a) {
     Band<N> keys = keys_of<N>(a, at, tile.count, shared);
     float x[1][P / 8][4];
     const Kept kept = kept_of(a, at);
-    with_dropout<1>(kept, [&](auto drops) {
+    with_dropout<Drops::APART>(kept, [&](auto drops) {
         queries_backward<P, 1, N, decltype(drops)::value>(
             x, q, key_head(a, a.k, at), key_head(a, a.v, at), query_head(a, a.d_o, at), a.lse + at.head * a.T,
             a.delta + at.head * a.T, tile, keys, kept, a.scale, shared);
@@ -219,7 +221,7 @@ DEVICE void backward_keys(const Backward& a) {
     Band<N> queries = band<N>(finite, max(0, at.first - reach), any ? a.T : 0, -reach, FAR);
     float x[1][P / 8][4], y[1][P / 8][4];
     const Kept kept = kept_of(a, at);
-    with_dropout<1>(kept, [&](auto drops) {
+    with_dropout<KEYS_DROPS<P>>(kept, [&](auto drops) {
         keys_backward<P, N, decltype(drops)::value>(
             x, y, query_head(a, a.q, at), k, key_head(a, a.v, at), query_head(a, a.d_o, at), a.lse + at.head * a.T,
             a.delta + at.head * a.T, tile, queries, kept, a.scale, shared);

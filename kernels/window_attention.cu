@@ -4,6 +4,8 @@
 // Global keys are gathered into tiles of their own, in the same softmax. Their dk and dv are sums over all queries:
 // blocks take SPAN queries each and write partial [B, H, S / SPAN, G, 2, D], which a last pass adds up in order.
 // Also compiled with -DWATTENTION_TF32 and -DWATTENTION_TF32X3.
+// spills: window_attention_bwd_kv_d64 in tf32x3: a few bytes, for a sum of three products has two accumulators
+// spills: window_attention_bwd_kv_d128 in tf32x3: a few bytes, for a sum of three products has two accumulators
 #include "attention.cuh"
 
 constexpr int SPAN = 512;
@@ -73,7 +75,7 @@ DEVICE void forward(const Forward& a) {
     BandAndList<N> keys = keys_of<N>(a, at, tile.count, any_counts<ROWS<M>>(local, at.first, tile.count));
     float sums[M][P / 8][4], most[M][2], sum[M][2];
     const Kept kept = kept_of(a, at);
-    with_dropout<M>(kept, [&](auto drops) {
+    with_dropout<FORWARD_DROPS<M>>(kept, [&](auto drops) {
         attend<P, M, N, decltype(drops)::value>(
             sums, most, sum, q, head_of(a, a.k, at), head_of(a, a.v, at), tile, keys, kept, a.scale, shared);
     });
@@ -109,7 +111,7 @@ DEVICE void backward_queries(const Backward& a) {
     BandAndList<N> keys = keys_of<N>(a, at, tile.count, any_counts<ROWS<1>>(local, at.first, tile.count));
     float x[1][P / 8][4];
     const Kept kept = kept_of(a, at);
-    with_dropout<1>(kept, [&](auto drops) {
+    with_dropout<Drops::APART>(kept, [&](auto drops) {
         queries_backward<P, 1, N, decltype(drops)::value>(
             x, q, head_of(a, a.k, at), head_of(a, a.v, at), head_of(a, a.d_o, at), a.lse + at.head * a.S,
             a.delta + at.head * a.S, tile, keys, kept, a.scale, shared);
@@ -162,7 +164,7 @@ DEVICE void backward_keys(const Backward& a) {
     const Head k = head_of(a, a.k, at);
     float x[1][P / 8][4], y[1][P / 8][4];
     const Kept kept = kept_of(a, at);
-    with_dropout<1>(kept, [&](auto drops) {
+    with_dropout<KEYS_DROPS<P>>(kept, [&](auto drops) {
         keys_backward<P, N, decltype(drops)::value>(
             x, y, head_of(a, a.q, at), k, head_of(a, a.v, at), head_of(a, a.d_o, at), a.lse + at.head * a.S,
             a.delta + at.head * a.S, tile, queries, kept, a.scale, shared);

@@ -14,7 +14,7 @@ mod kernel;
 mod layout;
 pub mod plan;
 mod precision;
-pub mod replay;
+pub mod repeater;
 mod signature;
 pub mod sim;
 

@@ -19,15 +19,17 @@ fn compiled() -> bool {
     NVCC.is_some()
 }
 
-/// Entries whose file says `// spills: NAME reason`.
-fn declared(stem: &str) -> BTreeSet<String> {
+/// (entry, variant) of which the file says `// spills: ENTRY in VARIANT: reason`.
+fn declared(stem: &str) -> BTreeSet<(String, String)> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels").join(stem).with_extension("cu");
     let text = std::fs::read_to_string(path).unwrap();
     let declarations = text.lines().filter_map(|line| line.strip_prefix("// spills: "));
     let named = declarations.map(|rest| {
-        let (name, reason) = rest.split_once(' ').unwrap_or((rest, ""));
-        assert!(!reason.trim().is_empty(), "{stem}: `spills: {name}` without a reason");
-        name.to_string()
+        let (what, reason) = rest.split_once(": ").unwrap_or((rest, ""));
+        let (entry, variant) = what.split_once(" in ").unwrap_or((what, ""));
+        assert!(!variant.is_empty(), "{stem}: `spills: {what}` does not say in which variant");
+        assert!(!reason.trim().is_empty(), "{stem}: `spills: {what}` without a reason");
+        (entry.to_string(), variant.to_string())
     });
     named.collect()
 }
@@ -38,15 +40,17 @@ fn registers_spill_only_where_the_file_says_so() {
         return;
     }
     let (mut wrong, mut stale) = (Vec::new(), BTreeSet::new());
-    for stem in MODULES.iter().map(|module| module.stem) {
-        stale.extend(declared(stem).into_iter().map(|name| (stem, name)));
+    let stems: BTreeSet<&str> = MODULES.iter().map(|module| module.stem).collect();
+    for stem in stems {
+        stale.extend(declared(stem).into_iter().map(|place| (stem, place)));
     }
     for usage in RESOURCES {
         if usage.stack + usage.spill_stores + usage.spill_loads == 0 {
             continue;
         }
-        stale.remove(&(usage.stem, usage.entry.to_string()));
-        if !declared(usage.stem).contains(usage.entry) {
+        let place = (usage.entry.to_string(), usage.variant.name().to_string());
+        stale.remove(&(usage.stem, place.clone()));
+        if !declared(usage.stem).contains(&place) {
             wrong.push(format!(
                 "{} ({}, {}): {} registers, {} bytes of stack, {} stored and {} loaded for lack of registers",
                 usage.entry,
@@ -59,7 +63,11 @@ fn registers_spill_only_where_the_file_says_so() {
             ));
         }
     }
-    assert!(wrong.is_empty(), "free registers, or say `// spills: NAME reason`:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "free registers, or say `// spills: ENTRY in VARIANT: reason`:\n{}",
+        wrong.join("\n")
+    );
     assert!(stale.is_empty(), "these do not spill any more: {stale:?}");
 }
 

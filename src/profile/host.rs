@@ -2,7 +2,7 @@
 
 use super::rows::{Key, Row};
 use super::runs::{Run, Runs};
-use crate::device::replay::Step;
+use crate::device::repeater::Step;
 use crate::stats::quantiles;
 
 /// Seconds of one traced run outside of launches.
@@ -51,7 +51,7 @@ pub fn rows(gaps: &[Gaps], runs: &Runs) -> [Row; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::replay::Launched;
+    use crate::device::repeater::Launched;
     use crate::trace::{Pass, Phase, Slice};
     use std::rc::Rc;
     use std::time::{Duration, Instant};

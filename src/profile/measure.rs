@@ -5,7 +5,7 @@ use super::rows::{self, Key, Row};
 use super::runs::{Run, Runs};
 use crate::device::Device;
 use crate::device::plan::{Launch, Recording};
-use crate::device::replay::{Launched, Replay, Step};
+use crate::device::repeater::{Launched, Repeater, Step};
 use crate::disturbance::{Conditions, Watch};
 use crate::error::Result;
 use crate::limits::Limits;
@@ -65,7 +65,7 @@ impl Measured {
 /// pair.
 pub fn measure(
     work: &mut dyn Workload,
-    replay: &Rc<Replay>,
+    replay: &Rc<Repeater>,
     budget: Budget,
     limits: Option<&Limits>,
     between: &mut dyn FnMut(),

@@ -6,7 +6,7 @@ use super::rows;
 use super::runs::Runs;
 use crate::device::Precision;
 use crate::device::plan::Recording;
-use crate::device::replay::Launched;
+use crate::device::repeater::Launched;
 use crate::disturbance::Conditions;
 use crate::limits::Limits;
 use serde_json::{Map, Value};

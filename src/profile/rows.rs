@@ -1,6 +1,6 @@
 //! Launches added up by phase and kernel: how often, how long, and what they compute and move.
 
-use crate::device::replay::Launched;
+use crate::device::repeater::Launched;
 use crate::device::{Cost, Precision};
 use crate::limits::{Bound, Limits};
 use crate::stats::{Quantiles, quantiles};

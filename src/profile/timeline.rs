@@ -4,7 +4,7 @@
 //! A run holds its passes, a pass its phases, a phase its launches.
 
 use super::runs::Run;
-use crate::device::replay::Launched;
+use crate::device::repeater::Launched;
 use crate::energy::Sample;
 use crate::trace::Slice;
 use crate::units::Joules;

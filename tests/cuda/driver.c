@@ -1,8 +1,8 @@
 // A stand-in for libcuda: host memory, one GPU or several, and everything that can go wrong, for tests without a GPU.
 //
 // FAKE_CUDA holds settings such as "capability=75,free=1000": gpus, version, capability, free (bytes), init, load and
-// fault (the codes of cuInit, of cuModuleLoadData and of the first kernel), fill (what memory holds), log (1: totals on
-// stderr at exit).
+// fault (the codes of cuInit, of cuModuleLoadData and of the first kernel), capture (that of a recording), fill (what
+// memory holds), log (1: totals on stderr at exit).
 // Kernels do nothing, unless fake_kernels was told what does them. Work is done when it is put on a stream, of which
 // every thread has one, or when the graph that recorded it is launched.
 #include <stdint.h>
@@ -113,6 +113,7 @@ int cuStreamSynchronize(void* stream) { return (void)stream, recording ? 900 : f
 
 int cuStreamBeginCapture_v2(void* stream, int mode) {
     (void)stream, (void)mode;
+    if (setting("capture", 0) != 0) return (int)setting("capture", 0);
     recording = calloc(1, sizeof(*recording));
     return fault;
 }

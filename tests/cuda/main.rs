@@ -220,6 +220,18 @@ fn steps_become_graphs_and_memory_goes_back() {
     assert_eq!((graphs, replays), (2, 8));
 }
 
+/// Real rules of recording can only be met on a card: what is refused there has to show.
+#[test]
+fn a_step_that_cannot_be_recorded_runs_and_says_why() {
+    let Some(StandIns { both, .. }) = stand_ins() else { return };
+    let output = on(both, "capture=901,fill=0", &training("cuda")).output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{err}");
+    let warned =
+        err.matches("warning: a step cannot be recorded as a graph and runs launch by launch: ").count();
+    assert_eq!(warned, 1, "each reason once: {err}");
+}
+
 #[test]
 fn a_decoding_step_is_one_graph_at_every_position() {
     let Some(StandIns { both, .. }) = stand_ins() else { return };

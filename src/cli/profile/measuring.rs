@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Instant;
-use wattention::device::replay::{Launched, Replay};
+use wattention::device::repeater::{Launched, Repeater};
 use wattention::device::{Device, Precision};
 use wattention::energy::{self, Sampler};
 use wattention::error::Error;
@@ -103,7 +103,7 @@ impl Ways {
 /// A device whose launches can be repeated.
 pub struct Stand {
     pub device: Device,
-    replay: Rc<Replay>,
+    replay: Rc<Repeater>,
 }
 
 impl Measuring {
@@ -116,7 +116,7 @@ impl Measuring {
             return Err(Error::usage("--trace and --save name the same file").into());
         }
         energy::Choice::read()?;
-        let replay = Replay::new(global.open_device()?);
+        let replay = Repeater::new(global.open_device()?);
         Ok(Stand { device: Device::new(replay.clone()), replay })
     }
 
@@ -191,7 +191,7 @@ impl EnergyArgs {
         &self,
         ways: Ways,
         work: &mut dyn Workload,
-        replay: &Rc<Replay>,
+        replay: &Rc<Repeater>,
         sampler: &Rc<Sampler>,
         measured: &Measured,
         global: &Global,

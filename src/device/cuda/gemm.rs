@@ -285,3 +285,18 @@ fn failed(what: &str, error: CublasError) -> Error {
         error.0
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Blocks of an arena are 64 bytes apart: where they happen to lie must not decide which algorithm is taken.
+    #[test]
+    fn a_product_is_the_same_wherever_its_operands_lie() {
+        let at = |c, a, b| Operands { c, a, b, bias: 0 }.alignment([0, 0]);
+        assert_eq!(at(0x1000, 0x1000, 0x1000), at(0x1040, 0x10c0, 0x1080));
+        assert_eq!(at(0x1040, 0x1008, 0x1002), [8, 2, 16]);
+        let planes = Operands { c: 0x1000, a: 0x1000, b: 0x1000, bias: 0 }.alignment([8, 4]);
+        assert_eq!(planes, [16, 8, 4]);
+    }
+}

@@ -3,7 +3,7 @@
 
 use super::Phase;
 use crate::device::Device;
-use crate::device::replay::{Replay, Step, Target};
+use crate::device::repeater::{Repeater, Step, Target};
 use crate::energy::{Sampler, Window};
 use crate::error::{Error, Result};
 use crate::profile::rows::{Key, Row};
@@ -52,7 +52,7 @@ const MOST: f64 = 1000.0;
 /// repeated, it moves the weights as often. The host's work between launches is repeated as steps that launch nothing.
 pub fn replayed(
     work: &mut dyn Workload,
-    replay: &Rc<Replay>,
+    replay: &Rc<Repeater>,
     sampler: &Rc<Sampler>,
     known: (&[Step], &[Row], Seconds),
     how: Repetition,
@@ -180,7 +180,7 @@ fn duration(seconds: Seconds) -> Duration {
 /// Runs a whole step, then the launches of `target` in it again and again.
 fn repeat_phase(
     work: &mut dyn Workload,
-    replay: &Rc<Replay>,
+    replay: &Rc<Repeater>,
     sampler: &Rc<Sampler>,
     target: Target,
     how: Repetition,
@@ -251,7 +251,7 @@ fn phase(key: Key, time: Seconds, trials: &[Watts], idle: Watts) -> Phase {
 mod tests {
     use super::*;
     use crate::device::Cost;
-    use crate::device::replay::Launched;
+    use crate::device::repeater::Launched;
     use crate::trace::Pass;
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{Repetition, in_place, replayed};
 use crate::device::plan::Recording;
-use crate::device::replay::Replay;
+use crate::device::repeater::Repeater;
 use crate::device::{Call, CpuCall, Device, Gpu, Kernel, Layout};
 use crate::energy::{Meter, Sampler};
 use crate::error::Result;
@@ -117,7 +117,7 @@ impl Workload for Planted {
 
 #[test]
 fn planted_joules_come_back_by_both_ways() {
-    let replay = Replay::new(Device::cpu());
+    let replay = Repeater::new(Device::cpu());
     let device = Device::new(replay.clone());
     let mut work = Planted { device, layout: Rc::new(Layout::default()), runs: 0 };
     let budget = Budget { warmup: 1, seconds: Seconds(0.0) };

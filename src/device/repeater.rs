@@ -41,7 +41,7 @@ pub struct Target {
 pub type Act = Box<dyn FnOnce(&dyn Fn(usize) -> Result<()>) -> Result<()>>;
 
 /// Passes everything on to another executor.
-pub struct Replay {
+pub struct Repeater {
     inner: Device,
     /// By the layout whose place they take, which is kept so that an address names one layout.
     apart: RefCell<HashMap<*const Layout, Apart>>,
@@ -49,7 +49,7 @@ pub struct Replay {
     hollow: Cell<bool>,
     /// Arena bytes alive now.
     live: Cell<usize>,
-    /// Steps begun since the last [`Replay::arm`].
+    /// Steps begun since the last [`Repeater::arm`].
     begun: Cell<usize>,
     recording: RefCell<Option<Vec<Step>>>,
     armed: RefCell<Option<(Target, Act)>>,
@@ -65,9 +65,9 @@ struct Apart {
     hollow: Rc<Layout>,
 }
 
-impl Replay {
+impl Repeater {
     pub fn new(inner: Device) -> Rc<Self> {
-        Rc::new(Replay {
+        Rc::new(Repeater {
             inner,
             apart: RefCell::default(),
             keeps_apart: Cell::new(false),
@@ -98,7 +98,7 @@ impl Replay {
 
     /// Whether launches from now on are asked for and not done: what is left of a step is the host's work.
     ///
-    /// Needs [`Replay::keep_apart`] and a step done before, or a step would read what was never written.
+    /// Needs [`Repeater::keep_apart`] and a step done before, or a step would read what was never written.
     pub fn launch_nothing(&self, nothing: bool) {
         self.hollow.set(nothing);
     }
@@ -106,7 +106,7 @@ impl Replay {
     /// Has `act` called with the launches of `target` once that step has ended; steps are counted from now
     /// on.
     ///
-    /// Needs [`Replay::keep_apart`], or the launches would read what others left in their inputs' place.
+    /// Needs [`Repeater::keep_apart`], or the launches would read what others left in their inputs' place.
     pub fn arm(&self, target: Target, act: Act) {
         self.begun.set(0);
         self.found.take();
@@ -167,7 +167,7 @@ impl Replay {
     }
 }
 
-impl Executor for Replay {
+impl Executor for Repeater {
     fn name(&self) -> String {
         self.inner.name()
     }
