@@ -9,31 +9,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.numpy import save_file
-from transformers import (
-    BartConfig,
-    BartForConditionalGeneration,
-    BigBirdPegasusConfig,
-    BigBirdPegasusForConditionalGeneration,
-    LEDConfig,
-    LEDForConditionalGeneration,
-    MBartConfig,
-    MBartForConditionalGeneration,
-    PegasusConfig,
-    PegasusForConditionalGeneration,
-)
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
 
 from golden_cases import CASES
 
 IGNORED = -100
 MAX_NEW_TOKENS = 12
 TRAIN_STEPS = 10
-FAMILIES = {
-    "led": (LEDConfig, LEDForConditionalGeneration),
-    "bigbird_pegasus": (BigBirdPegasusConfig, BigBirdPegasusForConditionalGeneration),
-    "bart": (BartConfig, BartForConditionalGeneration),
-    "pegasus": (PegasusConfig, PegasusForConditionalGeneration),
-    "mbart": (MBartConfig, MBartForConditionalGeneration),
-}
+
+
+def classes(family):
+    """The configuration and the model that transformers has for a `model_type`."""
+    config_class = CONFIG_MAPPING[family]
+    return config_class, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[config_class]
 
 
 def trained(model, case):
@@ -102,7 +91,7 @@ def make_inputs(case, config):
 
 def load(folder, case, dtype, train):
     """A fresh model from the files: BigBird's switch to full attention would outlive one input."""
-    return FAMILIES[case.family][1].from_pretrained(folder).to(dtype).train(train)
+    return classes(case.family)[1].from_pretrained(folder).to(dtype).train(train)
 
 
 def forward(folder, case, batch, dtype, train):
@@ -221,7 +210,7 @@ def write_case(name, out):
     case = CASES[name]
     folder = Path(out) / name
     folder.mkdir(parents=True, exist_ok=True)
-    config_class, model_class = FAMILIES[case.family]
+    config_class, model_class = classes(case.family)
     model = model_class(config_class(**case.config))
     set_random_weights(model, case)
     model.save_pretrained(folder)

@@ -14,8 +14,10 @@ same form for the settings that change scores, and `pieces`, the text that each 
 the input are answered one by one. generation_filters.json has rows of logits `[V]`, the tokens before, those of the
 input, arguments of generate(), and the tokens that can be drawn: their probabilities, or with several beams their
 scores. generation_texts.json has what tokens add to a text, in hexadecimal bytes, and what decode() makes of ids
-with and without clean_up_tokenization_spaces. generation_keys.json has the keys of GenerationConfig with the defaults that generate() fills in. A model case
-is a folder:
+with and without clean_up_tokenization_spaces. generation_keys.json has the keys of GenerationConfig with the defaults
+that generate() fills in. global_attention.json has texts with their ids under tiny-led's tokenizer and PRIMERA's added
+`<doc-sep>` (`separator`), cut to `max_length`, how many tokens the whole text has, and by rule the positions of the
+global ones. A model case is a folder:
 
 config.json, model.safetensors, generation_config.json
     As save_pretrained writes them, float32. The shared embedding is stored once.
@@ -62,6 +64,7 @@ import transformers
 
 import golden_cases
 import golden_generation
+import golden_global_attention
 import golden_models
 import golden_plans
 import golden_settings
@@ -78,6 +81,7 @@ def main():
     writers["generation_filters"] = golden_settings.write_filters
     writers["generation_keys"] = golden_settings.write_keys
     writers["generation_texts"] = golden_settings.write_texts
+    writers["global_attention"] = golden_global_attention.write_global_attention
     writers["rouge_f1"] = golden_text.write_rouge_f1
     writers["bigbird_plans"] = golden_plans.write_plans
     parser = argparse.ArgumentParser(description="Regenerates tests/goldens/.")

@@ -16,11 +16,13 @@ mod model;
 mod pegasus;
 mod saved;
 pub mod session;
+mod to_led;
 
 pub use block_plan::RandomBlocks;
 pub use family::{Family, family, parse_config};
 pub use load::{Loaded, Weights, convert, limits, load, random};
 pub use model::{Model, States};
+pub use to_led::{LedShape, to_led};
 
 use crate::tape::Recompute;
 

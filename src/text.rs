@@ -131,6 +131,11 @@ impl Tokenizer {
         Err(Error::data(&self.at, what))
     }
 
+    /// How many tokens the template puts after a text.
+    pub fn closing_tokens(&self) -> usize {
+        self.closing.len()
+    }
+
     /// The id of a token by its exact spelling.
     pub fn id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)

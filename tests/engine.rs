@@ -10,6 +10,7 @@ mod data;
 #[path = "energy/main.rs"]
 mod energy;
 mod generation;
+mod global_attention;
 mod interop;
 mod kernels;
 mod metrics;
@@ -17,11 +18,13 @@ mod models;
 mod needle;
 #[path = "ops/main.rs"]
 mod ops;
+mod pegasus;
 #[path = "resume/main.rs"]
 mod resume;
 #[path = "sim/main.rs"]
 mod sim;
 mod text;
+mod to_led;
 mod tokenizer_files;
 mod training;
 #[path = "weights/main.rs"]

@@ -58,7 +58,7 @@ fn transformers_computes_the_same_from_a_saved_model() {
         return;
     };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/check_interop.py");
-    for name in ["led_plain", "bigbird_full_fallback"] {
+    for name in ["led_plain", "bigbird_full_fallback", "bart_plain", "pegasus_plain", "mbart_plain"] {
         let dir = tempfile::tempdir().unwrap();
         let golden = golden::root().join(name);
         let config = golden.join("config.json");

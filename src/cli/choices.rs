@@ -18,8 +18,9 @@ use wattention::weights::{self, Format};
 /// How a model is run where its config leaves a choice.
 #[derive(clap::Args, Debug)]
 pub struct ModelChoices {
-    /// LED's global attention: the first token, or none
-    #[arg(long, value_name = "first|none", default_value = "first", value_parser = named::<GlobalAttention>)]
+    /// Tokens with global attention: the first, also those before the first blank line (question), each token NAME,
+    /// or every N-th; auto is tokens:<doc-sep> with a tokenizer that has this token, as PRIMERA's, and else first
+    #[arg(long, value_name = "auto|first|none|question|tokens:NAME|every:N", default_value = "auto")]
     pub global_attention: GlobalAttention,
 
     /// BigBird's random blocks outside of training: block 0 as transformers evaluates, or those that training draws
@@ -136,15 +137,7 @@ pub fn datasets() -> String {
 
 /// Fails where lengths exceed the model's positions.
 pub fn check_lengths(lengths: Lengths, limits: &ModelLimits) -> Result<()> {
-    for (flag, asked, most) in [
-        ("max-source-length", lengths.source, limits.max_source),
-        ("max-target-length", lengths.target, limits.max_target),
-    ] {
-        if asked > most {
-            return Err(Error::usage(format!("--{flag} {asked} exceeds the model's {most} positions")));
-        }
-    }
-    Ok(())
+    lengths.check(limits)
 }
 
 /// Fails where no index counts the tokens of a batch.

@@ -5,17 +5,19 @@ use super::global::Global;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::io::{ErrorKind, Write};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use wattention::error::{Error, Result};
 use wattention::files;
 use wattention::generate::decides_text;
 use wattention::hub::Name;
-use wattention::models::{self, ModelLimits};
+use wattention::models::{self, LedShape, ModelLimits};
 use wattention::text::{Source, Tokenizer};
 use wattention::units::Bytes;
 use wattention::weights::{self, Dtype};
 
 mod folder;
+mod led;
 
 use folder::{Existing, Folder};
 
@@ -38,6 +40,19 @@ pub struct Args {
     /// Number format of the weights [default: each tensor keeps its own; float64 becomes fp32]
     #[arg(long, value_name = "fp32|bf16|fp16", value_parser = format)]
     dtype: Option<Format>,
+
+    /// Make a LED of a BART, which then reads longer inputs: its encoder's positions are repeated, and its attention's
+    /// projections are also those of the global attention (Beltagy et al. 2020)
+    #[arg(long, value_name = "led", value_parser = ["led"])]
+    to: Option<String>,
+
+    /// Tokens that the LED's encoder has positions for
+    #[arg(long, value_name = "TOKENS", default_value = "16384", requires = "to")]
+    max_positions: NonZeroUsize,
+
+    /// Tokens that each token of the LED sees, both sides together
+    #[arg(long, value_name = "TOKENS", default_value = "1024", requires = "to")]
+    attention_window: NonZeroUsize,
 
     /// Replace the model in a folder that is not empty; its other files stay
     #[arg(long)]
@@ -77,25 +92,28 @@ const COMPANIONS: [&str; 4] =
     ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"];
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
-    let from = args.model.open()?;
+    let original = args.model.open()?;
     let existing = match args.overwrite_output_dir {
         true => Existing::Replace,
         false => Existing::Refuse,
     };
-    let folder = Folder::start(&args.output_dir, existing, &from)?;
+    let folder = Folder::start(&args.output_dir, existing, &original)?;
+    let shape = LedShape { positions: args.max_positions.get(), window: args.attention_window.get() };
+    let made = args.to.as_ref().map(|_| led::folder(&original, shape, folder.path())).transpose()?;
+    let from = made.as_ref().map_or(&*original, |made| made.path());
     let (to, mut written) = (folder.path(), vec!["model.safetensors".to_string()]);
 
     let mut warn = |text| global.warn(text);
     let dtype = args.dtype.map(|(_, _, dtype)| dtype);
-    let (loaded, converted) = models::convert(&from, dtype, to, &mut warn)?;
-    let tokenizer = tokenizer(&from, &loaded.model.limits())?;
+    let (loaded, converted) = models::convert(from, dtype, to, &mut warn)?;
+    let tokenizer = tokenizer(from, &loaded.model.limits())?;
     match &tokenizer {
         Some(source) => {
             let json = source.json()?;
             files::replace(&to.join("tokenizer.json"), |file| file.write_all(json.as_bytes()))?;
             written.push("tokenizer.json".into());
         }
-        None => global.warn(format_args!("{} has no tokenizer: none is written", from.display())),
+        None => global.warn(format_args!("{} has no tokenizer: none is written", original.display())),
     }
     for name in COMPANIONS {
         match std::fs::read(from.join(name)) {
@@ -106,13 +124,13 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         written.push(name.into());
     }
     let config = parsed(&from.join("config.json"), &loaded.config_text)?;
-    files::write_text(&to.join("generation_config.json"), &generation(&from, &config)?)?;
+    files::write_text(&to.join("generation_config.json"), &generation(from, &config)?)?;
     files::write_text(&to.join("config.json"), &config_text(&loaded.config_text, config, args.dtype)?)?;
     written.extend(["generation_config.json".into(), "config.json".into()]);
     folder.finish(&written)?;
 
     let (_, entry) =
-        weights::entry(&from).ok_or_else(|| Error::internal("the weights were read and are gone"))?;
+        weights::entry(&original).ok_or_else(|| Error::internal("the weights were read and are gone"))?;
     let report = Report {
         model: args.model,
         output_dir: args.output_dir,

@@ -23,7 +23,7 @@ use wattention::metrics::{Protocol, Scores};
 use wattention::models;
 use wattention::models::session::Session;
 use wattention::run::write_predictions;
-use wattention::train::{Corpus, evaluate_loss};
+use wattention::train::{Corpus, Cut, GlobalAttention, evaluate_loss};
 use wattention::weights;
 
 mod partial;
@@ -69,6 +69,9 @@ struct Report {
     device: String,
     precision: Precision,
     examples: usize,
+    global_attention: GlobalAttention,
+    /// What did not fit `--max-source-length`.
+    cut: Cut,
     /// Absent for a split without answers.
     #[serde(flatten)]
     scored: Option<Scored>,
@@ -109,13 +112,19 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let limits = loaded.model.limits();
     let decoding = args.decoding.of(evaluated.protocol, &model_dir, &limits, &tokenizer, global)?;
     let lengths = evaluated.truncation.lengths(&limits);
-    let attention = args.choices.global_attention;
+    let attention = args.choices.global_attention.clone();
     energy.reads();
     let corpus = Corpus::encode(&tokenizer, &examples, lengths, limits, attention)?;
+    let cut = corpus.cut(&tokenizer, &examples, lengths)?;
+    if let Some(text) = cut.text() {
+        global.note(text);
+    }
     energy.rests();
     let mut session = Session::new(loaded, args.choices.options(), generate::state)?;
 
-    let settings = args.settings(global, &model_dir, [lengths.source, lengths.target], &decoding)?;
+    let attention = &corpus.global_attention;
+    let lengths = [lengths.source, lengths.target];
+    let settings = args.settings(global, &model_dir, lengths, attention, &decoding)?;
     let output = args.predictions_output.as_deref();
     let (mut partial, known) =
         match output.map(|path| Partial::open(path, &settings, &examples)).transpose()? {
@@ -172,6 +181,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         device: device.name(),
         precision: global.precision,
         examples: examples.len(),
+        global_attention: corpus.global_attention,
+        cut,
         scored,
         decoding: (evaluated.protocol == Protocol::Scrolls).then_some(decoding),
         eval_seconds: evaluation.time.0,
@@ -191,6 +202,7 @@ impl Args {
         global: &Global,
         model_dir: &Folder,
         lengths: [usize; 2],
+        global_attention: &GlobalAttention,
         decoding: &GenerateOptions,
     ) -> Result<Map<String, Value>> {
         let evaluated = &self.evaluated;
@@ -208,7 +220,7 @@ impl Args {
             "max_source_length": lengths[0],
             "max_target_length": lengths[1],
             "max_samples": self.max_samples,
-            "global_attention": self.choices.global_attention,
+            "global_attention": global_attention,
             "random_blocks": self.choices.random_blocks,
             "decoding": decoding,
         });

@@ -236,7 +236,7 @@ impl Args {
             protocol: self.protocol,
             decoding: self.decoding(origin, &limits, global)?,
             predict: !self.no_predict,
-            global_attention: self.choices.global_attention,
+            global_attention: self.choices.global_attention.clone(),
             random_blocks: self.choices.random_blocks,
             recompute: self.recomputation.recompute,
             energy_per_phase: self.reporting.energy_per_phase,

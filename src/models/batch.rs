@@ -128,6 +128,22 @@ impl Source {
         Ok(source)
     }
 
+    /// Makes room for `globals` global tokens of each sample, where there is less; the new places are empty.
+    pub fn widen_globals(&mut self, globals: usize) {
+        if globals > self.globals {
+            let rows: Vec<&[i32]> = match self.globals {
+                0 => vec![&[]; self.batch],
+                before => self.global_index.chunks(before).collect(),
+            };
+            let widened = rows.iter().flat_map(|row| {
+                let empty = std::iter::repeat_n(-1, globals - row.len());
+                row.iter().copied().chain(empty)
+            });
+            self.global_index = widened.collect();
+            self.globals = globals;
+        }
+    }
+
     /// Row numbers of the global tokens in `[B * padded]`, -1 where a sample has fewer.
     pub fn global_rows(&self) -> Vec<i32> {
         self.global_index

@@ -142,6 +142,20 @@ pub fn limits(config: &Path) -> Result<ModelLimits> {
 /// A model of zeros, but for its constants, for the configuration file `config`.
 pub(super) fn empty(config: &Path, device: &Device, options: ModelOptions) -> Result<Loaded> {
     let (config, config_text) = read_config(config)?;
+    build(config, config_text, device, options)
+}
+
+/// As [`empty`], for the text of a configuration; `at` names it in errors.
+pub(super) fn from_text(at: &str, text: String, device: &Device, options: ModelOptions) -> Result<Loaded> {
+    build(parse_config(at, &text)?, text, device, options)
+}
+
+fn build(
+    config: Rc<dyn Config>,
+    config_text: String,
+    device: &Device,
+    options: ModelOptions,
+) -> Result<Loaded> {
     let (model, parameters) = Parameters::build(device, |b| config.build(b, options))?;
     let constants: Vec<&Entry> =
         parameters.entries.iter().filter(|entry| entry.init == Init::Sinusoids).collect();

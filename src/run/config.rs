@@ -106,7 +106,8 @@ impl Run<'_> {
             no_predict: !settings.predict,
             max_train_samples: settings.max_train_samples,
             max_eval_samples: settings.max_eval_samples,
-            global_attention: settings.global_attention,
+            // As it was understood, which the tokenizer may have a part in.
+            global_attention: self.train.corpus.global_attention.clone(),
             random_blocks: settings.random_blocks,
             recompute: settings.recompute,
             energy_per_phase: settings.energy_per_phase,

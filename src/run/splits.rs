@@ -43,7 +43,7 @@ impl Splits {
             dataset: data::open_as(&settings.dataset, settings.reading.clone())?,
             lengths: settings.lengths(),
             limits,
-            global_attention: settings.global_attention,
+            global_attention: settings.global_attention.clone(),
             most: [settings.max_train_samples, settings.max_eval_samples],
             cache,
         })
@@ -102,10 +102,11 @@ impl Splits {
         }
         let Splits { tokenizer, lengths, limits, global_attention, .. } = self;
         let corpus = match &self.cache {
-            None => Corpus::encode(tokenizer, &examples, *lengths, *limits, *global_attention)?,
+            None => Corpus::encode(tokenizer, &examples, *lengths, *limits, global_attention.clone())?,
             Some(cache) => {
+                let rule = global_attention.clone();
                 let (corpus, outcome) =
-                    token_cache::encode(cache, tokenizer, &examples, *lengths, *limits, *global_attention)?;
+                    token_cache::encode(cache, tokenizer, &examples, *lengths, *limits, rule)?;
                 observer.message(said(split.name(), &outcome));
                 corpus
             }

@@ -134,7 +134,7 @@ fn settings(plan: &CellPlan, device: &Device, places: &Places, limits: &ModelLim
         protocol: plan.protocols[0],
         decoding: GenerateOptions { max_new_tokens: plan.max_new_tokens, ..GenerateOptions::new(limits) },
         predict: true,
-        global_attention: plan.global_attention,
+        global_attention: plan.global_attention.clone(),
         random_blocks: plan.random_blocks,
         recompute: Recompute::default(),
         // On a GPU the launches return before their work is done, and waiting for each would change what is measured.

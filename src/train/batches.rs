@@ -1,22 +1,13 @@
 //! Tokenised examples and the batches made of them.
 
+use super::global_attention::{GlobalAttention, GlobalTokens};
 use super::tokens::Tokens;
 use crate::data::Example;
 use crate::error::{Error, Result};
 use crate::models::ModelLimits;
 use crate::models::batch::{IGNORED, Source, SourceRows, Target};
 use crate::text::Tokenizer;
-use serde::{Deserialize, Serialize};
-
-/// Which tokens LED attends to and from everywhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum GlobalAttention {
-    /// The first token, as the paper and the SCROLLS baseline do.
-    #[default]
-    First,
-    None,
-}
+use serde::Serialize;
 
 /// One example in tokens.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +23,30 @@ pub struct Corpus {
     /// The examples' ids in the dataset, in the same order.
     pub ids: Vec<String>,
     pub limits: ModelLimits,
+    /// The rule by which tokens are global, `auto` resolved.
     pub global_attention: GlobalAttention,
+    pub global_tokens: GlobalTokens,
+}
+
+/// How much of the inputs was left out so that they fit `max_source_length`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Cut {
+    pub documents: usize,
+    pub documents_cut: usize,
+    /// Tokens of all documents, special ones included.
+    pub tokens: u64,
+    pub tokens_read: u64,
+}
+
+impl Cut {
+    /// What to say of it; nothing where every document was read whole.
+    pub fn text(&self) -> Option<String> {
+        let Cut { documents, documents_cut, tokens, tokens_read } = *self;
+        let share = 100.0 * tokens_read as f64 / tokens.max(1) as f64;
+        (documents_cut > 0).then(|| {
+            format!("{documents_cut} of {documents} documents cut, {share:.0} % of their tokens read")
+        })
+    }
 }
 
 /// How many tokens of an example are kept, specials included.
@@ -40,6 +54,22 @@ pub struct Corpus {
 pub struct Lengths {
     pub source: usize,
     pub target: usize,
+}
+
+impl Lengths {
+    /// Fails where a model has fewer positions.
+    pub fn check(self, limits: &ModelLimits) -> Result<()> {
+        for (flag, asked, most, remedy) in [
+            ("max-source-length", self.source, limits.max_source, limits.remedy()),
+            ("max-target-length", self.target, limits.max_target, "truncate the target"),
+        ] {
+            if asked > most {
+                let what = format!("--{flag} {asked} exceeds the model's {most} positions; {remedy}");
+                return Err(Error::usage(what));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Corpus {
@@ -65,20 +95,38 @@ impl Corpus {
         make: impl FnOnce(&mut dyn FnMut() -> Result<Vec<Encoded>>) -> Result<Vec<Encoded>>,
     ) -> Result<Self> {
         tokenizer.check_vocabulary(limits.vocab)?;
-        for (flag, asked, most) in [
-            ("max-source-length", lengths.source, limits.max_source),
-            ("max-target-length", lengths.target, limits.max_target),
-        ] {
-            if asked > most {
-                return Err(Error::usage(format!("--{flag} {asked} exceeds the model's {most} positions")));
-            }
-        }
+        lengths.check(&limits)?;
+        let global_attention = global_attention.resolved(tokenizer);
+        let global_tokens = match limits.has_global_attention {
+            true => GlobalTokens::of(&global_attention, tokenizer, examples, lengths.source)?,
+            false => GlobalTokens::None,
+        };
         Ok(Corpus {
             examples: make(&mut || tokenised(tokenizer, examples, lengths))?,
             ids: examples.iter().map(|example| example.id.clone()).collect(),
             limits,
             global_attention,
+            global_tokens,
         })
+    }
+
+    /// What of the texts of `examples`, of which this corpus was made under `lengths`, was left out.
+    pub fn cut(&self, tokenizer: &Tokenizer, examples: &[Example], lengths: Lengths) -> Result<Cut> {
+        let read = |example: &Encoded| example.input.len();
+        // The others are shorter than what is kept.
+        let full: Vec<usize> =
+            (0..examples.len()).filter(|&i| read(&self.examples[i]) >= lengths.source).collect();
+        let texts: Vec<&str> = full.iter().map(|&i| examples[i].input.as_str()).collect();
+        let whole = tokenizer.encode_batch(&texts, usize::MAX)?;
+        let mut cut = Cut { documents: examples.len(), ..Cut::default() };
+        cut.tokens_read = self.examples.iter().map(|example| read(example) as u64).sum();
+        cut.tokens = cut.tokens_read;
+        for (whole, &i) in whole.iter().zip(&full) {
+            let left_out = whole.len() - read(&self.examples[i]);
+            cut.documents_cut += usize::from(left_out > 0);
+            cut.tokens += left_out as u64;
+        }
+        Ok(cut)
     }
 
     /// The sources of examples `which`, padded to the longest of them.
@@ -94,9 +142,8 @@ impl Corpus {
             mask.extend(std::iter::repeat_n(1, input.len()));
             mask.extend(std::iter::repeat_n(0, pads));
         }
-        let global: Vec<i64> = (0..ids.len())
-            .map(|at| (self.global_attention == GlobalAttention::First && at % longest == 0) as i64)
-            .collect();
+        let global: Vec<i64> =
+            which.iter().flat_map(|&i| (0..longest).map(move |at| self.is_global(i, at) as i64)).collect();
         let rows = SourceRows {
             batch: which.len(),
             ids: &ids,
@@ -104,6 +151,10 @@ impl Corpus {
             global_attention_mask: Some(&global),
         };
         Source::new(&self.limits, rows)
+    }
+
+    fn is_global(&self, which: usize, position: usize) -> bool {
+        self.global_tokens.holds(which, &self.examples[which].input, position)
     }
 
     /// The targets of examples `which`, padded with ignored labels to the longest of them.
@@ -126,10 +177,12 @@ impl Corpus {
             which.truncate(size);
             which
         };
-        Ok((
-            self.source(&longest(|example| example.input.len()))?,
-            self.target(&longest(|example| example.labels.len()))?,
-        ))
+        let mut source = self.source(&longest(|example| example.input.len()))?;
+        if self.limits.has_global_attention {
+            let count = |(i, example): (usize, &Encoded)| self.global_tokens.count(i, &example.input);
+            source.widen_globals(self.examples.iter().enumerate().map(count).max().unwrap_or(0));
+        }
+        Ok((source, self.target(&longest(|example| example.labels.len()))?))
     }
 
     /// Target tokens that count in examples `which`.

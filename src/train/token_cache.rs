@@ -4,7 +4,8 @@
 //! hash, the number of examples, two lengths an example, all ids, and the hash of everything before; numbers are
 //! little-endian, u64 for the count and u32 else.
 
-use super::batches::{Corpus, Encoded, GlobalAttention, Lengths};
+use super::batches::{Corpus, Encoded, Lengths};
+use super::global_attention::GlobalAttention;
 use super::tokens::Tokens;
 use crate::data::Example;
 use crate::device::cpu::Mapped;

@@ -70,6 +70,30 @@ fn predictions_keep_names_and_order_wherever_they_go() {
 }
 
 #[test]
+fn the_report_says_which_tokens_were_global_and_what_was_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("in.jsonl");
+    fs::write(&input, RECORDS).unwrap();
+    let model = talkative();
+    let run = |flags: &[&str]| short(model.path(), &[&["--input", input.to_str().unwrap()], flags].concat());
+    let whole = run(&["--json"]).json();
+    assert_eq!(whole["global_attention"], "first", "auto, with a tokenizer that separates no documents");
+    assert_eq!(whole["cut"]["documents_cut"], 0);
+    assert_eq!(whole["cut"]["tokens_read"], whole["cut"]["tokens"]);
+    let cut = run(&["--json", "--max-source-length", "8", "--global-attention", "every:2"]);
+    let report = cut.json();
+    assert_eq!(report["global_attention"], "every:2");
+    assert_eq!(report["cut"]["documents"], 3);
+    assert_eq!(report["cut"]["tokens"], whole["cut"]["tokens"]);
+    // All but "Nobody knows." are longer than eight tokens.
+    assert_eq!(report["cut"]["documents_cut"], 2);
+    assert!(cut.err.contains("2 of 3 documents cut"), "{}", cut.err);
+    assert_ne!(report["predictions"], whole["predictions"]);
+    run(&["--global-attention", "tokens:<doc-sep>"]).fails(2, &["<doc-sep>"]);
+    run(&["--global-attention", "every:0"]).fails(2, &["every:N"]);
+}
+
+#[test]
 fn a_text_file_is_one_document_and_stdin_is_either() {
     let dir = tempfile::tempdir().unwrap();
     let input = dir.path().join("in.txt");

@@ -37,6 +37,7 @@ mod signals;
 mod study;
 mod study_energy;
 mod study_results;
+mod to_led;
 #[path = "../support/torch_file.rs"]
 mod torch_file;
 

@@ -7,8 +7,8 @@ use wattention::models::session::Session;
 use wattention::models::{self, Loaded};
 use wattention::train::checkpoint::{Checkpoint, Saver, Settings};
 use wattention::train::{
-    Control, Corpus, Encoded, Event, GlobalAttention, Observer, Options, Summary, TrainState, Trainer,
-    train_state,
+    Control, Corpus, Encoded, Event, GlobalAttention, GlobalTokens, Observer, Options, Summary, TrainState,
+    Trainer, train_state,
 };
 
 /// Heads of 8, a window of 8, dropout everywhere.
@@ -48,6 +48,7 @@ pub fn corpus(loaded: &Loaded, n: usize) -> Corpus {
         ids: (0..n).map(|i| format!("example-{i}")).collect(),
         limits: loaded.model.limits(),
         global_attention: GlobalAttention::First,
+        global_tokens: GlobalTokens::First,
     }
 }
 

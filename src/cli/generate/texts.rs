@@ -22,7 +22,7 @@ use wattention::hub::Name;
 use wattention::models;
 use wattention::models::session::Session;
 use wattention::text::Spaces;
-use wattention::train::{Corpus, Lengths};
+use wattention::train::{Corpus, Cut, GlobalAttention, Lengths};
 use wattention::units::Seconds;
 
 /// One line of the output.
@@ -42,6 +42,9 @@ struct Report {
     device: String,
     precision: Precision,
     documents: usize,
+    global_attention: GlobalAttention,
+    /// What did not fit `--max-source-length`.
+    cut: Cut,
     decoding: GenerateOptions,
     seconds: f64,
     energy: energy::Report,
@@ -77,9 +80,14 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
         source: at_most(args.max_source_length, usize::MAX, limits.max_source),
         target: limits.max_target,
     };
-    let attention = args.choices.global_attention;
+    let attention = args.choices.global_attention.clone();
     energy.reads();
-    let corpus = Corpus::encode(&tokenizer, &examples(&documents), lengths, limits, attention)?;
+    let examples = examples(&documents);
+    let corpus = Corpus::encode(&tokenizer, &examples, lengths, limits, attention)?;
+    let cut = corpus.cut(&tokenizer, &examples, lengths)?;
+    if let Some(text) = cut.text() {
+        global.note(text);
+    }
     energy.rests();
     let mut session = Session::new(loaded, args.choices.options(), generate::state)?;
     let mut sink = match &args.output {
@@ -130,6 +138,8 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
         device: device.name(),
         precision: global.precision,
         documents: count,
+        global_attention: corpus.global_attention,
+        cut,
         decoding,
         seconds,
         energy,

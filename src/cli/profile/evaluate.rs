@@ -60,7 +60,8 @@ pub fn run(args: EvaluateArgs, global: &Global) -> anyhow::Result<()> {
     let limits = session.real().loaded.model.limits();
     let mut decoding = args.decoding.of(evaluated.protocol, &model_dir, &limits, &tokenizer, global)?;
     let lengths = evaluated.truncation.lengths(&limits);
-    let corpus = Corpus::encode(&tokenizer, &examples, lengths, limits, args.choices.global_attention)?;
+    let corpus =
+        Corpus::encode(&tokenizer, &examples, lengths, limits, args.choices.global_attention.clone())?;
     if gpu.is_some() && evaluated.protocol == Protocol::Scrolls {
         // Nobody knows where an answer would end.
         decoding.eos_token_id = Vec::new();

@@ -10,7 +10,7 @@ use crate::models::{self, RandomBlocks};
 use crate::run::{Workload, config_with_window};
 use crate::study::grid::{BatchSize, CellPlan, Memory};
 use crate::study::published::Places;
-use crate::train::{Corpus, Encoded, Options, largest_batch};
+use crate::train::{Corpus, Encoded, GlobalTokens, Options, largest_batch};
 use crate::units::{Bytes, Seconds};
 use std::path::{Path, PathBuf};
 
@@ -103,7 +103,8 @@ pub fn planned(key: &Key, cell: &CellPlan, limits: Option<&Limits>) -> Result<Pl
             examples: (0..examples).map(|_| one()).collect(),
             ids: (0..examples).map(|i| i.to_string()).collect(),
             limits: of_model,
-            global_attention: cell.global_attention,
+            global_attention: cell.global_attention.clone(),
+            global_tokens: GlobalTokens::without_texts(&cell.global_attention),
         }
     };
     let (train, validation) = (corpus(key.most), corpus(key.eval_batch));

@@ -104,7 +104,7 @@ impl CellPlan {
             max_train_samples,
             max_eval_samples,
             max_new_tokens,
-            global_attention: grid.global_attention,
+            global_attention: grid.global_attention.clone(),
             keep_model: grid.keep_models,
             train,
             control,

@@ -2,6 +2,7 @@
 
 use super::super::batches::Corpus;
 use super::super::control::Control;
+use super::super::global_attention::GlobalAttention;
 use super::super::options::Options;
 use crate::error::{Error, Result};
 use crate::models::Loaded;
@@ -96,7 +97,12 @@ fn model_hash(loaded: &Loaded) -> Result<String> {
 
 fn corpus_hash(corpus: &Corpus) -> String {
     let mut hash = blake3::Hasher::new();
-    hash.update(&[corpus.global_attention as u8]);
+    // As runs from before there were other rules have it.
+    match &corpus.global_attention {
+        GlobalAttention::First => hash.update(&[0]),
+        GlobalAttention::None => hash.update(&[1]),
+        rule => hash.update(rule.to_string().as_bytes()),
+    };
     for (example, id) in corpus.examples.iter().zip(&corpus.ids) {
         for part in
             [id.as_bytes(), bytemuck::cast_slice(&example.input), bytemuck::cast_slice(&example.labels)]
