@@ -5,9 +5,10 @@
 mod attention;
 
 use super::block_plan::PlanConfig;
-use super::config::{self, Common};
+use super::config::Common;
 use super::encoder_decoder::{Design, EncoderDecoder, PRE_NORM, Positions};
-use super::{Family, Model, ModelLimits, ModelOptions, check};
+use super::family::{self, Family};
+use super::{Model, ModelLimits, ModelOptions, check};
 use crate::error::Result;
 use crate::nn::{Bias, Builder};
 use crate::ops::activation::Activation;
@@ -24,7 +25,7 @@ pub static FAMILY: Family = Family {
     has_random_blocks: true,
     becomes_led: false,
     target_begins_with_last_label: false,
-    parse: |at, text| config::parse(at, text, Config::check),
+    parse: |at, text| family::parse(at, text, Config::check),
 };
 
 /// The keys of HF's `BigBirdPegasusConfig` that the model reads, with its defaults.
@@ -87,7 +88,7 @@ impl Config {
     }
 }
 
-impl config::Config for Config {
+impl family::Config for Config {
     fn family(&self) -> &'static Family {
         &FAMILY
     }

@@ -1,26 +1,10 @@
-//! What every family's `config.json` holds, and what a family adds to it.
+//! What every family's `config.json` holds.
 
-use super::check;
-use super::{Family, Model, ModelLimits, ModelOptions};
+use super::{ModelLimits, check};
 use crate::error::Result;
-use crate::nn::{Builder, FeedForwardConfig};
+use crate::nn::FeedForwardConfig;
 use crate::ops::activation::Activation;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::fmt::Debug;
-use std::rc::Rc;
-
-/// A checked configuration of one family.
-pub trait Config: Debug {
-    fn family(&self) -> &'static Family;
-
-    fn common(&self) -> &Common;
-
-    fn limits(&self) -> ModelLimits;
-
-    /// The model, its parameters taken from `builder`.
-    fn build(&self, builder: &mut Builder, options: ModelOptions) -> Result<Box<dyn Model>>;
-}
 
 /// The keys that all families have, with their meaning in HF.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -131,17 +115,4 @@ impl Common {
             activation_dropout,
         }
     }
-}
-
-/// Reads a family's configuration: the keys of `text`, and for those that it lacks the family's defaults.
-pub fn parse<C: Config + Default + Serialize + DeserializeOwned + 'static>(
-    at: &str,
-    text: &str,
-    check: impl Fn(&C) -> Result<(), String>,
-) -> Result<Rc<dyn Config>> {
-    let config = check::parse(&C::default(), at, text, |config: &C| {
-        config.common().check()?;
-        check(config)
-    })?;
-    Ok(Rc::new(config))
 }

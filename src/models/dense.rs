@@ -4,9 +4,10 @@
 //! written before transformers 4 say so in [`Keys`]' last four; since then the family decides.
 
 use super::batch::DeviceSource;
-use super::config::{Common, Config};
+use super::config::Common;
 use super::encoder_decoder::{Design, EncoderAttention, EncoderDecoder, POST_NORM, PRE_NORM, Positions};
-use super::{Family, Model, ModelLimits, ModelOptions, check};
+use super::family::{Config, Family};
+use super::{Model, ModelLimits, ModelOptions, check};
 use crate::error::Result;
 use crate::nn::{Attention, Bias, Builder};
 use crate::tape::Tape;

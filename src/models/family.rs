@@ -1,9 +1,13 @@
 //! What the rest of the program has to ask of a family, and which one a `config.json` is of.
 
-use super::ALL;
-use super::config::Config;
+use super::config::Common;
+use super::{ALL, Model, ModelLimits, ModelOptions, check};
 use crate::error::{Error, Result};
+use crate::nn::Builder;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::fmt::Debug;
 use std::rc::Rc;
 
 /// One architecture of transformers.
@@ -29,6 +33,18 @@ pub struct Family {
     pub parse: fn(&str, &str) -> Result<Rc<dyn Config>>,
 }
 
+/// A checked configuration of one family.
+pub trait Config: Debug {
+    fn family(&self) -> &'static Family;
+
+    fn common(&self) -> &Common;
+
+    fn limits(&self) -> ModelLimits;
+
+    /// The model, its parameters taken from `builder`.
+    fn build(&self, builder: &mut Builder, options: ModelOptions) -> Result<Box<dyn Model>>;
+}
+
 /// The family of a `config.json`, given its text; `at` names the file in errors.
 pub fn family(at: &str, text: &str) -> Result<&'static Family> {
     let config: Value =
@@ -43,6 +59,19 @@ pub fn family(at: &str, text: &str) -> Result<&'static Family> {
 /// Parses and checks the text of a `config.json`; `at` names the file in errors.
 pub fn parse_config(at: &str, text: &str) -> Result<Rc<dyn Config>> {
     (family(at, text)?.parse)(at, text)
+}
+
+/// Reads a family's configuration: the keys of `text`, and for those that it lacks the family's defaults.
+pub fn parse<C: Config + Default + Serialize + DeserializeOwned + 'static>(
+    at: &str,
+    text: &str,
+    check: impl Fn(&C) -> Result<(), String>,
+) -> Result<Rc<dyn Config>> {
+    let config = check::parse(&C::default(), at, text, |config: &C| {
+        config.common().check()?;
+        check(config)
+    })?;
+    Ok(Rc::new(config))
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@
 
 mod attention;
 
-use super::config::{self, Common};
+use super::config::Common;
 use super::encoder_decoder::{Design, EncoderDecoder, POST_NORM, Positions};
-use super::{Family, Model, ModelLimits, ModelOptions, check};
+use super::family::{self, Family};
+use super::{Model, ModelLimits, ModelOptions, check};
 use crate::error::Result;
 use crate::nn::{Bias, Builder};
 use attention::WindowAttention;
@@ -21,7 +22,7 @@ pub static FAMILY: Family = Family {
     has_random_blocks: false,
     becomes_led: false,
     target_begins_with_last_label: false,
-    parse: |at, text| config::parse(at, text, Config::check),
+    parse: |at, text| family::parse(at, text, Config::check),
 };
 
 /// The keys of HF's `LEDConfig` that the model reads, with its defaults.
@@ -89,7 +90,7 @@ impl Config {
     }
 }
 
-impl config::Config for Config {
+impl family::Config for Config {
     fn family(&self) -> &'static Family {
         &FAMILY
     }

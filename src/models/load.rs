@@ -1,6 +1,6 @@
 //! A model from a HF directory, or freshly initialised from a configuration.
 
-use super::config::Config;
+use super::family::Config;
 use super::{Model, ModelLimits, ModelOptions, parse_config, saved};
 use crate::device::plan::Plan;
 use crate::device::{Device, Precision};

@@ -17,7 +17,6 @@ const ALLOWED: &[(&str, &[&str], &str)] = &[
         &["block", "fault", "schedule"],
         "a fault names the thread that the block's schedule was at",
     ),
-    ("models", &["config", "family"], "a family reads a configuration, which names its family"),
 ];
 
 /// For every folder, which of its members imports which: a member is a file, or a folder with the file of its name.
