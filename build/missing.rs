@@ -8,9 +8,21 @@ pub fn is_strict() -> bool {
     env::var("WATTENTION_STRICT").is_ok_and(|value| value == "1")
 }
 
+/// Why a part of the program is missing.
+pub enum Missing {
+    /// There is no compiler for it, which the check allows, too.
+    Absent(String),
+    /// Its compiler refuses a file.
+    Refused(String),
+}
+
 /// Says that the program is built without `part`, and why in one line, which it returns.
-pub fn without(part: &str, why: &str, remedy: &str) -> String {
-    let (kind, why) = (if is_strict() { "error" } else { "warning" }, first_error(why));
+pub fn without(part: &str, why: &Missing, remedy: &str) -> String {
+    let (kind, why) = match why {
+        Missing::Refused(why) if is_strict() => ("error", why),
+        Missing::Absent(why) | Missing::Refused(why) => ("warning", why),
+    };
+    let why = first_error(why);
     println!("cargo::{kind}=built without {part}: {why}. {remedy}");
     why
 }

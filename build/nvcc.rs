@@ -2,7 +2,7 @@
 
 use crate::archs::{self, Arch};
 use crate::kernels::{self, Source};
-use crate::missing;
+use crate::missing::{self, Missing};
 use crate::ptxas;
 use crate::toolkit::{self, Nvcc};
 use std::collections::BTreeSet;
@@ -39,11 +39,11 @@ pub fn build(sources: &[Source], out: &Path) -> Result<(), String> {
     println!("cargo::rerun-if-env-changed=WATTENTION_CUDA_ARCHS");
     let list = env::var("WATTENTION_CUDA_ARCHS").unwrap_or_else(|_| archs::DEFAULT.into());
     let archs = archs::parse(&list).map_err(|e| format!("WATTENTION_CUDA_ARCHS={list}: {e}"))?;
-    let compiled = toolkit::find()?.and_then(|nvcc| {
+    let compiled = toolkit::find()?.map_err(Missing::Absent).and_then(|nvcc| {
         let folder = out.join("cuda");
         let jobs = jobs(&nvcc, &archs, sources, &folder);
-        compile(&nvcc, &jobs, &folder)?;
-        table(&nvcc.release, &archs, &jobs)
+        let images = compile(&nvcc, &jobs, &folder);
+        images.and_then(|()| table(&nvcc.release, &archs, &jobs)).map_err(Missing::Refused)
     });
     let table = compiled.unwrap_or_else(|why| {
         let remedy = "Install the CUDA toolkit, 12.0 or newer, or run scripts/check.sh, which fetches a compiler; \

@@ -4,7 +4,7 @@
 //! so. With WATTENTION_SIM_SANITIZE=address,undefined the kernels are instrumented.
 
 use crate::kernels::{self, Source};
-use crate::missing;
+use crate::missing::{self, Missing};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -51,10 +51,12 @@ pub fn build(out: &Path) {
 }
 
 /// Compiles the kernels into a library in `out`, or says why not.
-fn library(sources: &[Source], out: &Path) -> Result<(), String> {
-    let compiler = compiler().ok_or("there is no C++ compiler like g++ or clang")?;
+fn library(sources: &[Source], out: &Path) -> Result<(), Missing> {
+    let absent = || Missing::Absent("there is no C++ compiler like g++ or clang".into());
+    let compiler = compiler().ok_or_else(absent)?;
     let units: Vec<Unit> = units(sources);
-    archive(&compile(&compiler, sources, &units, &shared(out))?, out)
+    let objects = compile(&compiler, sources, &units, &shared(out));
+    objects.and_then(|objects| archive(&objects, out)).map_err(Missing::Refused)
 }
 
 /// The folder of the objects: beside the profiles, so that clippy, tests and releases compile each once.
