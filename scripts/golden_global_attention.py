@@ -27,7 +27,7 @@ TEXTS = [
 RULES = ["first", "none", "question", f"tokens:{SEPARATOR}", "every:5", "every:1"]
 
 
-def positions(rule, text, ids, offsets, separator):
+def positions(rule, text, ids, offsets, special, separator):
     """Global positions of the kept tokens; every rule but `none` takes the first one."""
     if rule == "none":
         return []
@@ -36,7 +36,8 @@ def positions(rule, text, ids, offsets, separator):
         # The last visible character before the first blank line.
         found = re.search(r"\S(?=[^\S\n]*\n[^\S\n]*\n)", text)
         end = found.end() if found else 0
-        chosen |= {at for at, (start, stop) in enumerate(offsets) if start < stop <= end}
+        # A token of one space has an empty span: its offsets are trimmed.
+        chosen |= {at for at, (_, stop) in enumerate(offsets) if not special[at] and stop <= end}
     elif rule.startswith("tokens:"):
         chosen |= {at for at, id in enumerate(ids) if id == separator}
     elif rule.startswith("every:"):
@@ -51,10 +52,11 @@ def write_global_attention(name, out):
     separator = tokenizer.convert_tokens_to_ids(SEPARATOR)
     cases = []
     for text in TEXTS:
-        encoded = tokenizer(text, truncation=True, max_length=MAX_LENGTH, return_offsets_mapping=True)
-        ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+        extra = {"return_offsets_mapping": True, "return_special_tokens_mask": True}
+        encoded = tokenizer(text, truncation=True, max_length=MAX_LENGTH, **extra)
+        ids, offsets, special = (encoded[key] for key in ["input_ids", "offset_mapping", "special_tokens_mask"])
         whole = len(tokenizer(text)["input_ids"])
-        by_rule = {rule: positions(rule, text, ids, offsets, separator) for rule in RULES}
+        by_rule = {rule: positions(rule, text, ids, offsets, special, separator) for rule in RULES}
         cases.append({"text": text, "ids": ids, "tokens": whole, "global": by_rule})
     path = Path(out) / f"{name}.json"
     content = {"max_length": MAX_LENGTH, "separator": separator, "cases": cases}

@@ -36,7 +36,7 @@ fn limits() -> ModelLimits {
 }
 
 fn example(text: &str) -> Example {
-    Example { id: "a".into(), pid: "a".into(), input: text.into(), references: Vec::new() }
+    Example { id: "a".into(), pid: "a".into(), input: text.into(), references: vec!["b".into()] }
 }
 
 fn lengths(all: &Value) -> Lengths {

@@ -6,7 +6,7 @@ use crate::support::golden::{self, Array, relative_l2};
 use half::bf16;
 use wattention::device::Precision;
 use wattention::evaluate::{Work, work};
-use wattention::generate::{GenerateOptions, generate};
+use wattention::generate::{GenerateOptions, Settings, generate};
 use wattention::models::batch::{Source, Target};
 use wattention::models::session::Session;
 use wattention::models::{self, LossRule, ModelOptions};
@@ -14,6 +14,8 @@ use wattention::tape::Randomness;
 use wattention::train::{self, Schedule, micro_step, optimizer_step};
 
 struct Case {
+    /// The model's directory.
+    dir: std::path::PathBuf,
     session: Session<Work>,
     source: Source,
     target: Target,
@@ -29,7 +31,7 @@ fn open_in(precision: Precision, name: &str) -> Case {
     let loaded = models::load(&dir, &executor::named(precision), ModelOptions::default()).unwrap();
     let Golden { source, target, expected, .. } = golden_batch(name, &*loaded.model);
     let session = Session::new(loaded, ModelOptions::default(), work).unwrap();
-    Case { session, source, target, expected }
+    Case { dir, session, source, target, expected }
 }
 
 /// The optimizer of the goldens: torch's AdamW, decay on everything that has two dimensions or more.
@@ -46,7 +48,8 @@ fn golden_options() -> train::Options {
 impl Case {
     fn decoding(&self) -> GenerateOptions {
         let limits = self.session.real().loaded.model.limits();
-        GenerateOptions { max_new_tokens: 12, ..GenerateOptions::new(&limits) }
+        let own = Settings::of_model(&self.dir, &[]).unwrap().options(&limits, 0).unwrap();
+        GenerateOptions { max_new_tokens: 12, ..own }
     }
 
     fn rule(&self) -> LossRule {

@@ -234,9 +234,10 @@ impl Counts {
         [row_ptr, col, count]
     }
 
+    /// Blocks that live as long as a step, which can then be a graph.
     pub fn upload(&self, device: &Device) -> Result<Blocks> {
         let (table, inverse) = (self.table(false), self.table(true));
-        Blocks::new(device, self.h, table.each_ref().map(|x| &x[..]), inverse.each_ref().map(|x| &x[..]))
+        Blocks::of_step(device, self.h, table.each_ref().map(|x| &x[..]), inverse.each_ref().map(|x| &x[..]))
     }
 }
 

@@ -130,7 +130,7 @@ impl Decoding {
         Decoding { ignored: vec![ALL.into()], ..self }
     }
 
-    /// How `protocol` generates the one answer of each input; nothing is read for one that generates none.
+    /// How `protocol` generates the one answer of each input; one that generates none reads no file of settings.
     pub fn of(
         &self,
         protocol: Protocol,
@@ -141,7 +141,7 @@ impl Decoding {
     ) -> Result<GenerateOptions> {
         match protocol {
             Protocol::Scrolls => self.options(dir, limits, Some(tokenizer), Some(NonZeroUsize::MIN), global),
-            Protocol::Paper => Ok(GenerateOptions::new(limits)),
+            Protocol::Paper => self.flags.options(limits, global.seed),
         }
     }
 

@@ -10,7 +10,7 @@ const SHOWN: usize = 8;
 /// The error of a folder without `file`, which is `usual`: says what the folder is instead.
 pub fn lacks(dir: &Path, file: &str, usual: &str) -> Error {
     match std::fs::metadata(dir) {
-        Err(error) => return Error::missing(dir, format!("{error}; name a model directory")),
+        Err(error) => return Error::missing(dir.join(file), format!("{error}; name a model directory")),
         Ok(kind) if !kind.is_dir() => {
             let what = "not a directory; name the one that holds config.json and model.safetensors";
             return Error::missing(dir, what);

@@ -12,7 +12,7 @@ pub static FAMILY: Family = Family {
     window_key: None,
     has_global_attention: false,
     has_random_blocks: false,
-    becomes_led: true,
+    becomes_led: false,
     target_begins_with_last_label: true,
     parse: |at, text| dense::parse(&FAMILY, &defaults(), at, text),
 };

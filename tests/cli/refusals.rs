@@ -82,7 +82,7 @@ fn configurations_that_make_no_sense() {
         ("decoder_start_token_id", "-3", "decoder_start_token_id"),
         ("activation_function", "\"sine\"", "sine"),
         ("tie_word_embeddings", "false", "tie_word_embeddings"),
-        ("model_type", "\"bart\"", "bart"),
+        ("model_type", "\"t5\"", "t5"),
         ("model_type", "null", "model_type"),
     ] {
         let dir = model_copy("led_plain");

@@ -127,7 +127,7 @@ fn what_is_missing_is_named_with_its_place() {
     );
     assert!(!out.exists());
     let nowhere = TINY.replace("tiny-led", "./nowhere");
-    ran(&mut study(dir.path(), &nowhere, "")).fails(66, &["nowhere/config.json"]);
+    ran(&mut study(dir.path(), &nowhere, "")).fails(66, &["./nowhere", "config.json"]);
 }
 
 #[test]

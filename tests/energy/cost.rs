@@ -31,7 +31,11 @@ fn a_sampler_takes_less_than_a_hundredth_of_a_core() {
     if env::var_os(ALONE).is_none() {
         // In a process of its own: other tests have samplers, too.
         let mut alone = Command::new(env::current_exe().unwrap());
-        alone.args(["--exact", "cost::a_sampler_takes_less_than_a_hundredth_of_a_core", "--nocapture"]);
+        alone.args([
+            "--exact",
+            "energy::cost::a_sampler_takes_less_than_a_hundredth_of_a_core",
+            "--nocapture",
+        ]);
         let output = alone.env(ALONE, "1").output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         print!("{text}");

@@ -4,12 +4,28 @@ use super::{goldens, open, source, stride};
 use crate::support::golden::root;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::slice::from_ref;
 use std::sync::Arc;
 use wattention::generate::{GenerateOptions, Pieces, Settings, State, generate};
 use wattention::models::session::Session;
 
 fn read(name: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(root().join(name)).unwrap()).unwrap()
+}
+
+fn about_the_input(options: &Value) -> bool {
+    options.as_object().unwrap().keys().any(|key| key.starts_with("encoder_"))
+}
+
+/// Answers of several calls as one would have them; transformers' beams take a pad token of 0 for none.
+fn padded(mut answers: Vec<Vec<i32>>, options: &GenerateOptions) -> Vec<Vec<i32>> {
+    let filler = match (options.num_beams, options.pad_token_id) {
+        (2.., 0) => options.eos_token_id[0],
+        (_, pad) => pad,
+    };
+    let longest = answers.iter().map(Vec::len).max().unwrap();
+    answers.iter_mut().for_each(|answer| answer.resize(longest, filler));
+    answers
 }
 
 #[test]
@@ -30,7 +46,17 @@ fn sequences_equal_transformers_under_every_setting_that_changes_scores() {
         let settings = Settings::parse(key, &case["options"].to_string()).unwrap();
         let options = settings.options(&limits, 0).unwrap();
         let options = GenerateOptions { pieces: Some(pieces.clone()), ..options };
-        let got = generate(session, &source(&limits, &batches[key]), &options).unwrap();
+        // Rules about the input are answered row by row there. Here they do not see the batch; block-sparse attention
+        // does, whose blocks follow from the padded length, in transformers as well.
+        let alone = model.starts_with("bigbird_") && about_the_input(&case["options"]);
+        let got = if alone {
+            let rows = batches[key].iter();
+            let got =
+                rows.flat_map(|row| generate(session, &source(&limits, from_ref(row)), &options).unwrap());
+            padded(got.collect(), &options)
+        } else {
+            generate(session, &source(&limits, &batches[key]), &options).unwrap()
+        };
         let want: Vec<Vec<i32>> = serde_json::from_value(case["sequences"].clone()).unwrap();
         if got != want {
             wrong.push(format!("{key} with {}:\n got {got:?}\nwant {want:?}", case["options"]));
@@ -70,8 +96,7 @@ fn rules_about_the_input_do_not_see_the_batch() {
         let options = GenerateOptions { max_new_tokens: 10, ..options };
         let together = generate(&mut session, &source(&limits, rows), &options).unwrap();
         for (row, together) in rows.iter().zip(&together) {
-            let alone =
-                generate(&mut session, &source(&limits, std::slice::from_ref(row)), &options).unwrap();
+            let alone = generate(&mut session, &source(&limits, from_ref(row)), &options).unwrap();
             assert_eq!(alone[0][..], together[..alone[0].len()], "{text}");
         }
     }
@@ -101,7 +126,7 @@ fn beams_are_drawn_by_seed_and_row() {
     assert_eq!(once, drawn(1, rows, 4));
     assert_ne!(once, drawn(2, rows, 4));
     for (i, row) in rows.iter().enumerate() {
-        let alone = drawn(1, std::slice::from_ref(row), 4 + i as u64);
+        let alone = drawn(1, from_ref(row), 4 + i as u64);
         for (alone, together) in alone.iter().zip(&once[2 * i..]) {
             assert_eq!(alone[..], together[..alone.len()]);
         }

@@ -34,19 +34,29 @@ pub(super) struct Lists {
 }
 
 impl Blocks {
-    /// Uploads row_ptr, col and count of a table and of its inverse.
+    /// Uploads row_ptr, col and count of a table and of its inverse, to stay.
     pub fn new(device: &Device, heads: usize, table: [&[i32]; 3], inverse: [&[i32]; 3]) -> Result<Self> {
-        Ok(Blocks { keys: Lists::new(device, heads, table)?, queries: Lists::new(device, heads, inverse)? })
-    }
-}
-
-impl Lists {
-    fn new(device: &Device, heads: usize, [row_ptr, col, count]: [&[i32]; 3]) -> Result<Self> {
         let up = |values: &[i32]| -> Result<Tensor> {
             let tensor = Tensor::persistent(device, [values.len()], DType::I32)?;
             tensor.write(values)?;
             Ok(tensor)
         };
+        Ok(Blocks { keys: Lists::new(heads, table, up)?, queries: Lists::new(heads, inverse, up)? })
+    }
+
+    /// The same for one step: a step that is recorded as a graph allocates nothing that outlives it.
+    pub fn of_step(device: &Device, heads: usize, table: [&[i32]; 3], inverse: [&[i32]; 3]) -> Result<Self> {
+        let up = |values: &[i32]| Tensor::upload(device, [values.len()], values);
+        Ok(Blocks { keys: Lists::new(heads, table, up)?, queries: Lists::new(heads, inverse, up)? })
+    }
+}
+
+impl Lists {
+    fn new(
+        heads: usize,
+        [row_ptr, col, count]: [&[i32]; 3],
+        up: impl Fn(&[i32]) -> Result<Tensor>,
+    ) -> Result<Self> {
         let Schedule { work, joins } = schedule(row_ptr, heads);
         Ok(Lists {
             row_ptr: up(row_ptr)?,

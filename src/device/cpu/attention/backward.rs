@@ -164,18 +164,21 @@ unsafe fn run_tile<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>
 
     let n = queries.1 - queries.0;
     let head = b * attention.sizes.h + h;
-    // exp(s - inf) = 0: a query that saw nothing has no gradient.
+    // exp(s - inf) = 0: a query that saw nothing has no gradient. It may hold anything: zeros stand for it.
     let mut shift = [f32::INFINITY; BQ];
     let mut delta = [0.0f32; BQ];
     for i in 0..n {
         let saved = lse[head * t + queries.0 + i];
         let at = attention.query_offset(b, h, queries.0 + i);
-        if saved != f32::NEG_INFINITY {
-            shift[i] = saved;
-            let pairs = dout[at..at + d].iter().zip(&o[at..at + d]);
-            delta[i] = pairs.map(|(x, y)| x * y).sum();
-        }
         let rows = i * wide..i * wide + d;
+        if saved == f32::NEG_INFINITY {
+            q[rows.clone()].fill(0.0);
+            dout_rows[rows].fill(0.0);
+            continue;
+        }
+        shift[i] = saved;
+        let pairs = dout[at..at + d].iter().zip(&o[at..at + d]);
+        delta[i] = pairs.map(|(x, y)| x * y).sum();
         dout_rows[rows.clone()].copy_from_slice(&dout[at..at + d]);
         for (to, from) in q[rows].iter_mut().zip(&attention.q[at..at + d]) {
             *to = from * attention.scale;
@@ -183,17 +186,15 @@ unsafe fn run_tile<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>
     }
     dq[..BQ * wide].fill(0.0);
     if shift.iter().any(|&x| x != f32::INFINITY) {
-        let start = attention.query_offset(b, h, queries.0);
-        let stride = attention.row_stride();
         transpose_queries(q_t, BQ, q, wide, n, d);
-        transpose_queries(dout_t, BQ, &dout[start..], stride, n, d);
+        transpose_queries(dout_t, BQ, dout_rows, wide, n, d);
         let mut tiles = KeyTiles::new(&attention.pattern, attention.sizes, b, h, queries);
         let mut keys = KeyTile::new();
         while tiles.next(&mut keys) {
             let positions = &keys.position[..keys.len];
             let offset = |j: usize| attention.key_offset(b, h, j);
-            gather((k, wide), attention.k, offset, positions, d);
-            gather((v, wide), attention.v, offset, positions, d);
+            gather((k, wide), attention.k, offset, &keys, d);
+            gather((v, wide), attention.v, offset, &keys, d);
             let by_key = Extent { rows: keys.len, columns: BQ, depth: d };
             let rows = Strides { row: wide, depth: 1 };
             // SAFETY: the caller's contract.

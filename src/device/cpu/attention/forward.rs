@@ -113,10 +113,9 @@ unsafe fn run_tile<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>
         let mut tiles = KeyTiles::new(&attention.pattern, attention.sizes, b, h, queries);
         let mut keys = KeyTile::new();
         while tiles.next(&mut keys) {
-            let positions = &keys.position[..keys.len];
             let offset = |j: usize| attention.key_offset(b, h, j);
-            gather((k, wide), attention.k, offset, positions, d);
-            gather((v, wide), attention.v, offset, positions, d);
+            gather((k, wide), attention.k, offset, &keys, d);
+            gather((v, wide), attention.v, offset, &keys, d);
             // SAFETY: the caller's contract.
             unsafe {
                 let extent = Extent { rows: keys.len, columns: BQ, depth: d };
@@ -144,15 +143,15 @@ unsafe fn run_tile<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>
     }
     let lse_start = (b * attention.sizes.h + h) * attention.sizes.t + queries.0;
     for i in 0..n {
-        let seen = softmax.sum[i] > 0.0 && attention.pattern.has_query(&attention.sizes, b, queries.0 + i);
+        // A NaN sum is passed on, so that a broken model shows; what a hidden query holds is not.
+        let seen = softmax.sum[i] != 0.0 && attention.pattern.has_query(&attention.sizes, b, queries.0 + i);
         let at = attention.query_offset(b, h, queries.0 + i);
         // SAFETY: `attention_forward` checked the lengths; this query of this head is the task's own.
         let (out, lse) = unsafe {
             let out = std::slice::from_raw_parts_mut(shared.o.add(at), d);
             (out, &mut *shared.lse.add(lse_start + i))
         };
-        // A NaN sum is passed on, so that a broken model shows.
-        if seen || softmax.sum[i].is_nan() {
+        if seen {
             let scale = 1.0 / softmax.sum[i];
             for (out, x) in out.iter_mut().zip(&o[i * wide..]) {
                 *out = x * scale;

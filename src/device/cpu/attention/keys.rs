@@ -10,13 +10,15 @@ pub struct KeyTile {
     pub position: [u32; SIDE],
     /// Added to the scores of each key: 0, the log of a multiplicity, or `-inf` to hide it.
     pub bias: [f32; SIDE],
+    /// Whether the bias hides some key.
+    pub hides: bool,
     /// Query `i` sees key `j` only where `band.0 <= j - i <= band.1`; `None` where all pairs are seen.
     pub band: Option<(isize, isize)>,
 }
 
 impl KeyTile {
     pub fn new() -> Self {
-        KeyTile { len: 0, position: [0; SIDE], bias: [0.0; SIDE], band: None }
+        KeyTile { len: 0, position: [0; SIDE], bias: [0.0; SIDE], hides: false, band: None }
     }
 }
 
@@ -69,9 +71,11 @@ impl<'a> KeyTiles<'a> {
             if tile.len == 0 {
                 return false;
             }
-            if tile.bias[..tile.len].iter().all(|&bias| bias == f32::NEG_INFINITY) {
+            let hidden = tile.bias[..tile.len].iter().filter(|&&bias| bias == f32::NEG_INFINITY).count();
+            if hidden == tile.len {
                 continue;
             }
+            tile.hides = hidden > 0;
             tile.band = banded.filter(|band| self.band_cuts(tile, *band));
             return true;
         }

@@ -94,18 +94,27 @@ unsafe fn store<V: Vector, const MR: usize, const NV: usize, const ADD: bool>(
     }
 }
 
-/// Copies the rows of `positions` of one head next to each other: `to[j * stride + d]`.
+/// Copies the rows of the keys of one head next to each other: `to[j * stride + d]`; zeros for a hidden
+/// key, which may hold anything, and 0 * NaN is NaN.
 #[inline(always)]
-pub fn gather(to: Rows, from: &[f32], offset: impl Fn(usize) -> usize, positions: &[u32], d: usize) {
+pub fn gather(to: Rows, from: &[f32], offset: impl Fn(usize) -> usize, keys: &KeyTile, d: usize) {
+    let ((to, stride), positions) = (to, &keys.position[..keys.len]);
     // Rows are short: copies of known length spare a call to memcpy for each.
     match d {
-        32 => gather_rows::<32>(to, from, offset, positions),
-        64 => gather_rows::<64>(to, from, offset, positions),
-        128 => gather_rows::<128>(to, from, offset, positions),
+        32 => gather_rows::<32>((&mut *to, stride), from, offset, positions),
+        64 => gather_rows::<64>((&mut *to, stride), from, offset, positions),
+        128 => gather_rows::<128>((&mut *to, stride), from, offset, positions),
         _ => {
-            for (row, &position) in to.0.chunks_exact_mut(to.1).zip(positions) {
+            for (row, &position) in to.chunks_exact_mut(stride).zip(positions) {
                 let at = offset(position as usize);
                 row[..d].copy_from_slice(&from[at..at + d]);
+            }
+        }
+    }
+    if keys.hides {
+        for (row, &bias) in to.chunks_exact_mut(stride).zip(&keys.bias[..keys.len]) {
+            if bias == f32::NEG_INFINITY {
+                row[..d].fill(0.0);
             }
         }
     }

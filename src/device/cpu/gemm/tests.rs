@@ -38,11 +38,15 @@ fn check_level(size: Size, form_a: Form, form_b: Form, alpha: f32, store: Store)
     gemm(&mut c, stride, a, b, size, alpha, store);
     for i in 0..m {
         for j in 0..n {
-            let sum: f64 = (0..k).map(|p| at(&a, i, p) * at(&b, p, j)).sum();
+            let products = (0..k).map(|p| at(&a, i, p) * at(&b, p, j));
+            let step = |(sum, squares): (f64, f64), x: f64| (sum + x, squares + (sum + x).powi(2));
+            let (sum, squares) = products.fold((0.0, 0.0), step);
             let old = if store == Store::Add { start[i * stride + j] as f64 } else { 0.0 };
             let want = alpha as f64 * sum + old;
-            // Rounding of a running sum that grows as sqrt(k), four standard deviations out.
-            let tolerance = 1e-6 + 6e-8 * k as f64;
+            // Each partial sum is rounded by at most half a unit of its own size, as if evenly drawn: five standard
+            // deviations of all of them together, and the rounding of alpha and of C.
+            let deviation = f64::from(f32::EPSILON) / 2.0 / 3f64.sqrt() * squares.sqrt();
+            let tolerance = 1e-6 + 5.0 * f64::from(alpha.abs()) * deviation;
             let error = (c[i * stride + j] as f64 - want).abs();
             assert!(error <= tolerance, "{size:?} at ({i}, {j}): off by {error}");
         }
