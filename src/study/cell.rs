@@ -132,7 +132,11 @@ fn settings(plan: &CellPlan, device: &Device, places: &Places, limits: &ModelLim
         max_train_samples: all(plan.max_train_samples),
         max_eval_samples: all(plan.max_eval_samples),
         protocol: plan.protocols[0],
-        decoding: GenerateOptions { max_new_tokens: plan.max_new_tokens, ..GenerateOptions::new(limits) },
+        decoding: GenerateOptions {
+            max_new_tokens: plan.max_new_tokens,
+            seed: plan.train.seed,
+            ..GenerateOptions::new(limits)
+        },
         predict: true,
         global_attention: plan.global_attention.clone(),
         random_blocks: plan.random_blocks,
