@@ -138,7 +138,7 @@ pub struct Row {
     pub aliases: Vec<String>,
 }
 
-/// Settings declared by [`settings!`].
+/// Settings declared by `settings!`.
 pub trait Declared: clap::Args {
     /// All fields in their order.
     const KEYS: &'static [&'static str];

@@ -41,17 +41,21 @@ pub struct Samples {
     pub conditions: Conditions,
 }
 
-/// Times that work is measured at most while other work disturbs it.
-const TRIES: usize = 3;
+/// Times that work is measured at most while other work disturbs it. `WATTENTION_BENCH_TRIES=1` takes what comes, for
+/// whoever counts launches or shares a machine on purpose.
+fn tries() -> usize {
+    let asked = std::env::var("WATTENTION_BENCH_TRIES").ok().and_then(|text| text.parse().ok());
+    asked.unwrap_or(3)
+}
 
-/// Measures until nothing disturbs it, three times at most; of disturbed measurements the one with the largest share of
-/// the processors.
+/// Measures until nothing disturbs it, as often as [`tries`] says; of disturbed measurements the one with the largest
+/// share of the processors.
 pub(super) fn undisturbed<T>(
     mut measure: impl FnMut() -> Result<T>,
     conditions: impl Fn(&T) -> &Conditions,
 ) -> Result<T> {
     let mut best = measure()?;
-    for _ in 1..TRIES {
+    for _ in 1..tries() {
         if conditions(&best).disturbed.is_none() {
             break;
         }

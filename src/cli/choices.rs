@@ -19,7 +19,7 @@ use wattention::weights::{self, Format};
 #[derive(clap::Args, Debug)]
 pub struct ModelChoices {
     /// Tokens with global attention: the first, also those before the first blank line (question), each token NAME,
-    /// or every N-th; auto is tokens:<doc-sep> with a tokenizer that has this token, as PRIMERA's, and else first
+    /// or every N-th; auto is every doc-sep token where the tokenizer has it, as PRIMERA's, and else first
     #[arg(long, value_name = "auto|first|none|question|tokens:NAME|every:N", default_value = "auto")]
     pub global_attention: GlobalAttention,
 

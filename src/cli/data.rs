@@ -20,7 +20,7 @@ pub struct Args {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Convert a published dataset to SCROLLS form: a folder of <split>.jsonl
+    /// Convert a published dataset to SCROLLS form: a folder of SPLIT.jsonl
     Import {
         #[command(subcommand)]
         from: Release,

@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     inputs: PathBuf,
 
-    /// Where to write logits [B, T, V], encoder_last_hidden_state [B, S, C], loss [1] and grad.<tensor name> (f32)
+    /// Where to write logits [B, T, V], encoder_last_hidden_state [B, S, C], loss [1] and grad.NAME of every tensor (f32)
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
 

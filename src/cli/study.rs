@@ -78,7 +78,7 @@ struct StudyArgs {
     #[arg(long, value_name = "DIR")]
     models_dir: Option<PathBuf>,
 
-    /// A folder to look for datasets in first: DIR/NAME.zip or DIR/NAME/<split>.jsonl
+    /// A folder to look for datasets in first: DIR/NAME.zip or DIR/NAME/SPLIT.jsonl
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 

@@ -28,7 +28,7 @@ pub enum Choice {
 }
 
 impl Choice {
-    /// What [`VARIABLE`] says.
+    /// What `VARIABLE` says.
     pub fn read() -> Result<Self> {
         match env::var_os(VARIABLE) {
             None => Ok(Choice::Auto),
