@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::metrics::{Headline, Protocol};
 
-pub use columns::Reading;
+pub use columns::RecordFormat;
 pub use jsonl::{Document, document};
 pub use lenient::utf8;
 pub use order::{order, order_by_length};
@@ -125,7 +125,7 @@ pub struct Dataset {
     pub kind: Kind,
     pub headline: Headline,
     source: Source,
-    reading: Reading,
+    reading: RecordFormat,
     /// What was wrong with the records that were passed over, by split, as last read.
     skipped: Mutex<BTreeMap<Split, Vec<String>>>,
 }
@@ -141,11 +141,11 @@ enum Source {
 ///
 /// A dataset whose file name is not in `ALL` counts as summarisation.
 pub fn open(path_or_name: &str) -> Result<Dataset> {
-    open_as(path_or_name, Reading::default())
+    open_as(path_or_name, RecordFormat::default())
 }
 
 /// [`open`], with columns by name and wrong records passed over. An embedded dataset has neither.
-pub fn open_as(path_or_name: &str, reading: Reading) -> Result<Dataset> {
+pub fn open_as(path_or_name: &str, reading: RecordFormat) -> Result<Dataset> {
     let path = Path::new(path_or_name);
     let zipped = format!("{path_or_name}.zip");
     let (name, source) = if path.exists() {

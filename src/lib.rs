@@ -80,9 +80,6 @@
 //!
 //! The command line is described by `wattention --help` and by the pages in `docs`.
 
-// The command line is compiled here, once, and calls the crate by its name.
-extern crate self as wattention;
-
 pub mod bench;
 pub mod cases;
 #[doc(hidden)]
@@ -121,10 +118,15 @@ pub mod units;
 pub mod weights;
 pub mod workload;
 
+// Files of `tests/support` call the crate by its name, as tests do.
+#[cfg(test)]
+extern crate self as wattention;
+
 /// What tests here share with those in `tests`.
 #[cfg(test)]
 #[path = "../tests/support"]
 pub mod support {
     pub mod attention;
     pub mod compare;
+    pub mod csv;
 }

@@ -280,7 +280,7 @@ fn wrong_records_are_passed_over_where_that_is_allowed() {
     let dir = tempfile::tempdir().unwrap();
     let lines = "{\"doc\": \"one\", \"tldr\": \"a\"}\n{\"doc\": 3}\n{\"doc\": \"two\", \"tldr\": \"b\"}\n";
     write(dir.path().join("train.jsonl"), lines);
-    let reading = |skip| data::Reading {
+    let reading = |skip| data::RecordFormat {
         text_column: Some("doc".into()),
         summary_column: Some("tldr".into()),
         skip_bad_records: skip,

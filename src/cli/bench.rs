@@ -11,8 +11,8 @@ mod scan;
 
 use super::global::Global;
 use super::workload::{GenerateArgs, StepArgs};
+use crate::device::Device;
 use clap::Subcommand;
-use wattention::device::Device;
 
 /// Measure throughput on synthetic data, with its spread
 #[derive(clap::Args, Debug)]

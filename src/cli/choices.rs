@@ -3,17 +3,17 @@
 use super::columns::{Columns, tell_skipped};
 use super::global::Global;
 use super::values::named;
+use crate::data::{self, Dataset, Example, Split};
+use crate::error::{Error, Result};
+use crate::hub::{self, Folder, Name};
+use crate::metrics::Protocol;
+use crate::models::{ModelLimits, ModelOptions, RandomBlocks};
+use crate::tape::Recompute;
+use crate::text::Tokenizer;
+use crate::train::{GlobalAttention, Lengths};
+use crate::weights::{self, Format};
 use std::num::NonZeroUsize;
 use std::path::Path;
-use wattention::data::{self, Dataset, Example, Split};
-use wattention::error::{Error, Result};
-use wattention::hub::{self, Folder, Name};
-use wattention::metrics::Protocol;
-use wattention::models::{ModelLimits, ModelOptions, RandomBlocks};
-use wattention::tape::Recompute;
-use wattention::text::Tokenizer;
-use wattention::train::{GlobalAttention, Lengths};
-use wattention::weights::{self, Format};
 
 /// How a model is run where its config leaves a choice.
 #[derive(clap::Args, Debug)]
@@ -133,11 +133,6 @@ pub fn datasets() -> String {
     format!(
         "A SCROLLS zip, a folder of <split>.jsonl, .json or .csv, or the name of an embedded dataset ({embedded})"
     )
-}
-
-/// Fails where lengths exceed the model's positions.
-pub fn check_lengths(lengths: Lengths, limits: &ModelLimits) -> Result<()> {
-    lengths.check(limits)
 }
 
 /// Fails where no index counts the tokens of a batch.

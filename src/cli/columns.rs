@@ -1,8 +1,8 @@
 //! The flags of how a dataset's files are read, and what users hear of records that were passed over.
 
 use super::global::Global;
-use wattention::data::{self, Dataset, Reading, Split};
-use wattention::error::Result;
+use crate::data::{self, Dataset, RecordFormat, Split};
+use crate::error::Result;
 
 /// Wrong records that are spelled out.
 const SHOWN: usize = 5;
@@ -28,8 +28,8 @@ impl Columns {
         data::open_as(dataset, self.reading())
     }
 
-    pub fn reading(&self) -> Reading {
-        Reading {
+    pub fn reading(&self) -> RecordFormat {
+        RecordFormat {
             text_column: self.text_column.clone(),
             summary_column: self.summary_column.clone(),
             skip_bad_records: self.skip_bad_records,

@@ -2,13 +2,13 @@
 
 use super::global::Global;
 use super::output;
+use crate::error::Error;
+use crate::files;
 use anyhow::Context;
 use clap::ValueEnum;
 use clap_complete::Shell;
 use serde_json::json;
 use std::path::PathBuf;
-use wattention::error::Error;
-use wattention::files;
 
 /// Print completions for a shell, or write the manual pages
 ///

@@ -2,19 +2,19 @@
 
 use super::choices;
 use super::global::Global;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::generate::decides_text;
+use crate::hub::Name;
+use crate::models::{self, LedShape, ModelLimits};
+use crate::text::{Source, Tokenizer};
+use crate::units::Bytes;
+use crate::weights::{self, Dtype};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::io::{ErrorKind, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use wattention::error::{Error, Result};
-use wattention::files;
-use wattention::generate::decides_text;
-use wattention::hub::Name;
-use wattention::models::{self, LedShape, ModelLimits};
-use wattention::text::{Source, Tokenizer};
-use wattention::units::Bytes;
-use wattention::weights::{self, Dtype};
 
 mod folder;
 mod led;

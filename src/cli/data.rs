@@ -1,11 +1,11 @@
 //! `data`: bring datasets into SCROLLS form, make some, and say what they hold.
 
 use super::global::Global;
+use crate::data::folder::Existing;
+use crate::data::qmsum;
 use clap::Subcommand;
 use serde::Serialize;
 use std::path::PathBuf;
-use wattention::data::folder::Existing;
-use wattention::data::qmsum;
 
 mod needles;
 mod stats;

@@ -1,6 +1,11 @@
 //! Flags that say how answers are generated, one for each setting; what they leave open, the model's own settings say.
 
 use super::global::Global;
+use crate::error::{Error, Result};
+use crate::generate::{self, GenerateOptions, IGNORE, LENGTHS, SETTINGS, Setting, Settings, Used};
+use crate::metrics::Protocol;
+use crate::models::ModelLimits;
+use crate::text::Tokenizer;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgMatches, Command};
 use serde_json::Value as Json;
@@ -8,11 +13,6 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
-use wattention::error::{Error, Result};
-use wattention::generate::{self, GenerateOptions, IGNORE, LENGTHS, SETTINGS, Setting, Settings, Used};
-use wattention::metrics::Protocol;
-use wattention::models::ModelLimits;
-use wattention::text::Tokenizer;
 
 const HEADING: &str = "Decoding (default: the model's generation_config.json)";
 

@@ -2,13 +2,13 @@
 
 use super::global::Global;
 use super::machine;
+use crate::device::cuda::kernels::{ARCHITECTURES, MISSING, MODULES, NVCC, PTX, RESOURCES};
+use crate::device::cuda::{self, Cuda, Library};
+use crate::device::{Device, Precision};
+use crate::energy;
+use crate::units::Bytes;
 use serde::Serialize;
 use std::path::PathBuf;
-use wattention::device::cuda::kernels::{ARCHITECTURES, MISSING, MODULES, NVCC, PTX, RESOURCES};
-use wattention::device::cuda::{self, Cuda, Library};
-use wattention::device::{Device, Precision};
-use wattention::energy;
-use wattention::units::Bytes;
 
 mod selftest;
 mod text;

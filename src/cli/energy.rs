@@ -1,11 +1,11 @@
 //! The energy of a command that predicts: the meter that it opens, and what it reports at its end.
 
 use super::global::Global;
+use crate::device::Device;
+use crate::energy::{self, Activity, Efficiency, Ledger, PaperEfficiency, RunEnergy, Sampler, Work};
+use crate::error::Result;
+use crate::units::Seconds;
 use serde::Serialize;
-use wattention::device::Device;
-use wattention::energy::{self, Activity, Efficiency, Ledger, PaperEfficiency, RunEnergy, Sampler, Work};
-use wattention::error::Result;
-use wattention::units::Seconds;
 
 /// The meter of `device`, unless the environment chooses another one.
 pub fn open(device: &Device) -> Result<Sampler> {

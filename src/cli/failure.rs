@@ -1,9 +1,9 @@
 //! From an error or a panic to one line on stderr and an exit code.
 
+use crate::error::Error;
 use std::io::{self, ErrorKind, Write};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::Once;
-use wattention::error::Error;
 
 /// A defect of this program (sysexits `EX_SOFTWARE`).
 const DEFECT: i32 = 70;

@@ -3,10 +3,10 @@
 use super::choices::{self, ModelChoices};
 use super::decoding::Decoding;
 use super::global::Global;
+use crate::energy::HELP;
+use crate::hub::Name;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use wattention::energy::HELP;
-use wattention::hub::Name;
 
 mod documents;
 mod output;

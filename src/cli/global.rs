@@ -2,12 +2,12 @@
 
 use super::output;
 use super::values::named;
+use crate::device::{Device, Precision, cuda};
+use crate::error::Error;
 use clap::{ArgAction, Args, value_parser};
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{self, Write};
-use wattention::device::{Device, Precision, cuda};
-use wattention::error::Error;
 
 #[derive(Args, Debug, Clone)]
 #[command(next_help_heading = "Global options")]

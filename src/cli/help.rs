@@ -1,11 +1,11 @@
 //! The first page of help, with the commands grouped by the job, and what `--version` says.
 
 use super::machine;
+use crate::device::cuda;
+use crate::device::cuda::kernels::NVCC;
 use clap::Command;
 use std::fmt::Write;
 use std::sync::OnceLock;
-use wattention::device::cuda;
-use wattention::device::cuda::kernels::NVCC;
 
 /// Each job and its commands; a command that is in none is refused by a test.
 const JOBS: [(&str, &[&str]); 5] = [

@@ -7,12 +7,12 @@ mod file;
 mod hf;
 mod print;
 
+use crate::error::{Error, Result};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, error::ContextKind, error::ErrorKind};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use wattention::error::{Error, Result};
 
 /// The subcommand whose settings come in layers.
 const SUBCOMMAND: &str = "finetune";

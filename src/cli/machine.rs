@@ -1,8 +1,8 @@
 //! What the machine is, as far as it says, and when it was asked.
 
+use crate::device::Device;
+use crate::device::cpu::simd;
 use std::time::{SystemTime, UNIX_EPOCH};
-use wattention::device::Device;
-use wattention::device::cpu::simd;
 
 /// The processor's name, or else its kind.
 pub fn processor() -> String {

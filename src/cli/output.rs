@@ -1,11 +1,11 @@
 //! Standard output, and output files, checked before the work whose result they take.
 
+use crate::error::{Error, Result};
 use anyhow::Context;
 use std::fmt::Display;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
-use wattention::error::{Error, Result};
 
 /// A line on stdout.
 pub fn print(text: impl Display) -> anyhow::Result<()> {

@@ -3,14 +3,14 @@
 use super::choices::{self, Recomputation, Truncation};
 use super::global::Global;
 use super::values::{bytes, named};
+use crate::error::Error;
+use crate::hub::Name;
+use crate::limits::Limits;
+use crate::train::synthetic::Mode;
+use crate::units::Bytes;
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use wattention::error::Error;
-use wattention::hub::Name;
-use wattention::limits::Limits;
-use wattention::train::synthetic::Mode;
-use wattention::units::Bytes;
 
 mod estimate;
 mod fit;

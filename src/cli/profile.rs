@@ -11,10 +11,10 @@ mod text;
 use super::global::Global;
 use super::values::named;
 use super::workload::{GenerateArgs, StepArgs};
+use crate::error::Error;
+use crate::profile::report::By;
 use clap::Subcommand;
 use std::path::PathBuf;
-use wattention::error::Error;
-use wattention::profile::report::By;
 
 /// What the columns are.
 const LEGEND: &str = "\

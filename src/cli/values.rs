@@ -1,10 +1,10 @@
 //! How the values of flags are read: each parser answers a value that it cannot take with what it does take.
 
+use crate::units::Bytes;
 use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeOwned, IntoDeserializer};
 use std::fmt::{self, Display};
 use std::time::Duration;
-use wattention::units::Bytes;
 
 /// A value by the name that files write it under (serde's), so that flags and files share their names.
 pub fn named<T: DeserializeOwned>(text: &str) -> Result<T, String> {
@@ -73,9 +73,9 @@ impl de::Error for Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wattention::device::Precision;
-    use wattention::models::RandomBlocks;
-    use wattention::units::Seconds;
+    use crate::device::Precision;
+    use crate::models::RandomBlocks;
+    use crate::units::Seconds;
 
     #[test]
     fn a_wrong_name_is_answered_with_the_right_ones() {

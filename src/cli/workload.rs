@@ -1,17 +1,17 @@
 //! The kinds of work that `bench` times and `profile` divides, in the words of the command line.
 
-use super::choices::{self, Recomputation, check_batch, check_lengths};
+use super::choices::{self, Recomputation, check_batch};
 use super::global::Global;
 use super::values::named;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::hub::Name;
+use crate::models::{self, Loaded, ModelLimits, ModelOptions};
+use crate::train::synthetic::Mode;
+use crate::workload::{GenerationSizes, Sizes, StepSizes};
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use wattention::device::Device;
-use wattention::error::{Error, Result};
-use wattention::hub::Name;
-use wattention::models::{self, Loaded, ModelLimits, ModelOptions};
-use wattention::train::synthetic::Mode;
-use wattention::workload::{GenerationSizes, Sizes, StepSizes};
 
 /// A model, or what makes one.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,7 +105,7 @@ impl Subject {
 
 /// Fails for lengths that the model has no positions for, and for a batch whose tokens no index counts.
 pub fn check(sizes: &impl Sizes, limits: &ModelLimits) -> Result<()> {
-    check_lengths(sizes.lengths(), limits)?;
+    sizes.lengths().check(limits)?;
     check_batch(sizes.batch_size(), sizes.lengths())
 }
 

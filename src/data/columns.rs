@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 /// How the records of files are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Reading {
+pub struct RecordFormat {
     /// The member that holds the text; left out, one of those that are known with the summary of its pair.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text_column: Option<String>,
@@ -23,9 +23,9 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-impl Reading {
+impl RecordFormat {
     pub fn is_default(&self) -> bool {
-        *self == Reading::default()
+        *self == RecordFormat::default()
     }
 }
 
@@ -53,9 +53,9 @@ pub struct Columns {
 
 impl Columns {
     /// Fails where the record has no member of a known or a given name, with the names that it has.
-    pub fn of(names: &[String], reading: &Reading) -> Result<Self, String> {
+    pub fn of(names: &[String], reading: &RecordFormat) -> Result<Self, String> {
         let has = |name: &str| names.iter().any(|own| own == name);
-        let Reading { text_column, summary_column, .. } = reading;
+        let RecordFormat { text_column, summary_column, .. } = reading;
         if let Some(asked) = text_column.as_ref().filter(|asked| !has(asked)) {
             return Err(format!("no {asked:?}, the text column asked for; the record has {}", listed(names)));
         }
@@ -177,10 +177,10 @@ mod tests {
         summary: Option<&str>,
     ) -> Result<(String, String), String> {
         let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
-        let reading = Reading {
+        let reading = RecordFormat {
             text_column: text.map(str::to_string),
             summary_column: summary.map(str::to_string),
-            ..Reading::default()
+            ..RecordFormat::default()
         };
         Columns::of(&names, &reading).map(|columns| (columns.text, columns.summary))
     }

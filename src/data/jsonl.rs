@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::io::{BufRead, Read};
 
-use super::columns::{Columns, Reading};
+use super::columns::{Columns, RecordFormat};
 use super::lenient;
 use super::{Record, Split};
 use crate::error::{Error, Result};
@@ -16,7 +16,7 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 /// The records of one file on their way to whoever reads it.
 pub struct Visit<'a> {
     pub split: Split,
-    pub reading: &'a Reading,
+    pub reading: &'a RecordFormat,
     /// What was wrong with the records that were passed over.
     pub skipped: Vec<String>,
     pub each: &'a mut dyn FnMut(Record) -> Result<()>,
@@ -128,7 +128,7 @@ pub fn document(line: &str, text_column: Option<&str>) -> std::result::Result<Do
         return Err("expected a JSON object, one a line, with the string \"input\" or \"text\"".to_string());
     }
     let mut members = lenient::members(line, &|_| true).map_err(|e| e.to_string())?;
-    let reading = Reading { text_column: text_column.map(str::to_string), ..Reading::default() };
+    let reading = RecordFormat { text_column: text_column.map(str::to_string), ..RecordFormat::default() };
     let text = Columns::of(&members.names, &reading)?.text(&mut members.values)?;
     let mut name = |key: &str| members.values.remove(key).filter(|value| !value.is_null());
     Ok(Document { id: name("id"), pid: name("pid"), text })
@@ -138,7 +138,7 @@ pub fn document(line: &str, text_column: Option<&str>) -> std::result::Result<Do
 mod tests {
     use super::*;
 
-    fn read_as(bytes: &[u8], split: Split, reading: &Reading) -> Result<(Vec<Record>, Vec<String>)> {
+    fn read_as(bytes: &[u8], split: Split, reading: &RecordFormat) -> Result<(Vec<Record>, Vec<String>)> {
         let mut records = Vec::new();
         let mut each = |record| {
             records.push(record);
@@ -151,7 +151,7 @@ mod tests {
     }
 
     fn read(bytes: &[u8], split: Split) -> Result<Vec<Record>> {
-        read_as(bytes, split, &Reading::default()).map(|(records, _)| records)
+        read_as(bytes, split, &RecordFormat::default()).map(|(records, _)| records)
     }
 
     const GOOD: &str = r#"{"id":"i","pid":"p","input":"text","output":"short"}"#;
@@ -209,7 +209,7 @@ mod tests {
             assert!(message.starts_with("x.jsonl:2: "), "{message}");
             assert!(message.contains(expected), "{message}");
             assert_eq!(error.exit_code(), 65);
-            let one = Reading { skip_bad_records: 1, ..Reading::default() };
+            let one = RecordFormat { skip_bad_records: 1, ..RecordFormat::default() };
             let (records, skipped) = read_as(&bytes, Split::Train, &one).unwrap();
             assert_eq!((records.len(), skipped.len()), (1, 1));
             assert!(skipped[0].starts_with("x.jsonl:2: ") && skipped[0].contains(expected), "{skipped:?}");
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn a_file_without_records_is_an_error() {
         assert!(read(b"\n\n", Split::Train).is_err());
-        let one = Reading { skip_bad_records: 1, ..Reading::default() };
+        let one = RecordFormat { skip_bad_records: 1, ..RecordFormat::default() };
         assert!(read_as(b"{}\n", Split::Train, &one).is_err());
     }
 }

@@ -80,14 +80,14 @@ fn any(records: usize, at: &str, visit: &Visit) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::columns::Reading;
+    use super::super::columns::RecordFormat;
     use super::super::{Record, Split};
     use super::*;
 
     type Form<'a> = fn(&'a [u8], &str, &mut Visit) -> Result<()>;
 
     fn read<'a>(form: Form<'a>, text: &'a str, skip: usize) -> Result<(Vec<Record>, Vec<String>)> {
-        let reading = Reading { skip_bad_records: skip, ..Reading::default() };
+        let reading = RecordFormat { skip_bad_records: skip, ..RecordFormat::default() };
         let mut records = Vec::new();
         let mut each = |record| {
             records.push(record);

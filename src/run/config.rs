@@ -3,7 +3,7 @@
 use super::Run;
 use super::decoding;
 use super::origin::absolute;
-use crate::data::Reading;
+use crate::data::RecordFormat;
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::metrics::Protocol;
@@ -40,7 +40,7 @@ pub(super) struct Config<'a> {
 struct Arguments<'a> {
     dataset: String,
     #[serde(flatten)]
-    reading: &'a Reading,
+    reading: &'a RecordFormat,
     device: &'a str,
     precision: Precision,
     protocol: Protocol,

@@ -1,6 +1,6 @@
 //! What a run is asked to compute, and what of it decides the bits.
 
-use crate::data::Reading;
+use crate::data::RecordFormat;
 use crate::error::{Error, Result};
 use crate::generate::GenerateOptions;
 use crate::metrics::Protocol;
@@ -75,7 +75,7 @@ pub struct Settings {
     /// A path, or the name of an embedded dataset.
     pub dataset: String,
     /// How the records of the dataset's files are read.
-    pub reading: Reading,
+    pub reading: RecordFormat,
     /// Examples of the training split, from its start; None for all.
     pub max_train_samples: Option<usize>,
     /// Examples of the validation split, from its start; None for all.
@@ -100,7 +100,7 @@ impl Settings {
     pub fn new(dataset: &str, protocol: Protocol, training: Options, limits: &ModelLimits) -> Self {
         Settings {
             dataset: dataset.into(),
-            reading: Reading::default(),
+            reading: RecordFormat::default(),
             max_train_samples: None,
             max_eval_samples: None,
             protocol,

@@ -8,7 +8,7 @@ mod trained;
 use super::grid::{BatchSize, CellPlan};
 use super::published::Places;
 use super::results::{Activities, Cell};
-use crate::data::{self, Reading};
+use crate::data::{self, RecordFormat};
 use crate::device::Device;
 use crate::energy::{Sampler, Work};
 use crate::error::{Error, Result};
@@ -126,7 +126,7 @@ fn settings(plan: &CellPlan, device: &Device, places: &Places, limits: &ModelLim
     Settings {
         dataset: places.dataset_path(&plan.dataset),
         reading: match data::is_embedded(&places.dataset_path(&plan.dataset)) {
-            true => Reading::default(),
+            true => RecordFormat::default(),
             false => plan.reading.clone(),
         },
         max_train_samples: all(plan.max_train_samples),

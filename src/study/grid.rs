@@ -10,7 +10,7 @@ pub use plan::CellPlan;
 pub use rules::Rule;
 
 use super::published::Places;
-use crate::data::Reading;
+use crate::data::RecordFormat;
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::metrics::Protocol;
@@ -92,8 +92,8 @@ impl Grid {
         })
     }
 
-    fn reading(&self) -> Reading {
-        Reading {
+    fn reading(&self) -> RecordFormat {
+        RecordFormat {
             text_column: self.text_column.clone(),
             summary_column: self.summary_column.clone(),
             skip_bad_records: self.skip_bad_records,

@@ -1,6 +1,6 @@
 //! Where a study's models and datasets lie, and what is known of published checkpoints that are not here.
 
-use crate::data::{self, Dataset, Reading};
+use crate::data::{self, Dataset, RecordFormat};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::hub::{Name, embedded};
@@ -87,9 +87,9 @@ impl Places {
     }
 
     /// The dataset `name`; `reading` is of those that are files.
-    pub fn dataset(&self, name: &str, reading: &Reading) -> Result<Dataset> {
+    pub fn dataset(&self, name: &str, reading: &RecordFormat) -> Result<Dataset> {
         let path = self.dataset_path(name);
-        data::open_as(&path, if data::is_embedded(&path) { Reading::default() } else { reading.clone() })
+        data::open_as(&path, if data::is_embedded(&path) { RecordFormat::default() } else { reading.clone() })
     }
 
     /// What [`data::open`] finds the dataset `name` by.
@@ -126,7 +126,7 @@ impl Places {
             }
         }
         for dataset in datasets {
-            match self.dataset(dataset, &Reading::default()) {
+            match self.dataset(dataset, &RecordFormat::default()) {
                 Ok(_) => {}
                 Err(Error::Missing { what, .. }) => missing.push((dataset, self.missing_data(dataset, what))),
                 Err(error) => return Err(error),
@@ -238,7 +238,7 @@ mod tests {
             Ok(())
         };
         places
-            .dataset("qmsum-slice", &Reading::default())
+            .dataset("qmsum-slice", &RecordFormat::default())
             .unwrap()
             .visit(crate::data::Split::Train, &mut count)
             .unwrap();

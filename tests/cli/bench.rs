@@ -1,6 +1,7 @@
 //! `bench`: scans, files, FLOPs against closed forms, limits and baselines.
 
-use super::{Ran, command, csv_rows, median, ran, wattention};
+use super::csv::csv_rows;
+use super::{Ran, command, median, ran, wattention};
 use serde_json::{Map, Value};
 use std::fs;
 use std::path::Path;

@@ -1,7 +1,8 @@
 //! `bench step` and `bench generate`: one row or many, what each costs, and in which form.
 
+use super::csv::csv_rows;
 use super::scalar::assert_near;
-use super::{Ran, command, csv_rows, median, model, ran};
+use super::{Ran, command, median, model, ran};
 use serde_json::{Map, Value};
 use std::fs;
 use std::path::Path;

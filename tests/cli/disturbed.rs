@@ -1,7 +1,8 @@
 //! Measurements beside real processes that take the processors, and cells that are run again because of them.
 
+use super::csv::csv_rows;
 use super::study::{TINY, study};
-use super::{command, csv_rows, ran};
+use super::{command, ran};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;

@@ -95,7 +95,7 @@ fn emissions_follow_from_the_energy_and_an_intensity_that_is_given() {
     report("");
     assert!(!out.join("emissions.csv").exists(), "an intensity is never guessed");
     report("--carbon-intensity 380");
-    let rows = super::csv_rows(&fs::read_to_string(out.join("emissions.csv")).unwrap());
+    let rows = super::csv::csv_rows(&fs::read_to_string(out.join("emissions.csv")).unwrap());
     assert_eq!(rows.len(), 2);
     let field = |name: &str| rows[1][rows[0].iter().position(|title| title == name).unwrap()].as_str();
     assert_eq!((field("duration"), field("energy_consumed"), field("emissions")), ("3600", "1", "0.38"));

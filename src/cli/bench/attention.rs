@@ -5,15 +5,15 @@ use super::super::values::named;
 use super::super::{machine, output};
 use super::options::{Baselines, Ceiling, Formats, Known, Repetition};
 use super::report::{Measured, Report, conditions, of_limit, times};
+use crate::bench::attention::{Kind, Pass, Row, Setting, Work, attention};
+use crate::energy::{self, Sampler};
+use crate::error::Error;
+use crate::files;
+use crate::stats::Quantiles;
+use crate::table::Column;
+use crate::units::Format;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use wattention::bench::attention::{Kind, Pass, Row, Setting, Work, attention};
-use wattention::energy::{self, Sampler};
-use wattention::error::Error;
-use wattention::files;
-use wattention::stats::Quantiles;
-use wattention::table::Column;
-use wattention::units::Format;
 
 mod chart;
 

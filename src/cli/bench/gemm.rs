@@ -4,11 +4,11 @@ use super::super::global::Global;
 use super::super::{machine, output};
 use super::options::{Baselines, Ceiling, Formats, Known, Repetition};
 use super::report::{Measured, Report, conditions, of_limit, times};
+use crate::bench::gemm::{self, Row, Size, product};
+use crate::stats::Quantiles;
+use crate::table::Column;
+use crate::units::Format;
 use std::path::PathBuf;
-use wattention::bench::gemm::{self, Row, Size, product};
-use wattention::stats::Quantiles;
-use wattention::table::Column;
-use wattention::units::Format;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {

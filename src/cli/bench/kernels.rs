@@ -4,17 +4,17 @@ use super::super::global::Global;
 use super::super::machine;
 use super::options::Baselines;
 use super::report::times;
+use crate::bench::baseline::Entry;
+use crate::bench::kernels::{Measured, measure};
+use crate::cases;
+use crate::device::Precision;
+use crate::error::Error;
+use crate::ops;
+use crate::table::{Column, Table, width};
+use crate::units::{Format, Quantity};
 use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
-use wattention::bench::baseline::Entry;
-use wattention::bench::kernels::{Measured, measure};
-use wattention::cases;
-use wattention::device::Precision;
-use wattention::error::Error;
-use wattention::ops;
-use wattention::table::{Column, Table, width};
-use wattention::units::{Format, Quantity};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {

@@ -4,18 +4,18 @@ use super::super::global::Global;
 use super::super::values::seconds;
 use super::super::{machine, output};
 use super::options::Baselines;
+use crate::bench::baseline::Entry;
+use crate::bench::limits::{Found, Rate, limits};
+use crate::device::Device;
+use crate::error::Error;
+use crate::files;
+use crate::stats::Quantiles;
+use crate::table::{Column, Table, width};
+use crate::units::{Format, Seconds, decimals};
 use serde::Serialize;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
-use wattention::bench::baseline::Entry;
-use wattention::bench::limits::{Found, Rate, limits};
-use wattention::device::Device;
-use wattention::error::Error;
-use wattention::files;
-use wattention::stats::Quantiles;
-use wattention::table::{Column, Table, width};
-use wattention::units::{Format, Seconds, decimals};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {

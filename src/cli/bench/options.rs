@@ -3,18 +3,18 @@
 use super::super::global::Global;
 use super::super::values::{named, percent, seconds};
 use super::super::{machine, output};
+use crate::bench::baseline::{Baseline, Comparison, Entry};
+use crate::bench::repeat::{Flush, Schedule};
+use crate::device::{Device, Precision};
+use crate::error::Result;
+use crate::files;
+use crate::limits::{Limits, Origin};
+use crate::reading::Reading;
+use crate::table::Table;
 use serde::Serialize;
 use std::fmt::{self, Display};
 use std::path::PathBuf;
 use std::time::Duration;
-use wattention::bench::baseline::{Baseline, Comparison, Entry};
-use wattention::bench::repeat::{Flush, Schedule};
-use wattention::device::{Device, Precision};
-use wattention::error::Result;
-use wattention::files;
-use wattention::limits::{Limits, Origin};
-use wattention::reading::Reading;
-use wattention::table::Table;
 
 /// For how long each row is measured, and with which caches.
 #[derive(clap::Args, Debug)]

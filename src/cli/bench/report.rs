@@ -2,18 +2,18 @@
 
 use super::super::global::Global;
 use super::options::{Judge, Known};
+use crate::bench::baseline::Entry;
+use crate::disturbance::Conditions;
+use crate::error::Result;
+use crate::files;
+use crate::limits::Bound;
+use crate::reading::Reading;
+use crate::stats::Quantiles;
+use crate::table::{Column, Table, Value, width};
+use crate::units::{Format, Quantity, Seconds};
 use serde::Serialize;
 use std::fmt;
 use std::path::Path;
-use wattention::bench::baseline::Entry;
-use wattention::disturbance::Conditions;
-use wattention::error::Result;
-use wattention::files;
-use wattention::limits::Bound;
-use wattention::reading::Reading;
-use wattention::stats::Quantiles;
-use wattention::table::{Column, Table, Value, width};
-use wattention::units::{Format, Quantity, Seconds};
 
 /// One measured row.
 pub trait Measured: Serialize + Sized {

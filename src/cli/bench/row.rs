@@ -2,17 +2,17 @@
 
 use super::options::Known;
 use super::report::{conditions, times};
+use crate::bench::workload::{DecodingTimes, Kernels, Measured};
+use crate::device::Precision;
+use crate::reading::Reading;
+use crate::table::{Column, Table, Value, width};
+use crate::trace::Pass;
+use crate::units::{Format, Quantity};
+use crate::workload::Sizes;
 use serde::Serialize;
 use serde_json::Value as Json;
 use std::fmt;
 use std::path::PathBuf;
-use wattention::bench::workload::{DecodingTimes, Kernels, Measured};
-use wattention::device::Precision;
-use wattention::reading::Reading;
-use wattention::table::{Column, Table, Value, width};
-use wattention::trace::Pass;
-use wattention::units::{Format, Quantity};
-use wattention::workload::Sizes;
 
 /// What was measured of one combination.
 #[derive(Serialize)]
@@ -69,7 +69,7 @@ pub enum Rows<S> {
 impl KernelRow {
     /// The costliest first.
     pub fn of(kernels: Kernels) -> Vec<Self> {
-        let row = |((phase, kernel), timing): ((wattention::trace::Phase, _), wattention::trace::Timing)| {
+        let row = |((phase, kernel), timing): ((crate::trace::Phase, _), crate::trace::Timing)| {
             let seconds = timing.time.as_secs_f64();
             KernelRow { phase: phase.label, pass: phase.pass, kernel, calls: timing.calls, seconds }
         };

@@ -1,25 +1,25 @@
 //! `bench step` and `bench generate`: models, formats and lists of sizes, one row for each combination.
 
-use super::super::choices::{check_batch, check_lengths};
+use super::super::choices::check_batch;
 use super::super::global::Global;
 use super::super::workload::{Kind, Subject};
 use super::super::{machine, output};
 use super::base_name;
 use super::options::{Baselines, Ceiling, Formats};
 use super::row::{KernelRow, Report, Row, Rows, Unmeasured};
+use crate::bench::Meters;
+use crate::bench::baseline::Entry;
+use crate::bench::resident::ResidentPeak;
+use crate::bench::workload::{Repeats, measure};
+use crate::device::{Device, Precision};
+use crate::energy::{self, Sampler};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::hub::Name;
+use crate::models::{self, ModelOptions};
+use crate::workload::Sizes;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use wattention::bench::Meters;
-use wattention::bench::baseline::Entry;
-use wattention::bench::resident::ResidentPeak;
-use wattention::bench::workload::{Repeats, measure};
-use wattention::device::{Device, Precision};
-use wattention::energy::{self, Sampler};
-use wattention::error::{Error, Result};
-use wattention::files;
-use wattention::hub::Name;
-use wattention::models::{self, ModelOptions};
-use wattention::workload::Sizes;
 
 /// What `--help` says below the options.
 const ROWS: &str = "\
@@ -138,7 +138,7 @@ pub fn run<K: Kind>(args: Args<K>, global: &Global) -> anyhow::Result<()> {
     let sampler = Sampler::start(energy::choose(&device)?)?;
     // What cannot be measured is found before anything is.
     for one in &all {
-        check_lengths(one.sizes.lengths(), &models::limits(&one.subject.config()?)?)?;
+        one.sizes.lengths().check(&models::limits(&one.subject.config()?)?)?;
     }
     for precision in args.formats.each(global) {
         Device::open(&name, precision)?;

@@ -1,11 +1,11 @@
 //! A folder that appears when all of it is written.
 
+use crate::error::{Error, Result};
+use crate::files;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use wattention::error::{Error, Result};
-use wattention::files;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {

@@ -1,12 +1,12 @@
 //! The LED of a BART as a folder like the BART's, which is then converted like any other.
 
+use crate::error::{Error, Result};
+use crate::files;
+use crate::models::{LedShape, to_led};
 use serde_json::{Map, Value};
 use std::io::ErrorKind;
 use std::path::Path;
 use tempfile::TempDir;
-use wattention::error::{Error, Result};
-use wattention::files;
-use wattention::models::{LedShape, to_led};
 
 /// What lies in a folder beside the weights and their configuration.
 const COPIED: [&str; 9] = [

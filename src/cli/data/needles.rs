@@ -1,12 +1,12 @@
 //! What `data stats` says about a split whose records name the places of their answers.
 
+use crate::data::reach::{share_within, tokens_needed};
+use crate::data::{Dataset, Record, Split};
+use crate::error::Result;
+use crate::text::Tokenizer;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::fmt::Write;
-use wattention::data::reach::{share_within, tokens_needed};
-use wattention::data::{Dataset, Record, Split};
-use wattention::error::Result;
-use wattention::text::Tokenizer;
 
 /// Records tokenised at a time, in parallel.
 const CHUNK: usize = 64;

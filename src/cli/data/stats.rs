@@ -5,13 +5,13 @@ use super::super::columns::{Columns, tell_skipped};
 use super::super::global::Global;
 use super::super::progress::Progress;
 use super::needles::Needles;
+use crate::data::{Dataset, Kind, Record, Split};
+use crate::error::{Error, Result};
+use crate::hub::Name;
+use crate::table::{Column, Table, width};
+use crate::text::Tokenizer;
 use serde::Serialize;
 use std::collections::HashSet;
-use wattention::data::{Dataset, Kind, Record, Split};
-use wattention::error::{Error, Result};
-use wattention::hub::Name;
-use wattention::table::{Column, Table, width};
-use wattention::text::Tokenizer;
 
 /// Texts tokenised at a time, in parallel.
 const CHUNK: usize = 64;

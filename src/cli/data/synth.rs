@@ -4,13 +4,13 @@ use super::super::global::Global;
 use super::super::progress::Progress;
 use super::super::values::named;
 use super::Report;
+use crate::data::Split;
+use crate::data::folder::{Existing, Writer};
+use crate::data::needle::{LONGEST, MOST_EXAMPLES, MOST_FACTS, Maker, Task, Wanted};
+use crate::hub::Name;
+use crate::text::Tokenizer;
 use clap::{Subcommand, value_parser};
 use std::path::PathBuf;
-use wattention::data::Split;
-use wattention::data::folder::{Existing, Writer};
-use wattention::data::needle::{LONGEST, MOST_EXAMPLES, MOST_FACTS, Maker, Task, Wanted};
-use wattention::hub::Name;
-use wattention::text::Tokenizer;
 
 /// Generate a dataset whose answers are known, with their places in the text
 #[derive(clap::Args, Debug)]

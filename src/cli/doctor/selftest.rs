@@ -1,12 +1,12 @@
 //! `doctor --selftest`: every kernel on every case, against the CPU.
 
 use super::super::global::Global;
+use crate::cases::{self, check};
+use crate::device::Precision;
+use crate::error::Error;
+use crate::ops;
 use serde::Serialize;
 use std::fmt;
-use wattention::cases::{self, check};
-use wattention::device::Precision;
-use wattention::error::Error;
-use wattention::ops;
 
 #[derive(Serialize)]
 struct Report {

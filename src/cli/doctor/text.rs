@@ -1,8 +1,8 @@
 //! The report for people: one line for each thing that is here or missing.
 
 use super::{Driver, Gpu, Kernels, Report};
+use crate::device::cuda;
 use std::fmt;
-use wattention::device::cuda;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

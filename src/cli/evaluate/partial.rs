@@ -1,12 +1,12 @@
 //! Predictions on disk while they are made, so that a run that is stopped goes on where it was.
 
+use crate::data::Example;
+use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use wattention::data::Example;
-use wattention::error::{Error, Result};
 
 /// `<output>.part`: a line of settings, then a line for each prediction.
 pub struct Partial {

@@ -1,12 +1,12 @@
 //! Predictions in the two forms that the SCROLLS benchmark takes.
 
+use crate::data::Example;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::metrics::Protocol;
 use serde_json::{Map, Value};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use wattention::data::Example;
-use wattention::error::{Error, Result};
-use wattention::files;
-use wattention::metrics::Protocol;
 
 /// Which form a file has, by its ending.
 pub enum Submission {

@@ -1,7 +1,7 @@
 //! The flags of the token cache.
 
+use crate::train::token_cache::TokenCache;
 use std::path::PathBuf;
-use wattention::train::token_cache::TokenCache;
 
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Token cache")]

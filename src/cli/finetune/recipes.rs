@@ -1,10 +1,10 @@
 //! The settings of two published studies.
 
+use crate::data::{Kind, embedded};
+use crate::error::{Error, Result};
 use clap::ArgMatches;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use wattention::data::{Kind, embedded};
-use wattention::error::{Error, Result};
 
 pub const NAMES: &[&str] = &["scrolls", "paper"];
 
@@ -67,7 +67,7 @@ pub fn recipe(name: &str, asked: &ArgMatches) -> Result<Vec<(&'static str, Strin
             }
         }
         "paper" => {
-            let answers = wattention::data::ALL
+            let answers = crate::data::ALL
                 .iter()
                 .any(|known| known.name == dataset && known.kind == Kind::QuestionAnswering);
             set("protocol", &"paper");

@@ -3,11 +3,11 @@
 //! What is flattened in here or in `Args` can also stand in a `--config` file (`cli/layers.rs`).
 
 use super::super::choices::Truncation;
+use crate::error::Result;
+use crate::models::ModelLimits;
+use crate::run::Batch;
+use crate::train::Options;
 use std::num::NonZeroUsize;
-use wattention::error::Result;
-use wattention::models::ModelLimits;
-use wattention::run::Batch;
-use wattention::train::Options;
 
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Training")]

@@ -1,12 +1,12 @@
 //! How training goes, on stderr: live on a terminal, a line now and then elsewhere.
 
 use super::super::global::Global;
+use crate::train::StepReport;
+use crate::units::Bytes;
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
-use wattention::train::StepReport;
-use wattention::units::Bytes;
 
 /// Time between lines where there is no terminal.
 const INTERVAL: Duration = Duration::from_secs(5);

@@ -4,11 +4,11 @@ use super::super::global::Global;
 use super::super::progress::Scoring;
 use super::signals::Signals;
 use super::view::View;
-use wattention::error::Result;
-use wattention::metrics::Protocol;
-use wattention::run::{self, Message};
-use wattention::train::{self, Event, Summary, TrainerState};
-use wattention::units::Bytes;
+use crate::error::Result;
+use crate::metrics::Protocol;
+use crate::run::{self, Message};
+use crate::train::{self, Event, Summary, TrainerState};
+use crate::units::Bytes;
 
 pub struct Watch<'a> {
     global: &'a Global,

@@ -1,11 +1,11 @@
 //! The tensors of a batch, read from a safetensors file.
 
 use super::super::global::Global;
+use crate::error::{Error, Result};
+use crate::models::ModelLimits;
+use crate::models::batch::{Source, SourceRows, Target};
+use crate::weights::{Tensors, read_file};
 use std::path::Path;
-use wattention::error::{Error, Result};
-use wattention::models::ModelLimits;
-use wattention::models::batch::{Source, SourceRows, Target};
-use wattention::weights::{Tensors, read_file};
 
 /// The tensors that are read, with what their dimensions are.
 const KNOWN: [(&str, &str); 5] = [

@@ -1,10 +1,10 @@
 //! The documents of a JSON Lines or text file, all checked before the first is worked on.
 
+use crate::data::{self, Document};
+use crate::error::{Error, Result};
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
-use wattention::data::{self, Document};
-use wattention::error::{Error, Result};
 
 /// How the predictions are written when nothing says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

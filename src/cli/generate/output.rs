@@ -1,9 +1,9 @@
 //! Predictions as they come, into a file that takes its name when it is whole.
 
+use crate::error::{Error, Result};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use wattention::error::{Error, Result};
 
 /// A file that grows as `<path>.part`, which stays behind when the work fails.
 pub struct Growing {

@@ -7,23 +7,23 @@ use super::super::{output as outputs, progress::Progress};
 use super::Args;
 use super::documents::{self, Form};
 use super::output::Growing;
+use crate::data::{Document, Example};
+use crate::device::Precision;
+use crate::energy::{Activity, Work};
+use crate::error::Error;
+use crate::generate::{self, GenerateOptions, generate_texts};
+use crate::hub::Name;
+use crate::models;
+use crate::models::session::Session;
+use crate::text::Spaces;
+use crate::train::{Corpus, Cut, GlobalAttention, Lengths};
+use crate::units::Seconds;
 use anyhow::Context;
 use serde::Serialize;
 use serde_json::Value;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use wattention::data::{Document, Example};
-use wattention::device::Precision;
-use wattention::energy::{Activity, Work};
-use wattention::error::Error;
-use wattention::generate::{self, GenerateOptions, generate_texts};
-use wattention::hub::Name;
-use wattention::models;
-use wattention::models::session::Session;
-use wattention::text::Spaces;
-use wattention::train::{Corpus, Cut, GlobalAttention, Lengths};
-use wattention::units::Seconds;
 
 /// One line of the output.
 #[derive(Serialize)]

@@ -6,18 +6,18 @@ use super::super::forward::inputs::Inputs;
 use super::super::global::Global;
 use super::super::output;
 use super::Args;
+use crate::device::Precision;
+use crate::energy::{Activity, Work};
+use crate::error::Error;
+use crate::generate::{self, GenerateOptions, generate};
+use crate::hub::Name;
+use crate::models;
+use crate::models::session::Session;
+use crate::weights::{self, Named, Values};
 use anyhow::Context;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use wattention::device::Precision;
-use wattention::energy::{Activity, Work};
-use wattention::error::Error;
-use wattention::generate::{self, GenerateOptions, generate};
-use wattention::hub::Name;
-use wattention::models;
-use wattention::models::session::Session;
-use wattention::weights::{self, Named, Values};
 
 /// What `--json` prints.
 #[derive(Serialize)]

@@ -2,12 +2,12 @@
 
 use super::hf;
 use super::{Known, Setting, Value};
+use crate::error::{Error, Result};
+use crate::generate::SETTINGS;
 use serde_json::Value as Json;
 use std::fs;
 use std::path::Path;
 use toml::de::DeTable;
-use wattention::error::{Error, Result};
-use wattention::generate::SETTINGS;
 
 /// The settings of `path`, each checked by itself; one error has all that are wrong.
 pub(super) fn read(path: &Path, known: &Known) -> Result<Vec<Setting>> {

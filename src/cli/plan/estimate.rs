@@ -1,18 +1,18 @@
 //! Memory and cost of one step, by phase.
 
-use super::super::choices::{Truncation, check_batch, check_lengths, largest_batch};
+use super::super::choices::{Truncation, check_batch, largest_batch};
+use crate::device::{Cost, Precision};
+use crate::error::Result;
+use crate::limits;
+use crate::models::{ModelLimits, ModelOptions};
+use crate::table::{Column, Table, width};
+use crate::trace::Phase;
+use crate::train::synthetic::{Mode, Stepper, synthetic_batch};
+use crate::train::{Lengths, Parts};
+use crate::units::{Bytes, Flops, Format, Joules, Quantity, Seconds};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
-use wattention::device::{Cost, Precision};
-use wattention::error::Result;
-use wattention::limits;
-use wattention::models::{ModelLimits, ModelOptions};
-use wattention::table::{Column, Table, width};
-use wattention::trace::Phase;
-use wattention::train::synthetic::{Mode, Stepper, synthetic_batch};
-use wattention::train::{Lengths, Parts};
-use wattention::units::{Bytes, Flops, Format, Joules, Quantity, Seconds};
 
 /// A model, a mode and lengths: all that a batch size turns into a step.
 pub struct Shapes<'a> {
@@ -102,7 +102,7 @@ impl<'a> Shapes<'a> {
         let stepper = Stepper::dry_run(config, precision, options, Mode::Encoder)?;
         let limits = stepper.loaded().model.limits();
         let lengths = truncation.lengths(&limits);
-        check_lengths(lengths, &limits)?;
+        lengths.check(&limits)?;
         Ok(Shapes { config, precision, options, mode, lengths, gpu: None })
     }
 

@@ -1,10 +1,10 @@
 //! The largest batch that a memory budget holds.
 
 use super::estimate::{Estimate, Shapes};
+use crate::error::{Error, Result};
+use crate::train::largest_batch;
+use crate::units::Bytes;
 use serde::Serialize;
-use wattention::error::{Error, Result};
-use wattention::train::largest_batch;
-use wattention::units::Bytes;
 
 #[derive(Debug, Serialize)]
 pub struct Fit {

@@ -2,12 +2,12 @@
 
 use super::super::global::Global;
 use super::text::subject;
+use crate::profile::compare::{Compared, Comparison, compare};
+use crate::profile::report::{By, Profile};
+use crate::table::{Column, Table, width};
+use crate::units::{Seconds, percent};
 use serde_json::Value;
 use std::path::PathBuf;
-use wattention::profile::compare::{Compared, Comparison, compare};
-use wattention::profile::report::{By, Profile};
-use wattention::table::{Column, Table, width};
-use wattention::units::{Seconds, percent};
 
 pub fn run([a, b]: [&PathBuf; 2], by: By, global: &Global) -> anyhow::Result<()> {
     let (first, second) = (Profile::read(a)?, Profile::read(b)?);

@@ -1,10 +1,10 @@
 //! The joules of a profile for people: both ways side by side, and how each closes.
 
-use wattention::profile::energy::{Energy, InPlace, Phase, Replayed};
-use wattention::profile::report::{Origin, Profile};
-use wattention::profile::rows::Key;
-use wattention::table::{Column, Table};
-use wattention::units::{Format, Joules, Quantity, Seconds, Watts, percent};
+use crate::profile::energy::{Energy, InPlace, Phase, Replayed};
+use crate::profile::report::{Origin, Profile};
+use crate::profile::rows::Key;
+use crate::table::{Column, Table};
+use crate::units::{Format, Joules, Quantity, Seconds, Watts, percent};
 
 /// Sensor, table and closure; or why there is none.
 pub fn text(profile: &Profile, width: usize) -> String {

@@ -5,15 +5,15 @@ use super::super::decoding::Decoding;
 use super::super::global::Global;
 use super::measuring::{Measuring, described};
 use super::predicted::{self, Prediction};
+use crate::error::Error;
+use crate::generate;
+use crate::metrics::Protocol;
+use crate::models;
+use crate::models::session::Session;
+use crate::train::Corpus;
+use crate::workload::{Evaluation, Workload};
 use serde_json::json;
 use std::num::NonZeroUsize;
-use wattention::error::Error;
-use wattention::generate;
-use wattention::metrics::Protocol;
-use wattention::models;
-use wattention::models::session::Session;
-use wattention::train::Corpus;
-use wattention::workload::{Evaluation, Workload};
 
 #[derive(clap::Args, Debug)]
 pub struct EvaluateArgs {

@@ -3,11 +3,11 @@
 use super::super::global::Global;
 use super::super::output;
 use super::measuring::{self, Measuring, described};
+use crate::device::plan::Recording;
+use crate::error::Result;
+use crate::limits::Limits;
+use crate::profile::predict::predict;
 use serde_json::Value;
-use wattention::device::plan::Recording;
-use wattention::error::Result;
-use wattention::limits::Limits;
-use wattention::profile::predict::predict;
 
 #[derive(clap::Args, Debug)]
 pub struct Prediction {

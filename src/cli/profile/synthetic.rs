@@ -5,12 +5,12 @@ use super::super::global::Global;
 use super::super::workload::{self, Kind, Subject};
 use super::measuring::{Measuring, described};
 use super::predicted::{self, Prediction};
+use crate::error::{Error, Result};
+use crate::hub::Name;
+use crate::models;
+use crate::workload::{Sizes, Workload};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
-use wattention::error::{Error, Result};
-use wattention::hub::Name;
-use wattention::models;
-use wattention::workload::{Sizes, Workload};
 
 #[derive(clap::Args, Debug)]
 pub struct Args<K: Kind> {

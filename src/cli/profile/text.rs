@@ -1,14 +1,14 @@
 //! A profile for people.
 
 use super::energy;
+use crate::limits::Origin as LimitsOrigin;
+use crate::profile::measure::Planned;
+use crate::profile::report::{By, Origin, Profile};
+use crate::profile::rows::{Key, Row};
+use crate::table::{Column, Table};
+use crate::trace::Pass;
+use crate::units::{Format, Quantity, Seconds, percent};
 use serde_json::{Map, Value};
-use wattention::limits::Origin as LimitsOrigin;
-use wattention::profile::measure::Planned;
-use wattention::profile::report::{By, Origin, Profile};
-use wattention::profile::rows::{Key, Row};
-use wattention::table::{Column, Table};
-use wattention::trace::Pass;
-use wattention::units::{Format, Quantity, Seconds, percent};
 
 /// What was profiled, in a line.
 pub fn subject(work: &Map<String, Value>) -> String {
@@ -196,7 +196,7 @@ fn remarks(profile: &Profile) -> Vec<(&'static str, String)> {
                 Seconds(q.p80_s)
             ),
         ));
-        if let Some(traced) = wattention::stats::quantiles(&profile.runs.traced_s) {
+        if let Some(traced) = crate::stats::quantiles(&profile.runs.traced_s) {
             let more = traced.median_s / q.median_s - 1.0;
             lines.push(("tracing", format!("{} median, {}", Seconds(traced.median_s), more_or_less(more))));
         }

@@ -1,11 +1,11 @@
 //! How long a study may run, and how much energy it may take.
 
+use crate::device::Device;
+use crate::energy::{self, Meter};
+use crate::error::{Error, Result};
+use crate::units::Joules;
 use std::cell::RefCell;
 use std::time::Instant;
-use wattention::device::Device;
-use wattention::energy::{self, Meter};
-use wattention::error::{Error, Result};
-use wattention::units::Joules;
 
 /// What [`super::watch::Watch`] gives for a signal when the budget is used up: no signal has this number.
 pub const SPENT: i32 = 0;

@@ -1,12 +1,12 @@
 //! `study compare`: two studies side by side.
 
 use super::super::global::Global;
+use crate::markup::plain;
+use crate::study::compare::{Comparison, Pair, Side, compare};
+use crate::study::results::{COSTS, SCORE};
+use crate::table::{Column, Table, Value, width, wrapped};
+use crate::units::Format;
 use std::path::PathBuf;
-use wattention::markup::plain;
-use wattention::study::compare::{Comparison, Pair, Side, compare};
-use wattention::study::results::{COSTS, SCORE};
-use wattention::table::{Column, Table, Value, width, wrapped};
-use wattention::units::Format;
 
 /// Compare the results of two studies, of two machines or two versions, cell by cell
 #[derive(clap::Args, Debug)]

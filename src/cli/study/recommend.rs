@@ -1,15 +1,13 @@
 //! `study recommend`: which model and length to choose.
 
 use super::super::global::Global;
+use crate::error::Error;
+use crate::markup::plain;
+use crate::study::recommend::{Chosen, Recommendation, Wishes, recommend};
+use crate::study::results::{INFERENCE_ENERGY, INFERENCE_TIME, PEAK_MEMORY, SCORE, TRAIN_ENERGY, TRAIN_TIME};
+use crate::table::{Column, Table, Value, width, wrapped};
+use crate::units::decimals;
 use std::path::PathBuf;
-use wattention::error::Error;
-use wattention::markup::plain;
-use wattention::study::recommend::{Chosen, Recommendation, Wishes, recommend};
-use wattention::study::results::{
-    INFERENCE_ENERGY, INFERENCE_TIME, PEAK_MEMORY, SCORE, TRAIN_ENERGY, TRAIN_TIME,
-};
-use wattention::table::{Column, Table, Value, width, wrapped};
-use wattention::units::decimals;
 
 /// Say which model and input length to choose under limits, by what margin, and what speaks against it
 ///

@@ -4,12 +4,12 @@ use super::super::finetune::signals::Signals;
 use super::super::global::Global;
 use super::super::progress::Progress;
 use super::budget::{Budget, SPENT};
-use wattention::error::Result;
-use wattention::metrics::Protocol;
-use wattention::run::{self, Message};
-use wattention::study::results::Cell;
-use wattention::train::{Event, Observer};
-use wattention::units::decimals;
+use crate::error::Result;
+use crate::metrics::Protocol;
+use crate::run::{self, Message};
+use crate::study::results::Cell;
+use crate::train::{Event, Observer};
+use crate::units::decimals;
 
 pub struct Watch<'a> {
     global: &'a Global,

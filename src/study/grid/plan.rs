@@ -1,7 +1,7 @@
 //! One cell of the grid with all of its settings, and its name.
 
 use super::{BatchSize, Grid, Memory, rules};
-use crate::data::Reading;
+use crate::data::RecordFormat;
 use crate::device::Precision;
 use crate::error::Result;
 use crate::metrics::Protocol;
@@ -21,8 +21,8 @@ pub struct CellPlan {
     pub model: String,
     pub dataset: String,
     /// How the records of its files are read.
-    #[serde(default, skip_serializing_if = "Reading::is_default")]
-    pub reading: Reading,
+    #[serde(default, skip_serializing_if = "RecordFormat::is_default")]
+    pub reading: RecordFormat,
     pub precision: Precision,
     pub attention_window: Option<usize>,
     pub batch_size: BatchSize,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::support::csv::csv_rows;
 
 /// A cell with every reading measured, to be changed by the test at hand.
 pub fn cell(model: &str, dataset: &str, length: u64) -> Cell {
@@ -81,31 +82,9 @@ fn damaged_and_absent_files_are_told_apart() {
     assert_eq!(error.exit_code(), 74);
 }
 
-/// RFC 4180, read strictly.
-fn parse(text: &str) -> Vec<Vec<String>> {
-    let mut rows = Vec::new();
-    let (mut row, mut field, mut quoted) = (Vec::new(), String::new(), false);
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '"' if quoted && chars.peek() == Some(&'"') => field.push(chars.next().unwrap()),
-            '"' => quoted = !quoted,
-            ',' if !quoted => row.push(std::mem::take(&mut field)),
-            '\r' if !quoted => {
-                assert_eq!(chars.next(), Some('\n'));
-                row.push(std::mem::take(&mut field));
-                rows.push(std::mem::take(&mut row));
-            }
-            c => field.push(c),
-        }
-    }
-    assert!(row.is_empty() && field.is_empty(), "the last line has its end");
-    rows
-}
-
 #[test]
 fn csv_keeps_fields_apart_and_names_what_is_predicted() {
-    let rows = parse(&csv(&study().cells));
+    let rows = csv_rows(&csv(&study().cells));
     assert_eq!(rows.len(), 3);
     assert!(rows.iter().all(|row| row.len() == rows[0].len()));
     let field = |row: usize, name: &str| {
@@ -118,7 +97,7 @@ fn csv_keeps_fields_apart_and_names_what_is_predicted() {
     assert_eq!(field(2, "eval_loss"), "n/a: the value is NaN");
     assert_eq!(field(1, "energy_joules"), "n/a: no sensor");
     assert_eq!(field(1, "predicted"), "peak_bytes_planned");
-    assert_eq!(parse(&csv(&[])).len(), 1);
+    assert_eq!(csv_rows(&csv(&[])).len(), 1);
 }
 
 /// Puts another number into every reading of `value`, counted from 1.

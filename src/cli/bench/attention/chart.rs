@@ -1,9 +1,9 @@
 //! Throughput against length, a line for each kind and pass.
 
-use wattention::bench::attention::Row;
-use wattention::plot::{self, Axis, Plot, Point, Series};
-use wattention::reading::Mark;
-use wattention::units::Seconds;
+use crate::bench::attention::Row;
+use crate::plot::{self, Axis, Plot, Point, Series};
+use crate::reading::Mark;
+use crate::units::Seconds;
 
 /// The text of an SVG file.
 pub fn chart(rows: &[Row], device: &str) -> String {
