@@ -16,10 +16,10 @@ use resident::ResidentPeak;
 /// What a benchmark is measured with beside the clock.
 #[derive(Clone, Copy)]
 pub struct Meters<'a> {
-    /// Of the device's energy.
+    /// Samples of the device's energy.
     pub sampler: &'a Sampler,
     /// What the device does at most, where that is known.
     pub limits: Option<&'a Limits>,
-    /// Of the process's memory, from before the model was loaded.
+    /// Peak of the process's memory, from before the model was loaded.
     pub resident: &'a ResidentPeak,
 }

@@ -92,7 +92,7 @@ pub fn main() -> ExitCode {
             Ok(line) => line,
             // Help and version come here too; clap knows which stream and code each has.
             Err(refusal) => {
-                // A closed stream leaves nobody to tell.
+                // A closed stream leaves no reader to tell.
                 let _ = refusal.print();
                 return refusal.exit_code();
             }

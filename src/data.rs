@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::metrics::{Headline, Protocol};
 
-pub use columns::RecordFormat;
+pub use columns::{RecordFormat, is_zero};
 pub use jsonl::{Document, document};
 pub use lenient::utf8;
 pub use order::{order, order_by_length};

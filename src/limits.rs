@@ -27,7 +27,7 @@ pub struct Limits {
     /// From one launch to the next.
     #[serde(rename = "launch_s")]
     pub launch: Seconds,
-    /// The board's power limit; absent where nobody states one.
+    /// The board's power limit; absent where none is stated.
     #[serde(rename = "power_limit_w")]
     pub power: Option<Watts>,
 }

@@ -117,7 +117,7 @@ pub struct Scores {
     pub rouge2: f64,
     #[serde(rename = "rougeL")]
     pub rouge_l: f64,
-    /// Of the three ROUGE means, not the mean of per-example geometric means.
+    /// The geometric mean of the three ROUGE means, not the mean of per-example geometric means.
     pub geometric_mean: f64,
     pub f1: f64,
     #[serde(default)]

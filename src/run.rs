@@ -22,7 +22,7 @@ mod tensorboard;
 
 pub use books::EnergyReport;
 pub use dir::{Existing, RunDir};
-pub use memory::{Needs, Workload};
+pub use memory::{MemoryRequest, Needs};
 pub use observer::{Message, Observer};
 pub use origin::{Origin, config_with_window};
 pub use predictions::write_predictions;
@@ -133,7 +133,7 @@ impl<'a> Run<'a> {
         let choices = settings.model_options();
         let mut protocols = vec![settings.protocol];
         protocols.extend(&means.more_protocols);
-        let workload = Workload {
+        let request = MemoryRequest {
             config: origin.config(),
             precision: means.device.precision(),
             choices,
@@ -143,7 +143,7 @@ impl<'a> Run<'a> {
             decoding: &settings.decoding,
         };
         // Before the weights take their part of what is free.
-        let (training, needs) = workload.choose(&settings.batch, &settings.training, means.device.free())?;
+        let (training, needs) = request.choose(&settings.batch, &settings.training, means.device.free())?;
         let settings = Settings { training, ..settings };
         let loaded = origin.load(means.device, choices, settings.training.seed)?;
         let session = Session::new(loaded, choices, work)?;

@@ -24,6 +24,10 @@ use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::ops::Bound;
 
+mod named;
+
+pub use named::{name, named};
+
 /// The finite numbers that a setting may have.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Range {

@@ -100,7 +100,7 @@ impl Drop for Guard {
     }
 }
 
-/// Tells `listener`, and nobody else, of the phases of this thread from now on.
+/// Tells `listener` alone of the phases of this thread from now on.
 pub fn listen(listener: Listener) {
     LISTENER.set(Some(listener));
 }
@@ -120,7 +120,7 @@ pub fn start_timeline() {
     TIMELINE.set(Some(Vec::new()));
 }
 
-/// The launches since the last call, in order of their ends; collecting goes on.
+/// The launches since the last call, in order of their ends; more are collected from now on.
 pub fn take_timeline() -> Vec<Slice> {
     TIMELINE.with_borrow_mut(|slices| slices.as_mut().map(std::mem::take)).unwrap_or_default()
 }

@@ -47,7 +47,7 @@ pub trait Workload {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Amount {
     pub samples: usize,
-    /// Of the inputs, or of the answers where those are generated.
+    /// Tokens of the inputs, or of the answers where those are generated.
     pub tokens: usize,
 }
 

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 /// What was measured, where and when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Baseline {
-    /// Of the subcommand, such as `attention`.
+    /// Name of the subcommand, such as `attention`.
     pub bench: String,
-    /// Name and, of a processor, threads: times of other devices are no comparison.
+    /// Name and, of a processor, threads; times of other devices cannot be compared.
     pub device: String,
     pub version: String,
     pub date: String,

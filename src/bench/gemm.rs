@@ -47,7 +47,7 @@ impl Size {
         }
     }
 
-    /// Of the product; none where kernels cannot index an operand.
+    /// Operations of the product; none where kernels cannot index an operand.
     fn flops(self) -> Option<u64> {
         let Size { m, n, k } = self;
         let indexed = |a: usize, b: usize| a.checked_mul(b).is_some_and(|len| len <= i32::MAX as usize);
@@ -72,7 +72,7 @@ pub struct Row {
     pub quantiles: Quantiles,
     pub runs: usize,
     pub flops: u64,
-    /// Of both operands and the product, each once.
+    /// Bytes of both operands and the product, each once.
     pub bytes: u64,
     pub gflops_per_second: f64,
     pub gigabytes_per_second: f64,

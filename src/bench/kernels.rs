@@ -20,7 +20,7 @@ pub struct Measured {
     pub case: String,
     pub kernel: &'static str,
     pub calls: u64,
-    /// Of all calls of one run.
+    /// Times of all calls of one run.
     #[serde(flatten)]
     pub quantiles: Quantiles,
     pub runs: usize,

@@ -34,7 +34,7 @@ pub struct Rate {
     pub value: f64,
     pub unit: &'static str,
     pub how: String,
-    /// Of the runs; none of a rate that was not measured.
+    /// Times of the runs; none for a rate that was not measured.
     #[serde(flatten)]
     pub quantiles: Option<Quantiles>,
     pub runs: usize,

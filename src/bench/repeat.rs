@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Copy)]
 pub struct Schedule {
     pub warm_up: Duration,
-    /// Of the counted runs; there are at least [`LEAST`].
+    /// Times of the counted runs; there are at least [`LEAST`].
     pub time: Duration,
 }
 

@@ -28,13 +28,13 @@ pub struct Repeats {
 /// What was measured.
 #[derive(Debug, Clone, Serialize)]
 pub struct Measured {
-    /// Of whole runs.
+    /// Times of whole runs.
     #[serde(flatten)]
     pub quantiles: Quantiles,
     /// Every counted run, in order.
     pub seconds: Vec<f64>,
     pub samples_per_second: f64,
-    /// Of the inputs, or of the answers where those are generated.
+    /// Tokens of the inputs, or of the answers where those are generated.
     pub tokens_per_second: f64,
     /// Floating-point operations of one run, as planned step by step.
     pub flops: u64,
@@ -43,11 +43,11 @@ pub struct Measured {
     pub mfu: Option<f64>,
     /// Absent where `energy` says why.
     pub joules_per_sample: Option<f64>,
-    /// Of the tokens that `tokens_per_second` counts.
+    /// Joules of each token that `tokens_per_second` counts.
     pub joules_per_token: Option<f64>,
-    /// Of all counted runs together, those of one token included.
+    /// Energy of all counted runs together, those of one token included.
     pub energy: Measurement,
-    /// Of the counted runs.
+    /// Conditions of the counted runs.
     pub conditions: Conditions,
     #[serde(flatten)]
     pub resident: Resident,
@@ -60,7 +60,7 @@ pub struct Measured {
     pub decoding: Option<DecodingTimes>,
 }
 
-/// Of work that decodes token by token.
+/// Times of work that decodes token by token.
 #[derive(Debug, Clone, Serialize)]
 pub struct DecodingTimes {
     /// Runs of one token beside the whole ones: the encoder and the first step.

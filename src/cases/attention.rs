@@ -68,7 +68,7 @@ impl Dense {
             // Tiles of 128 rows, from two to a processor on.
             of("many heads", [12, 12, 12, 12, 22, 16], Some(0), false, off),
             of("many heads of 64", [12, 12, 12, 12, 22, 64], Some(0), false, DROPOUT),
-            // Few tiles of queries share their keys among blocks; nobody sees the keys of the last share.
+            // Few tiles of queries share their keys among blocks; no query sees the keys of the last share.
             of("many keys", [2, 5, 1700, 1700, 1, 16], None, true, off),
             of("many keys, the last unseen", [1, 5, 1700, 1700, 1, 64], Some(1040), false, off),
             of("many keys, dropout", [2, 3, 1700, 1700, 1, 20], None, true, DROPOUT),

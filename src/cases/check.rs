@@ -32,7 +32,7 @@ pub struct Comparison {
     pub bound: f64,
     /// Whether a second run gave the same bits.
     pub repeats: bool,
-    /// Of the second run, forward and backward with its copies.
+    /// Time of the second run, forward and backward with its copies.
     #[serde(rename = "time_s")]
     pub time: Seconds,
 }

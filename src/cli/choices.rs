@@ -1,8 +1,8 @@
 //! Flags of several commands, and the defaults that depend on the model.
 
+use crate::settings::named;
 use super::columns::{Columns, tell_skipped};
 use super::global::Global;
-use super::values::named;
 use crate::data::{self, Dataset, Example, Split};
 use crate::error::{Error, Result};
 use crate::hub::{self, Folder, Name};
@@ -24,7 +24,7 @@ pub struct ModelChoices {
     pub global_attention: GlobalAttention,
 
     /// BigBird's random blocks outside of training: block 0 as transformers evaluates, or those that training draws
-    #[arg(long, value_name = "eval-zero|drawn", default_value = "eval-zero", value_parser = named::<RandomBlocks>)]
+    #[arg(long, value_name = "HOW", default_value = "eval-zero", value_parser = named::<RandomBlocks>())]
     pub random_blocks: RandomBlocks,
 }
 
@@ -38,7 +38,7 @@ impl ModelChoices {
 #[derive(clap::Args, Debug)]
 pub struct Recomputation {
     /// What the backward pass computes a second time instead of keeping it: the gradients stay the same, bit for bit
-    #[arg(long, value_name = "none|attention-ffn|layer", default_value = "none", value_parser = named::<Recompute>)]
+    #[arg(long, value_name = "WHAT", default_value = "none", value_parser = named::<Recompute>())]
     pub recompute: Recompute,
 }
 
@@ -86,11 +86,11 @@ pub struct Evaluated {
     columns: Columns,
 
     /// Which split to score
-    #[arg(long, value_name = "train|validation|test", default_value = "validation", value_parser = named::<Split>)]
+    #[arg(long, value_name = "SPLIT", default_value = "validation", value_parser = named::<Split>())]
     pub split: Split,
 
     /// Generated answers, references grouped by id (scrolls), or teacher-forced ones as Ang et al. 2022 (paper)
-    #[arg(long, value_name = "scrolls|paper", default_value = "scrolls", value_parser = named::<Protocol>)]
+    #[arg(long, value_name = "PROTOCOL", default_value = "scrolls", value_parser = named::<Protocol>())]
     pub protocol: Protocol,
 
     #[command(flatten)]

@@ -4,9 +4,10 @@ use super::global::Global;
 use super::output;
 use crate::error::Error;
 use crate::files;
+use crate::settings::named;
 use anyhow::Context;
-use clap::ValueEnum;
 use clap_complete::Shell;
+use serde::Deserialize;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 #[command(verbatim_doc_comment)]
 pub struct Args {
     /// The shell, or man for manual pages
-    #[arg(value_name = "SHELL")]
+    #[arg(value_name = "SHELL", value_parser = named::<Target>())]
     target: Target,
 
     /// The folder of the manual pages, such as ~/.local/share/man/man1
@@ -28,7 +29,8 @@ pub struct Args {
     output_dir: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 enum Target {
     Bash,
     Zsh,

@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     max_samples: Option<NonZeroUsize>,
 
-    /// Where to write predictions and references, one JSON object a line; a stopped run goes on from FILE.part
+    /// Where to write predictions and references, one JSON object a line; a stopped run resumes from FILE.part
     #[arg(long, value_name = "FILE")]
     predictions_output: Option<PathBuf>,
 

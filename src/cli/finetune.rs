@@ -1,11 +1,11 @@
 //! `finetune`: one training run into a run directory.
 
+use crate::settings::named;
 use super::choices::{self, ModelChoices, Recomputation};
 use super::columns::Columns;
 use super::decoding::Decoding;
 use super::energy::open;
 use super::global::Global;
-use super::values::named;
 use crate::energy::HELP;
 use crate::error::{Error, Result};
 use crate::generate::GenerateOptions;
@@ -65,7 +65,7 @@ pub struct Args {
     overwrite_output_dir: bool,
 
     /// How predictions on the validation split are made and scored at the end
-    #[arg(long, value_name = "scrolls|paper", default_value = "scrolls", value_parser = named::<Protocol>)]
+    #[arg(long, value_name = "PROTOCOL", default_value = "scrolls", value_parser = named::<Protocol>())]
     protocol: Protocol,
 
     /// Predict nothing at the end: no predictions.jsonl and no ROUGE, eval_loss only

@@ -1,9 +1,10 @@
 //! `forward`: one batch through a model, from a safetensors file to a safetensors file.
 
+use crate::settings::named;
 use super::choices;
 use super::global::Global;
 use super::output;
-use super::values::{fraction, named};
+use super::values::fraction;
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::hub::Name;
@@ -45,7 +46,7 @@ pub struct Args {
     train: bool,
 
     /// BigBird's random blocks outside of training
-    #[arg(long, value_name = "eval-zero|drawn", default_value = "eval-zero", value_parser = named::<RandomBlocks>)]
+    #[arg(long, value_name = "HOW", default_value = "eval-zero", value_parser = named::<RandomBlocks>())]
     random_blocks: RandomBlocks,
 
     /// Weight of the uniform distribution in the loss

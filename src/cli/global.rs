@@ -1,7 +1,7 @@
 //! The flags that every command takes, and what they decide.
 
+use crate::settings::named;
 use super::output;
-use super::values::named;
 use crate::device::{Device, Precision, cuda};
 use crate::error::Error;
 use clap::{ArgAction, Args, value_parser};
@@ -17,7 +17,7 @@ pub struct Global {
     pub device: Option<String>,
 
     /// Number format of weights and activations
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "fp32", value_parser = named::<Precision>)]
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "fp32", value_parser = named::<Precision>())]
     pub precision: Precision,
 
     /// Seed of all random numbers

@@ -1,8 +1,9 @@
 //! `plan`: what a step needs and costs, without running it.
 
+use crate::settings::named;
 use super::choices::{self, Recomputation, Truncation};
 use super::global::Global;
-use super::values::{bytes, named};
+use super::values::bytes;
 use crate::error::Error;
 use crate::hub::Name;
 use crate::limits::Limits;
@@ -29,7 +30,7 @@ pub struct Args {
     config: Option<PathBuf>,
 
     /// How much of a training step
-    #[arg(long, value_name = "encoder|forward|forward-backward|train", default_value = "train", value_parser = named::<Mode>)]
+    #[arg(long, value_name = "MODE", default_value = "train", value_parser = named::<Mode>())]
     mode: Mode,
 
     /// Examples in the batch; with --fit it is what is looked for

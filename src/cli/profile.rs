@@ -8,8 +8,8 @@ mod predicted;
 mod synthetic;
 mod text;
 
+use crate::settings::named;
 use super::global::Global;
-use super::values::named;
 use super::workload::{GenerateArgs, StepArgs};
 use crate::error::Error;
 use crate::profile::report::By;
@@ -34,7 +34,7 @@ pub struct Args {
     compare: Option<Vec<PathBuf>>,
 
     /// How rows are put together
-    #[arg(long, value_name = "phase|kernel|both", default_value = "phase", requires = "compare", value_parser = named::<By>)]
+    #[arg(long, value_name = "WHAT", default_value = "phase", requires = "compare", value_parser = named::<By>())]
     by: By,
 
     #[command(subcommand)]

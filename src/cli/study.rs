@@ -27,8 +27,8 @@ mod watch;
 
 /// Fine-tune, evaluate and measure models × datasets × input lengths; write a table and a report
 ///
-/// A study that is stopped, in any way, goes on where it was when the same command is given again: finished
-/// cells are kept, and a cell that was training goes on from its last checkpoint. A cell that fails does not stop
+/// A study that is stopped, in any way, resumes when the same command is given again: finished
+/// cells are kept, and a cell that was training resumes from its last checkpoint. A cell that fails does not stop
 /// the others, and is tried again the next time.
 #[derive(clap::Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, after_help = HELP)]

@@ -1,16 +1,7 @@
 //! How the values of flags are read: each parser answers a value that it cannot take with what it does take.
 
 use crate::units::Bytes;
-use serde::de::value::StrDeserializer;
-use serde::de::{self, DeserializeOwned, IntoDeserializer};
-use std::fmt::{self, Display};
 use std::time::Duration;
-
-/// A value by the name that files write it under (serde's), so that flags and files share their names.
-pub fn named<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    let deserializer: StrDeserializer<Refusal> = text.into_deserializer();
-    T::deserialize(deserializer).map_err(|Refusal(what)| what)
-}
 
 /// A finite number of seconds from 0 to a day, as [`Duration`] or as `Seconds`.
 pub fn seconds<T: From<Duration>>(text: &str) -> Result<T, String> {
@@ -44,45 +35,10 @@ pub fn fraction(text: &str) -> Result<f32, String> {
     number.ok_or_else(|| "it must be at least 0 and below 1".into())
 }
 
-/// What serde says of a name, with the names that there are.
-#[derive(Debug)]
-struct Refusal(String);
-
-impl Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Refusal {}
-
-impl de::Error for Refusal {
-    fn custom<T: Display>(what: T) -> Self {
-        Refusal(what.to_string())
-    }
-
-    fn unknown_variant(_: &str, names: &'static [&'static str]) -> Self {
-        let (last, others) = names.split_last().map_or(("", &[][..]), |(last, others)| (*last, others));
-        Refusal(match others {
-            [] => format!("it can only be {last}"),
-            _ => format!("it may be {} or {last}", others.join(", ")),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::Precision;
-    use crate::models::RandomBlocks;
     use crate::units::Seconds;
-
-    #[test]
-    fn a_wrong_name_is_answered_with_the_right_ones() {
-        assert_eq!(named("drawn"), Ok(RandomBlocks::Drawn));
-        assert_eq!(named::<RandomBlocks>("all"), Err("it may be eval-zero or drawn".into()));
-        assert_eq!(named::<Precision>("BF16"), Err("it may be fp32, tf32, tf32x3 or bf16".into()));
-    }
 
     #[test]
     fn numbers_outside_their_range_are_refused() {

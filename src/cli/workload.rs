@@ -1,8 +1,8 @@
 //! The kinds of work that `bench` times and `profile` divides, in the words of the command line.
 
+use crate::settings::named;
 use super::choices::{self, Recomputation, check_batch};
 use super::global::Global;
-use super::values::named;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::hub::Name;
@@ -39,7 +39,7 @@ pub trait Kind: clap::Args {
 #[derive(clap::Args, Debug)]
 pub struct StepArgs {
     /// How much of a step to run: encoder, forward, forward-backward, train
-    #[arg(long, value_name = "MODE,..", value_delimiter = ',', default_value = "train", value_parser = named::<Mode>)]
+    #[arg(long, value_name = "MODE,..", value_delimiter = ',', default_value = "train", value_parser = named::<Mode>())]
     mode: Vec<Mode>,
 
     /// Examples of a step

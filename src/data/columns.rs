@@ -19,7 +19,8 @@ pub struct RecordFormat {
     pub skip_bad_records: usize,
 }
 
-fn is_zero(count: &usize) -> bool {
+/// For counts that are left out of files where there are none.
+pub fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 

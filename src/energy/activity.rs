@@ -12,7 +12,7 @@ pub enum Activity {
     Training,
     /// Losses and predictions, with their scores.
     Evaluation,
-    /// Predictions that nobody scores.
+    /// Predictions that are not scored.
     Generation,
     /// Saving: what it holds the run up.
     Checkpoint,

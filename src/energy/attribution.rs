@@ -48,7 +48,7 @@ pub struct Share {
     pub standard_error: Joules,
     #[serde(rename = "time_s")]
     pub time: Seconds,
-    /// False for a phase that is too short, or too alike to others in when it happens, to be told apart.
+    /// False for a phase that is too short, or too alike to others in when it happens, to be distinguished.
     pub resolved: bool,
     /// More than this it cannot have drawn, whether or not it is resolved.
     #[serde(rename = "at_most_j")]

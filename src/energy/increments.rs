@@ -112,7 +112,7 @@ mod tests {
         let start = Instant::now();
         let change = |at: u32, joules: f64| (start + at * STEP, Joules(joules));
         let changes = [change(10, 5.0), change(20, 7.0), change(30, 8.0)];
-        // Before, across the first change, inside, over a whole interval, after; and a phase that nobody asked for.
+        // Before, across the first change, inside, over a whole interval, after; and a phase that was not asked for.
         let of = |phase: usize, from: u32, to: u32| (phase, start + from * STEP, start + to * STEP);
         let slices = [of(0, 1, 3), of(0, 8, 12), of(1, 13, 14), of(0, 18, 40), of(1, 41, 50), of(2, 15, 16)];
         let cut = intervals(&changes, &slices, 2);

@@ -81,7 +81,7 @@ impl Counters {
     }
 }
 
-/// One counter, in microjoules; from `range` it goes on at 0.
+/// One counter, in microjoules; after `range` it starts at 0 again.
 struct Domain {
     label: String,
     file: PathBuf,

@@ -42,7 +42,7 @@ pub struct Replay {
     start: Instant,
     moments: Vec<Moment>,
     calibration: Calibration,
-    /// Of one round: seconds, and joules by which the counter goes on in the next.
+    /// One round: its seconds, and the joules that it adds to the counter.
     round: (f64, f64),
 }
 

@@ -23,7 +23,7 @@ pub struct RunEnergy {
     /// Processes that worked on the run, what they did twice after a stop included.
     pub attempts: u32,
     pub whole: Measurement,
-    /// Of the whole.
+    /// Mean power of the whole.
     #[serde(rename = "mean_power_w", default)]
     pub mean_power: Option<Watts>,
     /// What the whole is the sum of: exactly in time and in what the counter moved by.

@@ -85,7 +85,7 @@ impl Sampler {
         }
     }
 
-    /// The changes since the last call, in order; keeping them goes on.
+    /// The changes since the last call, in order; more are kept from now on.
     pub fn take_changes(&self) -> Vec<(Instant, Joules)> {
         let mut shared = lock(&self.shared);
         shared.changes.as_mut().map(|changes| std::mem::take(&mut changes.found)).unwrap_or_default()
@@ -138,7 +138,7 @@ impl Shared {
         read
     }
 
-    /// Reads the counter, which may wrap if nobody does, and the sensors for every open window.
+    /// Reads the counter, which may wrap when it is not read, and the sensors for every open window.
     fn look(&mut self) {
         let counted = self.read().ok();
         let sample = self.meter.sample();

@@ -88,7 +88,7 @@ fn all_alike(value: f64, n: usize, [least, most]: [f64; 2]) -> Interval {
     Interval { low: value - otherwise * (value - least), high: value + otherwise * (most - value) }
 }
 
-/// Of the normal distribution and of Student's t for 1 to 9 degrees of freedom, 97.5 % lie below.
+/// The 97.5 % quantiles of the normal distribution and of Student's t for 1 to 9 degrees of freedom.
 const NORMAL: f64 = 1.96;
 const STUDENT: [f64; 9] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262];
 

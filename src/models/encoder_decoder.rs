@@ -30,13 +30,13 @@ pub struct Design {
     pub prefix: &'static str,
     /// Multiplies the token embeddings, but neither the positions nor the head.
     pub embed_scale: f32,
-    /// Of the encoder and of the decoder.
+    /// Positions of the encoder and of the decoder.
     pub positions: [Positions; 2],
     /// Whether a norm (`layernorm_embedding`) follows the embedding.
     pub embedding_norm: bool,
     /// HF's name of the norm after the last layer; pre-norm models have one.
     pub final_norm: Option<&'static str>,
-    /// Of the projections in the decoder's attention.
+    /// Bias of the projections in the decoder's attention.
     pub bias: Bias,
     /// Dropout after the encoder's activations.
     pub encoder_activation_dropout: f32,
@@ -149,7 +149,7 @@ impl<const N: usize> EncoderDecoder<N> {
 }
 
 impl<L> Stack<L> {
-    /// Of layers that hold their own norms: a pre-norm layer's sublayers are each followed by the norm of the
+    /// A stack of layers that hold their own norms: a pre-norm layer's sublayers are each followed by the norm of the
     /// next sublayer, with which the residual add is fused.
     fn new<const N: usize>(
         embedding: Embedding,

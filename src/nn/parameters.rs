@@ -20,7 +20,7 @@ pub enum Init {
     },
     Zeros,
     Ones,
-    /// Of a table `[P, C]`: in row p the sines of p / 10000^(2i/C), then their cosines.
+    /// A table `[P, C]` that has in row p the sines of p / 10000^(2i/C), then their cosines.
     Sinusoids,
 }
 

@@ -35,7 +35,7 @@ struct Attention {
     heads: usize,
     forward: Side,
     backward: Side,
-    /// Of the probabilities, for patterns that have dropout.
+    /// Dropout of the probabilities, for patterns that have it.
     dropout: Option<Dropout>,
     /// Query-key pairs, all heads and samples together.
     pairs: u64,

@@ -4,7 +4,7 @@ use super::{FONT, HEIGHT, Plot, WIDTH, svg, swatch, text_width};
 use crate::markup::{escape, push};
 use crate::reading::Mark;
 
-/// Of the size that a report's column has.
+/// Factor over the size that a report's column has.
 const SCALE: f64 = 1.6;
 const MARGIN: f64 = 20.0;
 const TITLE: f64 = 34.0;

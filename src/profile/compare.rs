@@ -21,7 +21,7 @@ pub struct Compared {
     pub b_s: Option<f64>,
     /// `b_s` less `a_s`, over `a_s`.
     pub change: Option<f64>,
-    /// Of runs of one distribution to differ as much, by ranks.
+    /// How probable it is that runs of one distribution differ as much, by their ranks.
     pub probability: Option<f64>,
     pub significant: bool,
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub struct Phase {
     #[serde(flatten)]
     pub key: Key,
-    /// Of one step.
+    /// Seconds of one step.
     pub time_s: f64,
     /// Mean while it runs.
     pub power_w: f64,

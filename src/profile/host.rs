@@ -15,7 +15,7 @@ pub struct Gaps {
 }
 
 impl Gaps {
-    /// Of `run`, whose launches are those of `steps`.
+    /// What the host did in `run`, whose launches are those of `steps`.
     pub fn of(run: &Run, steps: &[Step]) -> Self {
         let mut first = vec![0];
         for step in steps {

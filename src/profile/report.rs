@@ -37,7 +37,7 @@ pub struct Profile {
     pub runs: Runs,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned: Option<Planned>,
-    /// Of the counted runs; empty in a prediction.
+    /// Conditions of the counted runs; empty in a prediction.
     #[serde(default)]
     pub conditions: Conditions,
     /// By phase, pass and kernel, in order of the first launch.

@@ -15,7 +15,7 @@ use std::fmt;
 use std::path::Path;
 
 /// All that decides what a run needs, but for its training options.
-pub struct Workload<'a> {
+pub struct MemoryRequest<'a> {
     /// The model's config.json.
     pub config: &'a Path,
     pub precision: Precision,
@@ -49,7 +49,7 @@ impl fmt::Display for Needs {
     }
 }
 
-impl Workload<'_> {
+impl MemoryRequest<'_> {
     /// What a run with these options needs, and the session that holds the plans of its steps; nothing is computed or
     /// allocated.
     pub fn needs(&self, options: &Options) -> Result<(Needs, Session<Work>)> {
@@ -132,7 +132,7 @@ impl Workload<'_> {
             Err(error) => return error,
         };
         // Training alone tells whether it is the evaluation that is too large.
-        let alone = Workload { validation: None, protocols: &[], ..*self }.needs(smallest);
+        let alone = MemoryRequest { validation: None, protocols: &[], ..*self }.needs(smallest);
         let remedy = match alone {
             Ok((training, _)) if training.total <= limit.bytes => {
                 format!(

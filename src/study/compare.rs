@@ -33,7 +33,7 @@ pub struct Pair {
     pub max_source_length: u64,
     pub seed: u64,
     pub protocol: String,
-    /// Of A and of B.
+    /// Number formats of A and of B.
     pub precisions: [String; 2],
     pub scores: [Reading; 2],
     /// B's score less A's.

@@ -34,7 +34,7 @@ pub struct Forecast {
     /// The batch that Ang et al. 2022 had, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paper_batch_size: Option<usize>,
-    /// Of training and evaluation, the weights included.
+    /// Memory of training and evaluation, the weights included.
     pub memory_bytes: Reading,
     pub train_examples: Option<usize>,
     pub steps_per_epoch: Option<u64>,
@@ -42,11 +42,11 @@ pub struct Forecast {
     pub steps_at_most: Option<u64>,
     pub least_step_seconds: Reading,
     pub least_epoch_seconds: Reading,
-    /// Of training through all steps.
+    /// Time of training through all steps.
     pub least_train_seconds: Reading,
     /// That time at the board's power limit.
     pub train_joules: Reading,
-    /// Of the trained model, once over the validation split under each protocol.
+    /// Inference by the trained model, once over the validation split under each protocol.
     pub inference: Vec<Inference>,
     /// Why the cell cannot be run as asked.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,7 +68,7 @@ pub struct Inference {
 #[derive(Clone, Default)]
 struct Examples {
     train: Option<usize>,
-    /// Of the validation split by protocol: kept apart line by line, and by input.
+    /// Examples of the validation split by protocol: kept apart line by line, and by input.
     lines: Option<usize>,
     inputs: Option<usize>,
 }

@@ -34,7 +34,7 @@ pub struct Grid {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary_column: Option<String>,
     /// Records of a split that may be wrong and are passed over.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "crate::data::is_zero")]
     pub skip_bad_records: usize,
     /// L, tokens that inputs are cut to.
     pub max_source_lengths: Vec<usize>,
@@ -76,10 +76,6 @@ pub struct Grid {
     /// Settings of some cells only; of two that meet, the later one counts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
-}
-
-fn is_zero(count: &usize) -> bool {
-    *count == 0
 }
 
 impl Grid {

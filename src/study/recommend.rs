@@ -12,9 +12,9 @@ use serde::Serialize;
 /// What is asked for; at least one is set.
 #[derive(Debug, Clone, Default)]
 pub struct Wishes {
-    /// Of one training run.
+    /// Energy of one training run.
     pub budget_kwh: Option<f64>,
-    /// Of one training run.
+    /// Time of one training run.
     pub budget_hours: Option<f64>,
     /// Score, 0 to 100.
     pub min_accuracy: Option<f64>,

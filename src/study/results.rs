@@ -101,7 +101,7 @@ pub struct Cell {
     pub peak_bytes_planned: Reading,
     /// Bytes in use at the highest point of training.
     pub peak_bytes_measured: Reading,
-    /// Of training with its data, evaluations and checkpoints.
+    /// Energy of training with its data, evaluations and checkpoints.
     pub energy_joules: Reading,
     pub mean_power_watts: Reading,
     #[serde(default)]
@@ -111,7 +111,7 @@ pub struct Cell {
     pub samples_per_second_per_watt: Reading,
     #[serde(default)]
     pub joules_per_sample: Reading,
-    /// Of the sources' tokens.
+    /// Joules per token of the sources.
     #[serde(default)]
     pub joules_per_token: Reading,
     #[serde(default)]
@@ -132,10 +132,10 @@ pub struct Cell {
     /// Where the time of the steps went, the most first; empty where that was not measured.
     #[serde(default)]
     pub phases: Vec<PhaseTime>,
-    /// Of the steps that `phases` divide, with what lies between phases.
+    /// Energy of the steps that `phases` divide, with what lies between phases.
     #[serde(default)]
     pub phases_energy_joules: Reading,
-    /// Of the cell's run, with all of its protocols.
+    /// Activities of the cell's run, with all of its protocols.
     #[serde(default)]
     pub activities: Activities,
     /// What the energy covers (which sensor, which parts), or why there is none.

@@ -7,9 +7,9 @@ use crate::reading::Reading;
 /// What is added up.
 #[derive(Debug, Clone, Copy)]
 pub struct Expense {
-    /// Of training.
+    /// Cost of training.
     pub once: Metric,
-    /// Of one document.
+    /// Cost of one document.
     pub each: Metric,
     /// The name in prose.
     pub name: &'static str,

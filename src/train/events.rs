@@ -85,7 +85,7 @@ pub struct Summary {
     pub train_loss: f64,
     /// Mean over the run's last tenth of updates, which one batch does not sway.
     pub final_loss: f64,
-    /// Of the weights that the run ends with.
+    /// Validation loss of the weights that the run ends with.
     pub eval_loss: Option<f64>,
     /// The step whose evaluation was the best, and its metric.
     pub best: Option<(u64, f64)>,

@@ -1,36 +1,45 @@
 //! The settings of training, under the names that HF's trainer uses.
 
 use crate::error::{Error, Result};
-use crate::settings::{Declared, settings};
-use clap::ValueEnum;
+use crate::settings::{Declared, name, named, settings};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
-/// How the learning rate moves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+/// How the learning rate moves from step to step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
 pub enum Schedule {
-    /// Rises during warm-up, then falls to 0 in a line
+    /// It rises during warm-up, then falls to 0 in a line.
     Linear,
-    /// Rises during warm-up, then falls to 0 along half a cosine
+    /// It rises during warm-up, then falls to 0 along half a cosine.
     Cosine,
-    /// The same in every step, without warm-up
+    /// It is the same in every step, without warm-up.
     Constant,
-    /// Rises during warm-up, then stays
+    /// It rises during warm-up, then stays.
     ConstantWithWarmup,
 }
 
 /// The update rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
 pub enum Optimizer {
-    /// As torch.optim.AdamW
+    /// As torch.optim.AdamW.
     #[serde(alias = "adamw_torch", alias = "adamw_torch_fused")]
-    #[value(aliases = ["adamw_torch", "adamw_torch_fused"])]
     Adamw,
-    /// As transformers' own AdamW, long its default: epsilon without bias correction, decay last
+    /// As transformers' own AdamW, long its default: epsilon without bias correction, decay last.
     AdamwHf,
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&name(self))
+    }
+}
+
+impl fmt::Display for Optimizer {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&name(self))
+    }
 }
 
 settings! {
@@ -41,8 +50,8 @@ settings! {
         #[arg(value_name = "X")]
         learning_rate: f64 = 5e-5, above 0;
 
-        /// What the learning rate does
-        #[arg(value_name = "NAME", value_enum)]
+        /// How the learning rate moves after the warm-up; constant has none
+        #[arg(value_name = "NAME", value_parser = named::<Schedule>())]
         lr_scheduler_type: Schedule = Schedule::Linear;
 
         /// Share of all steps in which the learning rate rises from 0
@@ -69,8 +78,8 @@ settings! {
         #[arg(value_name = "N")]
         eval_steps: u64 = 0;
 
-        /// The update rule
-        #[arg(value_name = "NAME", value_enum)]
+        /// The update rule: adamw is torch's, adamw_hf that of older transformers
+        #[arg(value_name = "NAME", value_parser = named::<Optimizer>())]
         optim: Optimizer = Optimizer::Adamw;
 
         /// Decoupled weight decay, of everything but biases and layer norms

@@ -69,7 +69,7 @@ pub enum Format {
     Significant,
     /// Three digits and the prefix of a power of ten.
     Prefixed,
-    /// Of a share of 1.
+    /// Per cent of a share of 1.
     Percent,
     /// A factor, such as `×1.25`.
     Times,

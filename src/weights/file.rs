@@ -26,7 +26,7 @@ pub struct Tensors {
 pub(super) struct Stored {
     pub dtype: Dtype,
     pub shape: Vec<usize>,
-    /// Of the first element, in bytes from the start of the file.
+    /// Where the first element is, in bytes from the start of the file.
     pub start: u64,
     /// From the first element to the end of the last.
     pub bytes: u64,

@@ -1,7 +1,7 @@
 //! `bench attention`: one attention op after the other, over lists of sizes.
 
+use crate::settings::named;
 use super::super::global::Global;
-use super::super::values::named;
 use super::super::{machine, output};
 use super::options::{Baselines, Ceiling, Formats, Known, Repetition};
 use super::report::{Measured, Report, conditions, of_limit, times};
@@ -20,11 +20,11 @@ mod chart;
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Patterns: window, block-sparse, dense, global, decode
-    #[arg(long, value_name = "KIND,..", value_delimiter = ',', default_value = "window,block-sparse,dense", value_parser = named::<Kind>)]
+    #[arg(long, value_name = "KIND,..", value_delimiter = ',', default_value = "window,block-sparse,dense", value_parser = named::<Kind>())]
     kind: Vec<Kind>,
 
     /// Passes: forward, backward, both
-    #[arg(long, value_name = "PASS,..", value_delimiter = ',', default_value = "forward,backward", value_parser = named::<Pass>)]
+    #[arg(long, value_name = "PASS,..", value_delimiter = ',', default_value = "forward,backward", value_parser = named::<Pass>())]
     pass: Vec<Pass>,
 
     /// Tokens of every input; of decode, keys in its cache

@@ -1,7 +1,8 @@
 //! What the benchmarks are asked in the same words: how long, against which limits, beside which baseline.
 
+use crate::settings::named;
 use super::super::global::Global;
-use super::super::values::{named, percent, seconds};
+use super::super::values::{percent, seconds};
 use super::super::{machine, output};
 use crate::bench::baseline::{Baseline, Comparison, Entry};
 use crate::bench::repeat::{Flush, Schedule};
@@ -51,7 +52,7 @@ impl Repetition {
 #[derive(clap::Args, Debug)]
 pub struct Formats {
     /// Number formats: fp32, tf32, tf32x3, bf16 [default: --precision]
-    #[arg(long, value_name = "FORMAT,..", value_delimiter = ',', value_parser = named::<Precision>)]
+    #[arg(long, value_name = "FORMAT,..", value_delimiter = ',', value_parser = named::<Precision>())]
     precisions: Vec<Precision>,
 }
 
@@ -95,7 +96,7 @@ pub struct Known {
     pub limits: Option<Limits>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits_origin: Option<Origin>,
-    /// Of which device the limits are, or why there are none.
+    /// The device whose limits these are, or why there are none.
     #[serde(rename = "limits")]
     pub says: String,
 }

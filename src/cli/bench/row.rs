@@ -124,7 +124,7 @@ impl<S: Sizes> Row<S> {
     }
 }
 
-/// Of work that decodes: absent columns are not shown.
+/// Columns of work that decodes; absent ones are not shown.
 fn decoding<S: Sizes>() -> Vec<Column<'static, Row<S>>> {
     fn of<S, V: Into<Value>>(row: &Row<S>, value: impl Fn(&DecodingTimes) -> V) -> Option<V> {
         row.measured.decoding.as_ref().map(value)

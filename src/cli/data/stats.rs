@@ -44,7 +44,7 @@ struct SplitStats {
     /// Distinct ids; an id repeats when an input has several references.
     ids: usize,
     /// Wrong records that were passed over, by --skip-bad-records.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "crate::data::is_zero")]
     skipped: usize,
     input_words: Lengths,
     output_words: Option<Lengths>,
@@ -54,10 +54,6 @@ struct SplitStats {
     output_tokens: Option<Lengths>,
     #[serde(skip_serializing_if = "Option::is_none")]
     needles: Option<Needles>,
-}
-
-fn is_zero(count: &usize) -> bool {
-    *count == 0
 }
 
 /// The spread of a list of lengths.

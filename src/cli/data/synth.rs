@@ -1,8 +1,8 @@
 //! `data synth`: generate a dataset whose answers are known.
 
+use crate::settings::named;
 use super::super::global::Global;
 use super::super::progress::Progress;
-use super::super::values::named;
 use super::Report;
 use crate::data::Split;
 use crate::data::folder::{Existing, Writer};
@@ -28,7 +28,7 @@ enum What {
 #[derive(clap::Args, Debug)]
 struct Needle {
     /// Whether a question asks for the owner of one thing (qa) or for all facts in order (summary)
-    #[arg(long, value_name = "qa|summary", default_value = "qa", value_parser = named::<Task>)]
+    #[arg(long, value_name = "TASK", default_value = "qa", value_parser = named::<Task>())]
     task: Task,
 
     /// Length of an input in words, question included; with --tokenizer in tokens, special ones included

@@ -1,4 +1,4 @@
-//! Predictions on disk while they are made, so that a run that is stopped goes on where it was.
+//! Predictions on disk while they are made, so that a run that is stopped resumes where it was.
 
 use crate::data::Example;
 use crate::error::{Error, Result};

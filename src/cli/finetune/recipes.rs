@@ -8,7 +8,7 @@ use std::path::Path;
 
 pub const NAMES: &[&str] = &["scrolls", "paper"];
 
-/// Of the SCROLLS baselines: dataset, epochs, learning rates at 1024, 4096 and 16384 tokens.
+/// The SCROLLS baselines: dataset, epochs, learning rates at 1024, 4096 and 16384 tokens.
 const SCROLLS: [(&str, u32, [&str; 3]); 4] = [
     ("gov_report", 10, ["1e-4", "1e-4", "5e-5"]),
     ("summ_screen_fd", 10, ["5e-5", "2e-5", "1e-5"]),

@@ -1,13 +1,15 @@
 //! The flags about which of a run's numbers there are, and who else gets them.
 
-use clap::ValueEnum;
+use super::super::values::above_zero;
+use crate::settings::named;
+use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Reporting")]
 pub struct Reporting {
-    /// Who else gets what metrics.jsonl holds
-    #[arg(long, value_name = "NAME", value_enum, default_value_t = ReportTo::None)]
+    /// What else gets the metrics of metrics.jsonl: tensorboard, as event files
+    #[arg(long, value_name = "NAME", default_value = "none", value_parser = named::<ReportTo>())]
     report_to: ReportTo,
 
     /// Folder of TensorBoard's event files, which asks for them [default: RUN/runs]
@@ -15,7 +17,7 @@ pub struct Reporting {
     tensorboard_dir: Option<PathBuf>,
 
     /// Grams of CO2 for a kilowatt-hour of your electricity: the model card then has the emissions of measured energy
-    #[arg(long, value_name = "G", value_parser = grams)]
+    #[arg(long, value_name = "G", value_parser = above_zero, allow_negative_numbers = true)]
     pub carbon_intensity: Option<f64>,
 
     /// Divide the energy of the steps by phase; on a GPU steps then run launch by launch, which is slower
@@ -23,17 +25,12 @@ pub struct Reporting {
     pub energy_per_phase: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 enum ReportTo {
-    /// metrics.jsonl alone
     None,
-    /// TensorBoard, by event files
+    /// TensorBoard reads event files.
     Tensorboard,
-}
-
-fn grams(text: &str) -> Result<f64, String> {
-    let grams: Option<f64> = text.parse().ok().filter(|grams: &f64| grams.is_finite() && *grams >= 0.0);
-    grams.ok_or_else(|| "give grams of CO2 for a kilowatt-hour, such as 380".into())
 }
 
 impl Reporting {

@@ -34,7 +34,7 @@ struct Meter {
     total: u64,
     samples: u64,
     tokens: u64,
-    /// Of the smoothed loss: weighted sum, and the weights' sum.
+    /// The smoothed loss as a weighted sum and the weights' sum.
     loss: [f64; 2],
     last: Option<StepReport>,
     eval_loss: Option<f64>,
@@ -147,7 +147,7 @@ impl Meter {
         let Meter { from, step, total, .. } = self;
         let per_step = elapsed.as_secs_f64() / (step - from) as f64;
         let left = Duration::try_from_secs_f64(per_step * total.saturating_sub(*step) as f64);
-        // Before the first step nobody knows.
+        // Before the first step it is not known.
         let left = left.map_or(String::new(), |left| format!(", about {} left", HumanDuration(left)));
         format!("step {step} of {total}{left}")
     }

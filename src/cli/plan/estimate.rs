@@ -21,7 +21,7 @@ pub struct Shapes<'a> {
     options: ModelOptions,
     mode: Mode,
     lengths: Lengths,
-    /// Of the GPU to predict for.
+    /// Limits of the GPU to predict for.
     gpu: Option<limits::Limits>,
 }
 

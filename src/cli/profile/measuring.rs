@@ -1,9 +1,10 @@
 //! What every profile is asked, and how it is made.
 
+use crate::settings::named;
 use super::super::bench::options::{Ceiling, Known};
 use super::super::global::Global;
 use super::super::progress::Progress;
-use super::super::values::{named, seconds};
+use super::super::values::seconds;
 use super::super::{machine, output};
 use super::text;
 use crate::device::repeater::{Launched, Repeater};
@@ -20,7 +21,7 @@ use crate::table::width;
 use crate::trace::Phase;
 use crate::units::Seconds;
 use crate::workload::Workload;
-use clap::ValueEnum;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -38,7 +39,7 @@ pub struct Measuring {
     seconds: Seconds,
 
     /// How rows are put together
-    #[arg(long, value_name = "phase|kernel|both", default_value = "phase", value_parser = named::<By>)]
+    #[arg(long, value_name = "WHAT", default_value = "phase", value_parser = named::<By>())]
     by: By,
 
     #[command(flatten)]
@@ -60,7 +61,7 @@ pub struct Measuring {
 #[command(next_help_heading = "Energy by phase")]
 struct EnergyArgs {
     /// How to measure it [default: both where there is a sensor, else none]
-    #[arg(long, value_name = "HOW")]
+    #[arg(long, value_name = "HOW", value_parser = named::<Ways>())]
     energy: Option<Ways>,
 
     /// Replayed: seconds for which each phase is repeated in a trial
@@ -80,11 +81,12 @@ struct EnergyArgs {
     in_place_seconds: Seconds,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 enum Ways {
-    /// Each phase again and again
+    /// Each phase is repeated.
     Replayed,
-    /// What the counter gains over many runs, explained by the time in each phase
+    /// What the counter gains over many runs is explained by the time in each phase.
     InPlace,
     Both,
     None,

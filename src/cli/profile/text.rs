@@ -71,7 +71,7 @@ pub fn profile(profile: &Profile, by: By, width: usize) -> String {
 /// One line of the table.
 struct Line {
     row: Row,
-    /// Of the phase above.
+    /// Whether it is a part of the phase above.
     nested: bool,
 }
 
@@ -86,7 +86,7 @@ fn rows(profile: &Profile, by: By) -> Vec<Line> {
     found
 }
 
-/// Of the medians of all rows but the sum: the median of the sum may be another.
+/// The sum of all other rows' medians, from which the median of the sum may differ.
 fn sum(lines: &[Line]) -> f64 {
     let parts = lines.iter().filter(|line| !line.nested && line.row.key != Key::default());
     parts.map(|line| line.row.time().0).sum()

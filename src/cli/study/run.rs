@@ -190,7 +190,7 @@ impl Study<'_> {
         if !results.left.is_empty() {
             let why = self.budget.spent().unwrap_or_else(|| "the study was stopped".into());
             self.global.warn(format_args!(
-                "{why}; the same command goes on with the {} left: {}",
+                "{why}; the same command runs the {} left: {}",
                 cells(results.left.len()),
                 results.left.join(", ")
             ));

@@ -16,9 +16,9 @@ pub(super) struct Filter {
 
 /// The solution of one filter.
 pub(super) struct Solved {
-    /// Of what is left unexplained.
+    /// Variance of what is left unexplained.
     pub variance: f64,
-    /// Of the columns asked for.
+    /// Powers of the columns asked for.
     pub powers: Vec<Power>,
 }
 

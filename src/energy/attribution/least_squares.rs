@@ -55,7 +55,7 @@ impl Matrix {
 struct Cholesky(Vec<Vec<f64>>);
 
 impl Cholesky {
-    /// Of the rows and columns `of` of `matrix`.
+    /// Factors the rows and columns `of` of `matrix`.
     fn new(matrix: &Matrix, of: &[usize]) -> Self {
         let mut lower: Vec<Vec<f64>> = Vec::with_capacity(of.len());
         for (i, &row) in of.iter().enumerate() {

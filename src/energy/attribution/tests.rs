@@ -23,9 +23,9 @@ struct Planted {
 
 /// What can be wrong with a measurement, as standard deviations.
 struct Faults {
-    /// Of the moment at which a change is seen, in seconds.
+    /// Noise of the moment at which a change is seen, in seconds.
     late: f64,
-    /// Of a phase's power from step to step, as a share.
+    /// Noise of a phase's power from step to step, as a share.
     power: f64,
 }
 

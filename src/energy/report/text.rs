@@ -2,9 +2,10 @@
 
 use super::{Efficiency, PaperEfficiency, PhaseEnergy, RunEnergy};
 use crate::energy::Activity;
+use crate::reading::Reading;
+use crate::table::{Column, Table, width};
 use crate::trace::Pass;
-use crate::units::Joules;
-use std::fmt::Write;
+use crate::units::{Format, Joules, Quantity, Seconds, percent};
 
 impl RunEnergy {
     /// One line: the whole, and what a unit of the work done in `activity` cost; or why that is not known.
@@ -27,16 +28,32 @@ impl RunEnergy {
     /// A line for each activity and one for the whole; or one that says why there is none.
     pub fn table(&self) -> String {
         let Some(energy) = self.whole.energy else { return format!("energy: n/a: {}", self.whole.note) };
-        let mut table = format!("{:<12}{:>10}{:>12}{:>12}", "energy", "time", "energy", "mean power");
-        let windows = self.windows.iter().map(|(activity, spent)| {
-            (activity.name(), spent.time, spent.energy, spent.power, spent.why.as_deref().unwrap_or(""))
+        let whole = Line {
+            name: "whole",
+            time: self.whole.time,
+            energy: Reading::measured(energy.0),
+            power: self.whole.power().map(|power| power.0),
+        };
+        let windows = self.windows.iter().map(|(activity, spent)| Line {
+            name: activity.name(),
+            time: spent.time,
+            energy: Reading::or_why(
+                spent.energy.map(|energy| energy.0),
+                &format!("{}: {}", activity.name(), spent.why.as_deref().unwrap_or("not measured")),
+            ),
+            power: spent.power.map(|power| power.0),
         });
-        let whole = ("whole", self.whole.time, Some(energy), self.whole.power(), "");
-        for (name, time, energy, power, why) in windows.chain([whole]) {
-            let energy = energy.map_or("n/a".into(), |energy| energy.to_string());
-            let power = power.map_or("n/a".into(), |power| power.to_string());
-            let row = format!("{name:<12}{:>10}{energy:>12}{power:>12}  {why}", time.to_string());
-            table += &format!("\n{}", row.trim_end());
+        let rows: Vec<Line> = windows.chain([whole]).collect();
+        let columns = [
+            Column::words("activity", |line: &Line| line.name),
+            Column::number("time", Format::Each(Quantity::Time), |line: &Line| line.time.0),
+            Column::number("energy", Format::Each(Quantity::Energy), |line: &Line| line.energy.clone()),
+            Column::number("mean power", Format::Each(Quantity::Power), |line: &Line| line.power),
+        ];
+        let rows = Table::new(&columns, &rows);
+        let mut table = rows.text(width());
+        for note in rows.notes() {
+            table += &format!("\n{note}");
         }
         if let Some(peak) = self.whole.peak_power {
             table += &format!("\npeak power {peak}");
@@ -86,26 +103,35 @@ impl PaperEfficiency {
     }
 }
 
+/// A row of the table of activities.
+struct Line {
+    name: &'static str,
+    time: Seconds,
+    energy: Reading,
+    /// Watts.
+    power: Option<f64>,
+}
+
 /// A table of phases: what each drew, with its standard error, or its bound where it is not resolved.
 pub fn phase_table(phases: &[PhaseEnergy], total: Joules, residual: Joules) -> String {
-    let mut table = format!("{:<22}{:<10}{:>10}{:>22}{:>12}", "phase", "pass", "time", "energy", "power");
-    for PhaseEnergy { phase, pass, share } in phases {
-        let pass = match pass {
-            None => "",
-            Some(Pass::Forward) => "forward",
-            Some(Pass::Backward) => "backward",
-        };
-        let (energy, power) = match share.resolved {
-            true => {
-                let (energy, error) = (share.energy, share.standard_error);
-                (format!("{energy} +- {error}"), share.power.to_string())
-            }
-            false => (format!("at most {}", share.at_most), "n/a".into()),
-        };
-        let time = share.time.to_string();
-        // Writing to a string cannot fail.
-        let _ = write!(table, "\n{phase:<22}{pass:<10}{time:>10}{energy:>22}{power:>12}");
-    }
-    let share = 100.0 * residual.0 / total.0;
-    table + &format!("\n{total} in all, of which {residual} ({share:.1} %) is not explained",)
+    let joules = Format::Each(Quantity::Energy);
+    let resolved = |phase: &PhaseEnergy, value: f64| phase.share.resolved.then_some(value);
+    let columns = [
+        Column::words("phase", |phase: &PhaseEnergy| phase.phase.clone()),
+        Column::words("pass", |phase: &PhaseEnergy| phase.pass.map_or("", Pass::name)),
+        Column::number("time", Format::Each(Quantity::Time), |phase: &PhaseEnergy| phase.share.time.0),
+        Column::number("energy", joules, |phase: &PhaseEnergy| resolved(phase, phase.share.energy.0)),
+        Column::number("standard error", joules, |phase: &PhaseEnergy| {
+            resolved(phase, phase.share.standard_error.0)
+        }),
+        Column::number("at most", joules, |phase: &PhaseEnergy| {
+            (!phase.share.resolved).then_some(phase.share.at_most.0)
+        }),
+        Column::number("power", Format::Each(Quantity::Power), |phase: &PhaseEnergy| {
+            resolved(phase, phase.share.power.0)
+        }),
+    ];
+    let table = Table::new(&columns, phases).text(width());
+    let share = percent(residual.0 / total.0);
+    format!("{table}\n{total} in all, of which {residual} ({share}) is not explained")
 }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// How long and how often.
 #[derive(Debug, Clone, Copy)]
 pub struct Repetition {
-    /// Of one trial.
+    /// Length of one trial.
     pub seconds: Seconds,
     pub trials: usize,
     /// Between trials.

@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const IDLE: f64 = 20.0;
-/// Of both kernels, watts and milliseconds.
+/// Watts and milliseconds of both kernels.
 const HEAD: (f64, u64) = (90.0, 20);
 const LOSS: (f64, u64) = (50.0, 30);
 
@@ -86,7 +86,7 @@ impl Workload for Planted {
         }
         {
             let _phase = trace::phase("loss");
-            // Every second run has it twice: phases that always come together cannot be told apart.
+            // Every second run has it twice: phases that always come together cannot be distinguished.
             for _ in 0..1 + self.runs % 2 {
                 self.device.launch(&LOSS_KERNEL, &Call::default())?;
             }

@@ -7,7 +7,7 @@ use crate::generate::GenerateOptions;
 use crate::limits::Limits;
 use crate::metrics::Protocol;
 use crate::models::{self, RandomBlocks};
-use crate::run::{Workload, config_with_window};
+use crate::run::{MemoryRequest, config_with_window};
 use crate::study::grid::{BatchSize, CellPlan, Memory};
 use crate::study::published::Places;
 use crate::train::{Corpus, Encoded, GlobalTokens, Options, largest_batch};
@@ -109,7 +109,7 @@ pub fn planned(key: &Key, cell: &CellPlan, limits: Option<&Limits>) -> Result<Pl
     };
     let (train, validation) = (corpus(key.most), corpus(key.eval_batch));
     let decoding = GenerateOptions { max_new_tokens: cell.max_new_tokens, ..GenerateOptions::new(&of_model) };
-    let workload = Workload {
+    let request = MemoryRequest {
         config: &key.config,
         precision: cell.precision,
         choices: models::ModelOptions { random_blocks: key.blocks, ..models::ModelOptions::default() },
@@ -120,7 +120,7 @@ pub fn planned(key: &Key, cell: &CellPlan, limits: Option<&Limits>) -> Result<Pl
     };
     let plan = |size: usize| {
         let (needs, session) =
-            workload.needs(&Options { per_device_train_batch_size: size, ..cell.train.clone() })?;
+            request.needs(&Options { per_device_train_batch_size: size, ..cell.train.clone() })?;
         Ok(((needs, session), needs.total))
     };
     let (batch, (needs, session)) = match (key.batch, key.memory) {

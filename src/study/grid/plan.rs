@@ -14,9 +14,9 @@ use std::path::Path;
 /// One combination. Two plans that are equal have the same results, but for what time and sensors add.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CellPlan {
-    /// Of the run directory; unique in a study.
+    /// Name of the run directory; unique in a study.
     pub name: String,
-    /// Of the model in tables: without its folders, with what else sets it apart in this study.
+    /// Name of the model in tables: without its folders, with what else sets it apart in this study.
     pub label: String,
     pub model: String,
     pub dataset: String,

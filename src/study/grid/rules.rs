@@ -24,10 +24,10 @@ pub struct Rule {
     pub max_eval_samples: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_new_tokens: Option<usize>,
-    /// Of [`crate::train::Options`].
+    /// Keys of [`crate::train::Options`].
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub train: Map<String, Value>,
-    /// Of [`crate::train::Control`].
+    /// Keys of [`crate::train::Control`].
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub control: Map<String, Value>,
 }

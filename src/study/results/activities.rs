@@ -29,7 +29,7 @@ pub struct Activities {
 }
 
 impl Activities {
-    /// Of a run whose every activity has one of these names.
+    /// The activities of a run, whose every activity has one of these names.
     pub fn of(run: &RunEnergy) -> Self {
         let of = |activities: &[Activity]| {
             let spent = run.together(activities);

@@ -41,7 +41,7 @@ pub const PEAK_MEMORY: Metric = Metric::new("peak_bytes", "peak memory", MEMORY,
     .picked("Smallest", Some("peak memory"), "")
     .derived();
 
-/// Of one example.
+/// Time of one example.
 pub const INFERENCE_TIME: Metric = Metric::new(
     "inference_seconds",
     "inference time per example",
@@ -52,7 +52,7 @@ pub const INFERENCE_TIME: Metric = Metric::new(
 .under(Time)
 .derived();
 
-/// Of one example.
+/// Energy of one example.
 pub const INFERENCE_ENERGY: Metric = Metric::new(
     "inference_joules",
     "inference energy per example",

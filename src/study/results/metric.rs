@@ -31,7 +31,7 @@ pub struct Pick {
     pub extreme: &'static str,
     /// None: the metric that the dataset is judged by.
     pub what: Option<&'static str>,
-    /// Of a format that has no unit of its own.
+    /// Unit of a format that has none of its own.
     pub unit: &'static str,
 }
 

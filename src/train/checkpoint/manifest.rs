@@ -29,7 +29,7 @@ pub struct Manifest {
     pub settings: Settings,
     pub settings_blake3: String,
     pub files: BTreeMap<String, Digest>,
-    /// Of this manifest with an empty string here.
+    /// Hash of this manifest with an empty string here.
     pub manifest_blake3: String,
 }
 

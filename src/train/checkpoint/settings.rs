@@ -58,7 +58,7 @@ impl Settings {
         blake3::hash(text.as_bytes()).to_hex().to_string()
     }
 
-    /// Refuses to go on with `of`, which was made under the settings `then`, unless they are these.
+    /// Refuses to resume `of`, which was made under the settings `then`, unless they are these.
     pub fn check(&self, then: &Settings, of: &str) -> Result<()> {
         let mut names: Vec<&String> = self.0.keys().chain(then.0.keys()).collect();
         names.sort();

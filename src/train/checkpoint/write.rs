@@ -192,7 +192,7 @@ fn write_moments(path: &Path, snapshot: &Snapshot) -> Result<()> {
 /// Removes every checkpoint of the run directory `run`, and what names one.
 pub fn remove_all(run: &Path) -> Result<()> {
     for path in folders(run)? {
-        // A folder that somebody else put there has no manifest.
+        // A folder that another program put there has no manifest.
         if is_unfinished(&path) || step_of(&path).is_some() && path.join(MANIFEST).exists() {
             remove(&path)?;
         }
