@@ -5,7 +5,7 @@ mod format;
 mod number;
 
 pub use format::{Format, Quantity, Unit};
-pub use number::{decimals, integer, percent, prefixed, significant};
+pub use number::{counted, decimals, integer, percent, prefixed, significant};
 
 use number::in_unit;
 use serde::{Deserialize, Serialize};

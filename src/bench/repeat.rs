@@ -8,6 +8,7 @@ use crate::stats::{outliers, quantiles};
 use crate::tensor::Tensor;
 use crate::tensor::cast::cast;
 use crate::trace::{self, Pass};
+use crate::units::counted;
 use std::fs;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -158,8 +159,9 @@ fn largest_cache() -> usize {
 pub fn warnings(seconds: &[f64], conditions: &Conditions) -> Vec<String> {
     let mut warnings: Vec<String> = conditions.warning().into_iter().collect();
     if seconds.len() < ENOUGH {
-        let runs = seconds.len();
-        warnings.push(format!("{runs} runs say little about their spread: give it longer with --seconds"));
+        let runs = counted(seconds.len(), "run");
+        let say = if seconds.len() == 1 { "says" } else { "say" };
+        warnings.push(format!("{runs} {say} little about the spread: give it longer with --seconds"));
         return warnings;
     }
     let share = outliers(seconds) as f64 / seconds.len() as f64;

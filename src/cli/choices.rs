@@ -1,6 +1,5 @@
 //! Flags of several commands, and the defaults that depend on the model.
 
-use crate::settings::named;
 use super::columns::{Columns, tell_skipped};
 use super::global::Global;
 use crate::data::{self, Dataset, Example, Split};
@@ -8,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::hub::{self, Folder, Name};
 use crate::metrics::Protocol;
 use crate::models::{ModelLimits, ModelOptions, RandomBlocks};
+use crate::settings::named;
 use crate::tape::Recompute;
 use crate::text::Tokenizer;
 use crate::train::{GlobalAttention, Lengths};

@@ -18,6 +18,7 @@ use crate::models;
 use crate::models::session::Session;
 use crate::run::write_predictions;
 use crate::train::{Corpus, Cut, GlobalAttention, evaluate_loss};
+use crate::units::counted;
 use crate::weights;
 use partial::Partial;
 use serde::Serialize;
@@ -234,8 +235,8 @@ impl Args {
 impl Report {
     fn text(&self) -> String {
         let mut text = format!(
-            "{} examples of {} ({}), {:.2} a second",
-            self.examples,
+            "{} of {} ({}), {:.2} a second",
+            counted(self.examples, "example"),
             self.dataset,
             self.split.name(),
             self.samples_per_second

@@ -1,6 +1,5 @@
 //! `finetune`: one training run into a run directory.
 
-use crate::settings::named;
 use super::choices::{self, ModelChoices, Recomputation};
 use super::columns::Columns;
 use super::decoding::Decoding;
@@ -13,8 +12,9 @@ use crate::hub::Name;
 use crate::metrics::Protocol;
 use crate::models::ModelLimits;
 use crate::run::{EnergyReport, Evaluated, Existing, Means, Origin, Run, RunDir, Settings, Trained};
+use crate::settings::named;
 use crate::train::Control;
-use crate::units::Bytes;
+use crate::units::{Bytes, counted};
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -147,10 +147,10 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let mut run = Run::open(origin, settings, dir, means, &mut watch)?;
     let training = &run.settings().training;
     global.note(format_args!(
-        "{} parameters, {} planned; {} steps of {} x {} examples on {}",
+        "{} parameters, {} planned; {} of {} x {} examples on {}",
         run.parameters(),
         run.needs(),
-        run.total_steps(),
+        counted(run.total_steps() as usize, "step"),
         training.gradient_accumulation_steps,
         training.per_device_train_batch_size,
         device.name()
@@ -251,8 +251,11 @@ impl Report {
     fn text(&self) -> String {
         let Report { train, eval, .. } = self;
         let mut text = format!(
-            "{} steps, {:.2} samples/s ({:.2} with evaluations and checkpoints), train loss {:.4}",
-            train.step, train.step_samples_per_second, train.train_samples_per_second, train.train_loss
+            "{}, {:.2} samples/s ({:.2} with evaluations and checkpoints), train loss {:.4}",
+            counted(train.step as usize, "step"),
+            train.step_samples_per_second,
+            train.train_samples_per_second,
+            train.train_loss
         );
         if train.model_step != train.step {
             text += &format!(", weights of step {}", train.model_step);

@@ -1,6 +1,5 @@
 //! `forward`: one batch through a model, from a safetensors file to a safetensors file.
 
-use crate::settings::named;
 use super::choices;
 use super::global::Global;
 use super::output;
@@ -11,6 +10,7 @@ use crate::hub::Name;
 use crate::models::batch::{DeviceBatch, Source};
 use crate::models::{self, Loaded, LossRule, ModelOptions, RandomBlocks};
 use crate::nn::Parameters;
+use crate::settings::named;
 use crate::shape::DType;
 use crate::tape::{Randomness, Tape};
 use crate::tensor::Tensor;

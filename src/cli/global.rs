@@ -1,9 +1,9 @@
 //! The flags that every command takes, and what they decide.
 
-use crate::settings::named;
 use super::output;
 use crate::device::{Device, Precision, cuda};
 use crate::error::Error;
+use crate::settings::named;
 use clap::{ArgAction, Args, value_parser};
 use serde::Serialize;
 use std::fmt::Display;

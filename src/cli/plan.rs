@@ -1,12 +1,12 @@
 //! `plan`: what a step needs and costs, without running it.
 
-use crate::settings::named;
 use super::choices::{self, Recomputation, Truncation};
 use super::global::Global;
 use super::values::bytes;
 use crate::error::Error;
 use crate::hub::Name;
 use crate::limits::Limits;
+use crate::settings::named;
 use crate::train::synthetic::Mode;
 use crate::units::Bytes;
 use serde::Serialize;

@@ -8,11 +8,11 @@ mod predicted;
 mod synthetic;
 mod text;
 
-use crate::settings::named;
 use super::global::Global;
 use super::workload::{GenerateArgs, StepArgs};
 use crate::error::Error;
 use crate::profile::report::By;
+use crate::settings::named;
 use clap::Subcommand;
 use std::path::PathBuf;
 

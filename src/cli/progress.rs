@@ -1,6 +1,7 @@
 //! How far a long job is, on stderr: a bar on a terminal, a line now and then elsewhere.
 
 use super::global::Global;
+use crate::units::counted;
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
@@ -118,7 +119,7 @@ impl Scoring {
     }
 
     pub fn finish(self) {
-        self.progress.finish(format_args!("evaluation: {} examples", self.done));
+        self.progress.finish(format_args!("evaluation: {}", counted(self.done, "example")));
     }
 }
 

@@ -1,12 +1,12 @@
 //! The kinds of work that `bench` times and `profile` divides, in the words of the command line.
 
-use crate::settings::named;
 use super::choices::{self, Recomputation, check_batch};
 use super::global::Global;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::hub::Name;
 use crate::models::{self, Loaded, ModelLimits, ModelOptions};
+use crate::settings::named;
 use crate::train::synthetic::Mode;
 use crate::workload::{GenerationSizes, Sizes, StepSizes};
 use serde_json::{Value, json};

@@ -24,6 +24,11 @@ pub fn integer(value: u64) -> String {
     grouped(&value.to_string())
 }
 
+/// How many there are of what `noun` names, which takes an s beside 1: `1 step`, `2,000 steps`.
+pub fn counted(count: usize, noun: &str) -> String {
+    format!("{} {noun}{}", integer(count as u64), if count == 1 { "" } else { "s" })
+}
+
 fn grouped(digits: &str) -> String {
     let mut out = String::with_capacity(digits.len() * 4 / 3);
     for (i, digit) in digits.chars().enumerate() {
@@ -80,6 +85,11 @@ fn three_digits(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_noun_beside_one_is_singular() {
+        assert_eq!([0, 1, 2000].map(|n| counted(n, "step")), ["0 steps", "1 step", "2,000 steps"]);
+    }
 
     #[test]
     fn numbers_read_well() {

@@ -1,6 +1,5 @@
 //! `bench attention`: one attention op after the other, over lists of sizes.
 
-use crate::settings::named;
 use super::super::global::Global;
 use super::super::{machine, output};
 use super::options::{Baselines, Ceiling, Formats, Known, Repetition};
@@ -9,6 +8,7 @@ use crate::bench::attention::{Kind, Pass, Row, Setting, Work, attention};
 use crate::energy::{self, Sampler};
 use crate::error::Error;
 use crate::files;
+use crate::settings::named;
 use crate::stats::Quantiles;
 use crate::table::Column;
 use crate::units::Format;

@@ -1,6 +1,5 @@
 //! What the benchmarks are asked in the same words: how long, against which limits, beside which baseline.
 
-use crate::settings::named;
 use super::super::global::Global;
 use super::super::values::{percent, seconds};
 use super::super::{machine, output};
@@ -11,6 +10,7 @@ use crate::error::Result;
 use crate::files;
 use crate::limits::{Limits, Origin};
 use crate::reading::Reading;
+use crate::settings::named;
 use crate::table::Table;
 use serde::Serialize;
 use std::fmt::{self, Display};

@@ -31,7 +31,7 @@ lets its highest mark start anew.";
 #[derive(clap::Args, Debug)]
 #[command(after_help = ROWS)]
 pub struct Args<K: Kind> {
-    /// Model directories in HF layout, or names of repositories in the Hugging Face cache: ORG/NAME[@REVISION]
+    /// Model directories in HF layout, repositories in the Hugging Face cache as ORG/NAME[@REVISION], or embedded models
     #[arg(long, value_name = "DIR_OR_NAME,..", value_delimiter = ',', required_unless_present = "config")]
     model: Vec<Name>,
 

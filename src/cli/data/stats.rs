@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::hub::Name;
 use crate::table::{Column, Table, width};
 use crate::text::Tokenizer;
+use crate::units::counted;
 use serde::Serialize;
 use std::collections::HashSet;
 
@@ -160,7 +161,7 @@ fn count_tokens(
         }
     })?;
     count(&mut waiting)?;
-    progress.finish(format_args!("{label}: {} examples", stats.examples));
+    progress.finish(format_args!("{label}: {}", counted(stats.examples, "example")));
     stats.input_tokens = Lengths::of(inputs);
     stats.output_tokens = Lengths::of(outputs);
     Ok(())

@@ -1,6 +1,5 @@
 //! `data synth`: generate a dataset whose answers are known.
 
-use crate::settings::named;
 use super::super::global::Global;
 use super::super::progress::Progress;
 use super::Report;
@@ -8,6 +7,7 @@ use crate::data::Split;
 use crate::data::folder::{Existing, Writer};
 use crate::data::needle::{LONGEST, MOST_EXAMPLES, MOST_FACTS, Maker, Task, Wanted};
 use crate::hub::Name;
+use crate::settings::named;
 use crate::text::Tokenizer;
 use clap::{Subcommand, value_parser};
 use std::path::PathBuf;

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::metrics::Protocol;
 use crate::run::{self, Message};
 use crate::train::{self, Event, Summary, TrainerState};
-use crate::units::Bytes;
+use crate::units::{Bytes, counted};
 
 pub struct Watch<'a> {
     global: &'a Global,
@@ -41,7 +41,11 @@ impl<'a> Watch<'a> {
 
     pub fn trained(&mut self, summary: &Summary) {
         if let Some(view) = self.view.take() {
-            view.finish(format_args!("training: {} steps in {}", summary.steps, summary.train_time));
+            view.finish(format_args!(
+                "training: {} in {}",
+                counted(summary.steps as usize, "step"),
+                summary.train_time
+            ));
         }
     }
 

@@ -17,7 +17,7 @@ use crate::models;
 use crate::models::session::Session;
 use crate::text::Spaces;
 use crate::train::{Corpus, Cut, GlobalAttention, Lengths};
-use crate::units::Seconds;
+use crate::units::{Seconds, counted};
 use anyhow::Context;
 use serde::Serialize;
 use serde_json::Value;
@@ -119,7 +119,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
     let seconds = start.elapsed().as_secs_f64();
     let tokens = corpus.examples.iter().map(|example| example.input.len() as u64).sum();
     let energy = energy.report(Work { samples: count as u64, tokens }, Seconds(seconds));
-    progress.finish(format_args!("{count} documents in {seconds:.1} s"));
+    progress.finish(format_args!("{} in {seconds:.1} s", counted(count, "document")));
 
     let predictions = match sink {
         // Its lines are the result.

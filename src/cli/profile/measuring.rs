@@ -1,6 +1,5 @@
 //! What every profile is asked, and how it is made.
 
-use crate::settings::named;
 use super::super::bench::options::{Ceiling, Known};
 use super::super::global::Global;
 use super::super::progress::Progress;
@@ -17,9 +16,10 @@ use crate::profile::measure::{Budget, Measured, measure};
 use crate::profile::report::{By, Origin, Profile};
 use crate::profile::rows::{Key, grouped};
 use crate::profile::timeline::{Meanwhile, trace};
+use crate::settings::named;
 use crate::table::width;
 use crate::trace::Phase;
-use crate::units::Seconds;
+use crate::units::{Seconds, counted};
 use crate::workload::Workload;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -226,7 +226,7 @@ impl EnergyArgs {
             let step = Seconds(step.map_or(0.0, |q| q.median_s));
             let known = (&measured.steps[..], &rows[..], step);
             let found = replayed(work, replay, sampler, known, how, &mut |what| progress.step(1, what))?;
-            progress.finish(format_args!("energy replayed: {trials} trials"));
+            progress.finish(format_args!("energy replayed: {}", counted(trials as usize, "trial")));
             match found {
                 Ok(found) => energy.replayed = Some(found),
                 Err(why) => energy.missing.push(format!("replayed: {why}")),

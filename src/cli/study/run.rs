@@ -17,6 +17,7 @@ use crate::study::published::Places;
 use crate::study::report::sentences;
 use crate::study::results::{Cell, Failure, Results, text};
 use crate::table::width;
+use crate::units::counted;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::path::Path;
@@ -191,7 +192,7 @@ impl Study<'_> {
             let why = self.budget.spent().unwrap_or_else(|| "the study was stopped".into());
             self.global.warn(format_args!(
                 "{why}; the same command runs the {} left: {}",
-                cells(results.left.len()),
+                counted(results.left.len(), "cell"),
                 results.left.join(", ")
             ));
         }
@@ -199,16 +200,12 @@ impl Study<'_> {
             (Some(signal), _) if signal != SPENT => Err(Error::Interrupted(signal).into()),
             (_, Some(error)) => Err(anyhow::Error::new(error).context(format!(
                 "{} failed and will be tried again by the same command, first {}",
-                cells(results.failed.len()),
+                counted(results.failed.len(), "cell"),
                 results.failed.first().map_or("", |failure| &failure.cell)
             ))),
             _ => Ok(()),
         }
     }
-}
-
-fn cells(count: usize) -> String {
-    format!("{count} cell{}", if count == 1 { "" } else { "s" })
 }
 
 /// What the results were made on and with.
