@@ -17,7 +17,8 @@
 # A test that cannot run here is either #[ignore = "why"], or prints `skipped: WHY` and returns; both are counted as
 # skipped and named at the end. So are the study's report in a browser where there is no Chromium, the wheel where maturin
 # cannot be fetched, and the commands of docs that a comment leaves out (`left out: WHERE: WHY`). With
-# WATTENTION_PYTHON naming an interpreter that has torch and transformers, saved models are loaded there, too.
+# WATTENTION_PYTHON naming an interpreter that has torch and transformers, saved models are loaded there, and models drawn at
+# random are compared with it.
 set -euo pipefail
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."

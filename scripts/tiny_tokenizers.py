@@ -3,8 +3,9 @@
     pip install transformers==5.17.0 tokenizers==0.23.3
     python scripts/tiny_tokenizers.py
 
-Writes weights/tiny-led/, the same into weights/small-led/, and weights/tiny-bigbird-pegasus/ (tokenizer.json,
-tokenizer_config.json, special_tokens_map.json) and tests/goldens/tokenizers.json. The same versions write the same bytes.
+Writes weights/tiny-led/, the same into weights/small-led/ and weights/tiny-bart/, and weights/tiny-bigbird-pegasus/
+(tokenizer.json, tokenizer_config.json, special_tokens_map.json) and tests/goldens/tokenizers.json. The same versions write
+the same bytes.
 
 Both are trained on the training meetings of weights/data/qmsum-slice, each transcript, query and answer once, and
 have 2048 tokens, special tokens included:
@@ -123,11 +124,11 @@ def roles(**tokens):
     return {f"{role}_token": token for role, token in tokens.items()}
 
 
-def save(folder, tokenizer, config):
+def save(folder, tokenizer, config, longest=LONGEST):
     folder.mkdir(parents=True, exist_ok=True)
     assert tokenizer.get_vocab_size() == VOCABULARY, tokenizer.get_vocab_size()
     tokenizer.save(str(folder / "tokenizer.json"))
-    write_json(folder / "tokenizer_config.json", {**config, "model_max_length": LONGEST})
+    write_json(folder / "tokenizer_config.json", {**config, "model_max_length": longest})
     tokens = {key: value for key, value in config.items() if key.endswith("_token")}
     write_json(folder / "special_tokens_map.json", tokens)
 
@@ -193,6 +194,8 @@ def main():
         save(folder, *tokenizer)
         if name == "tiny-led":
             save(ROOT / "weights" / "small-led", *tokenizer)
+            model, config = tokenizer
+            save(ROOT / "weights" / "tiny-bart", model, {**config, "tokenizer_class": "BartTokenizer"}, longest=1024)
         goldens[name] = golden(folder, goldens["cases"], inputs)
     path = ROOT / "tests" / "goldens" / "tokenizers.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,9 @@
 //! Whether other work on the machine, or heat, held up what was measured.
 
+mod gpu;
+
+pub use gpu::{Gpu, Throttle};
+
 use crate::units::percent;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -23,6 +27,9 @@ pub struct Conditions {
     pub load: Option<f64>,
     /// Share of the samples in which heat or a power limit held the clocks of the device down.
     pub throttled: f64,
+    /// What the sensors of a GPU said; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<Gpu>,
     /// Why the measurement is not to be relied on; absent where nothing speaks against it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disturbed: Option<String>,
@@ -110,16 +117,22 @@ impl Conditions {
             reasons.push("heat held the processor's clocks down".into());
         }
         let disturbed = (!reasons.is_empty()).then(|| reasons.join("; "));
-        Conditions { processor_share, other_processes, load, throttled: 0.0, disturbed }
+        Conditions { processor_share, other_processes, load, disturbed, ..Conditions::default() }
     }
 
-    /// With what a GPU's sensors say of its clocks.
-    pub fn throttled(mut self, share: f64) -> Self {
-        self.throttled = share;
-        if share > 1.0 - LEAST {
-            let of = percent(share);
-            self.add(&format!("heat or a power limit held the device's clocks down in {of} of the samples"));
+    /// With what the device's sensors say: the share of the samples in which its clocks were held down, and the rest.
+    pub fn sensed(mut self, throttled: f64, gpu: Option<&Gpu>) -> Self {
+        self.throttled = throttled;
+        if throttled > 1.0 - LEAST {
+            let by = gpu.map(Gpu::throttles).filter(|by| !by.is_empty());
+            let by = by.unwrap_or_else(|| "heat or a power limit".into());
+            let of = percent(throttled);
+            self.add(&format!("{by} held the device's clocks down in {of} of the samples"));
         }
+        if let Some(why) = gpu.and_then(Gpu::others) {
+            self.add(&why);
+        }
+        self.gpu = gpu.cloned();
         self
     }
 
@@ -131,6 +144,10 @@ impl Conditions {
         self.other_processes = most(self.other_processes, other.other_processes);
         self.load = most(self.load, other.load);
         self.throttled = self.throttled.max(other.throttled);
+        self.gpu = match (self.gpu, &other.gpu) {
+            (Some(one), Some(two)) => Some(one.and(two)),
+            (one, two) => one.or_else(|| two.clone()),
+        };
         other.disturbed.iter().for_each(|why| self.add(why));
         self
     }
@@ -185,11 +202,15 @@ mod tests {
         let still = counters(&[("1", 5, 0)], [0, 0]);
         let quiet = Conditions::between(&still, &still, 1.0, None);
         assert_eq!((quiet.processor_share, quiet.warning()), (None, None), "nothing ran");
-        let found = quiet.clone().throttled(0.25);
+        let found = quiet.clone().sensed(0.25, None);
         assert!(found.disturbed.as_ref().unwrap().contains("25.0 % of the samples"));
+        let cap = Gpu { throttled_by: [(Throttle::PowerCap, 0.25)].into(), ..Gpu::default() };
+        let capped = quiet.clone().sensed(0.25, Some(&cap));
+        assert!(capped.disturbed.unwrap().starts_with("its power limit held"));
+        assert_eq!(capped.gpu, Some(cap));
         let hot = Counters { hot: 1, ..still.clone() };
         let hot = Conditions::between(&still, &hot, 1.0, None);
-        assert!(hot.disturbed.is_some() && quiet.clone().throttled(0.0) == quiet);
+        assert!(hot.disturbed.is_some() && quiet.clone().sensed(0.0, None) == quiet);
         let both = hot.and(&found);
         assert!(both.throttled == 0.25 && both.disturbed.unwrap().contains("; heat or a power limit"));
     }

@@ -37,6 +37,7 @@ pub use steps::StepPhases;
 pub use window::Window;
 
 use crate::device::Device;
+use crate::disturbance::Throttle;
 use crate::error::Result;
 use crate::units::{Bytes, Joules, Seconds, Watts};
 use serde::{Deserialize, Serialize};
@@ -90,6 +91,22 @@ pub struct Sample {
     /// Whether heat or a power limit holds the clocks down.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub throttled: bool,
+    /// Which of them, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub throttled_by: Option<Throttle>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_clock_mhz: Option<f64>,
+    /// The power limit in force, and the one that the device comes with.
+    #[serde(rename = "power_limit_w", skip_serializing_if = "Option::is_none")]
+    pub power_limit: Option<Watts>,
+    #[serde(rename = "default_power_limit_w", skip_serializing_if = "Option::is_none")]
+    pub default_power_limit: Option<Watts>,
+    /// Other processes that compute on the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_processes: Option<u32>,
+    /// Share of the time since the sample before in which their kernels ran, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub others_utilisation: Option<f64>,
 }
 
 /// The meter of what `device` computes on, a GPU's own, else the processor's; it may only say why there is none.

@@ -36,6 +36,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, Task, Work, evaluate, work};
 use crate::files::lock::Lock;
 use crate::metrics::{Headline, Protocol, score};
+use crate::models::Family;
 use crate::models::session::Session;
 use crate::train::checkpoint::Saver;
 use crate::train::token_cache::TokenCache;
@@ -180,6 +181,11 @@ impl<'a> Run<'a> {
     /// Trainable parameters.
     pub fn parameters(&self) -> usize {
         self.session.real().loaded.parameters.trainable()
+    }
+
+    /// The model's family.
+    pub fn family(&self) -> &'static Family {
+        self.session.real().loaded.config.family()
     }
 
     pub fn total_steps(&self) -> u64 {

@@ -38,6 +38,8 @@ pub struct Tokenizer {
     at: String,
     opening: Vec<u32>,
     closing: Vec<u32>,
+    /// Those around a text to be written, where they differ.
+    target: Option<[Vec<u32>; 2]>,
     /// Keeps the end of a text that is too long, not its start.
     cut_left: bool,
     /// Whether the tokens of a text are those of its segments.
@@ -59,12 +61,12 @@ impl Tokenizer {
     pub fn from_json(json: &[u8], at: &str) -> Result<Self> {
         let read = guarded(|| tokenizers::Tokenizer::from_bytes(json));
         let tokenizer = read.map_err(|what| source::invalid(at, &what))?;
-        Self::of(Source { tokenizer, path: at.into(), made: false, cut_left: false })
+        Self::of(Source { tokenizer, path: at.into(), made: false, cut_left: false, target: None })
     }
 
     /// Makes a tokenizer ready to encode.
     pub fn of(source: Source) -> Result<Self> {
-        let Source { tokenizer: mut inner, path, cut_left, .. } = source;
+        let Source { tokenizer: mut inner, path, cut_left, target, .. } = source;
         let at = path.display().to_string();
         // Truncation and padding are the caller's; a saved setting must not add its own.
         inner.with_padding(None);
@@ -75,6 +77,7 @@ impl Tokenizer {
             at,
             opening: Vec::new(),
             closing: Vec::new(),
+            target,
             cut_left,
             inner,
         };
@@ -106,8 +109,11 @@ impl Tokenizer {
     pub fn fingerprint(&self) -> Result<blake3::Hash> {
         let json = self.run(|| self.inner.to_string(false))?;
         let mut hasher = blake3::Hasher::new();
-        // Neither stands in the content of a tokenizer.json.
+        // None of these stands in the content of a tokenizer.json.
         hasher.update(&[u8::from(self.cut_left), u8::from(self.inner.get_encode_special_tokens())]);
+        for id in self.target.iter().flatten().flatten() {
+            hasher.update(&id.to_le_bytes());
+        }
         hasher.update(json.as_bytes());
         Ok(hasher.finalize())
     }
@@ -144,7 +150,7 @@ impl Tokenizer {
     /// Token ids with the template's special tokens, at most `max_length` in all. What is cut off is the end
     /// of the text, or its start where the tokenizer's `truncation_side` is left; the closing token stays.
     pub fn encode(&self, text: &str, max_length: usize) -> Result<Vec<u32>> {
-        self.encode_with(&mut Cache::new(), text, max_length)
+        self.encode_with(&mut Cache::new(), text, max_length, [&self.opening, &self.closing])
     }
 
     /// `encode` for many texts, in parallel.
@@ -153,18 +159,44 @@ impl Tokenizer {
         texts: &[T],
         max_length: usize,
     ) -> Result<Vec<Vec<u32>>> {
-        let encode = |cache: &mut Cache, text: &T| self.encode_with(cache, text.as_ref(), max_length);
+        self.encode_each(texts, max_length, [&self.opening, &self.closing])
+    }
+
+    /// As [`Tokenizer::encode_batch`], with the special tokens of texts that are to be written.
+    pub fn encode_targets<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        max_length: usize,
+    ) -> Result<Vec<Vec<u32>>> {
+        let around = self.target.as_ref().map_or([&self.opening, &self.closing], |around| around.each_ref());
+        self.encode_each(texts, max_length, around)
+    }
+
+    fn encode_each<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        max_length: usize,
+        around: [&Vec<u32>; 2],
+    ) -> Result<Vec<Vec<u32>>> {
+        let encode = |cache: &mut Cache, text: &T| self.encode_with(cache, text.as_ref(), max_length, around);
         texts.par_iter().map_init(Cache::new, encode).collect()
     }
 
-    fn encode_with(&self, cache: &mut Cache, text: &str, max_length: usize) -> Result<Vec<u32>> {
-        let specials = self.opening.len() + self.closing.len();
+    /// The tokens of a text with the special ones that stand `around` it.
+    fn encode_with(
+        &self,
+        cache: &mut Cache,
+        text: &str,
+        max_length: usize,
+        [opening, closing]: [&Vec<u32>; 2],
+    ) -> Result<Vec<u32>> {
+        let specials = opening.len() + closing.len();
         let Some(room) = max_length.checked_sub(specials) else {
             return Err(Error::usage(format!(
                 "a length of {max_length} tokens has no room for the {specials} special tokens of the tokenizer; choose a larger one"
             )));
         };
-        let mut ids = self.opening.clone();
+        let mut ids = opening.clone();
         let start = ids.len();
         if self.splits_at_spaces {
             for segment in segments::segments(text) {
@@ -181,7 +213,7 @@ impl Tokenizer {
             ids.drain(start..start + excess);
         }
         ids.truncate(start + room);
-        ids.extend(&self.closing);
+        ids.extend(closing);
         Ok(ids)
     }
 

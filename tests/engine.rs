@@ -13,6 +13,7 @@ mod generation;
 mod global_attention;
 mod interop;
 mod kernels;
+mod mbart;
 mod metrics;
 mod models;
 mod needle;

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 out=${1:-runs/recipe}
 models=("${@:2}")
 if [[ ${#models[@]} -eq 0 ]]; then
-  models=(tiny-led small-led tiny-bigbird-pegasus)
+  models=(tiny-led small-led tiny-bigbird-pegasus tiny-bart)
 fi
 wattention=${WATTENTION:-target/release/wattention}
 if [[ -z ${WATTENTION:-} ]]; then

@@ -6,7 +6,7 @@ use super::repeat::{Flush, Schedule, repeat, warnings};
 use crate::device::plan::{Launch, Plan};
 use crate::device::{Cost, Device, Precision};
 use crate::disturbance::Conditions;
-use crate::energy::{Sampler, Window};
+use crate::energy::Sampler;
 use crate::error::{Error, Result};
 use crate::limits::{Bound, Limits};
 use crate::stats::{Quantiles, quantiles};
@@ -191,9 +191,8 @@ pub fn attention(setting: &Setting, work: &Work, passes: &[Pass]) -> Result<Vec<
     outcome?;
     let subject = Subject::new(work, device)?;
     subject.fill(seed)?;
-    let window = Window::start(sampler);
-    let samples = repeat(device, &recording.layout, schedule, || subject.run(backward, flush))?;
-    let conditions = samples.conditions.clone().throttled(window.stop().throttled.unwrap_or(0.0));
+    let samples = repeat(device, &recording.layout, schedule, sampler, || subject.run(backward, flush))?;
+    let conditions = samples.conditions.clone();
     let row = |&pass: &Pass| -> Result<Row> {
         let seconds: Vec<f64> = match pass {
             Pass::Forward => samples.forward.clone(),

@@ -4,6 +4,7 @@ use super::repeat::{Flush, Schedule, repeat, warnings};
 use crate::cases::upload;
 use crate::device::{Cost, Device, Layout, Precision};
 use crate::disturbance::Conditions;
+use crate::energy::Sampler;
 use crate::error::{Error, Result};
 use crate::limits::{Bound, Limits};
 use crate::noise::random;
@@ -83,7 +84,7 @@ pub struct Row {
     pub warnings: Vec<String>,
 }
 
-/// Measures one product on `device`; cold caches with `flush`.
+/// Measures one product on `device`; cold caches with `flush`. `sampler` sees what the device's sensors say meanwhile.
 pub fn product(
     device: &Device,
     size: Size,
@@ -91,6 +92,7 @@ pub fn product(
     schedule: Schedule,
     flush: Option<&Flush>,
     limits: Option<&Limits>,
+    sampler: &Sampler,
 ) -> Result<Row> {
     let Size { m, n, k } = size;
     let flops = size.flops().ok_or_else(|| {
@@ -99,7 +101,7 @@ pub fn product(
     let filled = |rows: usize, seed: u64| upload(device, [rows, k], &random(seed, rows * k));
     let (a, b) = (filled(m, seed.wrapping_mul(2))?, filled(n, seed.wrapping_mul(2).wrapping_add(1))?);
     let c = Tensor::persistent(device, [m, n], device.precision().storage())?;
-    let samples = repeat(device, &Rc::new(Layout::default()), schedule, || {
+    let samples = repeat(device, &Rc::new(Layout::default()), schedule, sampler, || {
         flush.map_or(Ok(()), Flush::run)?;
         matmul(&c, Product { a: &a, b: &b, form: Form::RightTransposed, m, n, k }, false)
     })?;

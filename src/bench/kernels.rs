@@ -5,6 +5,8 @@ use crate::cases::Case;
 use crate::cases::trial::Trial;
 use crate::device::plan::{Plan, Recording};
 use crate::device::{Cost, Device};
+use crate::disturbance::{Conditions, Watch};
+use crate::energy::{Sampler, Window};
 use crate::error::{Error, Result};
 use crate::stats::{Quantiles, quantiles};
 use crate::tensor::Tensor;
@@ -28,10 +30,19 @@ pub struct Measured {
     pub flops: u64,
     pub bytes: u64,
     pub exponentials: u64,
+    /// Of the case.
+    pub conditions: Conditions,
 }
 
-/// Runs `case` forward and backward for at least `warm_up`, then for at least `time`.
-pub fn measure(case: &Case, device: &Device, warm_up: Duration, time: Duration) -> Result<Vec<Measured>> {
+/// Runs `case` forward and backward for at least `warm_up`, then for at least `time`; `sampler` sees what the device's
+/// sensors say meanwhile.
+pub fn measure(
+    case: &Case,
+    device: &Device,
+    warm_up: Duration,
+    time: Duration,
+    sampler: &Sampler,
+) -> Result<Vec<Measured>> {
     let recording = plan(case, device)?;
     let trial = Trial::new(case, device, device.precision())?;
     let upstream = trial.upstream(&trial.forward()?.1)?;
@@ -42,6 +53,7 @@ pub fn measure(case: &Case, device: &Device, warm_up: Duration, time: Duration) 
         step()?;
     }
     let mut seconds: BTreeMap<&'static str, (u64, Vec<f64>)> = BTreeMap::new();
+    let (window, watch) = (Window::start(sampler), Watch::start());
     let (start, mut runs) = (Instant::now(), 0);
     while runs == 0 || start.elapsed() < time {
         trace::start_timing();
@@ -61,6 +73,7 @@ pub fn measure(case: &Case, device: &Device, warm_up: Duration, time: Duration) 
             all.1.push(sum);
         }
     }
+    let conditions = window.stop().judge(watch.stop());
     let costs = costs(&recording);
     let measured = seconds.into_iter().map(|(kernel, (calls, seconds))| {
         let cost = costs.get(kernel).copied().unwrap_or_default();
@@ -74,6 +87,7 @@ pub fn measure(case: &Case, device: &Device, warm_up: Duration, time: Duration) 
             flops: cost.flops.0,
             bytes: cost.bytes.0,
             exponentials: cost.exponentials,
+            conditions: conditions.clone(),
         })
     });
     measured.collect()
@@ -110,12 +124,14 @@ fn costs(recording: &Recording) -> BTreeMap<&'static str, Cost> {
 mod tests {
     use super::*;
     use crate::cases;
+    use crate::energy::NoSensor;
 
     #[test]
     fn every_case_is_measured_and_every_kernel_has_the_cost_of_the_plan() {
         let device = Device::cpu();
+        let sampler = Sampler::start(Box::new(NoSensor::new("none".into()))).unwrap();
         for case in cases::all() {
-            let measured = measure(&case, &device, Duration::ZERO, Duration::ZERO).unwrap();
+            let measured = measure(&case, &device, Duration::ZERO, Duration::ZERO, &sampler).unwrap();
             let planned = costs(&plan(&case, &device).unwrap());
             let names: Vec<&str> = measured.iter().map(|m| m.kernel).collect();
             assert_eq!(names, planned.keys().copied().collect::<Vec<_>>(), "{}: {}", case.op, case.name);

@@ -4,6 +4,8 @@ use super::repeat::{Schedule, repeat};
 use crate::cases::upload;
 use crate::device::cpu::{peak, vector};
 use crate::device::{Device, Layout, Precision};
+use crate::disturbance::{Conditions, Watch};
+use crate::energy::{self, Sampler, Window};
 use crate::error::{Error, Result};
 use crate::limits::{Limits, Origin};
 use crate::noise::random;
@@ -46,6 +48,8 @@ pub struct Found {
     #[serde(flatten)]
     pub limits: Limits,
     pub rates: Vec<Rate>,
+    /// While all rates were measured.
+    pub conditions: Conditions,
 }
 
 /// Measures what `open` opens, which goes by the name `device`, for `time` a rate.
@@ -54,7 +58,9 @@ pub fn limits(open: impl Fn(Precision) -> Result<Device>, device: &str, time: Du
     if fp32.name() == "sim" {
         return Err(Error::usage("the simulator's time is not a GPU's: measure the limits of cpu or cuda"));
     }
-    let measure = Measure { on_cpu: fp32.name() == "cpu", time };
+    let sampler = Sampler::start(energy::open(&fp32))?;
+    let measure = Measure { on_cpu: fp32.name() == "cpu", time, sampler: &sampler };
+    let (window, watch) = (Window::start(&sampler), Watch::start());
     let mut rates = vec![measure.copy(&fp32)?];
     if measure.on_cpu {
         rates.push(measure.read()?);
@@ -77,6 +83,7 @@ pub fn limits(open: impl Fn(Precision) -> Result<Device>, device: &str, time: Du
         false => on_gpu(matrix, described.as_ref()),
     };
     let launch = measure.launch(&fp32)?;
+    let conditions = window.stop().judge(watch.stop());
     if measure.on_cpu {
         // Products have no unit of their own, so that whichever loop came closer tells of both.
         matrix = matrix.max(fma.value);
@@ -95,7 +102,7 @@ pub fn limits(open: impl Fn(Precision) -> Result<Device>, device: &str, time: Du
         power: described.and_then(|described| described.power),
     };
     rates.extend([fma, exponentials, launch]);
-    Ok(Found { limits, rates })
+    Ok(Found { limits, rates, conditions })
 }
 
 /// What no kernel here measures on a GPU: the FMA rate is that of fp32 products, which use the same units,
@@ -120,13 +127,14 @@ fn on_gpu(fp32: f64, described: Option<&Limits>) -> (Rate, Rate) {
     (fma, stated("exponentials", exponentials.0, "1/s", exponentials.1))
 }
 
-/// On which kind of device, and for how long.
-struct Measure {
+/// On which kind of device, for how long, and beside which sensors.
+struct Measure<'a> {
     on_cpu: bool,
     time: Duration,
+    sampler: &'a Sampler,
 }
 
-impl Measure {
+impl Measure<'_> {
     fn schedule(&self) -> Schedule {
         Schedule { warm_up: self.time / 4, time: self.time }
     }
@@ -161,7 +169,8 @@ impl Measure {
         let of = || Tensor::persistent(device, [floats], DType::F32);
         let (x, y) = (of()?, of()?);
         x.write(&vec![1.0f32; floats])?;
-        let seconds = repeat(device, &Rc::new(Layout::default()), self.schedule(), || cast(&y, &x))?.forward;
+        let layout = Rc::new(Layout::default());
+        let seconds = repeat(device, &layout, self.schedule(), self.sampler, || cast(&y, &x))?.forward;
         let bytes = 2 * floats * size_of::<f32>();
         Self::rate("copy", "B/s", bytes as f64, "read and written, far beyond the caches".into(), &seconds)
     }
@@ -183,7 +192,7 @@ impl Measure {
         let filled = |seed| upload(device, [n, n], &random(seed, n * n));
         let (a, b) = (filled(1)?, filled(2)?);
         let c = Tensor::persistent(device, [n, n], device.precision().storage())?;
-        let seconds = repeat(device, &Rc::new(Layout::default()), self.schedule(), || {
+        let seconds = repeat(device, &Rc::new(Layout::default()), self.schedule(), self.sampler, || {
             matmul(&c, Product { a: &a, b: &b, form: Form::RightTransposed, m: n, n, k: n }, false)
         })?;
         let name = format!("products {}", device.precision());

@@ -2,6 +2,7 @@
 
 use crate::device::{Device, Layout};
 use crate::disturbance::{Conditions, Watch};
+use crate::energy::{Sampler, Window};
 use crate::error::Result;
 use crate::shape::DType;
 use crate::stats::{outliers, quantiles};
@@ -68,11 +69,13 @@ pub(super) fn undisturbed<T>(
     Ok(best)
 }
 
-/// Runs `run` for as long as `schedule` says, each time as one step on `device`, whose arena has `layout`.
+/// Runs `run` for as long as `schedule` says, each time as one step on `device`, whose arena has `layout`; `sampler` sees
+/// what the device's sensors say meanwhile.
 pub fn repeat(
     device: &Device,
     layout: &Rc<Layout>,
     schedule: Schedule,
+    sampler: &Sampler,
     run: impl Fn() -> Result<()>,
 ) -> Result<Samples> {
     let timed = || -> Result<(f64, f64)> {
@@ -93,13 +96,13 @@ pub fn repeat(
     }
     let measure = || {
         let mut samples = Samples::default();
-        let (start, watch) = (Instant::now(), Watch::start());
+        let (start, window, watch) = (Instant::now(), Window::start(sampler), Watch::start());
         while samples.forward.len() < LEAST || start.elapsed() < schedule.time {
             let (forward, backward) = timed()?;
             samples.forward.push(forward);
             samples.backward.push(backward);
         }
-        samples.conditions = watch.stop();
+        samples.conditions = window.stop().judge(watch.stop());
         Ok(samples)
     };
     undisturbed(measure, |samples| &samples.conditions)
@@ -189,6 +192,7 @@ pub fn warnings(seconds: &[f64], conditions: &Conditions) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::energy::NoSensor;
 
     #[test]
     fn a_quiet_device_gives_no_warning_and_each_trouble_its_own() {
@@ -205,7 +209,7 @@ mod tests {
         says(&restless, "20 % of the runs are outliers");
         let slowing: Vec<f64> = (0..20).map(|i| if i < 10 { 1.0 } else { 1.2 }).collect();
         says(&slowing, "took 20 % longer");
-        let hot = warnings(&quiet, &alone.clone().throttled(0.25));
+        let hot = warnings(&quiet, &alone.clone().sensed(0.25, None));
         assert!(hot.len() == 1 && hot[0].contains("25.0 %"), "{hot:?}");
     }
 
@@ -231,21 +235,22 @@ mod tests {
     fn runs_go_on_for_the_time_and_at_least_three_times() {
         let device = Device::cpu();
         let layout = Rc::new(Layout::default());
+        let sampler = Sampler::start(Box::new(NoSensor::new("none".into()))).unwrap();
         let none = Schedule { warm_up: Duration::ZERO, time: Duration::ZERO };
         let (x, y) = (
             Tensor::persistent(&device, [1000], DType::F32).unwrap(),
             Tensor::persistent(&device, [1000], DType::F32).unwrap(),
         );
-        let samples = repeat(&device, &layout, none, || cast(&y, &x)).unwrap();
+        let samples = repeat(&device, &layout, none, &sampler, || cast(&y, &x)).unwrap();
         assert_eq!((samples.forward.len(), samples.backward.len()), (LEAST, LEAST));
         assert!(samples.forward.iter().all(|&s| s > 0.0) && samples.backward.iter().all(|&s| s == 0.0));
-        let flushed = repeat(&device, &layout, none, || {
+        let flushed = repeat(&device, &layout, none, &sampler, || {
             let _phase = trace::phase(FLUSH);
             cast(&y, &x)
         });
         assert!(flushed.unwrap().forward.iter().all(|&s| s == 0.0), "a flush is counted nowhere");
         let long = Schedule { time: Duration::from_millis(20), ..none };
-        let samples = repeat(&device, &layout, long, || cast(&y, &x)).unwrap();
+        let samples = repeat(&device, &layout, long, &sampler, || cast(&y, &x)).unwrap();
         assert!(samples.forward.len() > LEAST);
     }
 }

@@ -103,7 +103,7 @@ pub fn measure(work: &mut dyn Workload, repeats: Repeats, meters: Meters) -> Res
             samples.take(work)?;
         }
         let energy = window.stop();
-        let conditions = watch.stop().throttled(energy.throttled.unwrap_or(0.0));
+        let conditions = energy.judge(watch.stop());
         Ok((samples, energy, conditions))
     };
     let (samples, energy, conditions) = undisturbed(counted, |(_, _, conditions)| conditions)?;

@@ -1,7 +1,11 @@
 //! What a window finds, and the sums that it is made from.
 
+mod card;
+
 use super::Sample;
+use crate::disturbance::{Conditions, Gpu};
 use crate::units::{Bytes, Joules, Seconds, Watts};
+use card::Card;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -37,6 +41,9 @@ pub struct Measurement {
     pub clock: Option<f64>,
     /// Share of the samples in which heat or a power limit held the clocks down.
     pub throttled: Option<f64>,
+    /// The conditions on a GPU; absent on other devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<Gpu>,
     /// The same quantities as Ang et al. 2022 computed them.
     pub paper: Option<PaperReading>,
 }
@@ -58,6 +65,11 @@ impl Measurement {
     /// Mean power over the window.
     pub fn power(&self) -> Option<Watts> {
         self.energy.map(|energy| energy / self.time)
+    }
+
+    /// `conditions` with what the sensors said meanwhile.
+    pub fn judge(&self, conditions: Conditions) -> Conditions {
+        conditions.sensed(self.throttled.unwrap_or(0.0), self.gpu.as_ref())
     }
 }
 
@@ -94,6 +106,7 @@ pub(super) struct Sums {
     temperature_peak: Option<f64>,
     clock: Mean,
     throttled: Mean,
+    card: Card,
     paper: Paper,
 }
 
@@ -110,6 +123,7 @@ impl Sums {
             temperature_peak: None,
             clock: Mean::default(),
             throttled: Mean::default(),
+            card: Card::default(),
             paper: Paper { next: start, count: 0, rows: Default::default() },
         }
     }
@@ -136,6 +150,7 @@ impl Sums {
         if *sample != Sample::default() {
             self.throttled.add(Some(f64::from(u8::from(sample.throttled))));
         }
+        self.card.add(sample);
         self.paper.add(now, sample);
     }
 
@@ -168,6 +183,7 @@ impl Sums {
             temperature_peak: self.temperature_peak,
             clock: self.clock.value(),
             throttled: self.throttled.value(),
+            gpu: self.card.conditions(self.clock.value()),
             paper: self.paper.reading(time),
         }
     }
@@ -187,7 +203,10 @@ fn alive(sample: Sample) -> Sample {
         temperature: positive(sample.temperature),
         clock_mhz: positive(sample.clock_mhz),
         memory_clock_mhz: positive(sample.memory_clock_mhz),
-        throttled: sample.throttled,
+        max_clock_mhz: positive(sample.max_clock_mhz),
+        power_limit: power(sample.power_limit),
+        default_power_limit: power(sample.default_power_limit),
+        ..sample
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::calibration::{Calibration, calibrate};
 use super::{Meter, Sample};
+use crate::disturbance::Throttle;
 use crate::error::{Error, Result};
 use crate::units::{Bytes, Joules, Seconds, Watts};
 use nvml_wrapper::Device;
@@ -38,6 +39,8 @@ pub struct Nvml {
     first: u64,
     /// Whether the counter has gone backwards: what it says of the time before is lost.
     reset: bool,
+    /// The end of the last stretch for which the driver told the work of other processes; microseconds of its own.
+    told_until: u64,
 }
 
 impl Nvml {
@@ -64,6 +67,7 @@ impl Nvml {
             last: 0,
             first: 0,
             reset: false,
+            told_until: 0,
         };
         meter.first = meter.counter()?;
         meter.last = meter.first;
@@ -119,11 +123,14 @@ impl Meter for Nvml {
     }
 
     fn sample(&mut self) -> Sample {
+        let told_until = self.told_until;
         let Ok(device) = self.device() else { return Sample::default() };
+        let (others, told_until) = Others::of(&device, told_until);
+        let throttled_by = device.current_throttle_reasons().ok().and_then(throttle);
         let [instant, average] = powers(&device);
         let memory = device.memory_info().ok();
         let clock = |kind| device.clock_info(kind).ok().map(f64::from);
-        Sample {
+        let sample = Sample {
             power: instant.or_else(|| device.power_usage().ok().map(watts)),
             average_power: average,
             utilisation: device.utilization_rates().ok().map(|rates| f64::from(rates.gpu) / 100.0),
@@ -132,20 +139,64 @@ impl Meter for Nvml {
             temperature: device.temperature(TemperatureSensor::Gpu).ok().map(f64::from),
             clock_mhz: clock(Clock::SM),
             memory_clock_mhz: clock(Clock::Memory),
-            throttled: device.current_throttle_reasons().is_ok_and(slows),
-        }
+            throttled: throttled_by.is_some(),
+            throttled_by,
+            max_clock_mhz: device.max_clock_info(Clock::SM).ok().map(f64::from),
+            power_limit: device.enforced_power_limit().ok().map(watts),
+            default_power_limit: device.power_management_limit_default().ok().map(watts),
+            other_processes: others.count,
+            others_utilisation: others.utilisation,
+        };
+        self.told_until = told_until;
+        sample
     }
 }
 
-/// Whether the clocks are lower than the work would have them.
-fn slows(reasons: ThrottleReasons) -> bool {
-    reasons.intersects(
-        ThrottleReasons::SW_POWER_CAP
-            | ThrottleReasons::HW_SLOWDOWN
-            | ThrottleReasons::SW_THERMAL_SLOWDOWN
-            | ThrottleReasons::HW_THERMAL_SLOWDOWN
-            | ThrottleReasons::HW_POWER_BRAKE_SLOWDOWN,
-    )
+/// What other processes do on the GPU; absent is what the driver does not tell.
+#[derive(Default)]
+struct Others {
+    count: Option<u32>,
+    utilisation: Option<f64>,
+}
+
+impl Others {
+    /// Since `told_until`, and until when.
+    ///
+    /// This process computes on the GPU, so one of those listed is this one, and a list without any is no list. In a
+    /// container it has another number there, and whose work is whose is not known.
+    fn of(device: &Device, told_until: u64) -> (Self, u64) {
+        let all = device.running_compute_processes().unwrap_or_default();
+        let Some(count) = all.len().checked_sub(1) else { return (Self::default(), told_until) };
+        let own = std::process::id();
+        let (utilisation, told_until) = match (count, all.iter().any(|process| process.pid == own)) {
+            (0, _) => (Some(0.0), told_until),
+            (_, false) => (None, told_until),
+            (_, true) => match device.process_utilization_stats(told_until) {
+                Ok(samples) => {
+                    let others = samples.iter().filter(|sample| sample.pid != own);
+                    let percent: f64 = others.map(|sample| f64::from(sample.sm_util)).sum();
+                    let last = samples.iter().map(|sample| sample.timestamp).max();
+                    (Some((percent / 100.0).min(1.0)), last.unwrap_or(told_until))
+                }
+                // No process has done anything since.
+                Err(NvmlError::NotFound) => (Some(0.0), told_until),
+                Err(_) => (None, told_until),
+            },
+        };
+        (Others { count: u32::try_from(count).ok(), utilisation }, told_until)
+    }
+}
+
+/// What makes the clocks lower than the work would have them, the gravest where it is several things.
+fn throttle(reasons: ThrottleReasons) -> Option<Throttle> {
+    let heat = ThrottleReasons::SW_THERMAL_SLOWDOWN | ThrottleReasons::HW_THERMAL_SLOWDOWN;
+    let all = [
+        (heat, Throttle::Heat),
+        (ThrottleReasons::HW_POWER_BRAKE_SLOWDOWN, Throttle::PowerBrake),
+        (ThrottleReasons::SW_POWER_CAP, Throttle::PowerCap),
+        (ThrottleReasons::HW_SLOWDOWN, Throttle::Slowdown),
+    ];
+    all.into_iter().find(|(flags, _)| reasons.intersects(*flags)).map(|(_, throttle)| throttle)
 }
 
 /// Power now, and the driver's average over a second; what a GPU does not tell is absent.

@@ -247,6 +247,7 @@ fn joined(a: &Measurement, b: &Measurement, times: [Seconds; 2]) -> Measurement 
         temperature_peak: largest(a.temperature_peak, b.temperature_peak),
         clock: both(a.clock, b.clock),
         throttled: both(a.throttled, b.throttled),
+        gpu: a.gpu.as_ref().zip(b.gpu.as_ref()).map(|(a, b)| a.and(b)).or(a.gpu.clone()).or(b.gpu.clone()),
         paper,
     }
 }

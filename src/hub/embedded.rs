@@ -25,7 +25,8 @@ macro_rules! model {
 }
 
 /// Every embedded model; `weights/README.md` says how they were made.
-pub static ALL: &[EmbeddedModel] = &[model!("tiny-led"), model!("small-led"), model!("tiny-bigbird-pegasus")];
+pub static ALL: &[EmbeddedModel] =
+    &[model!("tiny-led"), model!("small-led"), model!("tiny-bigbird-pegasus"), model!("tiny-bart")];
 
 impl EmbeddedModel {
     /// Writes its files into `dir`, but those that are there already.

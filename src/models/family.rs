@@ -33,6 +33,13 @@ pub struct Family {
     pub parse: fn(&str, &str) -> Result<Rc<dyn Config>>,
 }
 
+impl Family {
+    /// Whether every token of the encoder's input sees every other.
+    pub fn is_dense(&self) -> bool {
+        self.window_key.is_none() && !self.has_random_blocks
+    }
+}
+
 /// A checked configuration of one family.
 pub trait Config: Debug {
     fn family(&self) -> &'static Family;

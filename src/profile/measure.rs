@@ -7,6 +7,7 @@ use crate::device::Device;
 use crate::device::plan::{Launch, Recording};
 use crate::device::repeater::{Launched, Repeater, Step};
 use crate::disturbance::{Conditions, Watch};
+use crate::energy::{Sampler, Window};
 use crate::error::Result;
 use crate::limits::Limits;
 use crate::units::Seconds;
@@ -62,12 +63,13 @@ impl Measured {
 }
 
 /// Does `work`, whose device is `replay`, with and without tracing in turn; `between` is called after every
-/// pair.
+/// pair. `sampler` sees what the device's sensors say meanwhile.
 pub fn measure(
     work: &mut dyn Workload,
     replay: &Rc<Repeater>,
     budget: Budget,
     limits: Option<&Limits>,
+    sampler: &Sampler,
     between: &mut dyn FnMut(),
 ) -> Result<Measured> {
     replay.record();
@@ -85,7 +87,7 @@ pub fn measure(
     let mut difference = unlike_the_plan(&steps, &work.recordings());
     let mut runs = Runs::default();
     let (mut kept, mut gaps) = (Vec::new(), Vec::new());
-    let (began, watch) = (Instant::now(), Watch::start());
+    let (began, window, watch) = (Instant::now(), Window::start(sampler), Watch::start());
     while runs.traced_s.len() < LEAST
         || (runs.traced_s.len() < MOST && Seconds::from(began.elapsed()) < budget.seconds)
     {
@@ -111,7 +113,7 @@ pub fn measure(
         }
         between();
     }
-    let conditions = watch.stop();
+    let conditions = window.stop().judge(watch.stop());
     rows.extend(host::rows(&gaps, &runs));
     let planned = Planned { launches: launches().count(), difference };
     Ok(Measured { runs, rows, planned, conditions, steps, kept })

@@ -42,6 +42,8 @@ pub struct Pair {
     pub interval: Option<Interval>,
     /// Whether the same examples were compared one by one, which tells finer differences.
     pub paired: bool,
+    /// Why times and energy of A's and of B's are not to be relied on; empty where nothing speaks against them.
+    pub disturbed: [String; 2],
     /// B's over A's.
     pub ratios: Vec<Ratio>,
 }
@@ -109,6 +111,7 @@ fn pair(a: (&Side, &Cell), b: (&Side, &Cell)) -> Pair {
         difference,
         interval,
         paired: paired.is_some(),
+        disturbed: [one.disturbed.clone(), two.disturbed.clone()],
         ratios: COSTS
             .map(|cost| Ratio {
                 what: cost.title,
@@ -187,11 +190,13 @@ mod tests {
         let mut faster = with_score(cell("led", "d", 1024), 20.17, 19.0, 21.0);
         faster.train_seconds = Reading::measured(25.0);
         faster.precision = "bf16".into();
+        faster.disturbed = "other work".into();
         let b = results(vec![cell("bigbird", "d", 1024), faster], "cuda:0");
         let found = compared(&a, &b, [Path::new("."), Path::new(".")]);
         assert_eq!(found.matched.len(), 1);
         let pair = &found.matched[0];
         assert_eq!(pair.precisions, ["fp32", "bf16"]);
+        assert_eq!(pair.disturbed, ["", "other work"]);
         assert!((pair.difference.value().unwrap() - 2.0).abs() < 1e-9);
         assert_eq!(pair.ratios[0].ratio, Reading::measured(0.25));
         assert!(pair.ratios[3].ratio.value().is_none(), "energy was not measured");

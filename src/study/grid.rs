@@ -26,6 +26,10 @@ pub struct Grid {
     pub title: String,
     /// Model directories, repositories in the Hugging Face cache, or names of embedded models.
     pub models: Vec<String>,
+    /// Dense models to compare with, each once: at the longest input that it has positions for, or at the longest of
+    /// `max_source_lengths` where that is less. A file that leaves them out has none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub baselines: Vec<String>,
     /// Dataset paths, or names of embedded datasets.
     pub datasets: Vec<String>,
     /// Columns of the datasets that are files; left out, those that are known.
@@ -79,7 +83,7 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// A grid from a TOML file; what it leaves out is as in the quick preset.
+    /// A grid from a TOML file; what it leaves out is as in the quick preset, but for the baselines.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, &e))?;
         toml::from_str(&text).map_err(|e| {
@@ -123,9 +127,26 @@ impl Grid {
                 return Err(Error::usage(format!("the study's `{key}` is empty; list at least one")));
             }
         }
+        let longest = self.max_source_lengths.iter().copied().max().unwrap_or(0);
+        // One that cannot be found is left to its cell.
+        let positions = |model: &String| places.positions(model).unwrap_or(longest).min(longest);
+        let baselines: Vec<(&String, usize)> = self
+            .baselines
+            .iter()
+            .map(|model| (model, positions(model)))
+            .filter(|(model, length)| {
+                !(self.models.contains(model) && self.max_source_lengths.contains(length))
+            })
+            .collect();
         let mut cells = Vec::new();
         for dataset in &self.datasets {
             for &seed in &seeds {
+                for &(model, length) in &baselines {
+                    for (&precision, &batch) in product(&precisions, &batch_sizes) {
+                        let at = plan::At { model, dataset, length, precision, seed, window: None, batch };
+                        cells.push(CellPlan::new(self, at)?);
+                    }
+                }
                 for &length in &self.max_source_lengths {
                     for (&precision, &batch) in product(&precisions, &batch_sizes) {
                         for (&window, model) in product(&windows, &self.models) {

@@ -11,7 +11,7 @@ use crate::units::Bytes;
 use serde_json::{Map, Value, json};
 
 /// Names, and what each is, for help texts.
-pub const NAMES: [&str; 3] = ["quick", "paper", "scrolls"];
+pub const NAMES: [&str; 4] = ["quick", "paper", "scrolls", "precision"];
 
 /// The datasets of both published studies.
 pub const DATASETS: [&str; 4] = ["gov_report", "summ_screen_fd", "qmsum", "qasper"];
@@ -19,6 +19,9 @@ pub const DATASETS: [&str; 4] = ["gov_report", "summ_screen_fd", "qmsum", "qaspe
 /// The models of Ang et al. 2022.
 pub const MODELS: [&str; 3] =
     ["allenai/led-base-16384", "allenai/led-large-16384", "google/bigbird-pegasus-large-pubmed"];
+
+/// The dense model that long inputs are compared with, of those that come with the program.
+const BASELINE: &str = "tiny-bart";
 
 /// How large a dataset of SCROLLS is (Shaham et al. 2022, table 1), which decides how many steps an epoch has.
 pub struct Size {
@@ -42,6 +45,7 @@ pub fn named(name: &str) -> Result<Grid> {
         "quick" => Ok(quick()),
         "paper" => Ok(paper()),
         "scrolls" => Ok(scrolls()),
+        "precision" => Ok(precision()),
         other => Err(Error::usage(format!(
             "there is no preset '{other}'; there are {}, and --config FILE for a grid of your own",
             NAMES.join(", ")
@@ -71,21 +75,38 @@ pub fn quick() -> Grid {
         train: fields(json!({ "learning_rate": 1e-4, "max_target_length": 16 })),
         ..Rule::default()
     };
-    Grid { rules: vec![needle], ..meetings() }
+    Grid { rules: vec![needle], baselines: vec![BASELINE.into()], ..meetings() }
 }
 
-impl Default for Grid {
-    /// The quick preset: what a file leaves out is as there.
-    fn default() -> Self {
-        quick()
+/// The quick study's models in fp32 and in bf16, at the one length that all of them read.
+fn precision() -> Grid {
+    Grid {
+        title: "Number formats: tiny models in fp32 and in bf16".into(),
+        datasets: vec!["needle-qa".into()],
+        max_source_lengths: vec![1024],
+        precisions: Some(vec![Precision::Fp32, Precision::Bf16]),
+        ..quick()
     }
 }
 
-/// Every embedded model on every length, and the settings that are right for meetings.
+impl Default for Grid {
+    /// The quick preset without its baseline: what a file leaves out is as there.
+    fn default() -> Self {
+        Grid { baselines: Vec::new(), ..quick() }
+    }
+}
+
+/// The embedded models of long inputs on every length, and the settings that are right for meetings.
 fn meetings() -> Grid {
     Grid {
         title: "Quick study: tiny models on facts to find and on real meetings".into(),
-        models: embedded::ALL.iter().map(|model| model.name.to_string()).collect(),
+        models: embedded::ALL
+            .iter()
+            .map(|model| model.name)
+            .filter(|name| *name != BASELINE)
+            .map(String::from)
+            .collect(),
+        baselines: Vec::new(),
         datasets: vec!["needle-qa".into(), data::embedded::NAME.into()],
         text_column: None,
         summary_column: None,
@@ -250,9 +271,23 @@ mod tests {
     #[test]
     fn every_preset_has_cells_that_may_run() {
         assert_eq!((cells("paper").len(), cells("scrolls").len()), (48, 12));
-        // The program brings along all that the quick one needs.
-        Places::default().check(cells("quick").iter().map(CellPlan::needs)).unwrap();
+        // The program brings along all that these two need.
+        for name in ["quick", "precision"] {
+            Places::default().check(cells(name).iter().map(CellPlan::needs)).unwrap();
+        }
+        // Three models at three lengths and the baseline, on two datasets; four models at one length in two formats.
+        assert_eq!((cells("quick").len(), cells("precision").len()), (20, 8));
         assert_eq!(named("fast").unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn the_quick_studys_baseline_is_read_whole_and_no_file_has_it_unasked() {
+        let of_baseline: Vec<CellPlan> =
+            cells("quick").into_iter().filter(|cell| cell.model == BASELINE).collect();
+        let lengths: Vec<_> =
+            of_baseline.iter().map(|cell| (&*cell.dataset, cell.train.max_source_length)).collect();
+        assert_eq!(lengths, [("needle-qa", 1024), ("qmsum-slice", 1024)]);
+        assert!(Grid::default().baselines.is_empty());
     }
 
     #[test]

@@ -110,6 +110,13 @@ impl Places {
         Ok(family.is_none_or(|family| family.window_key.is_some()))
     }
 
+    /// Positions of a model's encoder; none of a model that cannot be found.
+    pub fn positions(&self, name: &str) -> Option<usize> {
+        let scratch = scratch().ok()?;
+        let config = self.config(name, scratch.path()).ok()?;
+        models::limits(&config).ok().map(|limits| limits.max_source)
+    }
+
     /// Fails with all that the cells need and is not here, and where each file goes.
     pub fn check<'a>(&self, needed: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<()> {
         let scratch = scratch()?;

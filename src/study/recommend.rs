@@ -32,7 +32,7 @@ pub struct Recommendation {
     pub metric: &'static str,
     /// None where nothing meets the wishes.
     pub choice: Option<Chosen>,
-    /// The next best, and whether the difference lies outside of the intervals.
+    /// The next best, and whether the difference is known to lie outside of the intervals.
     pub next: Option<Next>,
     /// What does not meet the wishes, or cannot be judged, and why.
     pub not_chosen: Vec<Excluded>,
@@ -43,6 +43,7 @@ pub struct Recommendation {
 #[derive(Debug, Serialize)]
 pub struct Chosen {
     pub model: String,
+    pub precision: String,
     pub max_source_length: u64,
     pub score: Reading,
     pub interval: Option<Interval>,
@@ -58,6 +59,9 @@ pub struct Chosen {
     pub total_joules: Option<Reading>,
     /// What else has to be known of it.
     pub caution: Option<String>,
+    /// Why its times and energy are not to be relied on; absent where nothing speaks against them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disturbed: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -66,7 +70,8 @@ pub struct Next {
     pub is: Chosen,
     /// How much more the choice scores.
     pub score_margin: Reading,
-    pub told_apart: bool,
+    /// Whether the difference lies outside of the intervals; None where one of them is not known, as of one example.
+    pub told_apart: Option<bool>,
 }
 
 #[derive(Debug, Serialize)]
@@ -151,7 +156,7 @@ fn one(task: &str, choices: &[&Choice], wishes: &Wishes) -> Recommendation {
         [first, second, ..] => Some(Next {
             is: chosen(second, wishes),
             score_margin: first.score().with(&second.score(), |a, b| a - b),
-            told_apart: first.is_apart(second),
+            told_apart: first.differs(second),
         }),
         _ => None,
     };
@@ -206,6 +211,7 @@ fn chosen(choice: &Choice, wishes: &Wishes) -> Chosen {
     let below = interval.zip(wishes.min_accuracy).filter(|(interval, least)| interval.low < *least);
     Chosen {
         model: choice.series.clone(),
+        precision: choice.cells.first().map_or("", |cell| &cell.precision).into(),
         max_source_length: choice.length,
         score: choice.score(),
         interval,
@@ -219,6 +225,7 @@ fn chosen(choice: &Choice, wishes: &Wishes) -> Chosen {
         caution: below.map(|(interval, least)| {
             format!("its interval begins at {:.2}, below the {least} asked for", interval.low)
         }),
+        disturbed: choice.cells.iter().map(|cell| &cell.disturbed).find(|why| !why.is_empty()).cloned(),
     }
 }
 
@@ -252,10 +259,10 @@ mod tests {
         assert_eq!((choice.model.as_str(), choice.max_source_length), ("a", 2048));
         let next = found.next.unwrap();
         assert_eq!(next.score_margin, Reading::measured(1.0));
-        assert!(!next.told_apart);
+        assert_eq!(next.told_apart, Some(false));
         assert!(found.not_chosen[0].model == "b" && found.not_chosen[0].why.contains("3.00 h"));
         let all = best(&cells, Wishes { budget_hours: Some(3.0), ..Wishes::default() });
-        assert!(all.next.unwrap().told_apart && all.choice.unwrap().model == "b");
+        assert!(all.next.unwrap().told_apart == Some(true) && all.choice.unwrap().model == "b");
         let none = best(&cells, Wishes { budget_hours: Some(0.5), ..Wishes::default() });
         assert!(none.choice.is_none() && none.not_chosen.len() == 3);
     }
@@ -269,6 +276,29 @@ mod tests {
         let latency = Wishes { min_accuracy: Some(20.0), max_latency: Some(0.1), ..Wishes::default() };
         // The test cells infer eight examples a second.
         assert!(best(&cells, latency).choice.is_none());
+    }
+
+    #[test]
+    fn scores_of_one_example_are_never_called_different() {
+        let one_example = |model: &str, score: f64| {
+            let mut one = with(model, 1024, score, 1.0);
+            let none = Reading::absent("an interval takes two examples");
+            (one.score_low, one.score_high) = (none.clone(), none);
+            one
+        };
+        let cells = [one_example("a", 0.0), one_example("b", 100.0)];
+        let found = best(&cells, Wishes { budget_hours: Some(2.0), ..Wishes::default() });
+        assert_eq!((found.choice.unwrap().interval, found.next.unwrap().told_apart), (None, None));
+    }
+
+    #[test]
+    fn number_formats_are_choices_of_their_own() {
+        let mut half = with("a", 1024, 20.5, 1.0);
+        (half.precision, half.disturbed) = ("bf16".into(), "other work".into());
+        let cells = [with("a", 1024, 20.0, 2.0), half];
+        let choice = best(&cells, Wishes { budget_hours: Some(2.0), ..Wishes::default() }).choice.unwrap();
+        assert_eq!((choice.model.as_str(), choice.precision.as_str()), ("a · bf16", "bf16"));
+        assert_eq!(choice.disturbed.as_deref(), Some("other work"));
     }
 
     #[test]

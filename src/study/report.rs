@@ -2,6 +2,8 @@
 
 mod doubling;
 mod figures;
+mod long_input;
+mod precisions;
 mod statements;
 mod summary;
 mod tables;

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::metrics::bootstrap::Interval;
 use crate::metrics::{Headline, Scores};
+use crate::models;
 use crate::reading::Reading;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -31,6 +32,9 @@ pub struct Cell {
     #[serde(default)]
     pub run: String,
     pub model: String,
+    /// The model's family: `model_type` of its config.json.
+    #[serde(default)]
+    pub family: String,
     pub dataset: String,
     /// L, tokens every input is padded or cut to.
     pub max_source_length: u64,
@@ -143,6 +147,9 @@ pub struct Cell {
     /// Percent of the processor time that training and scoring wanted, which they got.
     #[serde(default)]
     pub processor_share_percent: Reading,
+    /// In what conditions training and scoring were measured.
+    #[serde(default)]
+    pub conditions: Conditions,
     /// Why times and energy are not to be relied on; empty where nothing speaks against them.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub disturbed: String,
@@ -216,8 +223,13 @@ impl Cell {
         let share = conditions.processor_share.map(|share| 100.0 * share);
         let before = self.processor_share_percent.value();
         self.processor_share_percent = Reading::or_why(before.into_iter().chain(share).reduce(f64::min), why);
-        let reasons = [self.disturbed.as_str(), conditions.disturbed.as_deref().unwrap_or_default()];
-        self.disturbed = reasons.into_iter().filter(|why| !why.is_empty()).collect::<Vec<_>>().join("; ");
+        self.conditions = std::mem::take(&mut self.conditions).and(conditions);
+        self.disturbed = self.conditions.disturbed.clone().unwrap_or_default();
+    }
+
+    /// Whether every token of the model's input sees every other.
+    pub fn is_dense(&self) -> bool {
+        models::ALL.iter().any(|family| family.model_type == self.family && family.is_dense())
     }
 
     /// Seconds of inference per example.

@@ -35,12 +35,26 @@ impl Choice<'_> {
         over_seeds(&runs?)
     }
 
-    /// Whether the scores differ by more than their intervals: false where one is not known.
+    /// Whether the scores differ by more than their intervals; None where an interval is not known, as of one example.
+    pub fn differs(&self, other: &Choice) -> Option<bool> {
+        Some(!self.interval()?.overlaps(&other.interval()?))
+    }
+
+    /// Whether the scores are known to differ by more than their intervals.
     pub fn is_apart(&self, other: &Choice) -> bool {
-        match (self.interval(), other.interval()) {
-            (Some(one), Some(two)) => !one.overlaps(&two),
-            _ => false,
-        }
+        self.differs(other) == Some(true)
+    }
+
+    /// Whether every token of the model's input sees every other.
+    pub fn is_dense(&self) -> bool {
+        self.cells.iter().all(|cell| cell.is_dense())
+    }
+
+    /// Whether both were measured alike: in one number format, on one device.
+    pub fn is_like(&self, other: &Choice) -> bool {
+        let key =
+            |choice: &Choice| choice.cells.first().map(|cell| (cell.precision.clone(), cell.device.clone()));
+        key(self) == key(other)
     }
 
     /// In prose: the model and its length.
@@ -165,5 +179,6 @@ mod tests {
         assert_eq!(all.len(), 3);
         assert!(all[0].is_apart(&all[1]) && all[1].is_apart(&all[0]));
         assert!(!all[0].is_apart(&all[2]));
+        assert_eq!([&all[1], &all[2]].map(|other| all[0].differs(other)), [Some(true), None]);
     }
 }

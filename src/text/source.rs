@@ -3,6 +3,7 @@
 mod base;
 mod byte_level;
 mod class;
+mod mbart;
 mod sentencepiece;
 mod settings;
 mod token;
@@ -30,15 +31,18 @@ pub struct Source {
     pub made: bool,
     /// Keeps the end of a text that is too long.
     pub cut_left: bool,
+    /// The special tokens before and after a text to be written, where they are not those of a text that is read.
+    pub target: Option<[Vec<u32>; 2]>,
 }
 
 impl Source {
-    /// Reads `tokenizer.json`, or `vocab.json` and `merges.txt`, or `spiece.model`, as the model's class of tokenizer
-    /// does, and adds the tokens of the files beside it.
+    /// Reads `tokenizer.json`, or `vocab.json` and `merges.txt`, or `spiece.model` or `sentencepiece.bpe.model`, as the
+    /// model's class of tokenizer does, and adds the tokens of the files beside it.
     pub fn read(dir: &Path) -> Result<Self> {
         let is_there = |name: &str| dir.join(name).is_file();
         let class = Class::of(dir)?;
         let whole = dir.join("tokenizer.json");
+        let mut target = None;
         let (path, base, made) = if whole.is_file() {
             let json = read(&whole)?;
             let head: Head = serde_json::from_slice(&json)
@@ -47,6 +51,11 @@ impl Source {
                 Class::Roberta => byte_level::of_whole(dir, &whole, &json, &head)?,
                 Class::Pegasus => unigram::pegasus(dir, &whole, Some((&json, &head)))?,
                 Class::BigBird => unigram::big_bird(dir, &whole, Some((&json, &head)))?,
+                Class::Mbart(languages) => {
+                    let (base, other) = mbart::mbart(dir, &whole, Some((&json, &head)), languages)?;
+                    target = other;
+                    base
+                }
                 Class::Whole => Base::from((json, Settings::read(dir, Some(&head))?)),
             };
             (whole, base, false)
@@ -57,18 +66,24 @@ impl Source {
             let base = match class {
                 Class::Pegasus => unigram::pegasus(dir, &path, None)?,
                 Class::BigBird => unigram::big_bird(dir, &path, None)?,
-                Class::Roberta | Class::Whole => unigram::converted(dir)?,
+                Class::Roberta | Class::Mbart(_) | Class::Whole => unigram::converted(dir)?,
             };
             (path, base, true)
+        } else if let (Class::Mbart(languages), true) = (class, is_there("sentencepiece.bpe.model")) {
+            let path = dir.join("sentencepiece.bpe.model");
+            let (base, other) = mbart::mbart(dir, &path, None, languages)?;
+            target = other;
+            (path, base, true)
         } else {
-            let what = "is missing, and so are vocab.json with merges.txt and spiece.model, of which it could be made; copy the tokenizer's files here from the model's source";
+            let what = "is missing, and so are vocab.json with merges.txt, spiece.model and mBART's sentencepiece.bpe.model, of which it could be made; copy the tokenizer's files here from the model's source";
             return Err(Error::missing(whole, what));
         };
         let config = object(&dir.join("config.json")).unwrap_or_default();
         let mut tokenizer =
             base.build(&path.display().to_string(), config.get("vocab_size").and_then(Value::as_u64))?;
         tokenizer.set_encode_special_tokens(base.settings.flag("split_special_tokens", false)?);
-        Ok(Source { tokenizer, path, made, cut_left: base.settings.cut_left })
+        let target = target.and_then(|template| template.ids(&tokenizer));
+        Ok(Source { tokenizer, path, made, cut_left: base.settings.cut_left, target })
     }
 
     /// The content of a `tokenizer.json` that gives the same ids, beside the same settings.

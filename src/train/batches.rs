@@ -197,7 +197,7 @@ fn tokenised(tokenizer: &Tokenizer, examples: &[Example], lengths: Lengths) -> R
     let outputs: Vec<&str> =
         examples.iter().map(|e| e.references.first().map_or("", String::as_str)).collect();
     let inputs = tokenizer.encode_batch(&inputs, lengths.source)?;
-    let labels = tokenizer.encode_batch(&outputs, lengths.target)?;
+    let labels = tokenizer.encode_targets(&outputs, lengths.target)?;
     let encoded = inputs.into_iter().zip(labels).zip(examples).map(|((input, labels), example)| Encoded {
         input: input.into(),
         labels: if example.references.is_empty() { Vec::new() } else { labels }.into(),

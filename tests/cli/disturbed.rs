@@ -61,6 +61,79 @@ fn a_benchmark_beside_other_work_says_so_everywhere() {
     assert!(text.err.contains("disturbed machine"), "{}", text.err);
 }
 
+/// A recording of a GPU that is hot half of the time, that was set to less power than it comes with, and on which two
+/// other processes compute.
+fn shared_gpu(dir: &Path) -> String {
+    let line = |i: u32| {
+        let (time, joules) = (f64::from(i) * 0.02, f64::from(i));
+        let hot = if i.is_multiple_of(2) { r#", "throttled": true, "throttled_by": "heat""# } else { "" };
+        format!(
+            "{{\"time_s\": {time}, \"energy_j\": {joules}, \"power_w\": 50, \"clock_mhz\": 1000, \
+             \"max_clock_mhz\": 2000, \"power_limit_w\": 300, \"default_power_limit_w\": 400, \
+             \"other_processes\": 2, \"others_utilisation\": 0.4{hot}}}\n"
+        )
+    };
+    let file = dir.join("gpu.jsonl");
+    fs::write(&file, (0..500).map(line).collect::<String>()).unwrap();
+    format!("replay:{}", file.display())
+}
+
+/// What is said of that GPU.
+#[track_caller]
+fn assert_shared(conditions: &Value) {
+    let gpu = &conditions["gpu"];
+    for (key, value) in [
+        ("clock_mhz", json!(1000.0)),
+        ("max_clock_mhz", json!(2000.0)),
+        ("power_limit_w", json!(300.0)),
+        ("default_power_limit_w", json!(400.0)),
+        ("other_processes", json!(2)),
+    ] {
+        assert_eq!(gpu[key], value, "{key}: {conditions}");
+    }
+    assert!((gpu["others_utilisation"].as_f64().unwrap() - 0.4).abs() < 1e-9, "{conditions}");
+    assert!(conditions["disturbed"].as_str().unwrap().contains("2 other processes"), "{conditions}");
+}
+
+#[test]
+fn what_sensors_say_of_a_shared_gpu_stands_in_every_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let meter = shared_gpu(dir.path());
+    let told = |line: &str| {
+        let mut told = command();
+        told.env("WATTENTION_METER", &meter).env("WATTENTION_BENCH_TRIES", "1").env("COLUMNS", "300");
+        ran(told.args(line.split_whitespace()).args(["--device", "cpu"]))
+    };
+    let bench = "bench gemm --sizes 64x64x64 --seconds 0.2 --warmup-seconds 0 --no-flush";
+    assert_shared(&told(&format!("{bench} --json")).json()["rows"][0]["conditions"]);
+    assert!(told(bench).succeeds().err.contains("2 other processes"));
+    let attention =
+        "bench attention --kind window --lengths 64 --seconds 0.2 --warmup-seconds 0 --no-flush --json";
+    assert_shared(&told(attention).json()["rows"][0]["conditions"]);
+    let kernels = "bench kernels --op linear --warmup-ms 0 --time-ms 200 --json";
+    assert_shared(&told(kernels).json()["kernels"][0]["conditions"]);
+    let profile = "profile step --model tiny-led --max-source-length 64 --max-target-length 8 --seconds 0.5 --energy none";
+    assert_shared(&told(&format!("{profile} --json")).json()["conditions"]);
+    assert!(told(profile).succeeds().out.contains("2 other processes"));
+
+    let mut cell = study(dir.path(), &TINY.replace("[64, 128]", "[64]"), "");
+    ran(cell.env("WATTENTION_METER", &meter).env("COLUMNS", "300")).succeeds();
+    let read = |name: &str| fs::read_to_string(dir.path().join("out").join(name)).unwrap();
+    let found: Value = serde_json::from_str(&read("results.json")).unwrap();
+    assert_shared(&found["cells"][0]["conditions"]);
+    assert!(found["cells"][0]["disturbed"].as_str().unwrap().contains("2 other processes"));
+    let rows = csv_rows(&read("results.csv"));
+    let field = |name: &str| &rows[1][rows[0].iter().position(|title| title == name).unwrap()];
+    assert_eq!((field("gpu_other_processes"), field("gpu_power_limit_w")), (&"2".into(), &"300".into()));
+    assert_eq!((field("gpu_clock_mhz"), field("gpu_max_clock_mhz")), (&"1000".into(), &"2000".into()));
+    for name in ["results.csv", "results.md", "report.html"] {
+        assert!(read(name).contains("2 other processes"), "{name}");
+    }
+    let out = dir.path().join("out").display().to_string();
+    assert!(told(&format!("study recommend {out} --budget-hours 9")).out.contains("2 other processes"));
+    assert!(told(&format!("study compare {out} {out}")).out.contains("disturbed in both"));
+}
+
 /// Cells of `dir/out`, by the folders of their runs.
 fn cell(dir: &Path, length: usize) -> std::path::PathBuf {
     dir.join(format!("out/cells/tiny-led_qmsum-slice_{length}_fp32_seed42/cell.json"))

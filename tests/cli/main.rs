@@ -28,6 +28,7 @@ mod overfit;
 mod plan;
 mod profile;
 mod profile_plan;
+mod random_parity;
 mod refusals;
 mod repeat;
 mod reporting;

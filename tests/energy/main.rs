@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
+use wattention::disturbance::{Conditions, Throttle};
 use wattention::energy::{Identity, Measurement, Meter, NoSensor, Nvml, Sampler, Window};
 use wattention::error::Error;
 use wattention::units::{Bytes, Watts};
@@ -33,9 +34,16 @@ enum Gpu {
     Vanishing,
     Scripted,
     Hesitant,
+    /// Two other processes compute on it.
+    Shared,
+    /// Two other processes have it, and rest.
+    Resting,
+    /// As `Shared`, seen from a container that knows no process numbers outside of it.
+    Hidden,
+    Hot,
 }
 
-/// What the last two draw, again and again: watts, and for how many seconds.
+/// What the scripted two draw, again and again: watts, and for how many seconds.
 const SCRIPT: [(f64, f64); 4] = [(420.0, 0.06), (250.0, 0.045), (610.0, 0.08), (95.0, 0.025)];
 
 /// Builds the library once; none where there is no C compiler.
@@ -64,7 +72,7 @@ fn library() -> Option<&'static Path> {
 }
 
 fn open(library: &Path, gpu: Gpu) -> Result<Nvml, Error> {
-    let uuid = format!("00000000-0000-0000-0000-00000000000{}", gpu as u8);
+    let uuid = format!("00000000-0000-0000-0000-{:012}", gpu as u8);
     Nvml::open_in(library, &Identity { uuid })
 }
 
@@ -117,6 +125,38 @@ fn noise_of_the_power_sensor_does_not_reach_the_energy() {
     assert_near(measured.energy.unwrap().0, WATTS * measured.time.0, 0.02 / measured.time.0);
     assert!(measured.peak_power.unwrap() > Watts(WATTS));
     assert_eq!(measured.throttled, Some(1.0));
+}
+
+#[test]
+fn what_else_happens_on_a_gpu_is_known_and_disturbs() {
+    let Some(library) = library() else { return };
+    let quiet = Conditions { processor_share: Some(1.0), ..Conditions::default() };
+    // Those of the window, and why they are a disturbance.
+    let of = |gpu| {
+        let found = measure(library, gpu).judge(quiet.clone());
+        (found.gpu.unwrap(), found.disturbed)
+    };
+    let (steady, none) = of(Gpu::Steady);
+    assert_eq!((steady.clock_mhz, steady.max_clock_mhz), (Some(1500.0), Some(1980.0)));
+    assert_eq!(
+        (steady.power_limit_w, steady.default_power_limit_w),
+        (Some(Watts(700.0)), Some(Watts(700.0)))
+    );
+    assert_eq!((steady.other_processes, none), (Some(0), None), "this process is no other");
+    let (shared, why) = of(Gpu::Shared);
+    assert_eq!((shared.other_processes, shared.others_utilisation), (Some(2), Some(0.4)));
+    assert!(why.unwrap().contains("40.0 %"));
+    let (resting, none) = of(Gpu::Resting);
+    assert_eq!((resting.other_processes, resting.others_utilisation, none), (Some(2), Some(0.0), None));
+    let (hidden, why) = of(Gpu::Hidden);
+    assert_eq!((hidden.other_processes, hidden.others_utilisation), (Some(2), None));
+    assert!(why.unwrap().contains("2 other processes"));
+    let (capped, why) = of(Gpu::Noisy);
+    assert_eq!((capped.power_limit_w, capped.throttled_by[&Throttle::PowerCap]), (Some(Watts(400.0)), 1.0));
+    assert!(why.unwrap().contains("power limit"));
+    let (hot, why) = of(Gpu::Hot);
+    assert_eq!(hot.throttled_by.into_iter().collect::<Vec<_>>(), [(Throttle::Heat, 1.0)]);
+    assert!(why.unwrap().starts_with("heat held"));
 }
 
 #[test]

@@ -1,17 +1,22 @@
 // A stand-in for libnvidia-ml.so.1: GPUs that draw a known power, each with a sensor that fails in its own way.
 //
-// GPU N has the UUID 00000000-0000-0000-0000-00000000000N. Its counter moves every 20 ms. The last two run the script
-// that they were compiled with, {watts, seconds} again and again since 1970, under a counter of 100 ms.
+// GPU N has the UUID 00000000-0000-0000-0000-00000000000N. Its counter moves every 20 ms. SCRIPTED and HESITANT run the
+// script that they were compiled with, {watts, seconds} again and again since 1970, under a counter of 100 ms. On the last
+// four, other processes compute.
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
-enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NO_PERMISSION = 4, NOT_FOUND = 6, GPU_IS_LOST = 15 };
+enum {
+    SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NO_PERMISSION = 4, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7,
+    GPU_IS_LOST = 15
+};
 
 // As in tests/energy/main.rs.
-enum { STEADY, NO_COUNTER, FORBIDDEN, LOST, BACKWARDS, STALLED, NO_POWER, PART, NOISY, FALSE_COUNTER, VANISHING, SCRIPTED, HESITANT, GPUS };
+enum { STEADY, NO_COUNTER, FORBIDDEN, LOST, BACKWARDS, STALLED, NO_POWER, PART, NOISY, FALSE_COUNTER, VANISHING, SCRIPTED, HESITANT, SHARED, RESTING, HIDDEN, HOT, GPUS };
 
 static const double WATTS = 80.0, UPDATE = 0.02;
 
@@ -72,7 +77,7 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, void** device) {
 
 int nvmlDeviceGetHandleByUUID(const char* uuid, void** device) {
     int gpu;
-    if (sscanf(uuid + 4, "00000000-0000-0000-0000-00000000000%d", &gpu) != 1) return NOT_FOUND;
+    if (sscanf(uuid + 4, "00000000-0000-0000-0000-%12d", &gpu) != 1) return NOT_FOUND;
     const char* kind = gpu == PART ? "MIG-" : "GPU-";
     return strncmp(uuid, kind, 4) == 0 ? nvmlDeviceGetHandleByIndex_v2((unsigned)gpu, device) : NOT_FOUND;
 }
@@ -157,7 +162,54 @@ int nvmlDeviceGetClockInfo(void* device, int clock, unsigned* megahertz) {
     return *megahertz = clock == 1 ? 1500 : 2600, SUCCESS;
 }
 
+int nvmlDeviceGetMaxClockInfo(void* device, int clock, unsigned* megahertz) {
+    (void)device;
+    return *megahertz = clock == 1 ? 1980 : 2619, SUCCESS;
+}
+
+// The noisy one was set to less than it comes with.
+int nvmlDeviceGetEnforcedPowerLimit(void* device, unsigned* milliwatts) {
+    return *milliwatts = gpu_of(device) == NOISY ? 400000 : 700000, SUCCESS;
+}
+
+int nvmlDeviceGetPowerManagementDefaultLimit(void* device, unsigned* milliwatts) {
+    (void)device;
+    return *milliwatts = 700000, SUCCESS;
+}
+
 int nvmlDeviceGetCurrentClocksThrottleReasons(void* device, unsigned long long* reasons) {
-    // The power limit, on the noisy one alone.
-    return *reasons = gpu_of(device) == NOISY ? 4 : 0, SUCCESS;
+    // The power limit, and the thermal slowdown of the hardware.
+    return *reasons = gpu_of(device) == NOISY ? 4 : gpu_of(device) == HOT ? 0x40 : 0, SUCCESS;
+}
+
+struct process { unsigned pid; unsigned long long memory; unsigned gpu_instance, compute_instance; };
+
+// This process, but on HIDDEN by a number that it does not know, and on three GPUs two more.
+int nvmlDeviceGetComputeRunningProcesses_v3(void* device, unsigned* count, struct process* processes) {
+    intptr_t gpu = gpu_of(device);
+    unsigned all = gpu == SHARED || gpu == RESTING || gpu == HIDDEN ? 3 : 1, room = *count;
+    *count = all;
+    if (room < all || !processes) return INSUFFICIENT_SIZE;
+    memset(processes, 0, all * sizeof *processes);
+    processes[0].pid = gpu == HIDDEN ? 4000001u : (unsigned)getpid();
+    for (unsigned i = 1; i < all; i++) processes[i].pid = 4000001u + i;
+    return SUCCESS;
+}
+
+struct utilisation { unsigned pid; unsigned long long timestamp; unsigned sm, memory, encoder, decoder; };
+
+// This process 50 %; the others 30 % and 10 % on SHARED, and nothing on RESTING, where only this one is told.
+int nvmlDeviceGetProcessUtilization(void* device, struct utilisation* samples, unsigned* count, unsigned long long since) {
+    intptr_t gpu = gpu_of(device);
+    unsigned all = gpu == SHARED ? 3 : 1, room = *count;
+    if (gpu != SHARED && gpu != RESTING) return NOT_SUPPORTED;
+    *count = all;
+    if (room < all || !samples) return INSUFFICIENT_SIZE;
+    memset(samples, 0, all * sizeof *samples);
+    for (unsigned i = 0; i < all; i++) {
+        samples[i].pid = i == 0 ? (unsigned)getpid() : 4000001u + i;
+        samples[i].timestamp = since + 100000;
+        samples[i].sm = i == 0 ? 50 : i == 1 ? 30 : 10;
+    }
+    return SUCCESS;
 }

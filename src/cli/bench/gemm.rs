@@ -5,6 +5,7 @@ use super::super::{machine, output};
 use super::options::{Baselines, Ceiling, Formats, Known, Repetition};
 use super::report::{Measured, Report, conditions, of_limit, times};
 use crate::bench::gemm::{self, Row, Size, product};
+use crate::energy::{self, Sampler};
 use crate::stats::Quantiles;
 use crate::table::Column;
 use crate::units::Format;
@@ -47,10 +48,12 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let mut rows: Vec<Row> = Vec::new();
     for device in &devices {
         let flush = args.repetition.flush(device)?;
+        let sampler = Sampler::start(energy::open(device))?;
         for &size in &sizes {
             global.detail(size);
             let schedule = args.repetition.schedule();
-            rows.push(product(device, size, global.seed, schedule, flush.as_ref(), known.limits.as_ref())?);
+            let (flush, limits) = (flush.as_ref(), known.limits.as_ref());
+            rows.push(product(device, size, global.seed, schedule, flush, limits, &sampler)?);
         }
     }
     let flushed = args.repetition.flushes();

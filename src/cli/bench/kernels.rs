@@ -3,11 +3,12 @@
 use super::super::global::Global;
 use super::super::machine;
 use super::options::Baselines;
-use super::report::times;
+use super::report::{conditions, times};
 use crate::bench::baseline::Entry;
 use crate::bench::kernels::{Measured, measure};
 use crate::cases;
 use crate::device::Precision;
+use crate::energy::{self, Sampler};
 use crate::error::Error;
 use crate::ops;
 use crate::table::{Column, Table, width};
@@ -64,10 +65,15 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let device = global.open_device()?;
     let judge = args.baselines.open("kernels", &machine::device_label(&device))?;
     let [warm_up, time] = [args.warmup_ms, args.time_ms].map(Duration::from_millis);
-    let mut kernels = Vec::new();
+    let sampler = Sampler::start(energy::open(&device))?;
+    let mut kernels: Vec<Measured> = Vec::new();
     for case in &cases {
         global.detail(format_args!("{}: {}", case.op, case.name));
-        kernels.extend(measure(case, &device, warm_up, time)?);
+        let measured = measure(case, &device, warm_up, time, &sampler)?;
+        if let Some(warning) = measured.first().and_then(|row| row.conditions.warning()) {
+            global.warn(format_args!("{}, {}: {warning}", case.op, case.name));
+        }
+        kernels.extend(measured);
     }
     let report = Report {
         device: device.name(),
@@ -97,6 +103,7 @@ impl fmt::Display for Report {
         columns.extend(times(|row: &Measured| (row.quantiles, row.runs)));
         columns.push(Column::number("GFLOP/s", Format::Decimals(2), |row: &Measured| rate(row.flops, row)));
         columns.push(Column::number("GB/s", Format::Decimals(2), |row: &Measured| rate(row.bytes, row)));
+        columns.extend(conditions(|row: &Measured| &row.conditions));
         let table = Table::new(&columns, &self.kernels);
         write!(f, "{} in {}, forward and backward\n{}", self.device, self.precision, table.text(width()))
     }

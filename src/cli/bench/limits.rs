@@ -47,6 +47,9 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let judge = args.baselines.open("limits", &label)?;
     let name = super::base_name(&device);
     let found = limits(|precision| Device::open(&name, precision), &label, args.seconds)?;
+    if let Some(warning) = found.conditions.warning() {
+        global.warn(warning);
+    }
     let report = Report { found, date: machine::today(), version: env!("CARGO_PKG_VERSION") };
     if let Some(path) = &args.save {
         let text = serde_json::to_string_pretty(&report)

@@ -156,7 +156,7 @@ impl Measuring {
         };
         sample();
         let budget = Budget { warmup: self.warmup, seconds: self.seconds };
-        let measured = measure(work, replay, budget, limits.as_ref(), &mut || sample())?;
+        let measured = measure(work, replay, budget, limits.as_ref(), &sampler, &mut || sample())?;
         if let Some(path) = &self.trace {
             let meanwhile = Meanwhile { samples: samples.take(), changes: sampler.stop_changes() };
             let launches: Vec<Launched> = measured.launches().copied().collect();

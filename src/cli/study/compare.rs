@@ -65,7 +65,7 @@ fn matched(pairs: &[Pair]) -> String {
         Column::words("model", |pair: &Pair| pair.model.clone()),
         Column::words("dataset", |pair: &Pair| pair.dataset.clone()),
         Column::size("tokens", |pair: &Pair| pair.max_source_length),
-        Column::words("format", precision).rank(3),
+        Column::words("precision", precision).rank(3),
         Column::size("seed", |pair: &Pair| pair.seed).rank(4),
         Column::words("protocol", |pair: &Pair| pair.protocol.clone()).rank(4),
         Column::number("score A", SCORE.format, |pair: &Pair| pair.scores[0].clone()),
@@ -78,6 +78,14 @@ fn matched(pairs: &[Pair]) -> String {
         let ratio = move |pair: &Pair| pair.ratios.get(at).map(|of| of.ratio.clone());
         columns.push(Column::number(format!("{} B/A", cost.title), Format::Times, ratio).rank(2));
     }
+    columns.push(Column::words("machine", |pair: &Pair| {
+        match pair.disturbed.each_ref().map(|why| !why.is_empty()) {
+            [false, false] => None,
+            [true, false] => Some("disturbed in A"),
+            [false, true] => Some("disturbed in B"),
+            [true, true] => Some("disturbed in both"),
+        }
+    }));
     let table = Table::new(&columns, pairs);
     let notes = table.notes().into_iter().map(|note| wrapped(&note, width(), 2) + "\n");
     [table.text(width()) + "\n"].into_iter().chain(notes).collect()

@@ -78,6 +78,8 @@ fn text(found: &Recommendation) -> String {
         Some(choice) => {
             lines.push(format!("{dataset}, by {}: {}", found.metric, name(choice)));
             lines.extend(choice.caution.iter().map(|caution| format!("  but {caution}")));
+            let disturbed = choice.disturbed.iter().map(|why| plain(why));
+            lines.extend(disturbed.map(|why| format!("  but it was measured on a disturbed machine: {why}")));
         }
     }
     if let Some(next) = &found.next {
@@ -86,8 +88,9 @@ fn text(found: &Recommendation) -> String {
             format!("{} points {word}", decimals(by.abs(), 2))
         });
         let apart = match next.told_apart {
-            true => "the 95 % intervals do not overlap",
-            false => "the difference lies within the 95 % intervals",
+            Some(true) => "the 95 % intervals do not overlap",
+            Some(false) => "the difference lies within the 95 % intervals",
+            None => "whether they differ is not known, for there is no interval",
         };
         lines.push(format!("  next by {}: {}, {margin}; {apart}", found.by, name(&next.is)));
     }

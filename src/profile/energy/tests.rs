@@ -121,8 +121,8 @@ fn planted_joules_come_back_by_both_ways() {
     let device = Device::new(replay.clone());
     let mut work = Planted { device, layout: Rc::new(Layout::default()), runs: 0 };
     let budget = Budget { warmup: 1, seconds: Seconds(0.0) };
-    let measured = measure(&mut work, &replay, budget, None, &mut || ()).unwrap();
     let sampler = Rc::new(Sampler::start(Box::new(Counter)).unwrap());
+    let measured = measure(&mut work, &replay, budget, None, &sampler, &mut || ()).unwrap();
     let phases = ["head", "loss"].map(|label| trace::Phase { label, pass: Pass::Forward });
     let in_place = in_place(&mut work, &sampler, &phases, Seconds(4.0)).unwrap().unwrap();
     let how = Repetition { seconds: Seconds(0.4), trials: 2, cooldown: Seconds(0.0) };

@@ -34,7 +34,7 @@ pub fn score(
             (&other.examples[..], run.score(&other, protocol, observer)?)
         }
     };
-    let conditions = watch.stop().throttled(energy.throttled.unwrap_or(0.0));
+    let conditions = energy.judge(watch.stop());
     let each: Vec<Scores> = examples
         .iter()
         .zip(&evaluation.predictions)

@@ -37,6 +37,7 @@ pub fn train(plan: &CellPlan, dir: &Path, run: &mut Run, observer: &mut dyn Obse
     let conditions = watch.stop();
     let mut cell = Cell {
         device: run.device(),
+        family: run.family().model_type.into(),
         batch_size: run.settings().training.per_device_train_batch_size as u64,
         planned_steps: run.total_steps(),
         train_examples: run.train_examples() as u64,
@@ -56,7 +57,7 @@ pub fn train(plan: &CellPlan, dir: &Path, run: &mut Run, observer: &mut dyn Obse
     }
     let spent = run.write_energy()?.run;
     take(&mut cell, &spent);
-    cell.take_conditions(&conditions.throttled(spent.whole.throttled.unwrap_or(0.0)));
+    cell.take_conditions(&spent.whole.judge(conditions));
     let done = Done { plan: plan.clone(), cell };
     files::write_json(&dir.join("trained.json"), &done)?;
     Ok(done.cell)

@@ -87,6 +87,24 @@ fn rules_change_the_cells_they_name_and_no_others() {
 }
 
 #[test]
+fn a_baseline_runs_once_at_what_it_reads() {
+    let text = "models = ['tiny-led']\nbaselines = ['tiny-bart', 'nowhere/bart']\ndatasets = ['d']\n\
+        max_source_lengths = [512, 2048]\nattention_windows = [32]\n";
+    let of = |text: &str| -> Vec<(String, usize)> {
+        let cells = cells(&read(text).unwrap());
+        cells.iter().map(|cell| (cell.model.clone(), cell.train.max_source_length)).collect()
+    };
+    let at = |model: &str, length| (model.to_string(), length);
+    let expected =
+        [at("tiny-bart", 1024), at("nowhere/bart", 2048), at("tiny-led", 512), at("tiny-led", 2048)];
+    assert_eq!(of(text), expected);
+    assert_eq!(of(&text.replace("2048", "600"))[0], at("tiny-bart", 600), "no further than the others");
+    // One that is also a model has that cell already.
+    let twice = text.replace("['tiny-led']", "['tiny-led', 'tiny-bart']").replace("[512, 2048]", "[1024]");
+    assert_eq!(of(&twice), [at("nowhere/bart", 1024), at("tiny-led", 1024), at("tiny-bart", 1024)]);
+}
+
+#[test]
 fn windows_are_for_models_that_have_one() {
     let grid = Grid {
         models: vec!["tiny-led".into(), "tiny-bigbird-pegasus".into()],

@@ -46,8 +46,21 @@ fn totals(task: &str, here: &[&Choice]) -> Option<String> {
     (best.len() > 1 && is_known).then(|| break_even(task, &expense, &best))
 }
 
-fn points(choice: &Choice) -> f64 {
+pub fn points(choice: &Choice) -> f64 {
     choice.score().value().unwrap_or(f64::NAN)
+}
+
+/// What a choice scores beside `other`, as a predicate.
+pub fn against(by: f64, differs: Option<bool>, other: &str) -> String {
+    let more = if by > 0.0 { "more" } else { "less" };
+    match differs {
+        Some(true) => format!("scores {} points {more} than {other}", decimals(by.abs(), 2)),
+        Some(false) => format!("differs from {other} by no more than the 95 % intervals"),
+        None => format!(
+            "scores {} points {more} than {other}, of which there is no interval",
+            decimals(by.abs(), 2)
+        ),
+    }
 }
 
 /// The highest score, and from which others its difference lies within the intervals.
@@ -57,9 +70,13 @@ fn best(task: &str, here: &[&Choice]) -> Option<String> {
         return None;
     }
     let interval = first.interval()?;
-    let others: Vec<&&Choice> =
-        here.iter().filter(|other| !std::ptr::eq(**other, first) && !first.is_apart(other)).collect();
+    let others: Vec<&&Choice> = here
+        .iter()
+        .filter(|other| !std::ptr::eq(**other, first) && first.differs(other) == Some(false))
+        .collect();
+    let unknown = here.iter().filter(|other| first.differs(other).is_none()).count();
     let claim = match others.len() {
+        0 if unknown > 0 => format!("above all others whose interval is known; of {unknown} it is not"),
         0 => "above all others by more than the 95 % intervals".to_string(),
         1 => format!("but its difference from {} lies within the 95 % intervals", others[0].name()),
         all if all + 1 == here.len() => {

@@ -2,7 +2,7 @@
 
 use super::doubling::{Doubling, doubling_sentence, doubling_table, doublings};
 use super::statements::statements;
-use super::{Study, distinct};
+use super::{Study, distinct, long_input, precisions};
 use crate::markup::{escape, push};
 use crate::reading::Mark;
 use crate::study::results::{Better, METRICS, disturbed};
@@ -83,7 +83,7 @@ fn picks(study: &Study, task: &str) -> String {
     out
 }
 
-/// The first sentences of the summary, for a terminal: which choices are best, and what doubling the input costs.
+/// The first sentences of the summary, for a terminal: what long input bought, and which choices are best.
 pub fn sentences(study: &Study, count: usize) -> Vec<String> {
     let mut all = findings(study, &doublings(study));
     all.truncate(count);
@@ -107,7 +107,9 @@ fn findings(study: &Study, doublings: &[Doubling]) -> Vec<String> {
             disturbed.join("; ")
         ));
     }
+    out.extend(long_input::sentences(study));
     out.extend(statements(study));
+    out.extend(precisions::sentences(study));
     out.extend(doubling_sentence(doublings));
     if doublings.is_empty() && study.cells.len() > 1 {
         out.push(

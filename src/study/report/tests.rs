@@ -180,6 +180,85 @@ fn nothing_is_claimed_where_intervals_overlap() {
     assert!(text.contains("by large at 1024 tokens, though their intervals overlap"));
 }
 
+/// The sentences on long input.
+fn on_long_input(cells: &[Cell]) -> Vec<String> {
+    long_input::sentences(&Study::of(cells))
+}
+
+/// A dense model at 1024 tokens beside a sparse one at 1024 and 4096, which scores so at 4096.
+fn beside_a_baseline(long: [f64; 3]) -> Vec<Cell> {
+    let of = |family: &str, cell: Cell| Cell { family: family.into(), ..cell };
+    vec![
+        of("bart", scored("bart", 1024, [18.0, 20.0, 22.0], 10.0)),
+        of("led", scored("led", 1024, [19.0, 21.0, 23.0], 15.0)),
+        of("led", scored("led", 4096, long, 60.0)),
+    ]
+}
+
+#[test]
+fn what_long_input_bought_is_said_with_its_price() {
+    let cells = beside_a_baseline([70.0, 75.0, 80.0]);
+    assert_eq!(
+        on_long_input(&cells),
+        [
+            "On qmsum, long input bought 55.00 points over the dense baseline: led at 4096 tokens scores 75.00 and bart \
+          at 1024 tokens 20.00, and their 95 % intervals do not overlap. It took 60.0 s of training time instead \
+          of 10.0 s, 125.0 ms of inference time per example instead of 125.0 ms, 1.02 GiB of peak memory instead of \
+          1.02 GiB, and energy that no meter measured (no sensor). At 1024 tokens, led differs from bart by no \
+          more than the 95 % intervals."
+        ]
+    );
+    assert!(page(&study(cells)).contains("long input bought 55.00 points over"));
+    let mut metered = beside_a_baseline([70.0, 75.0, 80.0]);
+    metered
+        .iter_mut()
+        .for_each(|cell| cell.energy_joules = Reading::measured(40.0 * cell.max_source_length as f64));
+    let said = on_long_input(&metered).remove(0);
+    assert!(said.contains("164 kJ of training energy instead of 41.0 kJ"), "{said}");
+}
+
+#[test]
+fn what_long_input_did_not_buy_is_said_too() {
+    let said = |long| on_long_input(&beside_a_baseline(long)).remove(0);
+    assert!(said([20.0, 23.0, 26.0]).contains("bought nothing that the 95 % intervals tell"));
+    assert!(
+        said([5.0, 6.0, 7.0]).contains("long input bought nothing: led at 4096"),
+        "longer than the baseline"
+    );
+    // Longer is the point: of sparse models at the baseline's length nothing is said.
+    let mut short = beside_a_baseline([1.0, 2.0, 3.0]);
+    short.truncate(2);
+    assert!(on_long_input(&short).is_empty());
+    let mut unlike = beside_a_baseline([70.0, 75.0, 80.0]);
+    unlike[0].precision = "bf16".into();
+    assert!(on_long_input(&unlike).is_empty(), "another number format is another question");
+    let mut one = beside_a_baseline([70.0, 75.0, 80.0]);
+    (one[0].score_low, one[0].score_high) = (Reading::absent("one example"), Reading::absent("one example"));
+    assert!(on_long_input(&one)[0].contains("is not known, for there is no interval"));
+}
+
+#[test]
+fn number_formats_are_compared_pair_by_pair() {
+    let bf16 = |cell: Cell| Cell { precision: "bf16".into(), ..cell };
+    let mut cells = vec![
+        scored("base", 1024, [14.0, 15.0, 16.0], 50.0),
+        scored("base", 4096, [18.0, 20.0, 22.0], 80.0),
+        bf16(scored("base", 1024, [14.5, 15.5, 16.5], 40.0)),
+        bf16(scored("base", 4096, [8.0, 9.0, 10.0], 40.0)),
+    ];
+    let of = |cells: &[Cell]| precisions::sentences(&Study::of(cells));
+    assert_eq!(
+        of(&cells),
+        [
+            "On qmsum, bf16 beside fp32: 1 of 2 scores differ by more than the 95 % intervals: base at 4096 tokens by \
+          −11.00; 0.50 to 0.80 times the training time, 1.00 times the peak memory."
+        ]
+    );
+    cells.pop();
+    assert!(of(&cells)[0].contains("no score of 1 differs"), "{:?}", of(&cells));
+    assert!(of(&cells[..2]).is_empty());
+}
+
 #[test]
 fn models_are_compared_at_the_longest_input_that_several_have() {
     let cells = vec![

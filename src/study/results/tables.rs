@@ -1,6 +1,7 @@
 //! The results as tables: results.csv, and the summary that a terminal, results.md and results.tex have.
 
 use super::{Cell, METRICS, Metric, Results, SCORE, Varying};
+use crate::disturbance::Gpu;
 use crate::reading::{Mark, Reading};
 use crate::table::{self, Column, Table, Value, wrapped};
 
@@ -9,6 +10,7 @@ use crate::table::{self, Column, Table, Value, wrapped};
 pub fn csv(cells: &[Cell]) -> String {
     let mut columns: Vec<Column<Cell>> = vec![
         Column::file("model", |c: &Cell| c.model.clone()),
+        Column::file("family", |c: &Cell| c.family.clone()),
         Column::file("dataset", |c: &Cell| c.dataset.clone()),
         Column::file("max_source_length", |c: &Cell| c.max_source_length),
         Column::file("precision", |c: &Cell| c.precision.clone()),
@@ -30,8 +32,25 @@ pub fn csv(cells: &[Cell]) -> String {
             METRICS.iter().filter(|metric| matches!((metric.of)(c).marked(), Some((_, Mark::Predicted))));
         of_row.map(|metric| metric.key).collect::<Vec<_>>().join(" ")
     }));
+    columns.extend(conditions());
     columns.push(Column::file("disturbed", |c: &Cell| c.disturbed.clone()));
     Table::new(&columns, cells).csv()
+}
+
+/// In what conditions times and energy were measured; empty is what the machine does not tell.
+fn conditions() -> Vec<Column<'static, Cell>> {
+    fn of_gpu<T>(cell: &Cell, of: impl Fn(&Gpu) -> Option<T>) -> Option<T> {
+        cell.conditions.gpu.as_ref().and_then(of)
+    }
+    vec![
+        Column::file("load_average", |c: &Cell| c.conditions.load),
+        Column::file("other_processes", |c: &Cell| c.conditions.other_processes),
+        Column::file("throttled_share", |c: &Cell| c.conditions.throttled),
+        Column::file("gpu_clock_mhz", |c: &Cell| of_gpu(c, |gpu| gpu.clock_mhz)),
+        Column::file("gpu_max_clock_mhz", |c: &Cell| of_gpu(c, |gpu| gpu.max_clock_mhz)),
+        Column::file("gpu_power_limit_w", |c: &Cell| of_gpu(c, |gpu| gpu.power_limit_w.map(|cap| cap.0))),
+        Column::file("gpu_other_processes", |c: &Cell| of_gpu(c, |gpu| gpu.other_processes.map(u64::from))),
+    ]
 }
 
 /// The table that a study prints: what it varied, the score with its interval, and what it took.

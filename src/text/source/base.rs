@@ -93,6 +93,15 @@ impl Base {
 }
 
 impl Template {
+    /// The ids before and after a text; none of a template whose tokens are not listed.
+    pub fn ids(&self, tokenizer: &Tokenizer) -> Option<[Vec<u32>; 2]> {
+        let Template::Around { before, after } = self else { return None };
+        let ids = |tokens: &[String]| -> Option<Vec<u32>> {
+            tokens.iter().map(|token| tokenizer.token_to_id(token)).collect()
+        };
+        Some([ids(before)?, ids(after)?])
+    }
+
     /// The post-processor as `tokenizer.json` writes it; none where it is kept.
     fn processor(&self, tokenizer: &Tokenizer) -> Option<Value> {
         let id = |token: &str| tokenizer.token_to_id(token);

@@ -1,5 +1,6 @@
 //! Which of transformers' tokenizer classes reads a folder, from what its files say.
 
+use super::mbart::Languages;
 use super::object;
 use crate::error::Result;
 use serde_json::Value;
@@ -14,6 +15,8 @@ pub enum Class {
     Pegasus,
     /// Pieces between `[CLS]` and `[SEP]`; of a `tokenizer.json` only its vocabulary.
     BigBird,
+    /// Pieces and the token of a language; of a `tokenizer.json` only its vocabulary and its map of characters.
+    Mbart(Languages),
     /// What `tokenizer.json` says.
     Whole,
 }
@@ -43,6 +46,7 @@ impl Class {
             "led" | "bart" | "longformer" | "roberta" => Some(Class::Roberta),
             "pegasus" => Some(Class::Pegasus),
             "big_bird" => Some(Class::BigBird),
+            "mbart" => Some(Class::Mbart(Languages::Mbart)),
             // Whatever class its files name.
             "bigbird_pegasus" => Some(Class::Whole),
             _ => None,
@@ -58,6 +62,8 @@ impl Class {
             | "MvpTokenizer" => Class::Roberta,
             "PegasusTokenizer" => Class::Pegasus,
             "BigBirdTokenizer" => Class::BigBird,
+            "MBartTokenizer" => Class::Mbart(Languages::Mbart),
+            "MBart50Tokenizer" => Class::Mbart(Languages::Mbart50),
             _ => Class::Whole,
         }
     }

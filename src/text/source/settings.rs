@@ -4,7 +4,7 @@ use super::object;
 use super::token::Token;
 use crate::error::{Error, Result};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -151,6 +151,26 @@ impl Settings {
             None | Some(Value::Null) => Ok(default),
             Some(Value::Bool(flag)) => Ok(*flag),
             Some(other) => Err(self.wrong(key, &format!("{other} is neither true nor false"))),
+        }
+    }
+
+    /// Gives the mask the spaces before it, unless a file gives it with flags of its own.
+    pub fn mask_takes_spaces(&mut self, default: &str) -> Result<()> {
+        let mask = self.role("mask_token", Some(default))?;
+        if let Some(mask) = mask.filter(|mask| mask.bare) {
+            let flags =
+                json!({"content": mask.content, "lstrip": true, "normalized": false, "special": true});
+            self.values.insert("mask_token".into(), flags);
+        }
+        Ok(())
+    }
+
+    /// A text under a key; none where it is absent or null.
+    pub fn text(&self, key: &str) -> Result<Option<String>> {
+        match self.values.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(other) => Err(self.wrong(key, &format!("expected a text and found {other}"))),
         }
     }
 

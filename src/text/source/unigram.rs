@@ -23,10 +23,10 @@ const BIG_BIRD: [(&str, &str); 7] = [
 ];
 
 /// Pieces with their scores; an id is a position.
-type Pieces = Vec<(String, f64)>;
+pub type Pieces = Vec<(String, f64)>;
 
-/// Reads `spiece.model`.
-fn model(path: &Path) -> Result<Model> {
+/// Reads a SentencePiece model.
+pub fn model(path: &Path) -> Result<Model> {
     let broken = |what: &str| {
         Error::data(path.display(), format!("not a SentencePiece model: {what}; download it again"))
     };
@@ -192,11 +192,11 @@ pub fn big_bird(dir: &Path, path: &Path, whole: Option<(&[u8], &Head)>) -> Resul
     framed(json, settings, &BIG_BIRD, extra, &[("cls_token", "[CLS]")], &[("sep_token", "[SEP]")])
 }
 
-fn metaspace(scheme: &str) -> Value {
+pub fn metaspace(scheme: &str) -> Value {
     json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": true})
 }
 
-fn unigram(
+pub fn unigram(
     normalizer: Value,
     metaspace: Value,
     unknown: usize,
@@ -217,7 +217,7 @@ fn unigram(
 }
 
 /// The pieces of a `tokenizer.json`.
-fn pieces(path: &Path, json: &[u8]) -> Result<Pieces> {
+pub fn pieces(path: &Path, json: &[u8]) -> Result<Pieces> {
     let mut model = base::model(path, json)?;
     serde_json::from_value(model["vocab"].take()).map_err(|_| {
         let what = format!(
@@ -230,7 +230,7 @@ fn pieces(path: &Path, json: &[u8]) -> Result<Pieces> {
 }
 
 /// The map of characters among the normalisers of a `tokenizer.json`.
-fn charsmap(path: &Path, json: &[u8]) -> Result<Option<String>> {
+pub fn charsmap(path: &Path, json: &[u8]) -> Result<Option<String>> {
     let whole: Value =
         serde_json::from_slice(json).map_err(|e| Error::data(path.display(), e.to_string()))?;
     let normalizer = &whole["normalizer"];
@@ -262,7 +262,7 @@ fn framed(
     Ok(Base { json: json.to_string().into_bytes(), settings, defaults, extra, template })
 }
 
-fn base64(bytes: &[u8]) -> String {
+pub fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {

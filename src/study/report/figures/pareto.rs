@@ -93,9 +93,10 @@ fn words(study: &Study, task: &str, here: &[&Choice], found: &Front) -> String {
             ),
         );
         for &(i, by) in &found.dominated {
-            let sure = match here[by].is_apart(here[i]) {
-                true => "",
-                false => ", though their intervals overlap",
+            let sure = match here[by].differs(here[i]) {
+                Some(true) => "",
+                Some(false) => ", though their intervals overlap",
+                None => ", though one of them has no interval",
             };
             push(&mut out, format_args!("<li>{} by {}{sure}</li>", name(i), name(by)));
         }
