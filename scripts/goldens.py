@@ -17,7 +17,16 @@ scores. generation_texts.json has what tokens add to a text, in hexadecimal byte
 with and without clean_up_tokenization_spaces. generation_keys.json has the keys of GenerationConfig with the defaults
 that generate() fills in. global_attention.json has texts with their ids under tiny-led's tokenizer and PRIMERA's added
 `<doc-sep>` (`separator`), cut to `max_length`, how many tokens the whole text has, and by rule the positions of the
-global ones. A model case is a folder:
+global ones.
+
+primera is a LED with PRIMERA's `<doc-sep>`, fine-tuned: model/ without the files of hub_tokenizers/led, which its
+tokenizer has too; train.jsonl and validation.jsonl, whose inputs are several documents; and expected.json, computed in
+float64: `lengths` and `learning_rate`, by split the `ids`, `labels` and `global` positions of each record and the
+`tokens` of the whole input, and `before` and `tuned` (after steps of AdamW on the whole training split at once, whose
+losses are `train_losses`) the loss and the generated `sequences` of the validation split by the settings of
+generation_config.json, as `predictions` in SCROLLS' way, and their ROUGE by rouge_score.
+
+A model case is a folder:
 
 config.json, model.safetensors, generation_config.json
     As save_pretrained writes them, float32. The shared embedding is stored once.
@@ -67,6 +76,7 @@ import golden_generation
 import golden_global_attention
 import golden_models
 import golden_plans
+import golden_primera
 import golden_settings
 import golden_text
 
@@ -82,6 +92,8 @@ def main():
     writers["generation_keys"] = golden_settings.write_keys
     writers["generation_texts"] = golden_settings.write_texts
     writers["global_attention"] = golden_global_attention.write_global_attention
+    # After the tokenizer that it adds a token to (hub_tokenizers.py).
+    writers["primera"] = golden_primera.write_primera
     writers["rouge_f1"] = golden_text.write_rouge_f1
     writers["bigbird_plans"] = golden_plans.write_plans
     parser = argparse.ArgumentParser(description="Regenerates tests/goldens/.")

@@ -37,6 +37,7 @@ LED_LISTED = listed(
 FAST = {"tokenizer_class": "PreTrainedTokenizerFast"}
 LED = {"model_type": "led", "vocab_size": 700}
 BIG_BIRD = {"model_type": "bigbird_pegasus", "vocab_size": 700}
+MBART = {"model_type": "mbart", "vocab_size": 700}
 
 # name: (base, files beside it, changes of tokenizer.json as (path, value), length to cut at)
 FOLDERS = {
@@ -209,6 +210,42 @@ FOLDERS = {
         {"config.json": {"model_type": "pegasus"}},
     ),
     "pegasus_class_named": ("pegasus", {"config.json": LED, "tokenizer_config.json": {"tokenizer_class": "PegasusTokenizerFast", "additional_special_tokens": ["<doc-sep>"]}}),
+    "led_added_gap": (
+        "led",
+        {
+            "added_tokens.json": {"<turn>": 605, "<doc-sep>": 600, "<x>": 602},
+            "special_tokens_map.json": {"additional_special_tokens": ["<turn>", "<doc-sep>"]},
+        },
+    ),
+    "led_extra_typed": (
+        "led",
+        {"tokenizer_config.json": {"extra_special_tokens": {"doc": {"__type": "AddedToken", **token("<doc-sep>", lstrip=True, rstrip=True)}}}},
+    ),
+    "led_pad_is_new": ("led", {"tokenizer_config.json": {"pad_token": "<n>", "bos_token": "<start>", "eos_token": "<turn>"}}),
+    "led_whole_saved_by_5": (
+        "led_whole",
+        {
+            "tokenizer_config.json": {
+                "add_prefix_space": False, "backend": "tokenizers", "bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>",
+                "errors": "replace", "extra_special_tokens": ["<doc-sep>"], "is_local": True, "mask_token": "<mask>",
+                "model_max_length": 16384, "pad_token": "<pad>", "sep_token": "</s>", "tokenizer_class": "LEDTokenizer",
+                "trim_offsets": True, "unk_token": "<unk>",
+            }
+        },
+        [("added_tokens.5", {"id": 600, **token("<doc-sep>"), "special": True})],
+    ),
+    "led_whole_backend": (
+        "led_whole",
+        {"tokenizer_config.json": {"tokenizer_class": "TokenizersBackend", "backend": "tokenizers"}},
+        [("normalizer", {"type": "Lowercase"})],
+    ),
+    "led_whole_two_ids": (
+        "led_whole",
+        {"added_tokens.json": {"<doc-sep>": 602}},
+        [("added_tokens.5", {"id": 600, **token("<doc-sep>"), "special": True})],
+    ),
+    "pegasus_added": ("pegasus", {"added_tokens.json": {"<doc-sep>": 690}, "special_tokens_map.json": {"additional_special_tokens": ["<doc-sep>", "<turn>"]}}),
+    "mbart_generic": ("big_bird_whole", {"config.json": MBART, "tokenizer_config.json": FAST}),
 }
 
 # Which base is a folder of which files; the first has tokenizer.json.

@@ -118,6 +118,9 @@ pub struct Example {
     pub references: Vec<String>,
 }
 
+/// Records that were passed over and are spelled out.
+const SHOWN: usize = 5;
+
 /// A dataset that has been found. Splits are read on demand.
 #[derive(Debug)]
 pub struct Dataset {
@@ -234,6 +237,18 @@ impl Dataset {
         self.all_skipped().get(&split).cloned().unwrap_or_default()
     }
 
+    /// What to say of the records that were passed over: the first of them, and how many there are.
+    pub fn about_skipped(&self, split: Split) -> Vec<String> {
+        let skipped = self.skipped(split);
+        let mut said: Vec<String> =
+            skipped.iter().take(SHOWN).map(|what| format!("passed over: {what}")).collect();
+        if skipped.len() > SHOWN {
+            let (all, split) = (skipped.len(), split.name());
+            said.push(format!("{all} records of the {split} split were passed over in all"));
+        }
+        said
+    }
+
     fn all_skipped(&self) -> MutexGuard<'_, BTreeMap<Split, Vec<String>>> {
         self.skipped.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -245,8 +260,29 @@ impl Dataset {
             records.push(record);
             Ok(())
         })?;
+        if protocol == Protocol::Scrolls {
+            let others = others_of_equal_ids(&records);
+            self.all_skipped().entry(split).or_default().extend(others);
+        }
         Ok(group(records, protocol))
     }
+}
+
+/// The records whose input grouping leaves out, for the first record of their id has another one.
+fn others_of_equal_ids(records: &[Record]) -> Vec<String> {
+    let mut first_of: HashMap<&str, &Record> = HashMap::new();
+    let mut others = Vec::new();
+    for record in records {
+        let Record { id, pid, input, .. } = record;
+        let first = first_of.entry(id).or_insert(record);
+        if first.input != *input {
+            others.push(format!(
+                "the input of record {pid:?}: the first record with the id {id:?} has another one, and SCROLLS asks once \
+                 for each id; give each input its own id"
+            ));
+        }
+    }
+    others
 }
 
 /// `Scrolls` joins the references of equal ids at the first occurrence; `Paper` keeps every line apart.

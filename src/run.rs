@@ -28,7 +28,7 @@ pub use origin::{Origin, config_with_window};
 pub use predictions::write_predictions;
 pub use report::{Evaluated, Trained};
 pub use settings::{Batch, Settings};
-pub use splits::Part;
+pub use splits::{Part, SplitLeftOut};
 
 use crate::device::Device;
 use crate::energy::{self, Activity, Measurement, Sampler, StepPhases, Window};
@@ -40,12 +40,13 @@ use crate::models::Family;
 use crate::models::session::Session;
 use crate::train::checkpoint::Saver;
 use crate::train::token_cache::TokenCache;
-use crate::train::{Summary, Trainer};
+use crate::train::{GlobalAttention, Summary, Trainer};
 use crate::units::{Bytes, Seconds};
 use books::Books;
 use card::Results;
 use log::{Keep, Log};
 use recorder::Recorder;
+use serde::Serialize;
 use splits::Splits;
 use std::path::PathBuf;
 
@@ -106,6 +107,13 @@ pub struct Outcome {
     pub trained: Trained,
     /// Steps that earlier processes had made.
     pub resumed_from: u64,
+}
+
+/// What a run does not read of its data.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct LeftOut {
+    pub train: SplitLeftOut,
+    pub validation: Option<SplitLeftOut>,
 }
 
 /// Predictions with their scores.
@@ -198,6 +206,16 @@ impl<'a> Run<'a> {
 
     pub fn validation(&self) -> Option<&Part> {
         self.validation.as_ref()
+    }
+
+    /// What of both splits is not read.
+    pub fn left_out(&self) -> LeftOut {
+        LeftOut { train: self.train.left_out, validation: self.validation.as_ref().map(|part| part.left_out) }
+    }
+
+    /// Which tokens have global attention, as the tokenizer and the model decide it.
+    pub fn global_attention(&self) -> &GlobalAttention {
+        &self.train.corpus.global_attention
     }
 
     /// The score that the dataset is judged by.

@@ -168,8 +168,11 @@ impl Tokenizer {
         texts: &[T],
         max_length: usize,
     ) -> Result<Vec<Vec<u32>>> {
-        let around = self.target.as_ref().map_or([&self.opening, &self.closing], |around| around.each_ref());
-        self.encode_each(texts, max_length, around)
+        self.encode_each(texts, max_length, self.around_targets())
+    }
+
+    fn around_targets(&self) -> [&Vec<u32>; 2] {
+        self.target.as_ref().map_or([&self.opening, &self.closing], |around| around.each_ref())
     }
 
     fn encode_each<T: AsRef<str> + Sync>(
@@ -182,20 +185,56 @@ impl Tokenizer {
         texts.par_iter().map_init(Cache::new, encode).collect()
     }
 
+    /// As [`Tokenizer::encode_batch`], each with the number of tokens that it has when nothing is cut off.
+    pub fn encode_counted<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        max_length: usize,
+    ) -> Result<Vec<(Vec<u32>, usize)>> {
+        self.count_each(texts, max_length, [&self.opening, &self.closing])
+    }
+
+    /// As [`Tokenizer::encode_targets`], each with the number of tokens that it has when nothing is cut off.
+    pub fn encode_targets_counted<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        max_length: usize,
+    ) -> Result<Vec<(Vec<u32>, usize)>> {
+        self.count_each(texts, max_length, self.around_targets())
+    }
+
+    fn count_each<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        max_length: usize,
+        around: [&Vec<u32>; 2],
+    ) -> Result<Vec<(Vec<u32>, usize)>> {
+        let encode = |cache: &mut Cache, text: &T| {
+            let mut ids = self.encode_with(cache, text.as_ref(), usize::MAX, around)?;
+            let whole = ids.len();
+            self.cut(&mut ids, room(max_length, around)?, around);
+            Ok((ids, whole))
+        };
+        texts.par_iter().map_init(Cache::new, encode).collect()
+    }
+
+    /// Leaves `room` tokens of a text between the special ones `around` it.
+    fn cut(&self, ids: &mut Vec<u32>, room: usize, [opening, closing]: [&Vec<u32>; 2]) {
+        let (start, end) = (opening.len(), ids.len() - closing.len());
+        let excess = (end - start).saturating_sub(room);
+        ids.drain(if self.cut_left { start..start + excess } else { end - excess..end });
+    }
+
     /// The tokens of a text with the special ones that stand `around` it.
     fn encode_with(
         &self,
         cache: &mut Cache,
         text: &str,
         max_length: usize,
-        [opening, closing]: [&Vec<u32>; 2],
+        around: [&Vec<u32>; 2],
     ) -> Result<Vec<u32>> {
-        let specials = opening.len() + closing.len();
-        let Some(room) = max_length.checked_sub(specials) else {
-            return Err(Error::usage(format!(
-                "a length of {max_length} tokens has no room for the {specials} special tokens of the tokenizer; choose a larger one"
-            )));
-        };
+        let room = room(max_length, around)?;
+        let [opening, closing] = around;
         let mut ids = opening.clone();
         let start = ids.len();
         if self.splits_at_spaces {
@@ -208,12 +247,8 @@ impl Tokenizer {
         } else {
             ids.extend(self.bare(text)?);
         }
-        if self.cut_left {
-            let excess = (ids.len() - start).saturating_sub(room);
-            ids.drain(start..start + excess);
-        }
-        ids.truncate(start + room);
         ids.extend(closing);
+        self.cut(&mut ids, room, around);
         Ok(ids)
     }
 
@@ -249,6 +284,16 @@ impl Tokenizer {
     fn run<T>(&self, work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
         guarded(work).map_err(|what| source::invalid(&self.at, &what))
     }
+}
+
+/// Tokens that a text can have among `max_length` with the special ones `around` it.
+fn room(max_length: usize, around: [&Vec<u32>; 2]) -> Result<usize> {
+    let specials: usize = around.iter().map(|tokens| tokens.len()).sum();
+    max_length.checked_sub(specials).ok_or_else(|| {
+        Error::usage(format!(
+            "a length of {max_length} tokens has no room for the {specials} special tokens of the tokenizer; choose a larger one"
+        ))
+    })
 }
 
 /// Whether `tokenizer_config.json` asks for spaces before punctuation to be taken away; by default it does not.

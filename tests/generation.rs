@@ -66,7 +66,7 @@ fn stride() -> usize {
 #[test]
 fn sequences_equal_transformers_under_every_setting() {
     let Goldens { batches, cases } = goldens();
-    assert!(cases.len() >= 200);
+    assert!(cases.len() >= 360);
     let mut sessions: BTreeMap<String, Session<State>> = BTreeMap::new();
     let mut wrong = Vec::new();
     for case in cases.iter().step_by(stride()) {

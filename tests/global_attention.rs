@@ -102,7 +102,12 @@ fn what_was_left_out_is_counted_in_tokens() {
     let all = goldens();
     let tokenizer = primera(all["separator"].as_u64().unwrap());
     let cases = all["cases"].as_array().unwrap();
-    let examples: Vec<Example> = cases.iter().map(|case| example(case["text"].as_str().unwrap())).collect();
+    // Each text is its own reference, cut to another length.
+    let examples: Vec<Example> = cases
+        .iter()
+        .map(|case| case["text"].as_str().unwrap())
+        .map(|text| Example { references: vec![text.into()], ..example(text) })
+        .collect();
     let corpus =
         Corpus::encode(&tokenizer, &examples, lengths(&all), limits(), GlobalAttention::First).unwrap();
     let numbers = |of: &dyn Fn(&Value) -> u64| -> Vec<u64> { cases.iter().map(of).collect() };
@@ -115,8 +120,16 @@ fn what_was_left_out_is_counted_in_tokens() {
         documents_cut: cut,
         tokens: whole.iter().sum(),
         tokens_read: read.iter().sum(),
+        references: cases.len(),
+        references_cut: whole.iter().filter(|&&whole| whole > 8).count(),
+        reference_tokens: whole.iter().sum(),
+        reference_tokens_read: whole.iter().map(|&whole| whole.min(8)).sum(),
     };
-    assert_eq!(corpus.cut(&tokenizer, &examples, lengths(&all)).unwrap(), want);
+    assert_eq!(corpus.cut(), want);
     assert!(want.text().unwrap().starts_with(&format!("{cut} of {} documents cut", cases.len())));
-    assert_eq!(Cut { documents_cut: 0, ..want }.text(), None);
+    let whole = Cut { documents_cut: 0, references_cut: 0, ..want };
+    assert_eq!(whole.text(), None);
+    assert!(Cut { references_cut: 1, ..whole }.text().unwrap().starts_with("1 of"));
+    let nearly = Cut { documents_cut: 1, tokens: 100_000, tokens_read: 99_999, ..whole };
+    assert!(nearly.text().unwrap().contains(" 99 %"), "what was cut is not all of it");
 }

@@ -2,8 +2,8 @@
 
 use crate::support::batch::open as golden_batch;
 use crate::support::golden::{self, relative_l2};
+use crate::support::interop::{self, Saved};
 use std::path::Path;
-use std::process::Command;
 use wattention::device::Device;
 use wattention::models::{self, Loaded, ModelOptions};
 use wattention::tape::Tape;
@@ -53,30 +53,23 @@ fn saving_and_loading_changes_nothing() {
 
 #[test]
 fn transformers_computes_the_same_from_a_saved_model() {
-    let Some(python) = std::env::var_os("WATTENTION_PYTHON") else {
-        println!("skipped: WATTENTION_PYTHON names no Python with transformers");
-        return;
-    };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/check_interop.py");
+    let Some(python) = interop::python() else { return };
+    let root = tempfile::tempdir().unwrap();
+    let mut saved = Vec::new();
     for name in ["led_plain", "bigbird_full_fallback", "bart_plain", "pegasus_plain", "mbart_plain"] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = root.path().join(name);
+        std::fs::create_dir(&dir).unwrap();
         let golden = golden::root().join(name);
         let config = golden.join("config.json");
         // Fresh weights: nothing of transformers' own checkpoint is left to be read.
         let loaded = models::random(&config, &Device::cpu(), ModelOptions::default(), 3).unwrap();
-        loaded.save(dir.path()).unwrap();
+        loaded.save(&dir).unwrap();
         let (shape, values) = logits(&loaded, name);
-        let expected = dir.path().join("expected.safetensors");
+        let expected = dir.join("expected.safetensors");
         let named = Named { name: "logits", shape: &shape, values: Values::F32(&values) };
         write_file(&expected, &[named]).unwrap();
-        let output = Command::new(&python)
-            .arg(&script)
-            .arg(dir.path())
-            .arg(golden.join("inputs.safetensors"))
-            .arg(&expected)
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{name}: {said}");
+        let batch = Some([golden.join("inputs.safetensors"), expected]);
+        saved.push(Saved { model: dir, batch, texts: None });
     }
+    interop::check(&python, &saved);
 }

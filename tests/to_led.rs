@@ -3,8 +3,7 @@
 use crate::support::batch::open as golden_batch;
 use crate::support::compare::assert_within;
 use crate::support::golden::{self, relative_l2};
-use std::path::Path;
-use std::process::Command;
+use crate::support::interop::{self, Saved};
 use wattention::device::Device;
 use wattention::models::batch::{Source, SourceRows, Target};
 use wattention::models::{self, LedShape, Loaded, ModelOptions, to_led};
@@ -94,10 +93,7 @@ fn what_no_led_can_be_made_of_is_refused() {
 
 #[test]
 fn transformers_computes_the_same_from_the_led() {
-    let Some(python) = std::env::var_os("WATTENTION_PYTHON") else {
-        println!("skipped: WATTENTION_PYTHON names no Python with transformers");
-        return;
-    };
+    let Some(python) = interop::python() else { return };
     let dir = tempfile::tempdir().unwrap();
     led(150, 8).save(dir.path()).unwrap();
     let loaded = models::load(dir.path(), &Device::cpu(), ModelOptions::default()).unwrap();
@@ -106,11 +102,9 @@ fn transformers_computes_the_same_from_the_led() {
     let shape = [golden.target.batch, golden.target.len, loaded.model.limits().vocab];
     let expected = dir.path().join("expected.safetensors");
     write_file(&expected, &[Named { name: "logits", shape: &shape, values: Values::F32(&values) }]).unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/check_interop.py");
     let inputs = golden::root().join("bart_plain/inputs.safetensors");
-    let output =
-        Command::new(python).arg(script).arg(dir.path()).arg(inputs).arg(&expected).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let model = dir.path().to_path_buf();
+    interop::check(&python, &[Saved { model, batch: Some([inputs, expected]), texts: None }]);
 }
 
 #[test]

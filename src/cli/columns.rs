@@ -4,9 +4,6 @@ use super::global::Global;
 use crate::data::{self, Dataset, RecordFormat, Split};
 use crate::error::Result;
 
-/// Wrong records that are spelled out.
-const SHOWN: usize = 5;
-
 /// How the records of a dataset's files are read.
 #[derive(clap::Args, Debug, Clone, Default)]
 pub struct Columns {
@@ -39,12 +36,5 @@ impl Columns {
 
 /// Says which records of a split were passed over when it was read.
 pub fn tell_skipped(global: &Global, dataset: &Dataset, split: Split) {
-    let skipped = dataset.skipped(split);
-    for what in skipped.iter().take(SHOWN) {
-        global.warn(format_args!("passed over: {what}"));
-    }
-    if skipped.len() > SHOWN {
-        let (all, split) = (skipped.len(), split.name());
-        global.warn(format_args!("{all} records of the {split} split were passed over in all"));
-    }
+    dataset.about_skipped(split).iter().for_each(|what| global.warn(what));
 }

@@ -125,7 +125,10 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     }
     let config = parsed(&from.join("config.json"), &loaded.config_text)?;
     files::write_text(&to.join("generation_config.json"), &generation(from, &config)?)?;
-    files::write_text(&to.join("config.json"), &config_text(&loaded.config_text, config, args.dtype)?)?;
+    // Of mixed types the configuration names one, if any, which is right for some.
+    let format = FORMATS.into_iter().find(|(_, _, dtype)| converted.dtype == Some(*dtype));
+    let text = format.map_or(Ok(loaded.config_text.clone()), |(_, name, _)| loaded.config_beside(name))?;
+    files::write_text(&to.join("config.json"), &text)?;
     written.extend(["generation_config.json".into(), "config.json".into()]);
     folder.finish(&written)?;
 
@@ -176,17 +179,6 @@ fn tokenizer(from: &Path, limits: &ModelLimits) -> Result<Option<Source>> {
 
 fn parsed(path: &Path, text: &str) -> Result<Map<String, Value>> {
     serde_json::from_str(text).map_err(|e| Error::data(path.display(), e.to_string()))
-}
-
-/// The configuration with the number format that was asked for, otherwise unchanged.
-fn config_text(text: &str, mut config: Map<String, Value>, dtype: Option<Format>) -> Result<String> {
-    let Some((_, name, _)) = dtype else {
-        return Ok(text.to_string());
-    };
-    // The key of transformers 5, and the one that every version reads.
-    let key = if config.contains_key("dtype") { "dtype" } else { "torch_dtype" };
-    config.insert(key.into(), name.into());
-    pretty(&config)
 }
 
 /// `generation_config.json` of the model, or else the settings of generation in its older config.json.

@@ -71,7 +71,9 @@ struct Report {
     precision: Precision,
     examples: usize,
     global_attention: GlobalAttention,
-    /// What did not fit `--max-source-length`.
+    /// Records that were passed over.
+    skipped: usize,
+    /// What did not fit `--max-source-length` and `--max-target-length`.
     cut: Cut,
     /// Absent for a split without answers.
     #[serde(flatten)]
@@ -116,10 +118,9 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let attention = args.choices.global_attention.clone();
     energy.reads();
     let corpus = Corpus::encode(&tokenizer, &examples, lengths, limits, attention)?;
-    let cut = corpus.cut(&tokenizer, &examples, lengths)?;
-    if let Some(text) = cut.text() {
-        global.note(text);
-    }
+    let cut = corpus.cut();
+    let said = [args.choices.global_attention.idle(&limits), cut.text()];
+    said.into_iter().flatten().for_each(|what| global.note(what));
     energy.rests();
     let mut session = Session::new(loaded, args.choices.options(), generate::state)?;
 
@@ -176,13 +177,14 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     partial.map_or(Ok(()), Partial::done)?;
     let report = Report {
         model: evaluated.model.clone(),
-        dataset: dataset.name,
+        dataset: dataset.name.clone(),
         split: evaluated.split,
         protocol: evaluated.protocol,
         device: device.name(),
         precision: global.precision,
         examples: examples.len(),
         global_attention: corpus.global_attention,
+        skipped: dataset.skipped(evaluated.split).len(),
         cut,
         scored,
         decoding: (evaluated.protocol == Protocol::Scrolls).then_some(decoding),

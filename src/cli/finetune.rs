@@ -11,9 +11,9 @@ use crate::generate::GenerateOptions;
 use crate::hub::Name;
 use crate::metrics::Protocol;
 use crate::models::ModelLimits;
-use crate::run::{EnergyReport, Evaluated, Existing, Means, Origin, Run, RunDir, Settings, Trained};
+use crate::run::{EnergyReport, Evaluated, Existing, LeftOut, Means, Origin, Run, RunDir, Settings, Trained};
 use crate::settings::named;
-use crate::train::Control;
+use crate::train::{Control, GlobalAttention};
 use crate::units::{Bytes, counted};
 use serde::Serialize;
 use std::num::NonZeroUsize;
@@ -111,8 +111,8 @@ struct Start {
     #[arg(long, value_name = "DIR_OR_NAME", alias = "model-name-or-path", help = choices::models())]
     model: Option<Name>,
 
-    /// Configuration of a model to initialise freshly from --seed
-    #[arg(long, value_name = "CONFIG.json")]
+    /// Configuration of a model to initialise freshly from --seed: a config.json, or a model as --model names it
+    #[arg(long, value_name = "CONFIG.json|MODEL")]
     config_name: Option<PathBuf>,
 }
 
@@ -120,6 +120,9 @@ struct Start {
 #[derive(Serialize)]
 struct Report {
     output_dir: PathBuf,
+    global_attention: GlobalAttention,
+    /// What of the data was not read.
+    left_out: LeftOut,
     train: Trained,
     eval_loss: Option<f64>,
     eval: Option<Evaluated>,
@@ -178,6 +181,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     run.write_card(&energy)?;
     let report = Report {
         output_dir: args.output_dir,
+        global_attention: run.global_attention().clone(),
+        left_out: run.left_out(),
         train: outcome.trained,
         eval_loss,
         eval,

@@ -34,7 +34,7 @@ pub struct Args {
     text_column: Option<String>,
 
     /// A batch in tokens: input_ids, attention_mask and global_attention_mask, i64 [B, S]
-    #[arg(long, value_name = "FILE.safetensors", requires = "output", conflicts_with_all = ["tokenizer", "max_source_length", "batch_size"])]
+    #[arg(long, value_name = "FILE.safetensors", requires = "output", conflicts_with_all = ["tokenizer", "max_source_length", "batch_size", "global_attention"])]
     inputs: Option<PathBuf>,
 
     /// Where to write one JSON object a document [default: stdout]; with --inputs, the tensor sequences, i64 [B, L]

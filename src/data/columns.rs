@@ -74,8 +74,8 @@ impl Columns {
         let text = text_column.clone().or_else(|| pair.map(|(text, _)| text.to_string()));
         let Some(text) = text else {
             return Err(format!(
-                "no member of it is known to hold a text: the record has {}; name its columns with --text-column \
-                 and --summary-column (SCROLLS has input and output)",
+                "no member of it is known to hold a text: the record has {}; name its columns with --text-column and \
+                 --summary-column (SCROLLS has input and output)",
                 listed(names)
             ));
         };
@@ -146,6 +146,10 @@ fn string(values: &mut Map<String, Value>, key: &str) -> Result<Option<String>, 
     match values.remove(key) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
+        Some(Value::Array(_)) => Err(format!(
+            "the {key} is a list, and expected a string; join several documents by the token that the model has between \
+             them, and write several summaries as records of one id"
+        )),
         Some(other) => Err(format!("the {key} is {}, and expected a string", kind(&other))),
     }
 }

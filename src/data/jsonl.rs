@@ -129,7 +129,10 @@ pub fn document(line: &str, text_column: Option<&str>) -> std::result::Result<Do
     }
     let mut members = lenient::members(line, &|_| true).map_err(|e| e.to_string())?;
     let reading = RecordFormat { text_column: text_column.map(str::to_string), ..RecordFormat::default() };
-    let text = Columns::of(&members.names, &reading)?.text(&mut members.values)?;
+    // There is no summary to be named.
+    let columns =
+        Columns::of(&members.names, &reading).map_err(|what| what.replace(" and --summary-column", ""))?;
+    let text = columns.text(&mut members.values)?;
     let mut name = |key: &str| members.values.remove(key).filter(|value| !value.is_null());
     Ok(Document { id: name("id"), pid: name("pid"), text })
 }

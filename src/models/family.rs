@@ -56,10 +56,11 @@ pub trait Config: Debug {
 pub fn family(at: &str, text: &str) -> Result<&'static Family> {
     let config: Value =
         serde_json::from_str(text).map_err(|e| Error::data(at, format!("not valid JSON: {e}")))?;
-    let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or("");
-    ALL.into_iter().find(|family| family.model_type == model_type).ok_or_else(|| {
+    let model_type = config.get("model_type").filter(|value| !value.is_null());
+    ALL.into_iter().find(|family| model_type.is_some_and(|said| said == family.model_type)).ok_or_else(|| {
         let known: Vec<&str> = ALL.iter().map(|family| family.model_type).collect();
-        Error::data(at, format!("model_type is '{model_type}'; supported: {}", known.join(", ")))
+        let said = model_type.map_or("it says no model_type".into(), |said| format!("model_type is {said}"));
+        Error::data(at, format!("{said}; the families here are {}", known.join(", ")))
     })
 }
 

@@ -33,12 +33,17 @@ impl Loaded {
         self.weights()?.save(dir)
     }
 
+    /// The text of `config.json` beside weights in `dtype`, by HF's name; the same where it is true of them.
+    pub fn config_beside(&self, dtype: &str) -> Result<String> {
+        saved::mended(&self.config_text, self.config.family(), dtype)
+    }
+
     /// The weights as they are now, copied to the host.
     pub fn weights(&self) -> Result<Weights> {
         Ok(Weights {
             entries: self.parameters.entries.clone(),
             slab: self.parameters.slab.read()?,
-            config_text: saved::config(&self.config_text, self.config.family())?,
+            config_text: saved::config(&self.config_text, self.config.family(), "float32")?,
         })
     }
 

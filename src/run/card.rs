@@ -145,6 +145,13 @@ impl Run<'_> {
             ("schedule", name_of(&options.lr_scheduler_type)),
             ("seed", options.seed.to_string()),
         ];
+        if self.train.corpus.limits.has_global_attention {
+            rows.push(("global attention", self.global_attention().to_string()));
+        }
+        let left_out = self.left_out();
+        rows.extend(left_out.train.cut.text().map(|what| ("left out of training", what)));
+        let scored = left_out.validation.and_then(|validation| validation.cut.text());
+        rows.extend(scored.map(|what| ("left out of validation", what)));
         if let Some(trained) = &self.results.trained {
             rows.push(("steps", trained.step.to_string()));
             rows.push(("epochs", format!("{:.2}", trained.epoch)));

@@ -1,8 +1,8 @@
 //! A run's `config.json`: what it was asked to do, what that came to, and on what.
 
-use super::Run;
 use super::decoding;
 use super::origin::absolute;
+use super::{LeftOut, Run};
 use crate::data::RecordFormat;
 use crate::device::Precision;
 use crate::error::{Error, Result};
@@ -24,6 +24,7 @@ pub(super) struct Config<'a> {
     threads: usize,
     train_examples: usize,
     eval_examples: usize,
+    left_out: LeftOut,
     parameters: usize,
     total_steps: u64,
     planned_bytes: Bytes,
@@ -82,6 +83,7 @@ impl Run<'_> {
             threads: rayon::current_num_threads(),
             train_examples: self.train.examples.len(),
             eval_examples: self.validation.as_ref().map_or(0, |part| part.examples.len()),
+            left_out: self.left_out(),
             parameters: self.parameters(),
             total_steps: self.total_steps(),
             planned_bytes: self.needs.total,
@@ -107,7 +109,7 @@ impl Run<'_> {
             max_train_samples: settings.max_train_samples,
             max_eval_samples: settings.max_eval_samples,
             // As it was understood, which the tokenizer may have a part in.
-            global_attention: self.train.corpus.global_attention.clone(),
+            global_attention: self.global_attention().clone(),
             random_blocks: settings.random_blocks,
             recompute: settings.recompute,
             energy_per_phase: settings.energy_per_phase,

@@ -22,5 +22,7 @@ pub enum Message {
     /// Only with `--verbose`.
     Detail(String),
     Note(String),
+    /// What of the data is not read.
+    LeftOut(String),
     Warning(String),
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// Files that go with a model and are not its weights.
-const COMPANIONS: [&str; 9] = [
+const COMPANIONS: [&str; 10] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -22,6 +22,7 @@ const COMPANIONS: [&str; 9] = [
     "vocab.json",
     "merges.txt",
     "spiece.model",
+    "sentencepiece.bpe.model",
     "chat_template.jinja",
     "generation_config.json",
 ];
@@ -79,13 +80,19 @@ impl Origin {
         Origin { weights, config, folder: dir, tokenizer: None, names, repository: None, changed: None }
     }
 
-    /// The configuration at `path`, or `config.json` in that folder.
+    /// The configuration at `path`, `config.json` in that folder, or that of the model of this name.
     pub fn config_name(path: &Path) -> Result<Self> {
-        let (config, folder) = match path.is_dir() {
-            true => (path.join("config.json"), path.to_path_buf()),
-            false => (path.to_path_buf(), files::folder_of(path).to_path_buf()),
+        let (path, lasting) = match path.exists() || path.extension().is_some_and(|end| end == "json") {
+            true => (path.to_path_buf(), absolute(path)?),
+            false => {
+                find(&Name::from(path.as_os_str().to_os_string())).map(|(dir, name)| (dir, name.into()))?
+            }
         };
-        let names = Names { config_name: Some(absolute(path)?), ..Names::default() };
+        let (config, folder) = match path.is_dir() {
+            true => (path.join("config.json"), path),
+            false => (path.clone(), files::folder_of(&path).to_path_buf()),
+        };
+        let names = Names { config_name: Some(lasting), ..Names::default() };
         Ok(Origin { weights: None, config, folder, tokenizer: None, names, repository: None, changed: None })
     }
 
@@ -246,6 +253,9 @@ mod tests {
         let drawn = named(drawn.with_tokenizer("small-led").unwrap());
         assert_eq!(drawn["config_name"], format!("{here}/weights/tiny-led/config.json"));
         assert_eq!(drawn["tokenizer"], "small-led");
+        let by_name = Origin::config_name(Path::new("tiny-led")).unwrap();
+        assert_eq!(by_name.config().file_name().unwrap(), "config.json");
+        assert_eq!(named(by_name)["config_name"], "tiny-led");
         assert!(drawn.get("model").is_none());
     }
 }

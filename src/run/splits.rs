@@ -11,12 +11,25 @@ use crate::metrics::{Headline, Protocol};
 use crate::models::ModelLimits;
 use crate::text::Tokenizer;
 use crate::train::token_cache::{self, TokenCache};
-use crate::train::{Corpus, GlobalAttention, Lengths, Options};
+use crate::train::{Corpus, Cut, GlobalAttention, Lengths, Options};
+use serde::{Deserialize, Serialize};
 
 /// A split in text and in tokens.
 pub struct Part {
     pub examples: Vec<Example>,
     pub corpus: Corpus,
+    pub left_out: SplitLeftOut,
+}
+
+/// What of a split was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SplitLeftOut {
+    /// Records that were passed over.
+    pub skipped: usize,
+    /// Examples beyond as many as were asked for.
+    pub unused: usize,
+    /// What did not fit the lengths.
+    pub cut: Cut,
 }
 
 /// What splits are read from, and how they are tokenised.
@@ -64,6 +77,9 @@ impl Splits {
 
     /// Every reference is an example to learn from, whatever the protocol groups for scoring.
     pub fn train(&self, observer: &mut dyn Observer) -> Result<Part> {
+        if let Some(what) = self.global_attention.idle(&self.limits) {
+            observer.message(Message::LeftOut(what));
+        }
         self.part(Split::Train, Protocol::Paper, self.most[0], observer)
     }
 
@@ -92,9 +108,10 @@ impl Splits {
         observer: &mut dyn Observer,
     ) -> Result<Part> {
         let mut examples = self.dataset.examples(split, protocol)?;
-        for what in self.dataset.skipped(split) {
-            observer.message(Message::Warning(format!("passed over: {what}")));
+        for what in self.dataset.about_skipped(split) {
+            observer.message(Message::Warning(what));
         }
+        let all = examples.len();
         examples.truncate(most.unwrap_or(usize::MAX));
         if examples.is_empty() {
             let what = format!("its {} split has no examples", split.name());
@@ -111,7 +128,12 @@ impl Splits {
                 corpus
             }
         };
-        Ok(Part { examples, corpus })
+        let (skipped, unused) = (self.dataset.skipped(split).len(), all - examples.len());
+        let left_out = SplitLeftOut { skipped, unused, cut: corpus.cut() };
+        if let Some(what) = left_out.cut.text() {
+            observer.message(Message::LeftOut(format!("{}: {what}", split.name())));
+        }
+        Ok(Part { examples, corpus, left_out })
     }
 
     /// What is asked of the model about `part`.

@@ -1,10 +1,12 @@
 //! Which cells a study has, from a preset or a TOML file.
 
+mod keys;
 mod memory;
 mod plan;
 mod rules;
 
 pub use crate::train::BatchSize;
+pub use keys::in_keys;
 pub use memory::Memory;
 pub use plan::CellPlan;
 pub use rules::Rule;

@@ -123,7 +123,7 @@ fn meetings() -> Grid {
         max_train_samples: 0,
         max_eval_samples: 0,
         max_new_tokens: 96,
-        global_attention: GlobalAttention::First,
+        global_attention: GlobalAttention::Auto,
         keep_models: false,
         train: train::Options {
             learning_rate: 1e-3,
@@ -169,6 +169,7 @@ fn paper() -> Grid {
         memory: Some(Memory(Bytes(48 << 30))),
         gpu: Some("a6000".into()),
         protocols: vec![Protocol::Paper],
+        global_attention: GlobalAttention::First,
         train: train::Options {
             learning_rate: 2e-5,
             num_train_epochs: 50.0,
@@ -238,6 +239,7 @@ fn scrolls() -> Grid {
         gpu: Some("a100".into()),
         protocols: vec![Protocol::Scrolls],
         max_new_tokens: 1024,
+        global_attention: GlobalAttention::First,
         train: train::Options { max_target_length: 1024, per_device_eval_batch_size: 2, ..published() },
         control: Control {
             save_total_limit: 2,

@@ -2,6 +2,7 @@
 
 mod doubling;
 mod figures;
+mod left_out;
 mod long_input;
 mod precisions;
 mod statements;

@@ -22,6 +22,7 @@ use crate::metrics::bootstrap::Interval;
 use crate::metrics::{Headline, Scores};
 use crate::models;
 use crate::reading::Reading;
+use crate::run::SplitLeftOut;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -56,6 +57,15 @@ pub struct Cell {
     #[serde(default)]
     pub train_tokens: u64,
     pub eval_examples: u64,
+    /// Which tokens had global attention.
+    #[serde(default)]
+    pub global_attention: String,
+    /// What of the training split was not read.
+    #[serde(default)]
+    pub train_left_out: SplitLeftOut,
+    /// What of the validation split was not read, under this protocol.
+    #[serde(default)]
+    pub eval_left_out: SplitLeftOut,
     pub parameters: u64,
     pub headline_metric: Headline,
     pub rouge1: Reading,

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::models::ModelLimits;
 use crate::models::batch::{IGNORED, Source, SourceRows, Target};
 use crate::text::Tokenizer;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One example in tokens.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +15,17 @@ pub struct Encoded {
     pub input: Tokens,
     /// Empty when the example has no reference.
     pub labels: Tokens,
+    /// How many tokens the whole text and the whole reference have, of which these are what fits.
+    pub whole: [usize; 2],
+}
+
+impl Encoded {
+    /// An example of which nothing was cut off.
+    pub fn new(input: impl Into<Tokens>, labels: impl Into<Tokens>) -> Self {
+        let (input, labels) = (input.into(), labels.into());
+        let whole = [input.len(), labels.len()];
+        Encoded { input, labels, whole }
+    }
 }
 
 /// Examples in tokens, with what batching them needs.
@@ -28,25 +39,59 @@ pub struct Corpus {
     pub global_tokens: GlobalTokens,
 }
 
-/// How much of the inputs was left out so that they fit `max_source_length`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+/// How much was left out so that inputs fit `max_source_length`, and references `max_target_length`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Cut {
     pub documents: usize,
     pub documents_cut: usize,
     /// Tokens of all documents, special ones included.
     pub tokens: u64,
     pub tokens_read: u64,
+    /// The references that the loss is of.
+    pub references: usize,
+    pub references_cut: usize,
+    pub reference_tokens: u64,
+    pub reference_tokens_read: u64,
 }
 
 impl Cut {
-    /// What to say of it; nothing where every document was read whole.
-    pub fn text(&self) -> Option<String> {
-        let Cut { documents, documents_cut, tokens, tokens_read } = *self;
-        let share = 100.0 * tokens_read as f64 / tokens.max(1) as f64;
-        (documents_cut > 0).then(|| {
-            format!("{documents_cut} of {documents} documents cut, {share:.0} % of their tokens read")
-        })
+    /// Percent of the documents' tokens that are read; none without documents.
+    pub fn read_percent(&self) -> Option<f64> {
+        percent(self.tokens_read, self.tokens)
     }
+
+    /// Percent of the references' tokens that the loss is of; none without references.
+    pub fn reference_percent(&self) -> Option<f64> {
+        percent(self.reference_tokens_read, self.reference_tokens)
+    }
+
+    /// What to say of it; nothing where all was read whole.
+    pub fn text(&self) -> Option<String> {
+        let Cut { documents, documents_cut, references, references_cut, .. } = *self;
+        // Rounded down: where something was left out, it is never all of it.
+        let share = |percent: Option<f64>| match percent.unwrap_or_default() {
+            ..1.0 => "less than 1".to_string(),
+            percent => percent.floor().to_string(),
+        };
+        let mut said = Vec::new();
+        if documents_cut > 0 {
+            let share = share(self.read_percent());
+            said.push(format!(
+                "{documents_cut} of {documents} documents cut, {share} % of their tokens read"
+            ));
+        }
+        if references_cut > 0 {
+            let share = share(self.reference_percent());
+            said.push(format!(
+                "{references_cut} of {references} references cut, the loss is of {share} % of their tokens"
+            ));
+        }
+        (!said.is_empty()).then(|| said.join("; "))
+    }
+}
+
+fn percent(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| 100.0 * part as f64 / whole as f64)
 }
 
 /// How many tokens of an example are kept, specials included.
@@ -96,11 +141,11 @@ impl Corpus {
     ) -> Result<Self> {
         tokenizer.check_vocabulary(limits.vocab)?;
         lengths.check(&limits)?;
-        let global_attention = global_attention.resolved(tokenizer);
-        let global_tokens = match limits.has_global_attention {
-            true => GlobalTokens::of(&global_attention, tokenizer, examples, lengths.source)?,
-            false => GlobalTokens::None,
+        let global_attention = match limits.has_global_attention {
+            true => global_attention.resolved(tokenizer),
+            false => GlobalAttention::None,
         };
+        let global_tokens = GlobalTokens::of(&global_attention, tokenizer, examples, lengths.source)?;
         Ok(Corpus {
             examples: make(&mut || tokenised(tokenizer, examples, lengths))?,
             ids: examples.iter().map(|example| example.id.clone()).collect(),
@@ -110,23 +155,19 @@ impl Corpus {
         })
     }
 
-    /// What of the texts of `examples`, of which this corpus was made under `lengths`, was left out.
-    pub fn cut(&self, tokenizer: &Tokenizer, examples: &[Example], lengths: Lengths) -> Result<Cut> {
-        let read = |example: &Encoded| example.input.len();
-        // The others are shorter than what is kept.
-        let full: Vec<usize> =
-            (0..examples.len()).filter(|&i| read(&self.examples[i]) >= lengths.source).collect();
-        let texts: Vec<&str> = full.iter().map(|&i| examples[i].input.as_str()).collect();
-        let whole = tokenizer.encode_batch(&texts, usize::MAX)?;
-        let mut cut = Cut { documents: examples.len(), ..Cut::default() };
-        cut.tokens_read = self.examples.iter().map(|example| read(example) as u64).sum();
-        cut.tokens = cut.tokens_read;
-        for (whole, &i) in whole.iter().zip(&full) {
-            let left_out = whole.len() - read(&self.examples[i]);
-            cut.documents_cut += usize::from(left_out > 0);
-            cut.tokens += left_out as u64;
+    /// What was left out of the texts and references that this corpus was made of.
+    pub fn cut(&self) -> Cut {
+        let mut cut = Cut { documents: self.examples.len(), ..Cut::default() };
+        for Encoded { input, labels, whole: [document, reference] } in &self.examples {
+            cut.documents_cut += usize::from(*document > input.len());
+            cut.tokens += *document as u64;
+            cut.tokens_read += input.len() as u64;
+            cut.references += usize::from(!labels.is_empty());
+            cut.references_cut += usize::from(*reference > labels.len());
+            cut.reference_tokens += *reference as u64;
+            cut.reference_tokens_read += labels.len() as u64;
         }
-        Ok(cut)
+        cut
     }
 
     /// The sources of examples `which`, padded to the longest of them.
@@ -196,11 +237,15 @@ fn tokenised(tokenizer: &Tokenizer, examples: &[Example], lengths: Lengths) -> R
     let inputs: Vec<&str> = examples.iter().map(|e| e.input.as_str()).collect();
     let outputs: Vec<&str> =
         examples.iter().map(|e| e.references.first().map_or("", String::as_str)).collect();
-    let inputs = tokenizer.encode_batch(&inputs, lengths.source)?;
-    let labels = tokenizer.encode_targets(&outputs, lengths.target)?;
-    let encoded = inputs.into_iter().zip(labels).zip(examples).map(|((input, labels), example)| Encoded {
-        input: input.into(),
-        labels: if example.references.is_empty() { Vec::new() } else { labels }.into(),
+    let inputs = tokenizer.encode_counted(&inputs, lengths.source)?;
+    let outputs = tokenizer.encode_targets_counted(&outputs, lengths.target)?;
+    let encoded = inputs.into_iter().zip(outputs).zip(examples).map(|((input, output), example)| {
+        let ((input, document), (labels, reference)) = (input, output);
+        let (labels, reference) = match example.references.is_empty() {
+            true => (Vec::new(), 0),
+            false => (labels, reference),
+        };
+        Encoded { input: input.into(), labels: labels.into(), whole: [document, reference] }
     });
     Ok(encoded.collect())
 }

@@ -2,6 +2,7 @@
 
 use crate::data::Example;
 use crate::error::{Error, Result};
+use crate::models::ModelLimits;
 use crate::text::Tokenizer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -40,6 +41,14 @@ impl GlobalAttention {
             (GlobalAttention::Auto, None) => GlobalAttention::First,
             (rule, _) => rule,
         }
+    }
+
+    /// What to say where a rule was asked for that a model of `limits` has no use for.
+    pub fn idle(&self, limits: &ModelLimits) -> Option<String> {
+        let by_default =
+            matches!(self, GlobalAttention::Auto | GlobalAttention::First | GlobalAttention::None);
+        (!by_default && !limits.has_global_attention)
+            .then(|| format!("the global attention {self} changes nothing: this model has none"))
     }
 }
 
@@ -123,7 +132,10 @@ impl GlobalTokens {
             GlobalAttention::Tokens(name) => match tokenizer.id(name) {
                 Some(id) => GlobalTokens::Named(id),
                 None => {
-                    let what = format!("--global-attention {rule}: the tokenizer has no token {name:?}");
+                    let what = format!(
+                        "the global attention {rule} is of a token that the tokenizer does not have; name one of its \
+                         tokens, or choose first"
+                    );
                     return Err(Error::usage(what));
                 }
             },

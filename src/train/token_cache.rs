@@ -1,8 +1,8 @@
 //! Tokenised texts on disk, so that the next run of the same data maps them instead of making them again.
 //!
-//! A file is named by the hash of all that decides its ids: tokenizer, texts and lengths. It holds `wattoks1`, that
-//! hash, the number of examples, two lengths an example, all ids, and the hash of everything before; numbers are
-//! little-endian, u64 for the count and u32 else.
+//! A file is named by the hash of all that decides its ids: tokenizer, texts and lengths. It holds `wattoks2`, that
+//! hash, the number of examples, four lengths an example (of input and labels, as they are and before they were cut), all
+//! ids, and the hash of everything before; numbers are little-endian, u64 for the count and u32 else.
 
 use super::batches::{Corpus, Encoded, Lengths};
 use super::global_attention::GlobalAttention;
@@ -18,9 +18,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const MAGIC: &[u8; 8] = b"wattoks1";
+const MAGIC: &[u8; 8] = b"wattoks2";
 const HASH: usize = blake3::OUT_LEN;
 const HEADER: usize = MAGIC.len() + HASH + 8;
+const LENGTHS_OF_ONE: usize = 4;
 
 /// A folder of tokenised texts. Several processes may use it at once, and any file may be deleted.
 #[derive(Debug, Clone)]
@@ -129,7 +130,9 @@ fn write(path: &Path, key: &blake3::Hash, encoded: &[Encoded]) -> Result<()> {
     bytes.extend(key.as_bytes());
     bytes.extend((encoded.len() as u64).to_le_bytes());
     let rows = || encoded.iter().flat_map(|example| [&example.input, &example.labels]);
-    bytes.extend(rows().flat_map(|row| (row.len() as u32).to_le_bytes()));
+    let lengths =
+        |example: &Encoded| [example.input.len(), example.labels.len(), example.whole[0], example.whole[1]];
+    bytes.extend(encoded.iter().flat_map(lengths).flat_map(|length| (length as u32).to_le_bytes()));
     bytes.extend(rows().flat_map(|row| row.iter()).flat_map(|id| id.to_le_bytes()));
     let hash = blake3::hash(&bytes);
     files::replace(path, |file| {
@@ -156,15 +159,20 @@ fn read(path: &Path, key: &blake3::Hash, examples: usize) -> Result<Vec<Encoded>
         return Err("it belongs to other data".into());
     }
     let mut lengths = content[HEADER..].chunks_exact(4).map(number);
-    let mut at = HEADER + 8 * examples;
-    let mut row = || {
-        let end = at + 4 * lengths.next()?;
+    let mut at = HEADER + 4 * LENGTHS_OF_ONE * examples;
+    let mut row = |length: usize| {
+        let end = at + 4 * length;
         let row = Tokens::mapped(&file, at..end);
         at = end;
         row
     };
-    let encoded: Option<Vec<Encoded>> =
-        (0..examples).map(|_| Some(Encoded { input: row()?, labels: row()? })).collect();
+    let encoded: Option<Vec<Encoded>> = (0..examples)
+        .map(|_| {
+            let [input, labels, document, reference] = [(); LENGTHS_OF_ONE].map(|()| lengths.next());
+            let (input, labels) = (row(input?)?, row(labels?)?);
+            Some(Encoded { input, labels, whole: [document?, reference?] })
+        })
+        .collect();
     encoded.filter(|_| at == content.len()).ok_or_else(|| "its lengths do not add up".into())
 }
 
@@ -198,11 +206,15 @@ mod tests {
     const LENGTHS: Lengths = Lengths { source: 12, target: 5 };
 
     fn made() -> Vec<Encoded> {
-        let encoded = |input: &[u32], labels: &[u32]| Encoded {
-            input: input.to_vec().into(),
-            labels: labels.to_vec().into(),
+        let encoded = |input: &[u32], labels: &[u32], cut: usize| {
+            let whole = Encoded::new(input.to_vec(), labels.to_vec());
+            Encoded { whole: whole.whole.map(|length| length + cut), ..whole }
         };
-        vec![encoded(&[0, 7, 9, 2], &[0, 2]), encoded(&[0, 2], &[]), encoded(&[0, 1 << 20, 2], &[0, 4, 2])]
+        vec![
+            encoded(&[0, 7, 9, 2], &[0, 2], 0),
+            encoded(&[0, 2], &[], 0),
+            encoded(&[0, 1 << 20, 2], &[0, 4, 2], 5),
+        ]
     }
 
     fn ask(dir: &Path, lengths: Lengths, examples: &[Example]) -> (Vec<Encoded>, Outcome) {

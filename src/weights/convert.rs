@@ -19,6 +19,8 @@ pub struct Converted {
     pub elements: usize,
     /// Length of the file.
     pub bytes: u64,
+    /// The type of all tensors; none where they differ.
+    pub dtype: Option<Dtype>,
 }
 
 /// Writes the tensors of the model directory `from` to `to/model.safetensors`, each under its own name.
@@ -73,7 +75,9 @@ pub fn convert(
         Some(error) => Err(error),
         None => written.map(|()| {
             let elements = tensors.iter().map(|(_, _, want)| elements(want)).sum();
-            Converted { tensors: tensors.len(), elements, bytes }
+            let first = tensors.first().map(|(_, target, _)| *target);
+            let dtype = first.filter(|first| tensors.iter().all(|(_, target, _)| target == first));
+            Converted { tensors: tensors.len(), elements, bytes, dtype }
         }),
     }
 }

@@ -98,7 +98,7 @@ fn batches_of_any_size_have_the_same_loss() {
 fn people_get_a_table() {
     let done = evaluate("--dataset qmsum-slice --max-samples 1", None);
     done.succeeds();
-    for part in ["1 examples of qmsum-slice (validation)", "ROUGE-L", "geometric mean", "F1", "loss"] {
+    for part in ["1 example of qmsum-slice (validation)", "ROUGE-L", "geometric mean", "F1", "loss"] {
         assert!(done.out.contains(part), "{} lacks {part}", done.out);
     }
 }

@@ -17,15 +17,20 @@ mod embedded;
 mod energy;
 mod evaluate;
 mod finetune;
+mod folders;
 mod forward;
 mod frame;
 mod generate;
 #[path = "../support/golden.rs"]
 mod golden;
 mod hub;
+#[path = "../support/interop.rs"]
+mod interop;
 mod kernels;
+mod left_out;
 mod overfit;
 mod plan;
+mod primera;
 mod profile;
 mod profile_plan;
 mod random_parity;

@@ -143,6 +143,12 @@ fn arguments_of_hf_become_flags_or_change_nothing() {
     for (key, value) in [("no_predict", "true"), ("eval_steps", "0"), ("dataset", "\"data\"")] {
         assert_eq!(row(&done.out, key).0, value, "{key}");
     }
+    let text = r#"{"train_file": "x/train.csv", "validation_file": "x/dev.csv", "text_column": "article"}"#;
+    let (_dir, path) = file("hf.json", text);
+    let done = printed("", Some(&path));
+    for (key, value) in [("dataset", "\"x\""), ("text_column", "\"article\"")] {
+        assert_eq!(row(&done.succeeds().out, key).0, value, "{key}");
+    }
 }
 
 #[test]

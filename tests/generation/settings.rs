@@ -35,7 +35,7 @@ fn sequences_equal_transformers_under_every_setting_that_changes_scores() {
     let pieces: Vec<String> = serde_json::from_value(golden["pieces"].clone()).unwrap();
     let pieces = Arc::new(Pieces(pieces.into_iter().map(String::into_bytes).collect()));
     let cases = golden["cases"].as_array().unwrap();
-    assert!(cases.len() >= 300);
+    assert!(cases.len() >= 350);
     let mut sessions: BTreeMap<String, Session<State>> = BTreeMap::new();
     let (mut wrong, mut tried) = (Vec::new(), BTreeSet::new());
     for case in cases.iter().step_by(stride()) {

@@ -40,10 +40,12 @@ fn model_of(config: &str, device: &Device, dropout: f32) -> Loaded {
 
 /// `n` examples of 3 to 17 tokens and 2 to 8 labels.
 pub fn corpus(loaded: &Loaded, n: usize) -> Corpus {
-    let tokens = |from: usize, len: usize| (0..len).map(|at| 3 + ((from * 7 + at * 5) % 37) as u32).collect();
+    let tokens = |from: usize, len: usize| {
+        (0..len).map(|at| 3 + ((from * 7 + at * 5) % 37) as u32).collect::<Vec<u32>>()
+    };
     Corpus {
         examples: (0..n)
-            .map(|i| Encoded { input: tokens(i, 3 + i * 11 % 15), labels: tokens(i + 3, 2 + i * 5 % 7) })
+            .map(|i| Encoded::new(tokens(i, 3 + i * 11 % 15), tokens(i + 3, 2 + i * 5 % 7)))
             .collect(),
         ids: (0..n).map(|i| format!("example-{i}")).collect(),
         limits: loaded.model.limits(),

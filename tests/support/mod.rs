@@ -6,5 +6,6 @@ pub mod compare;
 pub mod dropout;
 pub mod executor;
 pub mod golden;
+pub mod interop;
 pub mod scalar;
 pub mod torch_file;

@@ -88,7 +88,7 @@ impl run::Observer for Watch<'_> {
     fn message(&mut self, message: Message) {
         match message {
             Message::Detail(what) => self.global.detail(what),
-            Message::Note(what) => self.global.note(what),
+            Message::Note(what) | Message::LeftOut(what) => self.global.note(what),
             Message::Warning(what) => self.global.warn(what),
         }
     }

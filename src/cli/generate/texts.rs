@@ -84,10 +84,9 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
     energy.reads();
     let examples = examples(&documents);
     let corpus = Corpus::encode(&tokenizer, &examples, lengths, limits, attention)?;
-    let cut = corpus.cut(&tokenizer, &examples, lengths)?;
-    if let Some(text) = cut.text() {
-        global.note(text);
-    }
+    let cut = corpus.cut();
+    let said = [args.choices.global_attention.idle(&limits), cut.text()];
+    said.into_iter().flatten().for_each(|what| global.note(what));
     energy.rests();
     let mut session = Session::new(loaded, args.choices.options(), generate::state)?;
     let mut sink = match &args.output {

@@ -44,6 +44,9 @@ pub fn run(args: &Args, inputs: &Path, global: &Global) -> anyhow::Result<()> {
     let model_dir = choices::model_dir(&args.model, global)?;
     let loaded = models::load(&model_dir, &device, args.choices.options())?;
     let limits = loaded.model.limits();
+    if batch.has_global_attention() && !limits.has_global_attention {
+        global.warn("this model has no global attention; global_attention_mask is not used");
+    }
     let source = batch.source(&limits).with_context(|| inputs.display().to_string())?;
     let decoding = args.decoding.options(&model_dir, &limits, None, args.num_return_sequences, global)?;
     let mut session = Session::new(loaded, args.choices.options(), generate::state)?;

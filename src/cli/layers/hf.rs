@@ -103,12 +103,13 @@ const REFUSED: &[(&str, &str)] = &[
     ("save_only_model", "a checkpoint has all that resuming needs; leave it out"),
     ("sortish_sampler", "write \"group_by_length\": true instead"),
     ("source_prefix", "inputs are taken as they are; write it into the dataset"),
-    ("summary_column", "write the dataset's answers as output"),
     ("test_file", "predict it with `wattention evaluate --split test`"),
-    ("text_column", "write the dataset's documents as input"),
-    ("train_file", "a dataset is a folder with train.jsonl and validation.jsonl; name it as dataset"),
-    ("validation_file", "a dataset is a folder with train.jsonl and validation.jsonl; name it as dataset"),
+    ("train_file", FILES),
+    ("validation_file", FILES),
 ];
+
+const FILES: &str =
+    "a dataset is a folder with train.jsonl and validation.jsonl (or .json, .csv); name it as dataset";
 
 /// Translates all `given` arguments, each under its own name; `is_flag` says which names are flags.
 pub(super) fn translate(
@@ -259,11 +260,17 @@ fn new_tokens(length: &Value) -> Translated {
     }
 }
 
-/// The folder of `train.jsonl` and `validation.jsonl`, where the files are named so.
+/// The folder of the files of both splits, where they are named so and written alike.
 fn folder(all: &Map<String, Value>) -> Option<String> {
     let file = |key: &str| all.get(key).and_then(Value::as_str).map(Path::new);
     let (train, validation) = (file("train_file")?, file("validation_file")?);
-    let named = train.file_name()? == "train.jsonl" && validation.file_name()? == "validation.jsonl";
+    let form = train.extension()?.to_str()?;
+    let named = train.file_stem()? == "train"
+        && ["validation", "valid", "val", "dev"]
+            .iter()
+            .any(|name| validation.file_stem().is_some_and(|stem| stem == *name))
+        && ["jsonl", "json", "csv"].contains(&form)
+        && validation.extension()? == form;
     let folder = train.parent()?;
     let folder = if folder == Path::new("") { Path::new(".") } else { folder };
     (named && train.parent() == validation.parent()).then(|| folder.to_string_lossy().into_owned())

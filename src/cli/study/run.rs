@@ -12,7 +12,7 @@ use crate::energy::Sampler;
 use crate::error::{Error, Result};
 use crate::files::{self, lock::Lock};
 use crate::study::cell::{self, Shared};
-use crate::study::grid::{CellPlan, Grid};
+use crate::study::grid::{CellPlan, Grid, in_keys};
 use crate::study::published::Places;
 use crate::study::report::sentences;
 use crate::study::results::{Cell, Failure, Results, text};
@@ -167,7 +167,7 @@ impl Study<'_> {
             .ok_or_else(|| Error::internal("a device was opened for every precision"))?;
         let mut watch = Watch::new(self.global, &self.signals, &self.budget, title);
         let shared = Shared { sampler: &self.sampler, places: self.places, beside: self.out };
-        let found = cell::run(plan, dir, device, &shared, &mut watch)?;
+        let found = cell::run(plan, dir, device, &shared, &mut watch).map_err(in_keys)?;
         watch.finish(&found);
         Ok(found)
     }

@@ -65,6 +65,7 @@ impl run::Observer for Watch<'_> {
     fn message(&mut self, message: Message) {
         match message {
             Message::Warning(what) => self.global.warn(format_args!("{}: {what}", self.title)),
+            Message::LeftOut(what) => self.global.note(format_args!("{}: {what}", self.title)),
             Message::Note(what) | Message::Detail(what) => {
                 self.global.detail(format_args!("{}: {what}", self.title));
             }

@@ -24,16 +24,17 @@ pub fn score(
 ) -> Result<Cell> {
     let watch = Watch::start();
     let other;
-    let (examples, Scored { evaluation, energy }) = match protocol == plan.protocols[0] {
+    let (part, Scored { evaluation, energy }) = match protocol == plan.protocols[0] {
         true => {
             let (_, scored) = run.predict(trained.eval_loss.value(), trained.steps, observer)?;
-            (run.validation().map_or(&[][..], |part| &part.examples), scored)
+            (run.validation(), scored)
         }
         false => {
             other = run.validation_under(protocol, observer)?;
-            (&other.examples[..], run.score(&other, protocol, observer)?)
+            (Some(&other), run.score(&other, protocol, observer)?)
         }
     };
+    let examples = part.map_or(&[][..], |part| &part.examples);
     let conditions = energy.judge(watch.stop());
     let each: Vec<Scores> = examples
         .iter()
@@ -48,6 +49,7 @@ pub fn score(
     let mut cell = Cell {
         protocol: protocol.name().into(),
         eval_examples: evaluation.examples as u64,
+        eval_left_out: part.map(|part| part.left_out).unwrap_or_default(),
         score_low: Reading::or_why(interval.map(|i| i.low), too_few),
         score_high: Reading::or_why(interval.map(|i| i.high), too_few),
         eval_seconds: Reading::measured(evaluation.time.0),

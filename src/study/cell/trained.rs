@@ -42,6 +42,8 @@ pub fn train(plan: &CellPlan, dir: &Path, run: &mut Run, observer: &mut dyn Obse
         planned_steps: run.total_steps(),
         train_examples: run.train_examples() as u64,
         eval_examples: run.validation().map_or(0, |part| part.examples.len() as u64),
+        global_attention: run.global_attention().to_string(),
+        train_left_out: run.left_out().train,
         parameters: run.parameters() as u64,
         headline_metric: run.headline(),
         peak_bytes_planned: Reading::predicted(run.needs().total.0 as f64),

@@ -98,7 +98,7 @@ pub fn planned(key: &Key, cell: &CellPlan, limits: Option<&Limits>) -> Result<Pl
     }
     let corpus = |examples: usize| {
         let row = |tokens: usize| vec![of_model.eos as u32; tokens];
-        let one = || Encoded { input: row(source).into(), labels: row(target).into() };
+        let one = || Encoded::new(row(source), row(target));
         Corpus {
             examples: (0..examples).map(|_| one()).collect(),
             ids: (0..examples).map(|i| i.to_string()).collect(),

@@ -1,6 +1,6 @@
 //! One cell of the grid with all of its settings, and its name.
 
-use super::{BatchSize, Grid, Memory, rules};
+use super::{BatchSize, Grid, Memory, in_keys, rules};
 use crate::data::RecordFormat;
 use crate::device::Precision;
 use crate::error::Result;
@@ -54,11 +54,12 @@ impl CellPlan {
         let (model, dataset) = (last_part(at.model), dataset_name(at.dataset));
         let (mut train, mut control) = (grid.train.clone(), grid.control.clone());
         let (mut max_train_samples, mut max_eval_samples) = (grid.max_train_samples, grid.max_eval_samples);
-        let mut max_new_tokens = grid.max_new_tokens;
+        let (mut max_new_tokens, mut global_attention) = (grid.max_new_tokens, &grid.global_attention);
         for rule in grid.rules.iter().filter(|rule| rule.holds(&model, &dataset, at.length)) {
             max_train_samples = rule.max_train_samples.unwrap_or(max_train_samples);
             max_eval_samples = rule.max_eval_samples.unwrap_or(max_eval_samples);
             max_new_tokens = rule.max_new_tokens.unwrap_or(max_new_tokens);
+            global_attention = rule.global_attention.as_ref().unwrap_or(global_attention);
             train = rules::changed(&train, &rule.train, "train")?;
             control = rules::changed(&control, &rule.control, "control")?;
         }
@@ -72,8 +73,7 @@ impl CellPlan {
         if let BatchSize::Of(size) = batch {
             train.per_device_train_batch_size = size;
         }
-        train.check()?;
-        control.check(train.eval_steps)?;
+        train.check().and_then(|()| control.check(train.eval_steps)).map_err(in_keys)?;
         let mut name = format!("{model}_{dataset}_{}_{}", at.length, at.precision);
         let mut apart = Vec::new();
         if let Some(window) = at.window {
@@ -104,7 +104,7 @@ impl CellPlan {
             max_train_samples,
             max_eval_samples,
             max_new_tokens,
-            global_attention: grid.global_attention.clone(),
+            global_attention: global_attention.clone(),
             keep_model: grid.keep_models,
             train,
             control,

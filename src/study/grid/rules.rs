@@ -1,6 +1,7 @@
 //! Settings of some cells only: those of one dataset, one model or one length.
 
 use crate::error::{Error, Result};
+use crate::train::GlobalAttention;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -24,6 +25,8 @@ pub struct Rule {
     pub max_eval_samples: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_new_tokens: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub global_attention: Option<GlobalAttention>,
     /// Keys of [`crate::train::Options`].
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub train: Map<String, Value>,

@@ -1,6 +1,7 @@
 //! What the numbers say, in plain words and no more than they say.
 
 use super::doubling::{Doubling, doubling_sentence, doubling_table, doublings};
+use super::left_out::left_out;
 use super::statements::statements;
 use super::{Study, distinct, long_input, precisions};
 use crate::markup::{escape, push};
@@ -107,6 +108,7 @@ fn findings(study: &Study, doublings: &[Doubling]) -> Vec<String> {
             disturbed.join("; ")
         ));
     }
+    out.extend(left_out(study));
     out.extend(long_input::sentences(study));
     out.extend(statements(study));
     out.extend(precisions::sentences(study));

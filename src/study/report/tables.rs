@@ -50,6 +50,7 @@ fn facts(theme: Theme) -> Vec<Column<'static, Cell>> {
         Theme::Accuracy => vec![
             Column::words("judged by", |c: &Cell| c.headline_metric.label()),
             Column::words("protocol", |c: &Cell| c.protocol.clone()),
+            Column::words("global attention", |c: &Cell| c.global_attention.clone()),
         ],
         Theme::Time => vec![
             Column::size("steps (planned)", |c: &Cell| match c.planned_steps {

@@ -3,12 +3,24 @@
 use super::Cell;
 use super::metric::Metric;
 use super::metric::Theme::{Accuracy, Activities, Agreement, Energy, Memory, Time};
+use crate::reading::Reading;
 use crate::units::{Format, Quantity};
 
 /// A metric that is a field of [`Cell`].
 macro_rules! of {
     ($($field:ident).+, $key:literal, $title:literal, $format:ident) => {
         Metric::new($key, $title, $format, |cell: &Cell| cell.$($field).+.clone())
+    };
+}
+
+/// Percent of the texts that lengths leave.
+macro_rules! left_out {
+    ($key:literal, $title:literal, $part:ident.$percent:ident) => {
+        Metric::new($key, $title, POINTS, |cell: &Cell| {
+            Reading::or_why(cell.$part.cut.$percent(), "these results do not say what was left out")
+        })
+        .under(Accuracy)
+        .derived()
     };
 }
 
@@ -67,6 +79,9 @@ pub const SCORE_LOW: Metric = of!(score_low, "score_low", "interval from", POINT
 
 pub const SCORE_HIGH: Metric = of!(score_high, "score_high", "interval to", POINTS).under(Accuracy);
 
+/// Of the documents that are scored.
+pub const INPUT_READ: Metric = left_out!("input_read_percent", "input read (%)", eval_left_out.read_percent);
+
 pub const UTILISATION: Metric =
     of!(utilisation_percent, "utilisation_percent", "utilisation (%)", PLAIN).higher().under(Memory);
 
@@ -111,6 +126,13 @@ pub static METRICS: &[Metric] = &[
     of!(output_words, "output_words", "words of an answer", PLAIN).under(Agreement),
     SCORE_LOW,
     SCORE_HIGH,
+    INPUT_READ,
+    left_out!("train_input_read_percent", "training input read (%)", train_left_out.read_percent),
+    left_out!(
+        "train_reference_read_percent",
+        "training reference read (%)",
+        train_left_out.reference_percent
+    ),
     of!(train_loss_final, "train_loss_final", "last training loss", PLAIN).lower().under(Accuracy),
     of!(eval_loss, "eval_loss", "evaluation loss", PLAIN).lower().under(Accuracy),
     TRAIN_TIME,

@@ -22,6 +22,11 @@ pub fn csv(cells: &[Cell]) -> String {
         Column::file("planned_steps", |c: &Cell| c.planned_steps),
         Column::file("train_examples", |c: &Cell| c.train_examples),
         Column::file("eval_examples", |c: &Cell| c.eval_examples),
+        Column::file("global_attention", |c: &Cell| c.global_attention.clone()),
+        Column::file("train_documents_cut", |c: &Cell| c.train_left_out.cut.documents_cut as u64),
+        Column::file("train_records_skipped", |c: &Cell| c.train_left_out.skipped as u64),
+        Column::file("eval_documents_cut", |c: &Cell| c.eval_left_out.cut.documents_cut as u64),
+        Column::file("eval_records_skipped", |c: &Cell| c.eval_left_out.skipped as u64),
         Column::file("parameters", |c: &Cell| c.parameters),
         Column::file("headline_metric", |c: &Cell| c.headline_metric.name()),
     ];

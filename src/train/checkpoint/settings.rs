@@ -98,7 +98,11 @@ fn model_hash(loaded: &Loaded) -> Result<String> {
 fn corpus_hash(corpus: &Corpus) -> String {
     let mut hash = blake3::Hasher::new();
     // As runs from before there were other rules have it.
-    match &corpus.global_attention {
+    let rule = match corpus.limits.has_global_attention {
+        true => &corpus.global_attention,
+        false => &GlobalAttention::First,
+    };
+    match rule {
         GlobalAttention::First => hash.update(&[0]),
         GlobalAttention::None => hash.update(&[1]),
         rule => hash.update(rule.to_string().as_bytes()),
