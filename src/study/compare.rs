@@ -1,7 +1,7 @@
 //! Two studies side by side, of two machines or two versions: the cells that both have, and what only one has.
 
 use super::cell::example_scores;
-use super::results::{COSTS, Cell, Results};
+use super::results::{COSTS, Cell, Results, agreement};
 use crate::metrics::bootstrap::{self, Interval};
 use crate::metrics::{Headline, Scores};
 use crate::reading::Reading;
@@ -46,6 +46,16 @@ pub struct Pair {
     pub disturbed: [String; 2],
     /// B's over A's.
     pub ratios: Vec<Ratio>,
+    /// Precision, recall and length of the predictions.
+    pub measures: Vec<Measure>,
+}
+
+/// What a score is made of.
+#[derive(Debug, Serialize)]
+pub struct Measure {
+    pub what: &'static str,
+    /// Of A and of B.
+    pub values: [Reading; 2],
 }
 
 #[derive(Debug, Serialize)]
@@ -118,6 +128,9 @@ fn pair(a: (&Side, &Cell), b: (&Side, &Cell)) -> Pair {
                 ratio: (cost.of)(one).with(&(cost.of)(two), |old, new| new / old),
             })
             .into(),
+        measures: agreement()
+            .map(|metric| Measure { what: metric.title, values: [(metric.of)(one), (metric.of)(two)] })
+            .collect(),
     }
 }
 
@@ -186,17 +199,20 @@ mod tests {
 
     #[test]
     fn cells_are_matched_and_the_rest_is_named() {
-        let a = results(vec![cell("led", "d", 1024), cell("led", "d", 2048)], "cpu");
+        let first = Cell { output_words: Reading::measured(7.0), ..cell("led", "d", 1024) };
+        let a = results(vec![first, cell("led", "d", 2048)], "cpu");
         let mut faster = with_score(cell("led", "d", 1024), 20.17, 19.0, 21.0);
         faster.train_seconds = Reading::measured(25.0);
         faster.precision = "bf16".into();
-        faster.disturbed = "other work".into();
+        (faster.disturbed, faster.output_words) = ("other work".into(), Reading::measured(8.0));
         let b = results(vec![cell("bigbird", "d", 1024), faster], "cuda:0");
         let found = compared(&a, &b, [Path::new("."), Path::new(".")]);
         assert_eq!(found.matched.len(), 1);
         let pair = &found.matched[0];
         assert_eq!(pair.precisions, ["fp32", "bf16"]);
         assert_eq!(pair.disturbed, ["", "other work"]);
+        let words = pair.measures.iter().find(|measure| measure.what == "words of an answer").unwrap();
+        assert_eq!(words.values, [7.0, 8.0].map(Reading::measured));
         assert!((pair.difference.value().unwrap() - 2.0).abs() < 1e-9);
         assert_eq!(pair.ratios[0].ratio, Reading::measured(0.25));
         assert!(pair.ratios[3].ratio.value().is_none(), "energy was not measured");

@@ -1,6 +1,8 @@
 //! Which model and length to choose under limits of energy, time, accuracy or latency.
 
-use super::results::{INFERENCE_ENERGY, INFERENCE_TIME, PEAK_MEMORY, Results, TRAIN_ENERGY, TRAIN_TIME};
+use super::results::{
+    INFERENCE_ENERGY, INFERENCE_TIME, PEAK_MEMORY, Results, TRAIN_ENERGY, TRAIN_TIME, agreement,
+};
 use super::total_cost::{self, Expense};
 use super::trade_off::{Choice, choices};
 use crate::error::{Error, Result};
@@ -57,11 +59,20 @@ pub struct Chosen {
     pub total_seconds: Option<Reading>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_joules: Option<Reading>,
+    /// Precision, recall and length of the predictions.
+    pub measures: Vec<Measure>,
     /// What else has to be known of it.
     pub caution: Option<String>,
     /// Why its times and energy are not to be relied on; absent where nothing speaks against them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disturbed: Option<String>,
+}
+
+/// What a score is made of.
+#[derive(Debug, Serialize)]
+pub struct Measure {
+    pub what: &'static str,
+    pub value: Reading,
 }
 
 #[derive(Debug, Serialize)]
@@ -222,6 +233,9 @@ fn chosen(choice: &Choice, wishes: &Wishes) -> Chosen {
         inference_joules: choice.mean(&INFERENCE_ENERGY),
         total_seconds: wishes.documents.map(|n| total_cost::TIME.total(choice, n as f64)),
         total_joules: wishes.documents.map(|n| total_cost::ENERGY.total(choice, n as f64)),
+        measures: agreement()
+            .map(|metric| Measure { what: metric.title, value: choice.mean(metric) })
+            .collect(),
         caution: below.map(|(interval, least)| {
             format!("its interval begins at {:.2}, below the {least} asked for", interval.low)
         }),

@@ -3,7 +3,7 @@
 use super::super::global::Global;
 use crate::markup::plain;
 use crate::study::compare::{Comparison, Pair, Side, compare};
-use crate::study::results::{COSTS, SCORE};
+use crate::study::results::{COSTS, SCORE, agreement};
 use crate::table::{Column, Table, Value, width, wrapped};
 use crate::units::Format;
 use std::path::PathBuf;
@@ -77,6 +77,13 @@ fn matched(pairs: &[Pair]) -> String {
     for (at, cost) in COSTS.iter().enumerate() {
         let ratio = move |pair: &Pair| pair.ratios.get(at).map(|of| of.ratio.clone());
         columns.push(Column::number(format!("{} B/A", cost.title), Format::Times, ratio).rank(2));
+    }
+    for (at, metric) in agreement().enumerate() {
+        let change = move |pair: &Pair| {
+            let [a, b] = &pair.measures.get(at)?.values;
+            Some(a.with(b, |old, new| new - old))
+        };
+        columns.push(Column::number(format!("{} B−A", metric.title), Format::Signed, change).rank(5));
     }
     columns.push(Column::words("machine", |pair: &Pair| {
         match pair.disturbed.each_ref().map(|why| !why.is_empty()) {

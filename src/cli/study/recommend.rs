@@ -4,7 +4,9 @@ use super::super::global::Global;
 use crate::error::Error;
 use crate::markup::plain;
 use crate::study::recommend::{Chosen, Recommendation, Wishes, recommend};
-use crate::study::results::{INFERENCE_ENERGY, INFERENCE_TIME, PEAK_MEMORY, SCORE, TRAIN_ENERGY, TRAIN_TIME};
+use crate::study::results::{
+    INFERENCE_ENERGY, INFERENCE_TIME, PEAK_MEMORY, SCORE, TRAIN_ENERGY, TRAIN_TIME, agreement,
+};
 use crate::table::{Column, Table, Value, width, wrapped};
 use crate::units::decimals;
 use std::path::PathBuf;
@@ -139,7 +141,11 @@ fn candidates(chosen: &[&Chosen]) -> String {
         Column::number("total time", TRAIN_TIME.format, |choice: &&Chosen| choice.total_seconds.clone()),
         Column::number("total energy", TRAIN_ENERGY.format, |choice: &&Chosen| choice.total_joules.clone()),
     ];
-    let columns: Vec<Column<&Chosen>> = columns.into_iter().chain(totals).collect();
+    let measures = agreement().enumerate().map(|(at, metric)| {
+        let value = move |choice: &&Chosen| choice.measures.get(at).map(|measure| measure.value.clone());
+        Column::number(metric.title, metric.format, value).rank(3)
+    });
+    let columns: Vec<Column<&Chosen>> = columns.into_iter().chain(totals).chain(measures).collect();
     let table = Table::new(&columns, chosen);
     let notes = table.notes().into_iter().map(|note| wrapped(&note, width(), 2));
     [table.text(width())].into_iter().chain(notes).collect::<Vec<_>>().join("\n")

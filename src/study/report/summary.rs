@@ -11,6 +11,9 @@ use crate::study::results::{Better, METRICS, disturbed};
 /// A longer table is folded, to leave the figures in reach.
 const ROWS_SHOWN: usize = 8;
 
+/// Disturbed cells that a sentence names; the table of times has them all.
+const DISTURBED_NAMED: usize = 2;
+
 /// The summary section: the extremes of each task, the price of doubling, and what limits them.
 pub fn section(study: &Study) -> String {
     let mut out = String::from(
@@ -100,12 +103,21 @@ fn findings(study: &Study, doublings: &[Doubling]) -> Vec<String> {
     }
     let disturbed = disturbed(study.cells);
     if !disturbed.is_empty() {
+        let which = match disturbed.split_at_checked(DISTURBED_NAMED) {
+            Some((first, more)) if !more.is_empty() => {
+                format!(
+                    "{}; and {} more, with their reasons in the table of times",
+                    first.join("; "),
+                    more.len()
+                )
+            }
+            _ => disturbed.join("; "),
+        };
         out.push(format!(
             "Disturbed: other work or heat held up {} of {} cells, whose times and energy are not to be relied on \
-             (`study --redo-disturbed` runs them again): {}.",
+             (`study --redo-disturbed` runs them again): {which}.",
             disturbed.len(),
             study.cells.len(),
-            disturbed.join("; ")
         ));
     }
     out.extend(left_out(study));

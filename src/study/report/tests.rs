@@ -204,7 +204,7 @@ fn what_long_input_bought_is_said_with_its_price() {
             "On qmsum, long input bought 55.00 points over the dense baseline: led at 4096 tokens scores 75.00 and bart \
           at 1024 tokens 20.00, and their 95 % intervals do not overlap. It took 60.0 s of training time instead \
           of 10.0 s, 125.0 ms of inference time per example instead of 125.0 ms, 1.02 GiB of peak memory instead of \
-          1.02 GiB, and energy that no meter measured (no sensor). At 1024 tokens, led differs from bart by no \
+          1.02 GiB, and energy that no meter measured. At 1024 tokens, led differs from bart by no \
           more than the 95 % intervals."
         ]
     );
@@ -235,6 +235,23 @@ fn what_long_input_did_not_buy_is_said_too() {
     let mut one = beside_a_baseline([70.0, 75.0, 80.0]);
     (one[0].score_low, one[0].score_high) = (Reading::absent("one example"), Reading::absent("one example"));
     assert!(on_long_input(&one)[0].contains("is not known, for there is no interval"));
+}
+
+#[test]
+fn many_disturbed_cells_are_counted_and_few_are_named() {
+    let said = |count: usize| {
+        let cells = (1..=count as u64).map(|at| {
+            let disturbed = format!("reason {at}");
+            Cell { disturbed, ..cell("led", "qmsum", 128 * at) }
+        });
+        sentences(&study(cells.collect()), 1).remove(0)
+    };
+    assert!(said(2).ends_with("reason 2.") && said(2).contains("2 of 2 cells"), "{}", said(2));
+    assert!(
+        said(5).ends_with("reason 2; and 3 more, with their reasons in the table of times."),
+        "{}",
+        said(5)
+    );
 }
 
 #[test]

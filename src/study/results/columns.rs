@@ -107,6 +107,11 @@ pub const INFERENCE_SPEED: Metric =
 /// What a choice between models and lengths is weighed by, beside its score.
 pub const COSTS: [Metric; 5] = [TRAIN_TIME, INFERENCE_TIME, PEAK_MEMORY, TRAIN_ENERGY, INFERENCE_ENERGY];
 
+/// Precision, recall and length of the predictions, which scores are made of.
+pub fn agreement() -> impl Iterator<Item = &'static Metric> {
+    METRICS.iter().filter(|metric| metric.theme == Some(Agreement))
+}
+
 /// Every metric, in the order of results.csv.
 pub static METRICS: &[Metric] = &[
     SCORE,
