@@ -1,7 +1,7 @@
 // cross_entropy: row_loss = (1-e) (lse - logit[label]) + e (lse - mean logit), lse = log sum exp(logits) of the row;
 // loss = sum of row_loss / normaliser; dlogits = dloss / normaliser (exp(logits - lse) - e / V - (1-e) [at label]).
 // Shapes: logits [M, V], labels [M], row_loss lse [M], loss dloss normaliser [1]. The backward works in place.
-// A row is read once: the running maximum and the sum relative to it. Rows start anywhere: V may be odd.
+// A row is read once: the running maximum and the sum relative to it. Rows of the logits are `pitch` elements apart.
 #include "common.cuh"
 
 // Elements of a row that a block of the backward turns into gradients.
@@ -12,7 +12,7 @@ struct Rows {
     float *row_loss, *lse;
     const real* logits;
     const int* labels;
-    int M, V;
+    int M, V, pitch;
     float smoothing;
 };
 
@@ -20,7 +20,7 @@ struct Rows {
 KERNEL_ENTRY void cross_entropy_rows(const Rows a) {
     contract(blockDim.x % WARP == 0 && static_cast<int>(gridDim.x) == a.M);
     SHARED_DYN(float, scratch);
-    const real* row = a.logits + static_cast<long long>(blockIdx.x) * a.V;
+    const real* row = a.logits + static_cast<long long>(blockIdx.x) * a.pitch;
     // Starts at the lowest finite number, so that a logit of -inf makes no NaN.
     float most = LOWEST, powers = 0.0f, sum = 0.0f;
     for_each_of_row(row, a.V, [&](int, float logit) {
@@ -61,7 +61,7 @@ struct Backward {
     const float *dloss, *lse;
     const int* labels;
     const float* normaliser;
-    int M, V;
+    int M, V, pitch;
     float smoothing;
 };
 
@@ -69,7 +69,7 @@ struct Backward {
 KERNEL_ENTRY void cross_entropy_bwd(const Backward a) {
     contract(blockDim.x == 256 && static_cast<int>(gridDim.x) == a.M);
     const int from = blockIdx.y * SPAN, n = min(SPAN, a.V - from), label = a.labels[blockIdx.x] - from;
-    real* part = a.logits + static_cast<long long>(blockIdx.x) * a.V + from;
+    real* part = a.logits + static_cast<long long>(blockIdx.x) * a.pitch + from;
     const float scale = a.dloss[0] / a.normaliser[0], shift = -scale * a.smoothing / a.V, row_lse = a.lse[blockIdx.x];
     const auto gradient = [&](int i, float logit) {
         const float g = fmaf(scale, expf(logit - row_lse), shift);

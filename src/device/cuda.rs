@@ -139,6 +139,7 @@ impl Cuda {
         let [m, n, k, form] = call.sizes(["m", "n", "k", "form"]);
         let [accumulate, planes, b_step, bias_step] =
             call.sizes(["accumulate", "planes", "b_step", "bias_step"]);
+        let [a_row, c_row] = call.sizes(["a_row", "c_row"]);
         let (c, [a, b, bias]) = (call.output("c"), ["a", "b", "bias"].map(|name| call.input(name)));
         if m * n == 0 {
             return Ok(());
@@ -159,13 +160,15 @@ impl Cuda {
             planes,
             b_step,
             bias_step,
+            a_row,
+            c_row,
             a: a.dtype,
             b: b.dtype,
             c: c.dtype,
             bias: Some(bias).filter(|bias: &&Arg| bias.len > 0).map(|bias| bias.dtype),
             alignment: operands.alignment(match planes {
                 1 => [0, 0],
-                _ => [b_step * b.dtype.size(), m * n * c.dtype.size()],
+                _ => [b_step * b.dtype.size(), m * c_row * c.dtype.size()],
             }),
         };
         self.recent.borrow_mut().add(Launched::Product([m, n, k]));

@@ -4,14 +4,15 @@
 //! divided by `normaliser`. Shapes: h `[M, C]` (labelled rows only), E `[V, C]`, bias `[V]`, labels
 //! `[M]` i32, normaliser and loss `[1]`. Saved: h, lse `[M]`, and the logits when they are a single
 //! slice; otherwise the backward computes each slice again, so no more than a slice is ever held. The
-//! bias is a buffer and gets no gradient (HF `final_logits_bias`).
+//! rows of the logits are padded, so that each starts on 16 bytes whatever V is. The bias is a buffer
+//! and gets no gradient (HF `final_logits_bias`).
 
 use super::{Gradient, OpSpec, row_threads};
 use crate::device::cpu::{softmax, vector};
 use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
 use crate::tape::Tape;
-use crate::tensor::matmul::{Form, MATMUL, Product, matmul, matmul_bias};
+use crate::tensor::matmul::{Form, MATMUL, Padded, Product, matmul_padded};
 use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
 
@@ -24,17 +25,24 @@ pub static OP: OpSpec = OpSpec {
 /// Rows of logits held at a time.
 pub const SLICE: usize = 256;
 
+/// Elements from one row of the logits to the next: a multiple of 16 bytes in every storage type. The vocabularies of
+/// LED and of Pegasus are odd, and cuBLASLt has its fast algorithms only for rows that start on 16 bytes.
+fn pitch(v: usize) -> usize {
+    v.next_multiple_of(8)
+}
+
 static ROWS: Kernel = Kernel {
     name: "cross_entropy_rows",
     outputs: &["row_loss", "lse"],
     inputs: &["logits", "labels"],
-    sizes: &["M", "V"],
+    sizes: &["M", "V", "pitch"],
     scalars: &["smoothing"],
     cpu: |call: &mut CpuCall| {
-        let (v, smoothing) = (call.size("V"), call.scalar("smoothing"));
+        let ([v, pitch], smoothing) = (call.sizes(["V", "pitch"]), call.scalar("smoothing"));
         let (row_loss, lse) = (call.out::<f32>("row_loss"), call.out::<f32>("lse"));
         let (logits, labels) = (call.input::<f32>("logits"), call.input::<i32>("labels"));
-        (row_loss, lse, logits.par_chunks(v), labels).into_par_iter().for_each(|(loss, lse, row, &label)| {
+        let rows = logits.par_chunks(pitch).map(|row| &row[..v]);
+        (row_loss, lse, rows, labels).into_par_iter().for_each(|(loss, lse, row, &label)| {
             *lse = softmax::log_sum_exp(row);
             *loss = (1.0 - smoothing) * (*lse - row[label as usize]);
             if smoothing > 0.0 {
@@ -66,14 +74,15 @@ static BACKWARD: Kernel = Kernel {
     // In place: logits become their own gradient.
     outputs: &["logits"],
     inputs: &["dloss", "lse", "labels", "normaliser"],
-    sizes: &["M", "V"],
+    sizes: &["M", "V", "pitch"],
     scalars: &["smoothing"],
     cpu: |call: &mut CpuCall| {
-        let (v, smoothing) = (call.size("V"), call.scalar("smoothing"));
+        let ([v, pitch], smoothing) = (call.sizes(["V", "pitch"]), call.scalar("smoothing"));
         let (logits, dloss) = (call.out::<f32>("logits"), call.input::<f32>("dloss")[0]);
         let (lse, labels) = (call.input::<f32>("lse"), call.input::<i32>("labels"));
         let scale = dloss / call.input::<f32>("normaliser")[0];
-        (logits.par_chunks_mut(v), lse, labels).into_par_iter().for_each(|(row, &lse, &label)| {
+        let rows = logits.par_chunks_mut(pitch).map(|row| &mut row[..v]);
+        (rows, lse, labels).into_par_iter().for_each(|(row, &lse, &label)| {
             softmax::softmax_row_in_place(row, lse, scale, -scale * smoothing / v as f32);
             row[label as usize] -= scale * (1.0 - smoothing);
         });
@@ -128,9 +137,10 @@ pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
             .input("labels", &parts.labels.slice(from, [rows])?)
             .size("M", rows)
             .size("V", v)
+            .size("pitch", pitch(v))
             .scalar("smoothing", head.smoothing)
-            .flops(4 * logits.len() as u64)
-            .exponentials(logits.len() as u64)
+            .flops(4 * (rows * v) as u64)
+            .exponentials((rows * v) as u64)
             .run(h.device())?;
         held = Some(logits);
     }
@@ -162,13 +172,15 @@ pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
                 .input("normaliser", &normaliser)
                 .size("M", rows)
                 .size("V", v)
+                .size("pitch", pitch(v))
                 .scalar("smoothing", smoothing)
-                .flops(4 * logits.len() as u64)
-                .exponentials(logits.len() as u64)
+                .flops(4 * (rows * v) as u64)
+                .exponentials((rows * v) as u64)
                 .run(dloss.device())?;
             if let Some(dh) = &dh {
                 let product = Product { a: &logits, b: &parts.table, form: Form::Plain, m: rows, n: c, k: v };
-                matmul(&dh.tensor.slice(from * c, [rows, c])?, product, dh.accumulate)?;
+                let dh_rows = dh.tensor.slice(from * c, [rows, c])?;
+                matmul_padded(&dh_rows, product, None, dh.accumulate, Padded::A(pitch(v)))?;
             }
             if let Some(dtable) = &dtable {
                 let product = Product {
@@ -179,7 +191,8 @@ pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
                     n: c,
                     k: rows,
                 };
-                matmul(&dtable.tensor, product, dtable.accumulate || from > 0)?;
+                let accumulate = dtable.accumulate || from > 0;
+                matmul_padded(&dtable.tensor, product, None, accumulate, Padded::A(pitch(v)))?;
             }
         }
         Ok(())
@@ -197,9 +210,9 @@ struct Parts {
 }
 
 impl Parts {
-    /// Rows `from..from + rows` of the logits.
+    /// Rows `from..from + rows` of the logits, `[rows, pitch(V)]`.
     fn logits(&self, from: usize, rows: usize) -> Result<Tensor> {
-        let logits = self.h.like([rows, self.v])?;
+        let logits = self.h.like([rows, pitch(self.v)])?;
         let product = Product {
             a: &self.h.slice(from * self.c, [rows, self.c])?,
             b: &self.table,
@@ -208,7 +221,7 @@ impl Parts {
             n: self.v,
             k: self.c,
         };
-        matmul_bias(&logits, product, Some(&self.bias))?;
+        matmul_padded(&logits, product, Some(&self.bias), false, Padded::C(pitch(self.v)))?;
         Ok(logits)
     }
 }

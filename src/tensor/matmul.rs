@@ -26,7 +26,7 @@ pub static MATMUL: Kernel = Kernel {
     name: "matmul",
     outputs: &["c"],
     inputs: &["a", "b", "bias"],
-    sizes: &["m", "n", "k", "form", "accumulate", "planes", "b_step", "bias_step"],
+    sizes: &["m", "n", "k", "form", "accumulate", "planes", "b_step", "bias_step", "a_row", "c_row"],
     scalars: &[],
     cpu: matmul_cpu,
     gpu: Gpu::Library,
@@ -55,19 +55,41 @@ impl Planes {
     const ONE: Planes = Planes { count: 1, b_step: 0, bias_step: 0 };
 }
 
+/// Rows of a matrix whose starts are further apart than its columns are many: tensor `[rows, row]`, of which the
+/// product sees the first columns only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Padded {
+    /// Elements from a row of a, as it is stored, to the next.
+    A(usize),
+    /// Elements from a row of c to the next.
+    C(usize),
+}
+
 /// c = a b, or c += a b when `accumulate`.
 pub fn matmul(c: &Tensor, product: Product, accumulate: bool) -> Result<()> {
-    launch(c, product, None, accumulate, Planes::ONE)
+    launch(c, product, None, accumulate, Planes::ONE, None)
 }
 
 /// c = a b + bias, the bias `[n]` added to every row.
 pub fn matmul_bias(c: &Tensor, product: Product, bias: Option<&Tensor>) -> Result<()> {
-    launch(c, product, bias, false, Planes::ONE)
+    launch(c, product, bias, false, Planes::ONE, None)
 }
 
 /// `c[p] = a b[p] + bias[p]` for every plane; b and bias reach from the first to the end of the last.
 pub fn matmul_planes(c: &Tensor, product: Product, bias: Option<&Tensor>, planes: Planes) -> Result<()> {
-    launch(c, product, bias, false, planes)
+    launch(c, product, bias, false, planes, None)
+}
+
+/// As [`matmul`] with a bias, where the rows of a or of c are padded. What is between two rows is neither read nor
+/// written.
+pub fn matmul_padded(
+    c: &Tensor,
+    product: Product,
+    bias: Option<&Tensor>,
+    accumulate: bool,
+    padded: Padded,
+) -> Result<()> {
+    launch(c, product, bias, accumulate, Planes::ONE, Some(padded))
 }
 
 fn launch(
@@ -76,12 +98,23 @@ fn launch(
     bias: Option<&Tensor>,
     accumulate: bool,
     planes: Planes,
+    padded: Option<Padded>,
 ) -> Result<()> {
     let Product { a, b, form, m, n, k } = product;
     let Planes { count, b_step, bias_step } = planes;
     let more = count.saturating_sub(1);
+    let [a_rows, a_columns] = if form == Form::LeftTransposed { [k, m] } else { [m, k] };
+    let (a_row, c_row) = match padded {
+        None => (a_columns, n),
+        Some(Padded::A(row)) => (row, n),
+        Some(Padded::C(row)) => (a_columns, row),
+    };
     let bias_fits = bias.is_none_or(|bias| bias.len() == more * bias_step + n);
-    let fits = c.len() == count * m * n && a.len() == m * k && b.len() == more * b_step + k * n;
+    let fits = c.len() == count * m * c_row
+        && a.len() == a_rows * a_row
+        && b.len() == more * b_step + k * n
+        && a_row >= a_columns
+        && c_row >= n;
     if !fits || !bias_fits || count == 0 {
         return Err(Error::shape(
             "matmul",
@@ -102,6 +135,8 @@ fn launch(
         .size("planes", count)
         .size("b_step", b_step)
         .size("bias_step", bias_step)
+        .size("a_row", a_row)
+        .size("c_row", c_row)
         .flops(2 * (count * m * n) as u64 * k as u64)
         .run(c.device())
 }
@@ -109,6 +144,7 @@ fn launch(
 fn matmul_cpu(call: &mut CpuCall) {
     let [m, n, k, form] = call.sizes(["m", "n", "k", "form"]);
     let [accumulate, planes, b_step, bias_step] = call.sizes(["accumulate", "planes", "b_step", "bias_step"]);
+    let [a_row, c_row] = call.sizes(["a_row", "c_row"]);
     let c = call.out::<f32>("c");
     // Between the biases of two planes may lie whole matrices: only what is a bias is widened.
     let bias = |plane: usize| -> Cow<[f32]> {
@@ -119,36 +155,36 @@ fn matmul_cpu(call: &mut CpuCall) {
         }
     };
     let narrow = ["a", "b"].map(|name| call.stored(name)) == [DType::BF16; 2];
-    if narrow && form == Form::RightTransposed as usize && is_skinny(m, k) {
+    if narrow && form == Form::RightTransposed as usize && is_skinny(m, k) && a_row == k {
         // Weights as they are stored: half the bytes of reading them as f32.
         let (a, b) = (call.input::<bf16>("a"), call.input::<bf16>("b"));
         for plane in 0..planes {
-            let c = &mut c[plane * m * n..][..m * n];
-            let store = start(c, &bias(plane), n, accumulate);
-            gemm_bf16(c, a, &b[plane * b_step..][..k * n], Size { m, n, k }, store);
+            let c = &mut c[plane * m * c_row..][..m * c_row];
+            let store = start(c, c_row, &bias(plane), accumulate);
+            gemm_bf16(c, c_row, a, &b[plane * b_step..][..k * n], Size { m, n, k }, store);
         }
         return;
     }
     let (a, b) = (call.input::<f32>("a"), call.input::<f32>("b"));
     let a = match form {
-        2 => Matrix::transposed(a, m),
-        _ => Matrix::rows(a, k),
+        2 => Matrix::transposed(a, a_row),
+        _ => Matrix::rows(a, a_row),
     };
     for plane in 0..planes {
-        let (c, b) = (&mut c[plane * m * n..][..m * n], &b[plane * b_step..][..k * n]);
+        let (c, b) = (&mut c[plane * m * c_row..][..m * c_row], &b[plane * b_step..][..k * n]);
         let b = match form {
             1 => Matrix::transposed(b, k),
             _ => Matrix::rows(b, n),
         };
-        let store = start(c, &bias(plane), n, accumulate);
-        gemm(c, n, a, b, Size { m, n, k }, 1.0, store);
+        let store = start(c, c_row, &bias(plane), accumulate);
+        gemm(c, c_row, a, b, Size { m, n, k }, 1.0, store);
     }
 }
 
 /// How to store over c, which holds the bias if there is one: that saves a pass over the result.
-fn start(c: &mut [f32], bias: &[f32], n: usize, accumulate: usize) -> Store {
+fn start(c: &mut [f32], c_row: usize, bias: &[f32], accumulate: usize) -> Store {
     if !bias.is_empty() {
-        c.par_chunks_mut(n).for_each(|row| row.copy_from_slice(bias));
+        c.par_chunks_mut(c_row).for_each(|row| row[..bias.len()].copy_from_slice(bias));
     }
     match bias.is_empty() && accumulate == 0 {
         true => Store::Assign,

@@ -20,6 +20,10 @@ pub struct Nonfinite {
 /// Outputs that are minus infinity where nothing is attended to, as they should be.
 const OF_SOFTMAX: [&str; 4] = ["lse", "scores", "part_max", "partial"];
 
+/// Outputs with rows that are further apart than they are long: the kernel, and its sizes with the elements from one row
+/// to the next and in a row. What lies between is nobody's.
+const PADDED: [(&str, &str, &str); 2] = [("matmul", "c_row", "n"), ("cross_entropy_bwd", "pitch", "V")];
+
 enum Watch {
     Off,
     Looking,
@@ -46,7 +50,12 @@ pub(super) fn look(device: &Device, kernel: &'static str, call: &Call) -> Result
     for (output, arg) in call.named_outputs() {
         let masked = |value: f32| value == f32::NEG_INFINITY && OF_SOFTMAX.contains(&output);
         let bad = |value: &f32| !value.is_finite() && !masked(*value);
-        if let Some(value) = floats(device, arg)?.into_iter().find(bad) {
+        let (row, columns) = match PADDED.iter().find(|(padded, ..)| *padded == kernel) {
+            Some((_, row, columns)) => (call.size(row), call.size(columns)),
+            None => (1, 1),
+        };
+        let values = floats(device, arg)?;
+        if let Some(value) = values.chunks(row).flat_map(|row| row.iter().take(columns).copied()).find(bad) {
             let phase = trace::current();
             WATCH.set(Watch::Found(Nonfinite { phase, kernel, output, value }));
             return Ok(());

@@ -1,8 +1,12 @@
 use crate::ops::case::check;
-use crate::ops::device::poisoned;
+use crate::ops::device::{poisoned, watched};
 use crate::ops::truth;
 use crate::support::compare::widened;
+use std::cell::Cell;
+use std::rc::Rc;
 use wattention::cases::products::CrossEntropy;
+use wattention::cases::trial::Trial;
+use wattention::device::Precision;
 use wattention::error::Error;
 use wattention::ops::cross_entropy::{Head, cross_entropy};
 use wattention::shape::DType;
@@ -18,6 +22,37 @@ fn gradients() {
             let loss = truth::cross_entropy(&logits, &labels, sizes.v, sizes.smoothing as f64);
             vec![vec![loss / sizes.normaliser as f64]]
         });
+    }
+}
+
+/// cuBLASLt has no fast algorithm for a matrix whose rows start elsewhere, and the vocabularies of LED (50265) and of
+/// Pegasus (96103) are odd.
+#[test]
+fn rows_of_every_product_start_on_16_bytes_whatever_the_vocabulary() {
+    for (precision, v) in
+        [Precision::Fp32, Precision::Bf16].into_iter().flat_map(|p| [(p, 50265), (p, 96103)])
+    {
+        let products = Rc::new(Cell::new(0));
+        let seen = products.clone();
+        let device = watched(precision, move |kernel, call| {
+            if kernel.name != "matmul" {
+                return;
+            }
+            let [n, k, form, a_row, c_row] = call.sizes(["n", "k", "form", "a_row", "c_row"]);
+            let b_row = if form == 1 { k } else { n };
+            let (a, b, c) = (call.input("a"), call.input("b"), call.output("c"));
+            for (row, arg) in [(a_row, a), (b_row, b), (c_row, c)] {
+                let bytes = row * arg.dtype.size();
+                assert!(bytes.is_multiple_of(16), "{precision}: a row of {bytes} bytes, V = {v}");
+            }
+            seen.set(seen.get() + 1);
+        });
+        let case = CrossEntropy { m: 2, v, c: 16, smoothing: 0.0, normaliser: 2.0 }.case();
+        let trial = Trial::new(&case, &device, precision).unwrap();
+        let (tape, outputs) = trial.forward().unwrap();
+        let upstream = trial.upstream(&outputs).unwrap();
+        trial.backward(tape, outputs, upstream, &mut trial.gradients().unwrap()).unwrap();
+        assert_eq!(products.get(), 3, "the logits, and the gradients of both factors");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Executors with every new step block filled with NaN, and one that notes which kernels it is asked for.
+//! Executors with every new step block filled with NaN, and one that only shows what it is asked for.
 
 pub use crate::support::executor::simulated;
 use std::cell::{Cell, RefCell};
@@ -13,8 +13,11 @@ use wattention::error::Result;
 /// An executor of which every element that a kernel forgets to write is NaN, or -1 as an integer.
 struct Poisoned {
     executor: Rc<dyn Executor>,
-    launched: Launched,
+    /// Sees every launch.
+    seen: Seen,
 }
+
+type Seen = Box<dyn Fn(&'static Kernel, &Call)>;
 
 /// Names of the kernels that were launched.
 pub type Launched = Rc<RefCell<BTreeSet<&'static str>>>;
@@ -22,8 +25,16 @@ pub type Launched = Rc<RefCell<BTreeSet<&'static str>>>;
 /// An executor that computes nothing, and the kernels that it is asked for.
 pub fn listing() -> (Device, Launched) {
     let launched = Launched::default();
-    let executor = Plan::new(Precision::Fp32);
-    (Device::new(Rc::new(Poisoned { executor, launched: launched.clone() })), launched)
+    let names = launched.clone();
+    let device = watched(Precision::Fp32, move |kernel, _| {
+        names.borrow_mut().insert(kernel.name);
+    });
+    (device, launched)
+}
+
+/// An executor that computes nothing and shows every launch to `seen`.
+pub fn watched(precision: Precision, seen: impl Fn(&'static Kernel, &Call) + 'static) -> Device {
+    Device::new(Rc::new(Poisoned { executor: Plan::new(precision), seen: Box::new(seen) }))
 }
 
 /// The CPU executor, or the simulator with `WATTENTION_TEST_DEVICE=sim`.
@@ -40,7 +51,7 @@ pub fn poisoned_in(precision: Precision) -> Device {
         }
         false => Rc::new(Cpu::new(precision)),
     };
-    Device::new(Rc::new(Poisoned { executor, launched: Launched::default() }))
+    Device::new(Rc::new(Poisoned { executor, seen: Box::new(|_, _| ()) }))
 }
 
 thread_local!(static ORDER: Cell<Order> = const { Cell::new(Order::Forward) });
@@ -83,7 +94,7 @@ impl Executor for Poisoned {
     }
 
     fn launch(&self, kernel: &'static Kernel, call: &Call) -> Result<()> {
-        self.launched.borrow_mut().insert(kernel.name);
+        (self.seen)(kernel, call);
         self.executor.launch(kernel, call)
     }
 

@@ -51,6 +51,9 @@ pub(super) struct Shape {
     /// Elements from one b, and from one bias, to the next.
     pub b_step: usize,
     pub bias_step: usize,
+    /// Elements from one row of a, as it is stored, and of c to the next.
+    pub a_row: usize,
+    pub c_row: usize,
     pub a: DType,
     pub b: DType,
     pub c: DType,
@@ -176,15 +179,16 @@ impl Gemm {
                 set(&description, Attribute::CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE, &step)?;
             }
         }
-        let Shape { m, n, k, .. } = *shape;
+        let Shape { m, n, k, a_row, c_row, .. } = *shape;
         // What is stored, by its columns.
         let a = if shape.a_transposed { [m, k] } else { [k, m] };
         let b = if shape.b_transposed { [k, n] } else { [n, k] };
+        let b_row = b[0];
         let plan = Plan {
             description,
-            left: layout(shape.b, b, shape.planes, shape.b_step)?,
-            right: layout(shape.a, a, shape.planes, 0)?,
-            result: layout(shape.c, [n, m], shape.planes, m * n)?,
+            left: layout(shape.b, b, b_row, shape.planes, shape.b_step)?,
+            right: layout(shape.a, a, a_row, shape.planes, 0)?,
+            result: layout(shape.c, [n, m], c_row, shape.planes, m * c_row)?,
             algorithm: cublasLtMatmulAlgo_t { data: [0; 8] },
         };
         Ok(Plan { algorithm: self.choose(shape, &plan)?, ..plan })
@@ -246,15 +250,16 @@ fn set<T>(description: &Owned<cublasLtMatmulDesc_t>, attribute: Attribute, value
     set.map_err(|e| failed("cannot describe a product", e))
 }
 
-/// Matrices stored column by column, without gaps, each `step` elements after the one before.
+/// Matrices stored column by column, `column` elements from one to the next, each `step` elements after the one before.
 fn layout(
     dtype: DType,
     [rows, columns]: [usize; 2],
+    column: usize,
     count: usize,
     step: usize,
 ) -> Result<Owned<cublasLtMatrixLayout_t>> {
     let at = |e: CublasError| failed("cannot describe a matrix", e);
-    let created = result::create_matrix_layout(data_type(dtype)?, rows as u64, columns as u64, rows as i64);
+    let created = result::create_matrix_layout(data_type(dtype)?, rows as u64, columns as u64, column as i64);
     let layout = Owned(created.map_err(at)?, result::destroy_matrix_layout);
     if count > 1 {
         let (count, step) = (count as i32, step as i64);

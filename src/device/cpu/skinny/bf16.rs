@@ -6,15 +6,16 @@ use super::{Rows, Size, Store, gemm};
 use crate::device::cpu::gemm::Matrix;
 use half::slice::HalfFloatSliceExt;
 
-/// `C (+)= x Wᵀ` for x `[m, k]`, W `[n, k]` and C `[m, n]`; the caller checked the sizes.
-pub fn gemm_bf16(c: &mut [f32], x: &[bf16], w: &[bf16], size: Size, store: Store) {
+/// `C (+)= x Wᵀ` for x `[m, k]`, W `[n, k]` and C `[m, n]`, whose row `i` starts at `i * c_stride`; the caller checked
+/// the sizes.
+pub fn gemm_bf16(c: &mut [f32], c_stride: usize, x: &[bf16], w: &[bf16], size: Size, store: Store) {
     let w = Rows { data: w, stride: size.k };
     #[cfg(target_arch = "x86_64")]
     if pairs::detected() {
-        return pairs::gemm(c, x, w, size, store);
+        return pairs::gemm(c, c_stride, x, w, size, store);
     }
     let x = x.to_f32_vec();
-    gemm(c, size.n, Matrix::rows(&x, size.k), w, size, 1.0, store);
+    gemm(c, c_stride, Matrix::rows(&x, size.k), w, size, 1.0, store);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -33,11 +34,11 @@ mod pairs {
         level() == Level::Avx512 && is_x86_feature_detected!("avx512bf16")
     }
 
-    pub fn gemm(c: &mut [f32], x: &[bf16], w: Rows<bf16>, size: Size, store: Store) {
+    pub fn gemm(c: &mut [f32], c_stride: usize, x: &[bf16], w: Rows<bf16>, size: Size, store: Store) {
         // SAFETY: the caller detected the instructions.
         let group = |first, out: &mut _| unsafe { rows(out, x, &w, first, size) };
         let width = Tile::new(size.m, Level::Avx512).w;
-        share_out(c, size.n, size, (width, size_of::<bf16>()), |value| value, store, group);
+        share_out(c, c_stride, size, (width, size_of::<bf16>()), |value| value, store, group);
     }
 
     /// # Safety
@@ -140,9 +141,15 @@ mod tests {
                 (16, 8, 64),
             ] {
                 let (x, w) = (narrow(1, m * k), narrow(2, n * k));
-                let mut c = vec![0.5f32; m * n];
-                gemm_bf16(&mut c, &x, &w, Size { m, n, k }, Store::Add);
-                for (at, got) in c.iter().enumerate() {
+                let stride = n + 3;
+                let mut c = vec![0.5f32; (m - 1) * stride + n];
+                gemm_bf16(&mut c, stride, &x, &w, Size { m, n, k }, Store::Add);
+                let between = c.chunks(stride).flat_map(|row| row.get(n..).unwrap_or_default());
+                assert!(
+                    between.into_iter().all(|&value| value == 0.5),
+                    "[{m}, {n}, {k}]: written beyond a row"
+                );
+                for (at, got) in c.chunks(stride).flat_map(|row| &row[..n]).enumerate() {
                     let (x, w) = (&x[at / n * k..][..k], &w[at % n * k..][..k]);
                     let want: f64 = x.iter().zip(w).map(|(x, w)| x.wide() as f64 * w.wide() as f64).sum();
                     let error = (*got as f64 - 0.5 - want).abs();
