@@ -42,9 +42,11 @@ pub fn headers() -> Vec<PathBuf> {
 }
 
 /// The kernels with planted faults, by which the simulator is tested.
-pub fn planted() -> Source {
-    let path = Path::new(FOLDER).join("sim/planted.cu");
-    Source { stem: "planted".into(), entries: entries(&read(&path)), path, tf32: false }
+pub fn planted() -> [Source; 2] {
+    ["planted", "planted_hopper"].map(|stem| {
+        let path = Path::new(FOLDER).join("sim").join(stem).with_extension("cu");
+        Source { stem: stem.into(), entries: entries(&read(&path)), path, tf32: false }
+    })
 }
 
 /// What the simulator adds in front of a kernel file.

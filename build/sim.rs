@@ -27,7 +27,7 @@ pub fn build(out: &Path) {
     println!("cargo::rerun-if-env-changed=WATTENTION_SIM_SANITIZE");
     let mut sources = kernels::sources();
     if std::env::var("PROFILE").is_ok_and(|profile| profile == "debug") {
-        sources.push(kernels::planted());
+        sources.extend(kernels::planted());
     }
     let table = match library(&sources, out) {
         Ok(()) => {

@@ -126,10 +126,11 @@ DEVICE float* row_number(real* tile, int r) {
 // Starts copying numbers first .. first + N of `x` into the padding of a tile's rows, 0 where a row is not seen.
 template <int D, int N>
 DEVICE void load_row_numbers(real* tile, const float* x, int first, Bits<N> seen) {
-    for (int r = threadIdx.x; r < N; r += THREADS) {
-        const bool valid = seen >> r & 1;
-        cp_async_4(row_number<D>(tile, r), valid ? x + first + r : x, valid);
-    }
+    static_assert(N <= THREADS, "a thread for each");
+    const int r = threadIdx.x;
+    if (r >= N) return;
+    const bool valid = seen >> r & 1;
+    cp_async_4(row_number<D>(tile, r), valid ? x + first + r : x, valid);
 }
 
 #ifdef WATTENTION_BF16

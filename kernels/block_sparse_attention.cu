@@ -6,9 +6,10 @@
 // longer than others: `work` [items, 4] (head and block, entries from and to, slot) cuts them into parts. A part writes
 // what it finds to its slot of `partial`; a last pass joins them by `joins` [lists, 3] (head and block, first slot,
 // parts).
-// Also compiled with -DWATTENTION_TF32 and -DWATTENTION_TF32X3.
+// Also compiled with -DWATTENTION_TF32 and -DWATTENTION_TF32X3. Entries with `hopper` in their names are those of
+// WATTENTION_ATTENTION=hopper.
 // spills: block_sparse_attention_bwd_kv_d128 in tf32x3: a few bytes, for a sum of three products has two accumulators
-#include "attention.cuh"
+#include "attention_hopper_backward.cuh"
 
 // Rows that a block joins.
 constexpr int JOINED = 16;
@@ -83,6 +84,24 @@ DEVICE void put_part(
     }
 }
 
+#ifdef WATTENTION_HOPPER
+
+// The same by a warpgroup; zeros in rows that `written` leaves out.
+template <int D, class Args>
+DEVICE void put_part_hopper(
+    const Args& a, const Place& at, const Counted& written, const float (&x)[D / 64][8][4], float factor, int width,
+    int offset) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int r = threadIdx.x / WARP * 16 + 8 * i + lane_row();
+        if (r >= at.tile.count) continue;
+        float* row = slot_row(a, at.slot, at.b, at.tile.first % a.K + r, width);
+        put_panels<D>(row + offset, x, i, counts(written, at.tile.first + r) ? factor : 0.0f, a.D, 0);
+    }
+}
+
+#endif
+
 // A list to join: block (x, y) takes rows JOINED y on of one sample of list x / B.
 struct Join {
     int b, h, first, slot, parts;
@@ -139,6 +158,46 @@ KERNEL_ENTRY void block_sparse_attention_fwd_d32(const Forward a) { forward<32>(
 KERNEL_ENTRY void block_sparse_attention_fwd_d64(const Forward a) { forward<64>(a); }
 KERNEL_ENTRY void block_sparse_attention_fwd_d128(const Forward a) { forward<128>(a); }
 
+template <int D>
+DEVICE void forward_hopper(const Forward& a) {
+    contract(blockDim.x == HOPPER_THREADS<1> && a.D <= D && a.S % a.K == 0);
+#ifndef WATTENTION_HOPPER
+    contract(false);
+#else
+    SHARED_DYN(unsigned char, shared);
+    Ring<D> ring = ring_of<D, 1>(shared);
+    const Place at = place_of(a, a.work);
+    if (warpgroup_index() == 1) {
+        registers_down<LOADING_REGISTERS<1>, 2>();
+        Blocks<SQUARE> keys = blocks_of<SQUARE>(at, at.visible, a.col, a.count, a.K);
+        load_walk<false>(ring, keys, pair_of(head_of(a, a.k, at), head_of(a, a.v, at)));
+        load_end(ring);
+        return;
+    }
+    registers_up<COMPUTING_REGISTERS<1>, 2>();
+    const Head q = head_of(a, a.q, at);
+    float sums[D / 64][8][4];
+    Running running;
+    attend_hopper<D, false>(sums, running, ring, q, at.tile, no_dropout(), a.scale);
+    if (at.slot < 0) {
+        put_attended_hopper<D>(a.o + (q.x - a.q), a.lse + at.head * a.S, q, at.tile, at.visible, sums, running);
+        return;
+    }
+    put_part_hopper<D>(a, at, all_count(), sums, 1.0f, a.D + 2, 2);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int r = threadIdx.x / WARP * 16 + 8 * i + lane_row();
+        float* row = slot_row(a, at.slot, at.b, at.tile.first % a.K + r, a.D + 2);
+        if (r < at.tile.count && lane_column() == 0) row[0] = running.most[i], row[1] = running.sum[i];
+    }
+#endif
+}
+
+// launch: grid [items * B * ceil(K / 64)], block 256, shared a ring of 4 stages
+KERNEL_ENTRY void __launch_bounds__(256, 2) block_sparse_attention_fwd_hopper_d64(const Forward a) {
+    forward_hopper<64>(a);
+}
+
 // A warp for each row.
 // launch: grid [lists * B, ceil(K / 16)], block 128, shared 0
 KERNEL_ENTRY void block_sparse_attention_fwd_join(const Forward a) {
@@ -185,6 +244,41 @@ KERNEL_ENTRY void block_sparse_attention_bwd_q_d32(const Backward a) { backward_
 KERNEL_ENTRY void block_sparse_attention_bwd_q_d64(const Backward a) { backward_queries<64>(a); }
 KERNEL_ENTRY void block_sparse_attention_bwd_q_d128(const Backward a) { backward_queries<128>(a); }
 
+template <int D>
+DEVICE void backward_queries_hopper(const Backward& a) {
+    contract(blockDim.x == HOPPER_THREADS<1> && a.D <= D && a.S % a.K == 0);
+#ifndef WATTENTION_HOPPER
+    contract(false);
+#else
+    SHARED_DYN(unsigned char, shared);
+    Ring<D> ring = ring_of<D, 1>(shared);
+    const Place at = place_of(a, a.work);
+    if (warpgroup_index() == 1) {
+        registers_down<LOADING_REGISTERS<1>, 2>();
+        Blocks<SQUARE> keys = blocks_of<SQUARE>(at, at.visible, a.col, a.count, a.K);
+        load_walk<false>(ring, keys, pair_of(head_of(a, a.k, at), head_of(a, a.v, at)));
+        load_end(ring);
+        return;
+    }
+    registers_up<COMPUTING_REGISTERS<1>, 2>();
+    const Head q = head_of(a, a.q, at);
+    float x[D / 64][8][4];
+    queries_backward_hopper<D, false>(
+        x, ring, pair_of(q, head_of(a, a.d_o, at)), a.lse + at.head * a.S, a.delta + at.head * a.S, at.tile,
+        no_dropout(), a.scale);
+    if (at.slot < 0) {
+        put_gradient_hopper<D>(a.dq + (q.x - a.q), q, at.tile, all_count(), at.visible, a.S, x, a.scale, a.add_q);
+    } else {
+        put_part_hopper<D>(a, at, all_count(), x, a.scale, a.D, 0);
+    }
+#endif
+}
+
+// launch: grid [items * B * ceil(K / 64)], block 256, shared a ring of 4 stages
+KERNEL_ENTRY void __launch_bounds__(256, 2) block_sparse_attention_bwd_q_hopper_d64(const Backward a) {
+    backward_queries_hopper<64>(a);
+}
+
 // launch: grid [lists * B, ceil(K / 16)], block 128, shared 0
 KERNEL_ENTRY void block_sparse_attention_bwd_q_join(const Backward a) {
     contract(blockDim.x == THREADS && static_cast<int>(gridDim.y) == CEIL_DIV(a.K, JOINED));
@@ -220,6 +314,45 @@ KERNEL_ENTRY void block_sparse_attention_bwd_kv_d16(const Backward a) { backward
 KERNEL_ENTRY void block_sparse_attention_bwd_kv_d32(const Backward a) { backward_keys<32>(a); }
 KERNEL_ENTRY void block_sparse_attention_bwd_kv_d64(const Backward a) { backward_keys<64>(a); }
 KERNEL_ENTRY void block_sparse_attention_bwd_kv_d128(const Backward a) { backward_keys<128>(a); }
+
+template <int D>
+DEVICE void backward_keys_hopper(const Backward& a) {
+    contract(blockDim.x == HOPPER_THREADS<1> && a.D <= D && a.S % a.K == 0);
+#ifndef WATTENTION_HOPPER
+    contract(false);
+#else
+    SHARED_DYN(unsigned char, shared);
+    Ring<D> ring = ring_of<D, 1>(shared);
+    const Place at = place_of(a, a.inverse_work);
+    if (warpgroup_index() == 1) {
+        registers_down<LOADING_REGISTERS<1>, 2>();
+        const Counted finite = where_finite(a.lse + at.head * a.S);
+        Blocks<SQUARE> queries = blocks_of<SQUARE>(at, finite, a.inverse_col, a.inverse_count, a.K);
+        Pair pair = pair_of(head_of(a, a.q, at), head_of(a, a.d_o, at));
+        pair.lse = a.lse + at.head * a.S, pair.delta = a.delta + at.head * a.S;
+        load_walk<true>(ring, queries, pair);
+        load_end(ring);
+        return;
+    }
+    registers_up<COMPUTING_REGISTERS<1>, 2>();
+    const Head k = head_of(a, a.k, at);
+    float x[D / 64][8][4], y[D / 64][8][4];
+    keys_backward_hopper<D, false>(x, y, ring, pair_of(k, head_of(a, a.v, at)), at.tile, no_dropout(), a.scale);
+    if (at.slot >= 0) {
+        put_part_hopper<D>(a, at, at.visible, x, a.scale, 2 * a.D, 0);
+        put_part_hopper<D>(a, at, at.visible, y, 1.0f, 2 * a.D, a.D);
+        return;
+    }
+    const long long offset = k.x - a.k;
+    if (a.dk) put_gradient_hopper<D>(a.dk + offset, k, at.tile, all_count(), at.visible, a.S, x, a.scale, a.add_k);
+    if (a.dv) put_gradient_hopper<D>(a.dv + offset, k, at.tile, all_count(), at.visible, a.S, y, 1.0f, a.add_v);
+#endif
+}
+
+// launch: grid [items * B * ceil(K / 64)], block 256, shared a ring of 4 stages
+KERNEL_ENTRY void __launch_bounds__(256, 2) block_sparse_attention_bwd_kv_hopper_d64(const Backward a) {
+    backward_keys_hopper<64>(a);
+}
 
 // launch: grid [lists * B, ceil(K / 16)], block 128, shared 0
 KERNEL_ENTRY void block_sparse_attention_bwd_kv_join(const Backward a) {

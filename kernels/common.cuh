@@ -22,6 +22,11 @@ typedef __nv_bfloat16 real;
 typedef float real;
 #endif
 
+// Set where there are the instructions of hopper.cuh, and files in bf16 use them.
+#if defined(WATTENTION_BF16) && (defined(WATTENTION_SIM) || defined(__CUDA_ARCH_FEAT_SM90_ALL))
+#define WATTENTION_HOPPER
+#endif
+
 constexpr int WARP = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;
 

@@ -3,10 +3,11 @@
 // then -1; lse delta [B, H, S]. Masked and global queries give zeros. Saved for backward: q, k, v, o, lse.
 // Global keys are gathered into tiles of their own, in the same softmax. Their dk and dv are sums over all queries:
 // blocks take SPAN queries each and write partial [B, H, S / SPAN, G, 2, D], which a last pass adds up in order.
-// Also compiled with -DWATTENTION_TF32 and -DWATTENTION_TF32X3.
+// Also compiled with -DWATTENTION_TF32 and -DWATTENTION_TF32X3. Entries with `hopper` in their names are those of
+// WATTENTION_ATTENTION=hopper.
 // spills: window_attention_bwd_kv_d64 in tf32x3: a few bytes, for a sum of three products has two accumulators
 // spills: window_attention_bwd_kv_d128 in tf32x3: a few bytes, for a sum of three products has two accumulators
-#include "attention.cuh"
+#include "attention_hopper_backward.cuh"
 
 constexpr int SPAN = 512;
 
@@ -63,6 +64,12 @@ DEVICE BandAndList<N> keys_of(const Args& a, const Place& at, int count, bool an
     return {band<N>(where_equal(at.state, 1), from, end, -reach, reach), at.list, 0, any ? a.G : 0};
 }
 
+// A tile of queries in its place, as a warpgroup kernel takes them one after the other.
+template <int R, class Args>
+DEVICE RowTile query_rows(const Args& a, const Place& at) {
+    return {at.first, min(a.S - at.first, R), nullptr};
+}
+
 template <int P, int M>
 DEVICE void forward(const Forward& a) {
     contract(blockDim.x == THREADS && a.D <= P && (M == 1 || a.p == 0.0f));
@@ -92,6 +99,57 @@ KERNEL_ENTRY void window_attention_fwd_d128(const Forward a) { forward<128, 1>(a
 KERNEL_ENTRY void window_attention_fwd_wide_d16(const Forward a) { forward<16, 2>(a); }
 KERNEL_ENTRY void window_attention_fwd_wide_d32(const Forward a) { forward<32, 2>(a); }
 KERNEL_ENTRY void window_attention_fwd_wide_d64(const Forward a) { forward<64, 2>(a); }
+
+template <int D>
+DEVICE void forward_hopper(const Forward& a) {
+    contract(blockDim.x == HOPPER_THREADS<GROUPS<D>> && a.D <= D);
+#ifndef WATTENTION_HOPPER
+    contract(false);
+#else
+    SHARED_DYN(unsigned char, shared);
+    constexpr int R = HOPPER_ROWS<GROUPS<D>>;
+    Ring<D> ring = ring_of<D, GROUPS<D>>(shared);
+    const int tiles = CEIL_DIV(a.S, R), works = a.B * a.H * tiles, blocks = static_cast<int>(gridDim.x);
+    if (warpgroup_index() == GROUPS<D>) {
+        registers_down<LOADING_REGISTERS<GROUPS<D>>>();
+        for (int work = blockIdx.x; work < works; work += blocks) {
+            const Place at = place_of(a, work, tiles, R);
+            const int count = query_rows<R>(a, at).count;
+            const bool any = any_counts<R>(where_equal(at.state, 1), at.first, count);
+            BandAndList<SQUARE> keys = keys_of<SQUARE>(a, at, count, any);
+            load_walk<false>(ring, keys, pair_of(head_of(a, a.k, at), head_of(a, a.v, at)));
+        }
+        load_end(ring);
+        return;
+    }
+    registers_up<COMPUTING_REGISTERS<GROUPS<D>>>();
+    with_constant(a.p > 0.0f, [&](auto drops) {
+        for (int work = blockIdx.x; work < works; work += blocks) {
+            const Place at = place_of(a, work, tiles, R);
+            float sums[D / 64][8][4];
+            Running running;
+            attend_hopper<D, decltype(drops)::value>(
+                sums, running, ring, head_of(a, a.q, at), query_rows<R>(a, at), kept_of(a, at), a.scale);
+            // Found again, not kept: registers are few in between.
+            const Place to = place_of(a, opaque(work), tiles, R);
+            const Head q = head_of(a, a.q, to);
+            put_attended_hopper<D>(
+                a.o + (q.x - a.q), a.lse + to.head * a.S, q, query_rows<R>(a, to), where_equal(to.state, 1), sums,
+                running);
+        }
+    });
+#endif
+}
+
+// launch: grid [B * H * ceil(S / 192), 132 at most], block 512, shared a ring of 4 stages
+KERNEL_ENTRY void __launch_bounds__(512, 1) window_attention_fwd_hopper_d64(const Forward a) {
+    forward_hopper<64>(a);
+}
+
+// launch: grid [B * H * ceil(S / 128), 132 at most], block 384, shared a ring of 4 stages
+KERNEL_ENTRY void __launch_bounds__(384, 1) window_attention_fwd_hopper_d128(const Forward a) {
+    forward_hopper<128>(a);
+}
 
 // launch: grid [B * S * H / 16], block 128, shared 0
 KERNEL_ENTRY void window_attention_bwd(const Backward a) {
@@ -139,43 +197,68 @@ DEVICE void put_partial(
     }
 }
 
-// The first blocks take the local keys, B H to a tile of 64; the others take the global ones, a span of queries each.
+// A tile of keys: local ones, or global ones with a span of queries.
+struct KeyTile {
+    Place at;
+    RowTile rows;
+    bool global;
+    int span;
+};
+
+// The first tiles are of local keys, the others of global ones, each with every span of queries.
+template <int R>
+DEVICE KeyTile key_tile(const Backward& a, int tile) {
+    const int tiles = CEIL_DIV(a.S, R), spans = CEIL_DIV(a.S, SPAN), local_tiles = a.B * a.H * tiles;
+    const int global_tiles = CEIL_DIV(a.G, R);
+    const bool global = tile >= local_tiles;
+    const int span = global ? (tile - local_tiles) / global_tiles % spans : 0;
+    // Those of a head: its tiles, or its spans with the tiles of each.
+    const int turn = global ? (tile - local_tiles) / (spans * global_tiles) * global_tiles +
+                                  (tile - local_tiles) % global_tiles
+                            : tile;
+    const Place at = place_of(a, turn, global ? global_tiles : tiles, R);
+    const RowTile rows = {at.first, min((global ? a.G : a.S) - at.first, R), global ? at.list : nullptr};
+    return {at, rows, global, span};
+}
+
+// Where the sums of a tile of global keys over its span go, [G, 2, D].
+DEVICE float* partial_of(const Backward& a, const KeyTile& tile) {
+    return a.partial + (tile.at.head * CEIL_DIV(a.S, SPAN) + tile.span) * a.G * 2ll * a.D;
+}
+
+// The queries that its gradients are summed over; none where no key takes part.
+template <int N, int R>
+DEVICE Band<N> queries_of(const Backward& a, const KeyTile& tile) {
+    const int first = tile.at.first, reach = tile.global ? FAR : min(a.W, a.S);
+    const bool any = tile.global || any_counts<R>(where_equal(tile.at.state, 1), first, tile.rows.count);
+    const int from = tile.global ? tile.span * SPAN : max(0, first - reach);
+    const int end = tile.global ? min(a.S, from + SPAN) : min(a.S, first + tile.rows.count + reach);
+    return band<N>(where_finite(a.lse + tile.at.head * a.S), from, any ? end : 0, -reach, reach);
+}
+
 template <int P>
 DEVICE void backward_keys(const Backward& a) {
     contract(blockDim.x == THREADS && a.D <= P);
     SHARED_DYN(real, shared);
     constexpr int N = COLUMNS<P>;
-    const int tiles = CEIL_DIV(a.S, ROWS<1>), spans = CEIL_DIV(a.S, SPAN), local_blocks = a.B * a.H * tiles;
-    const int block = blockIdx.x, global_tiles = CEIL_DIV(a.G, ROWS<1>);
-    const bool global = block >= local_blocks;
-    const int span = global ? (block - local_blocks) / global_tiles % spans : 0;
-    // Blocks of a head: its tiles, or its spans with the tiles of each.
-    const int turn = global ? (block - local_blocks) / (spans * global_tiles) * global_tiles +
-                                  (block - local_blocks) % global_tiles
-                            : block;
-    const Place at = place_of(a, turn, global ? global_tiles : tiles, ROWS<1>);
-    const RowTile tile = {at.first, min((global ? a.G : a.S) - at.first, ROWS<1>), global ? at.list : nullptr};
-    const Counted local = where_equal(at.state, 1);
-    const int reach = global ? FAR : min(a.W, a.S);
-    const bool any = global || any_counts<ROWS<1>>(local, at.first, tile.count);
-    const int from = global ? span * SPAN : max(0, at.first - reach);
-    const int end = global ? min(a.S, from + SPAN) : min(a.S, at.first + tile.count + reach);
-    Band<N> queries = band<N>(where_finite(a.lse + at.head * a.S), from, any ? end : 0, -reach, reach);
+    const KeyTile tile = key_tile<ROWS<1>>(a, blockIdx.x);
+    const Place& at = tile.at;
+    Band<N> queries = queries_of<N, ROWS<1>>(a, tile);
     const Head k = head_of(a, a.k, at);
     float x[1][P / 8][4], y[1][P / 8][4];
     const Kept kept = kept_of(a, at);
     with_dropout<KEYS_DROPS<P>>(kept, [&](auto drops) {
         keys_backward<P, N, decltype(drops)::value>(
             x, y, head_of(a, a.q, at), k, head_of(a, a.v, at), head_of(a, a.d_o, at), a.lse + at.head * a.S,
-            a.delta + at.head * a.S, tile, queries, kept, a.scale, shared);
+            a.delta + at.head * a.S, tile.rows, queries, kept, a.scale, shared);
     });
-    if (global) {
-        put_partial<P>(a.partial + (at.head * spans + span) * a.G * 2ll * a.D, tile, a.D, x, y);
+    if (tile.global) {
+        put_partial<P>(partial_of(a, tile), tile.rows, a.D, x, y);
         return;
     }
-    const Counted not_global = {at.state, 2, false};
-    if (a.dk) put_gradient<P, 1>(a.dk + (k.x - a.k), k, tile, not_global, local, a.S, x, a.scale, a.add_k);
-    if (a.dv) put_gradient<P, 1>(a.dv + (k.x - a.k), k, tile, not_global, local, a.S, y, 1.0f, a.add_v);
+    const Counted local = where_equal(at.state, 1), not_global = {at.state, 2, false};
+    if (a.dk) put_gradient<P, 1>(a.dk + (k.x - a.k), k, tile.rows, not_global, local, a.S, x, a.scale, a.add_k);
+    if (a.dv) put_gradient<P, 1>(a.dv + (k.x - a.k), k, tile.rows, not_global, local, a.S, y, 1.0f, a.add_v);
 }
 
 // launch: grid [B * H * (ceil(S / 64) + ceil(S / SPAN) * ceil(G / 64))], block 128, shared as bwd_q
@@ -183,6 +266,103 @@ KERNEL_ENTRY void window_attention_bwd_kv_d16(const Backward a) { backward_keys<
 KERNEL_ENTRY void window_attention_bwd_kv_d32(const Backward a) { backward_keys<32>(a); }
 KERNEL_ENTRY void window_attention_bwd_kv_d64(const Backward a) { backward_keys<64>(a); }
 KERNEL_ENTRY void window_attention_bwd_kv_d128(const Backward a) { backward_keys<128>(a); }
+
+template <int D>
+DEVICE void backward_queries_hopper(const Backward& a) {
+    contract(blockDim.x == HOPPER_THREADS<BACKWARD_GROUPS> && a.D <= D);
+#ifndef WATTENTION_HOPPER
+    contract(false);
+#else
+    SHARED_DYN(unsigned char, shared);
+    constexpr int R = BACKWARD_ROWS;
+    Ring<D> ring = ring_of<D, BACKWARD_GROUPS>(shared);
+    const int tiles = CEIL_DIV(a.S, R), works = a.B * a.H * tiles, blocks = static_cast<int>(gridDim.x);
+    if (warpgroup_index() == BACKWARD_GROUPS) {
+        registers_down<LOADING_REGISTERS<BACKWARD_GROUPS>>();
+        for (int work = blockIdx.x; work < works; work += blocks) {
+            const Place at = place_of(a, work, tiles, R);
+            const int count = query_rows<R>(a, at).count;
+            const bool any = any_counts<R>(where_equal(at.state, 1), at.first, count);
+            BandAndList<SQUARE> keys = keys_of<SQUARE>(a, at, count, any);
+            load_walk<false>(ring, keys, pair_of(head_of(a, a.k, at), head_of(a, a.v, at)));
+        }
+        load_end(ring);
+        return;
+    }
+    registers_up<COMPUTING_REGISTERS<BACKWARD_GROUPS>>();
+    with_constant(a.p > 0.0f, [&](auto drops) {
+        for (int work = blockIdx.x; work < works; work += blocks) {
+            const Place at = place_of(a, work, tiles, R);
+            float x[D / 64][8][4];
+            queries_backward_hopper<D, decltype(drops)::value>(
+                x, ring, pair_of(head_of(a, a.q, at), head_of(a, a.d_o, at)), a.lse + at.head * a.S,
+                a.delta + at.head * a.S, query_rows<R>(a, at), kept_of(a, at), a.scale);
+            const Place to = place_of(a, opaque(work), tiles, R);
+            const Head q = head_of(a, a.q, to);
+            put_gradient_hopper<D>(
+                a.dq + (q.x - a.q), q, query_rows<R>(a, to), all_count(), where_equal(to.state, 1), a.S, x, a.scale,
+                a.add_q);
+        }
+    });
+#endif
+}
+
+// launch: grid [B * H * ceil(S / 128), 132 at most], block 384, shared a ring of 4 stages
+KERNEL_ENTRY void __launch_bounds__(384, 1) window_attention_bwd_q_hopper_d64(const Backward a) {
+    backward_queries_hopper<64>(a);
+}
+
+template <int D>
+DEVICE void backward_keys_hopper(const Backward& a) {
+    contract(blockDim.x == HOPPER_THREADS<BACKWARD_GROUPS> && a.D <= D);
+#ifndef WATTENTION_HOPPER
+    contract(false);
+#else
+    SHARED_DYN(unsigned char, shared);
+    constexpr int R = BACKWARD_ROWS;
+    Ring<D> ring = ring_of<D, BACKWARD_GROUPS>(shared);
+    const int works = a.B * a.H * (CEIL_DIV(a.S, R) + CEIL_DIV(a.S, SPAN) * CEIL_DIV(a.G, R));
+    const int blocks = static_cast<int>(gridDim.x);
+    if (warpgroup_index() == BACKWARD_GROUPS) {
+        registers_down<LOADING_REGISTERS<BACKWARD_GROUPS>>();
+        for (int work = blockIdx.x; work < works; work += blocks) {
+            const KeyTile tile = key_tile<R>(a, work);
+            Band<SQUARE> queries = queries_of<SQUARE, R>(a, tile);
+            Pair pair = pair_of(head_of(a, a.q, tile.at), head_of(a, a.d_o, tile.at));
+            pair.lse = a.lse + tile.at.head * a.S, pair.delta = a.delta + tile.at.head * a.S;
+            load_walk<true>(ring, queries, pair);
+        }
+        load_end(ring);
+        return;
+    }
+    registers_up<COMPUTING_REGISTERS<BACKWARD_GROUPS>>();
+    with_constant(a.p > 0.0f, [&](auto drops) {
+        for (int work = blockIdx.x; work < works; work += blocks) {
+            float x[D / 64][8][4], y[D / 64][8][4];
+            const KeyTile of = key_tile<R>(a, opaque(work));
+            keys_backward_hopper<D, decltype(drops)::value>(
+                x, y, ring, pair_of(head_of(a, a.k, of.at), head_of(a, a.v, of.at)), of.rows, kept_of(a, of.at),
+                a.scale);
+            const KeyTile tile = key_tile<R>(a, opaque(work));
+            if (tile.global) {
+                put_partial_hopper<D>(partial_of(a, tile), tile.rows, a.D, x, y);
+                continue;
+            }
+            const Head k = head_of(a, a.k, tile.at);
+            const Counted local = where_equal(tile.at.state, 1), not_global = {tile.at.state, 2, false};
+            const long long offset = k.x - a.k;
+            if (a.dk)
+                put_gradient_hopper<D>(a.dk + offset, k, tile.rows, not_global, local, a.S, x, a.scale, a.add_k);
+            if (a.dv) put_gradient_hopper<D>(a.dv + offset, k, tile.rows, not_global, local, a.S, y, 1.0f, a.add_v);
+        }
+    });
+#endif
+}
+
+// launch: grid [B * H * (ceil(S / 128) + ceil(S / SPAN) * ceil(G / 128)), 132 at most], block 384, shared as bwd_q
+KERNEL_ENTRY void __launch_bounds__(384, 1) window_attention_bwd_kv_hopper_d64(const Backward a) {
+    backward_keys_hopper<64>(a);
+}
 
 // The partial sums of the global keys, added up; a thread for each of [B, G, H, D].
 // launch: grid [B * G * H * D / 128], block 128, shared 0

@@ -51,20 +51,31 @@ find_nvcc() {
     command -v nvcc >/dev/null
 }
 
-# The folder appears complete or not at all, so that a broken download leaves nothing behind.
-install_nvcc() {
-    local parts=(nvidia-cuda-nvcc nvidia-nvvm nvidia-cuda-runtime nvidia-cuda-crt nvidia-cuda-cccl) unfinished
-    mkdir -p -- "$(dirname -- "$nvcc_dir")" || return
-    unfinished=$(mktemp -d -- "$nvcc_dir.XXXXXX") || return
-    if PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --retries 1 \
-        --target "$unfinished" "${parts[@]/%/==13.0.*}" &&
-        python3 -c 'import os, sys; os.rename(*sys.argv[1:])' "$unfinished" "$nvcc_dir"; then
-        # Cargo does not watch a folder that was not there.
-        touch build.rs
-    else
+# install DIR PACKAGE...: the folder appears complete or not at all, so that a broken download leaves nothing behind.
+install() {
+    local dir=$1 unfinished
+    shift
+    mkdir -p -- "$(dirname -- "$dir")" || return
+    unfinished=$(mktemp -d -- "$dir.XXXXXX") || return
+    if ! PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --retries 1 \
+        --target "$unfinished" "$@" ||
+        ! python3 -c 'import os, sys; os.rename(*sys.argv[1:])' "$unfinished" "$dir"; then
         rm -rf -- "$unfinished"
         return 1
     fi
+}
+
+install_nvcc() {
+    local parts=(nvidia-cuda-nvcc nvidia-nvvm nvidia-cuda-runtime nvidia-cuda-crt nvidia-cuda-cccl)
+    install "$nvcc_dir" "${parts[@]/%/==13.0.*}" || return
+    # Cargo does not watch a folder that was not there.
+    touch build.rs
+}
+
+# What reads machine code; the first release that is on PyPI, which reads older code as well.
+install_tools() {
+    [[ -e $nvcc_dir-tools ]] || command -v nvdisasm >/dev/null || [[ ! -d $nvcc_dir ]] ||
+        install "$nvcc_dir-tools" nvidia-cuda-nvdisasm==13.2.* nvidia-cuda-cuobjdump==13.2.*
 }
 
 # Parsed, not imported: most scripts need packages that this command does not.
@@ -83,6 +94,7 @@ if [[ -z ${NVCC_CCBIN:-} ]] && ! command -v g++ >/dev/null; then
 elif ! find_nvcc && ! step install_nvcc; then
     note "nvcc could not be fetched: what needs it is skipped"
 fi
+install_tools || note "nvdisasm could not be fetched: the kernels' bounds are not looked at"
 
 # What is built from nothing gains nothing from incremental compilation, and pays for it.
 if ! compgen -G "${CARGO_TARGET_DIR:-target}/debug/incremental/*" >/dev/null; then
@@ -114,6 +126,19 @@ case $browsed in
     *)
         printf 'test report_check ... FAILED\ntest result: FAILED. 0 passed; 1 failed\n' >>"$log"
         status=$browsed
+        ;;
+esac
+
+# The machine code of the attention kernels, against the committed table; without nvcc or nvdisasm it leaves with 77.
+bounded=0
+printf '\n---- kernel_bounds stdout ----\n' >>"$log"
+bounds=benches/results/static/kernel-bounds.json
+step python3 scripts/kernel_bounds.py --check "$bounds" 2>&1 | tee -a -- "$log" || bounded=$?
+case $bounded in
+    0 | 77) printf 'test result: ok. 1 passed; 0 failed\n' >>"$log" ;;
+    *)
+        printf 'test kernel_bounds ... FAILED\ntest result: FAILED. 0 passed; 1 failed\n' >>"$log"
+        status=$bounded
         ;;
 esac
 

@@ -5,12 +5,16 @@
 #
 # --binary   the program (target/release/wattention)
 # --out      where results go ($OUT, or benches/results/ and the GPU's name)
-# --minutes  for all of it (9); every part has its own limit, so that one that hangs does not cost the others
+# --minutes  for all of it (6); every part has its own limit, so that one that hangs does not cost the others
 #
 # Needs python3 (or WATTENTION_PYTHON) with torch, transformers, numpy and safetensors; no cargo, no network.
 # compute-sanitizer runs if it is in PATH or CUDA_HOME/bin. A line per part goes to stderr, and summary.json has them
 # all; scripts/gpu_report.py says what the other files are. The exit status is 1 if a check of correctness failed or
 # ran out of time.
+#
+# What can be wrong comes first, and of the attention kernels both: by mma.sync and, on an H100 or H200, by wgmma. Where
+# summary.json says under `engines` that hopper was right and faster, and its results are committed, Engine::DEFAULT in
+# src/device/engine.rs may be turned.
 #
 # WATTENTION_GPU_DEVICE=sim is a rehearsal on a machine without a GPU: the checks run on the simulator, and what
 # measures is skipped. Allow it more --minutes.
@@ -30,7 +34,7 @@ fail() {
 
 binary=target/release/wattention
 out=${OUT:-}
-minutes=9
+minutes=6
 while (($#)); do
     case $1 in
     --binary | --out | --minutes)
@@ -140,6 +144,18 @@ for what in states tokens repeat; do
     done
 done
 
+engines=(mma)
+if refusal=$(WATTENTION_ATTENTION=hopper timeout --kill-after=5 30 "${program[@]}" bench attention --device "$device" \
+    --precision bf16 --kind window --pass forward --lengths 64 --heads 1 --warmup-seconds 0 --seconds 0.001 \
+    2>&1 >/dev/null); then
+    engines=(hopper mma)
+    for what in states repeat; do
+        check "$what-bf16-hopper" 45 env WATTENTION_ATTENTION=hopper "${parity[@]}" --precision bf16 "$what"
+    done
+else
+    skip states-bf16-hopper "$(tail -n 1 <<<"$refusal")"
+fi
+
 sanitizer=$(command -v compute-sanitizer || true)
 if [[ -z $sanitizer && -x ${CUDA_HOME:-}/bin/compute-sanitizer ]]; then
     sanitizer=$CUDA_HOME/bin/compute-sanitizer
@@ -152,6 +168,9 @@ for tool in memcheck racecheck; do
     else
         check "$tool" 75 "$sanitizer" --tool "$tool" --error-exitcode 9 "${program[@]}" \
             doctor --selftest --device "$device" --precision fp32
+        # The bf16 cases run by both kinds of attention kernels.
+        check "$tool-bf16" 75 "$sanitizer" --tool "$tool" --error-exitcode 9 "${program[@]}" \
+            doctor --selftest --device "$device" --precision bf16
     fi
 done
 
@@ -182,6 +201,11 @@ else
     limits=()
     measure limits 20 "${program[@]}" bench limits --device "$device" --save "$work/limits.json"
     [[ ! -s $work/limits.json ]] || limits=(--limits "$work/limits.json")
+    for engine in "${engines[@]}"; do
+        measure "attention-$engine" 20 "${program[@]}" bench attention --device "$device" --precision bf16 \
+            --engine "$engine" --kind window --lengths 4096,16384 --batch-size 1,4 --warmup-seconds 0.1 \
+            --seconds 0.2 "${limits[@]}"
+    done
     measure attention 60 "${program[@]}" bench attention --device "$device" --precisions fp32,tf32,tf32x3,bf16 \
         --lengths 1024,4096,16384 --warmup-seconds 0.1 --seconds 0.1 "${limits[@]}"
     measure profile 90 "${program[@]}" profile step --device "$device" --precision bf16 --config "$config" \

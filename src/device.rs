@@ -8,6 +8,7 @@ mod blocks;
 mod call;
 pub mod cpu;
 pub mod cuda;
+mod engine;
 mod graph;
 mod host;
 mod kernel;
@@ -19,6 +20,7 @@ mod signature;
 pub mod sim;
 
 pub use call::{Arg, Call, Cost};
+pub use engine::Engine;
 pub use graph::GraphCounts;
 pub use host::CpuCall;
 pub use kernel::{Gpu, Kernel, Pass};
@@ -76,6 +78,16 @@ pub trait Executor {
     /// Bytes that could still be allocated, where that is known.
     fn free(&self) -> Option<usize> {
         None
+    }
+
+    /// Which of its attention kernels run, where it has several.
+    fn engine(&self) -> Option<Engine> {
+        None
+    }
+
+    /// Takes these kernels from now on, or says why it has not got them.
+    fn set_engine(&self, _: Engine) -> Result<()> {
+        Err(Error::usage(format!("{} has no choice of attention kernels: leave --engine out", self.name())))
     }
 
     /// Why launches of steps could not be recorded as graphs, each reason once; nothing where all could.
@@ -211,6 +223,16 @@ impl Device {
     /// Bytes that could still be allocated, where that is known.
     pub fn free(&self) -> Option<usize> {
         self.0.free()
+    }
+
+    /// Which of its attention kernels run, where it has several.
+    pub fn engine(&self) -> Option<Engine> {
+        self.0.engine()
+    }
+
+    /// Takes these kernels from now on, or says why it has not got them.
+    pub fn set_engine(&self, engine: Engine) -> Result<()> {
+        self.0.set_engine(engine)
     }
 
     /// Why launches of steps could not be recorded as graphs, each reason once.

@@ -285,10 +285,11 @@ impl Launch {
     }
 
     /// Runs the launch, or fails for the first argument that is unknown, given twice or missing.
-    pub fn run(self, device: &Device) -> Result<()> {
+    pub fn run(mut self, device: &Device) -> Result<()> {
         match self.error {
             Some(error) => Err(error),
             None => {
+                self.call.engine = device.engine();
                 device.launch(self.kernel, &self.call)?;
                 watch::look(device, self.kernel.name, &self.call)
             }

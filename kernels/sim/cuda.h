@@ -10,12 +10,15 @@
 #define WATTENTION_SIM
 #include <array>
 #include <cmath>
+#include <cstdarg>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <type_traits>
 #include <utility>
 
+#include "async.h"
 #include "rendezvous.h"
 
 #define __global__
@@ -91,5 +94,6 @@ template <class T> static inline T __ldg(const T* p) { return *p; }
 
 #include "warp.h"
 #include "mma.h"
+#include "hopper.h"
 
 }  // namespace sim

@@ -144,6 +144,17 @@ static inline void cp_async_4(void* to, const void* from, bool valid, SIM_SITE) 
     sim_copy(to, from, 4, valid, file, line);
 }
 
+// Notes that this thread wrote these bytes by ordinary means, where products may read them.
+static inline void sim_wrote(void* to, unsigned bytes, SIM_SITE) {
+    SimThread* self = sim_self;
+    if (self->writes == SIM_COPIES) {
+        if (self->async->open) SIM_FAIL("more writes without a fence than the simulator holds");
+        // A kernel without products of warpgroups, which fences nothing.
+        self->writes = 0;
+    }
+    self->written[self->writes++] = {to, bytes};
+}
+
 static inline void cp_async_commit() { sim_self->group++; }
 
 template <int PENDING>
@@ -154,6 +165,7 @@ static inline void cp_async_wait() {
         const SimCopy copy = self->copy[i];
         if (copy.group + PENDING < self->group) {
             memcpy(copy.to, copy.from, copy.bytes);
+            sim_wrote(copy.to, copy.bytes);
         } else {
             self->copy[kept++] = copy;
         }

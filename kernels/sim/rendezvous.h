@@ -20,6 +20,12 @@ struct SimCopy {
 
 enum { SIM_COPIES = 512 };
 
+// Shared memory that a thread wrote by ordinary means, and has not fenced.
+struct SimWrite {
+    void* at;
+    unsigned bytes;
+};
+
 struct SimIndex { unsigned x, y, z; };
 
 // One thread of the grid; src/device/sim/thread.rs has the same layout.
@@ -30,12 +36,15 @@ struct SimThread {
     unsigned char* shared;
     unsigned copies, group;  // started and not landed; commits so far
     SimCopy copy[SIM_COPIES];
+    SimWrite written[SIM_COPIES];
+    SimAsync* async;  // of the block
+    unsigned writes;
 };
 
 // What a thread waits for; lives on its stack until it is resumed.
 struct SimWait {
     const char* what;
-    unsigned scope;  // 0: the lanes of `mask` in its warp, 1: the whole block
+    unsigned scope;  // 0: the lanes of `mask` in its warp, 1: the whole block, 2: until `ready`
     unsigned mask;
     // Called once by the scheduler when all are there; `lanes[i]` is null for a lane outside the mask.
     void (*perform)(SimWait** lanes, unsigned count);
@@ -43,6 +52,8 @@ struct SimWait {
     unsigned line;
     // What the operation gets and gives; its type belongs to `perform`.
     void* data;
+    // Whether a thread of scope 2 may go on.
+    unsigned (*ready)(SimWait*);
 };
 
 // Set by the scheduler: suspends until `wait` is complete, or for ever after a failure.

@@ -4,7 +4,7 @@ mod subject;
 
 use super::repeat::{Flush, Schedule, repeat, warnings};
 use crate::device::plan::{Launch, Plan};
-use crate::device::{Cost, Device, Precision};
+use crate::device::{Cost, Device, Engine, Precision};
 use crate::disturbance::Conditions;
 use crate::energy::Sampler;
 use crate::error::{Error, Result};
@@ -128,6 +128,8 @@ pub struct Row {
     pub kind: Kind,
     pub pass: Pass,
     pub precision: Precision,
+    /// The kernels, where the device has a choice.
+    pub engine: Option<Engine>,
     pub batch_size: usize,
     pub length: usize,
     pub heads: usize,
@@ -208,6 +210,7 @@ pub fn attention(setting: &Setting, work: &Work, passes: &[Pass]) -> Result<Vec<
             kind: work.kind,
             pass,
             precision,
+            engine: device.engine(),
             batch_size: work.batch,
             length: work.length,
             heads: work.heads,

@@ -1,7 +1,7 @@
 //! The arguments of one launch: outputs, inputs, sizes, scalars, given and asked for by name.
 
-use super::Block;
 use super::signature::{Kind, Signature};
+use super::{Block, Engine};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::units::{Bytes, Flops};
@@ -72,6 +72,8 @@ pub struct Call {
     /// The arguments that have been given, by [`Signature::bit`].
     given: u64,
     pub cost: Cost,
+    /// Which of its attention kernels the device runs.
+    pub(crate) engine: Option<Engine>,
 }
 
 impl Call {
@@ -86,6 +88,7 @@ impl Call {
             scalars: vec![0.0; count(Kind::Scalar)],
             given: 0,
             cost: Cost::default(),
+            engine: None,
         }
     }
 

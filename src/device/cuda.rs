@@ -21,7 +21,9 @@ pub use libraries::Library;
 
 use super::blocks::Blocks;
 use super::graph::{Graphs, Op, Runner};
-use super::{Arg, Block, Call, Executor, Gpu, GraphCounts, Kernel, Layout, Lifetime, Pass, Precision, Used};
+use super::{
+    Arg, Block, Call, Engine, Executor, Gpu, GraphCounts, Kernel, Layout, Lifetime, Pass, Precision, Used,
+};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::trace;
@@ -31,11 +33,11 @@ use driver::Context;
 use events::Pending;
 use gemm::{Gemm, Operands, Shape};
 use graph::Graph;
-use kernels::{ARCHITECTURES, Code, MISSING, MODULES, PTX, Variant};
+use kernels::{ARCHITECTURES, Architecture, Code, MISSING, MODULES, PTX, Variant};
 use launch::{Launched, Recent};
 use memory::{Memory, Pool};
 use modules::Modules;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// Bytes for what the driver allocates later: kernels when they are first used, and graphs.
@@ -45,6 +47,7 @@ const RESERVED: usize = 256 << 20;
 pub struct Cuda {
     gpu: Properties,
     precision: Precision,
+    engine: Cell<Engine>,
     graphs: Graphs<Graph>,
     /// Whether steps are left as they are.
     launch_by_launch: bool,
@@ -71,6 +74,10 @@ impl Cuda {
         if code_for(&gpu).is_none() {
             return Err(errors::no_code(&gpu.name, gpu.capability, &compiled()));
         }
+        let engine = match Engine::asked()? {
+            Some(engine) => has_engine(&gpu, engine).map(|()| engine)?,
+            None => Some(Engine::DEFAULT).filter(|&e| has_engine(&gpu, e).is_ok()).unwrap_or_default(),
+        };
         let (variable, off) = errors::NO_GRAPHS;
         nvtx::start();
         errors::calling(|| {
@@ -86,6 +93,7 @@ impl Cuda {
                 blocks: Blocks::default(),
                 pool: Pool::default(),
                 precision,
+                engine: Cell::new(engine),
                 gpu,
                 context,
             })
@@ -211,6 +219,15 @@ pub fn code_for(gpu: &Properties) -> Option<Code> {
     kernels::code_for(gpu.capability, ARCHITECTURES, PTX)
 }
 
+/// Fails where the GPU, or what the program was compiled for, has not what the engine needs.
+fn has_engine(gpu: &Properties, engine: Engine) -> Result<()> {
+    match (engine, code_for(gpu)) {
+        (Engine::Mma, _)
+        | (Engine::Hopper, Some(Code::Native(Architecture { number: 90, suffix: Some('a') }))) => Ok(()),
+        (Engine::Hopper, _) => Err(errors::no_hopper(&gpu.name, gpu.capability, &compiled())),
+    }
+}
+
 /// What the kernels were compiled for, in words.
 pub fn compiled() -> String {
     let mut names: Vec<String> = ARCHITECTURES.iter().map(ToString::to_string).collect();
@@ -229,6 +246,16 @@ impl Executor for Cuda {
 
     fn precision(&self) -> Precision {
         self.precision
+    }
+
+    fn engine(&self) -> Option<Engine> {
+        Some(self.engine.get())
+    }
+
+    fn set_engine(&self, engine: Engine) -> Result<()> {
+        has_engine(&self.gpu, engine)?;
+        self.engine.set(engine);
+        Ok(())
     }
 
     fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {

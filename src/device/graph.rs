@@ -35,7 +35,10 @@ impl Op {
                                 == (b.block.address, b.offset, b.len, b.dtype)
                         })
                 };
-                std::ptr::eq(*kernel, *k) && same(&call.outputs, &c.outputs) && same(&call.inputs, &c.inputs)
+                std::ptr::eq(*kernel, *k)
+                    && call.engine == c.engine
+                    && same(&call.outputs, &c.outputs)
+                    && same(&call.inputs, &c.inputs)
             }
             (Op::Upload { block, offset, bytes }, Op::Upload { block: b, offset: o, bytes: new }) => {
                 (place(block), *offset, bytes.len()) == (place(b), *o, new.len())

@@ -5,7 +5,7 @@
 //! blocks share bytes, and their launches are repeated before the next step may write to it. Where steps
 //! become graphs, so do the repetitions.
 
-use super::{Block, Call, Cost, Device, Executor, Kernel, Layout, Lifetime, Precision, Used};
+use super::{Block, Call, Cost, Device, Engine, Executor, Kernel, Layout, Lifetime, Precision, Used};
 use crate::error::{Error, Result};
 use crate::trace::{self, Phase};
 use std::cell::{Cell, RefCell};
@@ -174,6 +174,14 @@ impl Executor for Repeater {
 
     fn precision(&self) -> Precision {
         self.inner.precision()
+    }
+
+    fn engine(&self) -> Option<Engine> {
+        self.inner.engine()
+    }
+
+    fn set_engine(&self, engine: Engine) -> Result<()> {
+        self.inner.set_engine(engine)
     }
 
     fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {

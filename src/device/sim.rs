@@ -1,7 +1,7 @@
 //! The `sim` executor: `kernels/*.cu` compiled by a C++ compiler, every thread of the grid a fiber.
 //!
 //! Stricter than a GPU: buffers end at pages that may not be touched, shared memory and new blocks
-//! hold NaN, asynchronous copies land only when waited for, and a launch that leaves threads waiting
+//! hold NaN, asynchronous copies and products land only when waited for, and a launch that leaves threads waiting
 //! for each other, or breaks a kernel's contract, is an error that names kernel, block and thread.
 
 #![cfg_attr(
@@ -18,6 +18,7 @@ pub(super) mod direct;
 )]
 mod entries;
 mod fault;
+mod flight;
 mod guarded;
 mod product;
 mod schedule;
@@ -28,7 +29,8 @@ pub use schedule::Order;
 
 use super::graph::{Graphs, Op, Runner};
 use super::{
-    Arg, Block, Call, Executor, Gpu, GraphCounts, Kernel, Layout, Lifetime, Pass, Precision, Used, host,
+    Arg, Block, Call, Engine, Executor, Gpu, GraphCounts, Kernel, Layout, Lifetime, Pass, Precision, Used,
+    host,
 };
 use crate::error::{Error, Result};
 use crate::shape::DType;
@@ -42,6 +44,7 @@ use std::rc::{Rc, Weak};
 /// Runs the kernels of `kernels/*.cu` on the CPU, and matrix products as the CPU executor does.
 pub struct Sim {
     precision: Precision,
+    engine: Cell<Engine>,
     order: Cell<Order>,
     next_id: Cell<u64>,
     /// Every buffer by its address, and those that this value alone holds.
@@ -72,6 +75,7 @@ impl Sim {
         fault::install();
         Ok(Sim {
             precision,
+            engine: Cell::new(Engine::asked()?.unwrap_or_default()),
             order: Cell::new(Order::Forward),
             next_id: Cell::new(0),
             buffers: RefCell::default(),
@@ -229,6 +233,15 @@ impl Executor for Sim {
 
     fn precision(&self) -> Precision {
         self.precision
+    }
+
+    fn engine(&self) -> Option<Engine> {
+        Some(self.engine.get())
+    }
+
+    fn set_engine(&self, engine: Engine) -> Result<()> {
+        self.engine.set(engine);
+        Ok(())
     }
 
     fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {

@@ -10,6 +10,7 @@ pub mod block_sparse_attention;
 mod block_table;
 pub mod decode_attention;
 pub mod dense_attention;
+mod hopper;
 mod tile;
 pub mod window_attention;
 

@@ -34,13 +34,14 @@ pub fn check(case: &Case, sizes: Sizes, times: &dyn Fn(Pair) -> f64, factor: &dy
     }
 }
 
-fn check_in(
+/// The same in one format; gives what was compared.
+pub fn check_in(
     precision: Precision,
     case: &Case,
     sizes: Sizes,
     times: &dyn Fn(Pair) -> f64,
     factor: &dyn Fn(Pair) -> f64,
-) {
+) -> [Vec<f32>; 4] {
     let Sizes { b, t, rows, h, d, .. } = sizes;
     let device = poisoned_in(precision);
     let shapes = [[b, t, h * d], [b, rows, h * d], [b, rows, h * d], [b, t, h * d]];
@@ -75,7 +76,7 @@ fn check_in(
         Precision::Bf16 => (BF16, 1.0 / 256.0),
     };
     let (exact, plain) = (run(EXACT), run(format));
-    for (((what, got), want), plain) in ["o", "dq", "dk", "dv"].iter().zip(got).zip(&exact).zip(&plain) {
+    for (((what, got), want), plain) in ["o", "dq", "dk", "dv"].iter().zip(&got).zip(&exact).zip(&plain) {
         let error = want.iter().zip(plain).map(|(w, p)| (w - p).abs()).fold(0.0, f64::max);
         let size = largest(want).max(case.cancelling);
         let tolerance = match precision {
@@ -83,8 +84,9 @@ fn check_in(
             _ if want.len() < FEW => 2.0 * error + unit * size,
             _ => 2.0 * error,
         };
-        assert_within(&format!("{}, {}, {precision}: {what}", case.op, case.name), &got, want, tolerance);
+        assert_within(&format!("{}, {}, {precision}: {what}", case.op, case.name), got, want, tolerance);
     }
+    got
 }
 
 fn upload(

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use wattention::device::cpu::Cpu;
 use wattention::device::plan::Plan;
 use wattention::device::sim::{Order, Sim};
-use wattention::device::{Block, Call, Device, Executor, Kernel, Layout, Lifetime, Precision, Used};
+use wattention::device::{Block, Call, Device, Engine, Executor, Kernel, Layout, Lifetime, Precision, Used};
 use wattention::error::Result;
 
 /// An executor of which every element that a kernel forgets to write is NaN, or -1 as an integer.
@@ -43,10 +43,12 @@ pub fn poisoned() -> Device {
 }
 
 pub fn poisoned_in(precision: Precision) -> Device {
-    let executor: Rc<dyn Executor> = match simulated() {
+    let engine = ENGINE.get();
+    let executor: Rc<dyn Executor> = match simulated() || engine == Engine::Hopper {
         true => {
             let sim = Sim::new(precision).unwrap();
             sim.set_order(ORDER.get());
+            sim.set_engine(engine).unwrap();
             Rc::new(sim)
         }
         false => Rc::new(Cpu::new(precision)),
@@ -55,12 +57,22 @@ pub fn poisoned_in(precision: Precision) -> Device {
 }
 
 thread_local!(static ORDER: Cell<Order> = const { Cell::new(Order::Forward) });
+thread_local!(static ENGINE: Cell<Engine> = const { Cell::new(Engine::Mma) });
 
 /// Runs `work`, whose simulated devices run their threads in another order.
 pub fn in_order<T>(order: Order, work: impl FnOnce() -> T) -> T {
     let before = ORDER.replace(order);
     let outcome = work();
     ORDER.set(before);
+    outcome
+}
+
+/// Runs `work` on the simulator, with the attention kernels of compute capability 9.0, its threads in this order.
+#[cfg(wattention_sim)]
+pub fn on_hopper<T>(order: Order, work: impl FnOnce() -> T) -> T {
+    let before = ENGINE.replace(Engine::Hopper);
+    let outcome = in_order(order, work);
+    ENGINE.set(before);
     outcome
 }
 
@@ -71,6 +83,10 @@ impl Executor for Poisoned {
 
     fn precision(&self) -> Precision {
         self.executor.precision()
+    }
+
+    fn engine(&self) -> Option<Engine> {
+        self.executor.engine()
     }
 
     fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {

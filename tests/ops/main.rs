@@ -16,6 +16,8 @@ mod dropout;
 mod embedding;
 mod global_attention;
 mod gradient_norm;
+#[cfg(wattention_sim)]
+mod hopper;
 mod layer_norm;
 mod linear;
 mod registry;

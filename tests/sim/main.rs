@@ -5,6 +5,8 @@ mod graph;
 #[cfg(wattention_sim)]
 mod planted;
 #[cfg(wattention_sim)]
+mod planted_hopper;
+#[cfg(wattention_sim)]
 mod steps;
 
 #[cfg(not(wattention_sim))]

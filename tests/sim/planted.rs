@@ -8,13 +8,13 @@ use wattention::shape::DType;
 use wattention::tensor::{Launch, Tensor};
 
 /// Runs of one kernel over x = 1, 2, .. n, in three orders of threads and blocks.
-struct Runs {
-    outcomes: Vec<Result<Vec<u32>>>,
+pub struct Runs {
+    pub outcomes: Vec<Result<Vec<u32>>>,
 }
 
 const ORDERS: [Order; 3] = [Order::Forward, Order::Reverse, Order::Shuffled(7)];
 
-fn run(kernel: &'static Kernel, n: usize) -> Runs {
+pub fn run(kernel: &'static Kernel, n: usize) -> Runs {
     let outcome = |order| {
         let sim = Sim::new(Precision::Fp32)?;
         sim.set_order(order);
@@ -30,7 +30,7 @@ fn run(kernel: &'static Kernel, n: usize) -> Runs {
 
 impl Runs {
     /// Every order fails with a message that contains all of `parts`.
-    fn fails_with(&self, parts: &[&str]) {
+    pub fn fails_with(&self, parts: &[&str]) {
         for (outcome, order) in self.outcomes.iter().zip(ORDERS) {
             let message = match outcome {
                 Ok(_) => panic!("{order:?}: nothing was noticed"),
@@ -43,7 +43,7 @@ impl Runs {
     }
 
     /// NaN in a result, or other bits in another order: what every kernel test looks for.
-    fn shows_in_the_bits(&self) {
+    pub fn shows_in_the_bits(&self) {
         let all: Vec<&Vec<u32>> = self.outcomes.iter().map(|o| o.as_ref().unwrap()).collect();
         let nan = all.iter().any(|bits| bits.iter().any(|&b| f32::from_bits(b).is_nan()));
         let differ = all.iter().any(|bits| bits != &all[0]);

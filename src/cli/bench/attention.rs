@@ -5,6 +5,7 @@ use super::super::{machine, output};
 use super::options::{Baselines, Ceiling, Formats, Known, Repetition};
 use super::report::{Measured, Report, conditions, of_limit, times};
 use crate::bench::attention::{Kind, Pass, Row, Setting, Work, attention};
+use crate::device::Engine;
 use crate::energy::{self, Sampler};
 use crate::error::Error;
 use crate::files;
@@ -61,6 +62,10 @@ pub struct Args {
 
     #[command(flatten)]
     formats: Formats,
+
+    /// The kernels of window and block-sparse attention in bf16 [default: WATTENTION_ATTENTION, else mma]
+    #[arg(long, value_name = "ENGINE", value_parser = named::<Engine>())]
+    engine: Option<Engine>,
 
     #[command(flatten)]
     repetition: Repetition,
@@ -135,6 +140,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let judge = args.baselines.open("attention", &label)?;
     let mut rows: Vec<Row> = Vec::new();
     for device in &devices {
+        args.engine.map_or(Ok(()), |engine| device.set_engine(engine))?;
         let flush = args.repetition.flush(device)?;
         let sampler = Sampler::start(energy::open(device))?;
         let setting = Setting {
@@ -183,6 +189,7 @@ impl Measured for Row {
             Column::file("heads", |row: &Row| row.heads),
             Column::file("head_size", |row: &Row| row.head_size),
             Column::file("pattern", |row: &Row| row.pattern.clone()),
+            Column::file("engine", |row: &Row| row.engine.map_or("", Engine::name)),
         ];
         columns.extend(times(|row: &Row| (row.quantiles, row.runs)));
         columns.extend([

@@ -2,9 +2,10 @@
 
 use super::super::global::Global;
 use crate::cases::{self, check};
-use crate::device::Precision;
-use crate::error::Error;
+use crate::device::{Device, Engine, Precision};
+use crate::error::{Error, Result};
 use crate::ops;
+use crate::ops::attention::{block_sparse_attention, window_attention};
 use serde::Serialize;
 use std::fmt;
 
@@ -30,6 +31,7 @@ pub fn run(global: &Global) -> anyhow::Result<()> {
         global.detail(format_args!("{}: {}", case.op, case.name));
         compared.push(check::compare(&case, &device)?);
     }
+    compared.extend(with_other_engines(&device, global)?);
     let failed = compared.iter().filter(|c| !c.passes()).count();
     let report = Report {
         device: device.name(),
@@ -52,6 +54,29 @@ pub fn run(global: &Global) -> anyhow::Result<()> {
                 .into())
         }
     }
+}
+
+/// Ops of which a device has several kernels.
+const SEVERAL: [&str; 2] = [window_attention::OP.name, block_sparse_attention::OP.name];
+
+/// Their cases, by the kernels that the device does not take by itself.
+fn with_other_engines(device: &Device, global: &Global) -> Result<Vec<check::Comparison>> {
+    let Some(own) = device.engine().filter(|_| device.precision() == Precision::Bf16) else {
+        return Ok(Vec::new());
+    };
+    let mut compared = Vec::new();
+    for engine in Engine::ALL.into_iter().filter(|&engine| engine != own) {
+        if device.set_engine(engine).is_err() {
+            continue;
+        }
+        for mut case in cases::all().into_iter().filter(|case| SEVERAL.contains(&case.op)) {
+            case.name = format!("{}, {engine}", case.name);
+            global.detail(format_args!("{}: {}", case.op, case.name));
+            compared.push(check::compare(&case, device)?);
+        }
+    }
+    device.set_engine(own)?;
+    Ok(compared)
 }
 
 impl fmt::Display for Report {

@@ -60,6 +60,20 @@ pub(super) fn no_code(name: &str, (major, minor): (u32, u32), compiled: &str) ->
     ))
 }
 
+/// Products of warpgroups were asked for where there are none: on another GPU, or in another build.
+pub(super) fn no_hopper(name: &str, (major, minor): (u32, u32), compiled: &str) -> Error {
+    let variable = crate::device::Engine::VARIABLE;
+    Error::Device(match (major, minor) {
+        (9, 0) => format!(
+            "attention for Hopper is code for sm_90a, with the features that only this architecture has, and this \
+             program has code for {compiled}: build it with WATTENTION_CUDA_ARCHS=80,90a, or set {variable}=mma"
+        ),
+        _ => format!(
+            "attention for Hopper needs compute capability 9.0, and {name} has {major}.{minor}: set {variable}=mma"
+        ),
+    })
+}
+
 pub(super) fn no_cublaslt() -> Error {
     Error::Device(
         "cuBLASLt is not here (libcublasLt.so.13 or .12): install the CUDA toolkit or `pip install nvidia-cublas`, \

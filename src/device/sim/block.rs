@@ -2,9 +2,10 @@
 
 use super::entries;
 use super::fault;
+use super::flight::Flight;
 use super::guarded::{self, Guarded};
 use super::schedule::{Launch, Shuffler};
-use super::thread::{Index, Thread, Wait, Yield};
+use super::thread::{Index, Scope, Thread, Wait, Yield};
 use crate::error::Result;
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult};
@@ -51,6 +52,7 @@ pub(super) struct Worker {
     stacks: Vec<DefaultStack>,
     shared: Guarded,
     shared_size: usize,
+    flight: Flight,
     waiting: Vec<*mut Wait>,
 }
 
@@ -82,6 +84,7 @@ impl Worker {
             stacks,
             shared: Guarded::new(shared_size)?,
             shared_size,
+            flight: Flight::new(shared_size),
             waiting: vec![std::ptr::null_mut(); threads],
         })
     }
@@ -91,6 +94,7 @@ impl Worker {
         // A NaN in every type: who reads what nobody wrote sees it.
         self.shared.fill(0xff);
         let count = self.threads.len();
+        self.flight.begin(count, &self.shared);
         let mut fibers: Vec<Fiber> = Vec::with_capacity(count);
         for (i, stack) in self.stacks.drain(..).enumerate() {
             let thread = &mut self.threads[i];
@@ -101,7 +105,8 @@ impl Worker {
             thread.index = i as u32;
             thread.shared = self.shared.address() as *mut u8;
             thread.shared_size = self.shared_size as u32;
-            (thread.copies, thread.group) = (0, 0);
+            (thread.copies, thread.group, thread.writes) = (0, 0, 0);
+            thread.flight = self.flight.pointer();
             let (run, arguments) = (launch.entry.run, launch.arguments as usize);
             let thread = std::ptr::from_mut(thread);
             fibers.push(Coroutine::with_stack(stack, move |yielder, ()| {
@@ -143,11 +148,20 @@ impl Worker {
                 };
             }
             fault::set_running(None);
-            if states.iter().all(|state| matches!(state, State::Returned)) {
-                return Ok(());
+            // Copies land early in some orders, and as late as can be in the others.
+            let copies = self.flight.copies();
+            if let Some(which) = shuffler.lands_early(copies) {
+                self.flight.land(which).map_err(|what| (0, what, None))?;
             }
-            if !self.complete(&mut states) {
-                return Err(diagnose(&states));
+            if states.iter().all(|state| matches!(state, State::Returned)) {
+                return self.flight.end().map_err(|what| (0, what, None));
+            }
+            if self.complete(&mut states) {
+                continue;
+            }
+            match self.flight.copies() {
+                0 => return Err(diagnose(&states)),
+                copies => self.flight.land(shuffler.lands(copies)).map_err(|what| (0, what, None))?,
             }
         }
     }
@@ -179,13 +193,20 @@ impl Worker {
     /// Performs every operation that all its threads have reached; whether there was one.
     fn complete(&mut self, states: &mut [State]) -> bool {
         let mut any = false;
+        for state in states.iter_mut() {
+            // SAFETY: a waiting thread's request lies on its suspended stack.
+            if matches!(state, State::Waiting(wait) if unsafe { (**wait).is_ready() }) {
+                *state = State::Ready;
+                any = true;
+            }
+        }
         for warp in 0..states.len().div_ceil(WARP) {
             let lanes = warp * WARP..states.len().min((warp + 1) * WARP);
             for i in lanes.clone() {
                 let State::Waiting(first) = states[i] else { continue };
                 // SAFETY: a waiting thread's request lies on its suspended stack.
                 let wait = unsafe { &*first };
-                if wait.is_block_wide() || wait.mask & 1 << (i - lanes.start) == 0 {
+                if wait.scope() != Scope::Lanes || wait.mask & 1 << (i - lanes.start) == 0 {
                     continue;
                 }
                 let mut gathered = [std::ptr::null_mut(); WARP];
@@ -204,7 +225,7 @@ impl Worker {
         let State::Waiting(first) = states[0] else { return any };
         // SAFETY: as above.
         let wait = unsafe { &*first };
-        if wait.is_block_wide() {
+        if wait.scope() == Scope::Block {
             let all = (0..states.len()).all(|i| {
                 self.waiting[i] = meeting(states, i, wait);
                 !self.waiting[i].is_null()
@@ -246,17 +267,22 @@ fn diagnose(states: &[State]) -> Stop {
         State::Waiting(wait) => Some(unsafe { &*wait }),
         _ => None,
     };
+    let of_state = |&i: &usize| waits(i).is_some_and(|wait| wait.scope() == Scope::State);
+    if let Some(i) = (0..states.len()).find(of_state) {
+        let here = waits(i).map(Wait::describe).unwrap_or_default();
+        return (i, format!("deadlock: it waits at {here}"), None);
+    }
     let Some(i) = (0..states.len()).find(|&i| waits(i).is_some()) else {
         return (0, "no thread can run".into(), None);
     };
     let Some(wait) = waits(i) else { return (i, "waits for nothing".into(), None) };
     let warp = i / WARP * WARP;
-    let needed: Vec<usize> = match wait.is_block_wide() {
+    let needed: Vec<usize> = match wait.scope() == Scope::Block {
         true => (0..states.len()).collect(),
         false => (0..WARP).filter(|lane| wait.mask & 1 << lane != 0).map(|lane| warp + lane).collect(),
     };
     let here = wait.describe();
-    if !wait.is_block_wide() && !needed.contains(&i) {
+    if wait.scope() == Scope::Lanes && !needed.contains(&i) {
         return (
             i,
             format!("waits at {here} with the mask {:#010x}, which leaves itself out", wait.mask),
@@ -267,7 +293,7 @@ fn diagnose(states: &[State]) -> Stop {
     let elsewhere = match missing {
         Some(j) if j >= states.len() => format!("the mask {:#010x} names lanes that do not exist", wait.mask),
         Some(j) => match waits(j) {
-            Some(other) if other.is_block_wide() || wait.is_block_wide() => {
+            Some(other) if [other, wait].iter().any(|wait| wait.scope() == Scope::Block) => {
                 format!("thread {j} waits at {}", other.describe())
             }
             Some(other) => {
@@ -277,6 +303,6 @@ fn diagnose(states: &[State]) -> Stop {
         },
         None => "nothing is missing".into(),
     };
-    let kind = if wait.is_block_wide() { "divergent barrier" } else { "mismatched warp" };
+    let kind = if wait.scope() == Scope::Block { "divergent barrier" } else { "mismatched warp" };
     (i, format!("{kind}: it waits at {here}, while {elsewhere}"), None)
 }

@@ -25,6 +25,66 @@ include!(concat!(env!("OUT_DIR"), "/sim_entries.rs"));
 unsafe extern "C" {
     static mut sim_hooks: Hooks;
     fn sim_self_slot() -> *mut *mut Thread;
+    fn sim_async_bytes() -> usize;
+    fn sim_async_begin(state: *mut c_void, threads: u32, shared: *mut u8, visible: *mut u8, bytes: u32);
+    fn sim_async_flying(state: *const c_void) -> u32;
+    fn sim_async_land(state: *mut c_void, which: u32) -> *const c_char;
+    fn sim_async_end(state: *const c_void) -> *const c_char;
+}
+
+/// What kernels/sim/runtime.cpp does with a block's state. Where no kernel was compiled, nothing.
+pub(super) mod state {
+    use super::{c_char, c_void};
+
+    /// Before the threads of a block run.
+    ///
+    /// # Safety
+    /// `state` has as many bytes as [`bytes`] says, `shared` and `visible` have `bytes`.
+    #[cfg_attr(not(wattention_sim), allow(unused_variables, reason = "nothing is called"))]
+    pub unsafe fn begin(state: *mut c_void, threads: u32, shared: *mut u8, visible: *mut u8, bytes: u32) {
+        #[cfg(wattention_sim)]
+        // SAFETY: the caller's promise.
+        unsafe {
+            super::sim_async_begin(state, threads, shared, visible, bytes);
+        }
+    }
+
+    macro_rules! runtime {
+        ($($(#[$doc:meta])* $name:ident($($arg:ident: $kind:ty),*) $(-> $result:ty)? = $symbol:ident, $none:expr;)*) => {
+            $($(#[$doc])*
+            #[cfg_attr(not(wattention_sim), allow(unused_variables, reason = "nothing is called"))]
+            pub unsafe fn $name($($arg: $kind),*) $(-> $result)? {
+                #[cfg(wattention_sim)]
+                // SAFETY: the caller's promise.
+                return unsafe { super::$symbol($($arg),*) };
+                #[cfg(not(wattention_sim))]
+                return $none;
+            })*
+        };
+    }
+
+    runtime! {
+        /// Bytes of a state.
+        ///
+        /// # Safety
+        /// None is needed.
+        bytes() -> usize = sim_async_bytes, 0;
+        /// Bulk copies on their way.
+        ///
+        /// # Safety
+        /// [`begin`] went before.
+        flying(state: *const c_void) -> u32 = sim_async_flying, 0;
+        /// Lands one of them; null, or a string that says what is wrong.
+        ///
+        /// # Safety
+        /// As [`flying`], which is above `which`.
+        land(state: *mut c_void, which: u32) -> *const c_char = sim_async_land, std::ptr::null();
+        /// What the threads left behind; null, or a string.
+        ///
+        /// # Safety
+        /// As [`flying`].
+        end(state: *const c_void) -> *const c_char = sim_async_end, std::ptr::null();
+    }
 }
 
 /// One kernel.

@@ -76,6 +76,27 @@ impl Shuffler {
         }
     }
 
+    /// Which of `copies` on their way lands before it has to, if one does.
+    pub fn lands_early(&mut self, copies: usize) -> Option<usize> {
+        let by_chance =
+            matches!(self.order, Order::Shuffled(_)) && copies > 0 && self.random().is_multiple_of(4);
+        by_chance.then(|| self.random() % copies)
+    }
+
+    /// Which of `copies` lands when nobody can go on before one does: the oldest, the newest or any.
+    pub fn lands(&mut self, copies: usize) -> usize {
+        match self.order {
+            Order::Forward => 0,
+            Order::Reverse => copies - 1,
+            Order::Shuffled(_) => self.random() % copies,
+        }
+    }
+
+    fn random(&mut self) -> usize {
+        self.state = self.state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.state >> 33) as usize
+    }
+
     /// The order of the next round of `count` threads.
     pub fn threads(&mut self, count: usize) -> &[usize] {
         if self.threads.len() != count {
@@ -87,8 +108,8 @@ impl Shuffler {
         if let Order::Shuffled(_) = self.order {
             self.threads.sort_unstable();
             for i in (1..count).rev() {
-                self.state = self.state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                self.threads.swap(i, (self.state >> 33) as usize % (i + 1));
+                let other = self.random() % (i + 1);
+                self.threads.swap(i, other);
             }
         }
         &self.threads

@@ -20,6 +20,13 @@ struct Copy16 {
     group: u32,
 }
 
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Write {
+    at: *mut c_void,
+    bytes: u32,
+}
+
 /// As many as in rendezvous.h.
 const COPIES: usize = 512;
 
@@ -37,6 +44,11 @@ pub(super) struct Thread {
     pub copies: u32,
     pub group: u32,
     copy: [Copy16; COPIES],
+    written: [Write; COPIES],
+    /// The block's own state, see [`super::flight`].
+    pub flight: *mut c_void,
+    /// Bytes written and not fenced.
+    pub writes: u32,
     /// Beyond what C++ knows: how the fiber suspends.
     pub yielder: *const Yielder<(), Yield>,
 }
@@ -58,12 +70,31 @@ pub(super) struct Wait {
     file: *const c_char,
     line: u32,
     data: *mut c_void,
+    ready: Option<extern "C" fn(*mut Wait) -> u32>,
+}
+
+/// Whom a thread waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The lanes of its mask.
+    Lanes,
+    Block,
+    /// Nobody in particular: what is in memory.
+    State,
 }
 
 impl Wait {
-    /// Whether the whole block is waited for, not lanes of a warp.
-    pub fn is_block_wide(&self) -> bool {
-        self.scope == 1
+    pub fn scope(&self) -> Scope {
+        match self.scope {
+            0 => Scope::Lanes,
+            1 => Scope::Block,
+            _ => Scope::State,
+        }
+    }
+
+    /// Whether what it waits for in memory is there.
+    pub fn is_ready(&mut self) -> bool {
+        self.ready.is_some_and(|ready| ready(self) != 0)
     }
 
     /// Whether two threads wait at the same call for the same lanes.

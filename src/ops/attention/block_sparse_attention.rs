@@ -11,7 +11,7 @@
 pub use super::block_table::Blocks;
 use super::block_table::Lists;
 use super::tile::{self, Entries, Tile, entries};
-use super::{Attention, Side, dimensions, gradients};
+use super::{Attention, Side, dimensions, gradients, hopper};
 use crate::device::cpu::attention::{self as cpu, Pattern, Sizes};
 use crate::device::{Call, CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
@@ -70,8 +70,13 @@ static BACKWARD: Kernel = Kernel {
 fn forward_passes(call: &Call) -> Vec<Pass> {
     const ENTRIES: Entries = entries!("block_sparse_attention_fwd", 16 32 64 128);
     let d = call.size("D");
-    let tile = Tile::forward_in_blocks(call.real(), d);
-    let all = tile.pass(ENTRIES, call, d, blocks(call, tile, "work"));
+    let all = if hopper::serves_blocks(call) {
+        let tile = hopper::Tile::list();
+        Some(tile.each("block_sparse_attention_fwd_hopper_d64", blocks(call, tile.rows(), "work")))
+    } else {
+        let tile = Tile::forward_in_blocks(call.real(), d);
+        tile.pass(ENTRIES, call, d, blocks(call, tile.rows, "work"))
+    };
     let join = join("block_sparse_attention_fwd_join", call, "joins");
     all.into_iter().chain(join).collect()
 }
@@ -79,14 +84,24 @@ fn forward_passes(call: &Call) -> Vec<Pass> {
 fn backward_passes(call: &Call) -> Vec<Pass> {
     const QUERIES: Entries = entries!("block_sparse_attention_bwd_q", 16 32 64 128);
     const KEYS: Entries = entries!("block_sparse_attention_bwd_kv", 16 32 64 128);
-    let tile = Tile::backward(call.real(), call.size("D"));
-    let blocks = [blocks(call, tile, "work"), blocks(call, tile, "inverse_work")];
-    let passes = tile::backward_passes("block_sparse_attention_bwd", [QUERIES, KEYS], call, tile, blocks);
+    const HOPPER: [&str; 2] =
+        ["block_sparse_attention_bwd_q_hopper_d64", "block_sparse_attention_bwd_kv_hopper_d64"];
+    let blocks = |rows: usize| [blocks(call, rows, "work"), blocks(call, rows, "inverse_work")];
+    let passes = if hopper::serves_blocks(call) {
+        let tile = hopper::Tile::list();
+        tile.backward_passes("block_sparse_attention_bwd", HOPPER, call, blocks(tile.rows()))
+    } else {
+        let tile = Tile::backward(call.real(), call.size("D"));
+        let blocks = blocks(tile.rows);
+        tile::backward_passes("block_sparse_attention_bwd", [QUERIES, KEYS], call, tile, blocks)
+    };
     // The joins of a pass come before the next one writes its parts to the same place.
     let with_join = |pass: Pass| {
         let join = match pass.entry {
-            entry if QUERIES.contains(&entry) => join("block_sparse_attention_bwd_q_join", call, "joins"),
-            entry if KEYS.contains(&entry) => {
+            entry if QUERIES.contains(&entry) || entry == HOPPER[0] => {
+                join("block_sparse_attention_bwd_q_join", call, "joins")
+            }
+            entry if KEYS.contains(&entry) || entry == HOPPER[1] => {
                 join("block_sparse_attention_bwd_kv_join", call, "inverse_joins")
             }
             _ => None,
@@ -97,9 +112,9 @@ fn backward_passes(call: &Call) -> Vec<Pass> {
 }
 
 /// Tiles of rows of the items in input `work`, of which each lies in one block of the table.
-fn blocks(call: &Call, tile: Tile, work: &str) -> usize {
+fn blocks(call: &Call, rows: usize, work: &str) -> usize {
     let [b, block] = call.sizes(["B", "K"]);
-    b * call.input(work).len / 4 * block.div_ceil(tile.rows)
+    b * call.input(work).len / 4 * block.div_ceil(rows)
 }
 
 /// Joins the lists in input `joins`, 16 rows of a sample to a block; none where no list is cut.

@@ -118,6 +118,11 @@ pub fn is_wanted(call: &Call, gradient: &str) -> bool {
     call.output(gradient).len > 0
 }
 
+/// The first pass of a backward call: eight threads sum one row of do and o.
+pub fn delta_pass(entry: &'static str, call: &Call) -> Option<Pass> {
+    pass(entry, call.input("d_o").len / call.size("D").max(1) * 8)
+}
+
 /// The passes of a backward call: delta, then dq, then dk and dv, as far as they are wanted.
 pub fn backward_passes(
     first: &'static str,
@@ -127,8 +132,7 @@ pub fn backward_passes(
     blocks: [usize; 2],
 ) -> Vec<Pass> {
     let d = call.size("D");
-    // Eight threads sum one row of do and o.
-    let delta = pass(first, call.input("d_o").len / d.max(1) * 8);
+    let delta = delta_pass(first, call);
     let or_none = |wanted: bool, blocks: usize| if wanted { blocks } else { 0 };
     let queries = tile.pass(queries, call, d, or_none(is_wanted(call, "dq"), blocks[0]));
     let keys_wanted = is_wanted(call, "dk") || is_wanted(call, "dv");

@@ -8,7 +8,7 @@
 //! are summed over spans of queries, into partial `[B, H, spans, G, 2, D]`, and then over the spans.
 
 use super::tile::{self, Entries, Tile, entries};
-use super::{Attention, Side, dimensions, gradients};
+use super::{Attention, Side, dimensions, gradients, hopper};
 use crate::device::cpu::attention::{self as cpu, Pattern, Sizes};
 use crate::device::cpu::philox::Mask;
 use crate::device::{Call, CpuCall, Gpu, Kernel, Pass};
@@ -54,7 +54,12 @@ static BACKWARD: Kernel = Kernel {
 fn forward_passes(call: &Call) -> Vec<Pass> {
     const NARROW: Entries = entries!("window_attention_fwd", 16 32 64 128);
     const WIDE: Entries = entries!("window_attention_fwd_wide", 16 32 64);
+    const HOPPER: [&str; 2] = ["window_attention_fwd_hopper_d64", "window_attention_fwd_hopper_d128"];
     let [b, h, d, s] = call.sizes(["B", "H", "D", "S"]);
+    if hopper::serves(call) {
+        let tile = hopper::Tile::forward(d);
+        return vec![tile.pass(HOPPER, b * h * s.div_ceil(tile.rows()))];
+    }
     let tile = Tile::forward(call.real(), d, b * h, s, call.scalar("p"));
     tile.pass(tile.choose(NARROW, WIDE), call, d, b * h * s.div_ceil(tile.rows)).into_iter().collect()
 }
@@ -62,13 +67,22 @@ fn forward_passes(call: &Call) -> Vec<Pass> {
 fn backward_passes(call: &Call) -> Vec<Pass> {
     const QUERIES: Entries = entries!("window_attention_bwd_q", 16 32 64 128);
     const KEYS: Entries = entries!("window_attention_bwd_kv", 16 32 64 128);
+    const HOPPER: [&str; 2] = ["window_attention_bwd_q_hopper_d64", "window_attention_bwd_kv_hopper_d64"];
     let [b, h, d, s, g] = call.sizes(["B", "H", "D", "S", "G"]);
-    let tile = Tile::backward(call.real(), d);
-    let tiles = s.div_ceil(tile.rows);
-    let global = s.div_ceil(SPAN) * g.div_ceil(tile.rows);
-    let blocks = [b * h * tiles, b * h * (tiles + global)];
-    let mut passes = tile::backward_passes("window_attention_bwd", [QUERIES, KEYS], call, tile, blocks);
+    // Tiles of queries, and of keys: local ones, and global ones with each span of queries.
+    let tiles = |rows: usize| {
+        let local = s.div_ceil(rows);
+        [b * h * local, b * h * (local + s.div_ceil(SPAN) * g.div_ceil(rows))]
+    };
     let keys_wanted = tile::is_wanted(call, "dk") || tile::is_wanted(call, "dv");
+    let mut passes = if hopper::serves_backward(call) {
+        let tile = hopper::Tile::backward();
+        let blocks = tiles(tile.rows()).map(hopper::one_after_the_other);
+        tile.backward_passes("window_attention_bwd", HOPPER, call, blocks)
+    } else {
+        let tile = Tile::backward(call.real(), d);
+        tile::backward_passes("window_attention_bwd", [QUERIES, KEYS], call, tile, tiles(tile.rows))
+    };
     if call.output("partial").len > 0 && keys_wanted {
         passes.extend(tile::pass("window_attention_bwd_global", b * g * h * d));
     }

@@ -1,0 +1,153 @@
+// The passes of the backward on compute capability 9.0, as queries_backward and keys_backward of attention.cuh. What
+// stays lies in registers, and so do probabilities and their gradients, as operands of products.
+#pragma once
+
+#include "attention_hopper.cuh"
+
+// Warpgroups that compute, and their rows together.
+constexpr int BACKWARD_GROUPS = 2;
+constexpr int BACKWARD_ROWS = HOPPER_ROWS<BACKWARD_GROUPS>;
+
+#ifdef WATTENTION_HOPPER
+
+// dq = sum over the tiles of a walk over keys of ds k, not scaled; lse and delta are those of the head.
+template <int D, bool DROPS>
+DEVICE void queries_backward_hopper(
+    float (&dq)[D / 64][8][4], Ring<D>& ring, const Pair& q_and_d_o, const float* lse, const float* delta,
+    const RowTile& tile_rows, const Kept& kept, float scale) {
+    const float scale_2 = scale * LOG2_E;
+    const GroupRows rows = group_rows(tile_rows);
+    unsigned query[D / 16][4], upstream[D / 16][4], ds[4][4];
+    float s[8][4], dp[8][4], lse_2[2], row_delta[2];
+    load_operand<D>(query, q_and_d_o.first, tile_rows);
+    load_operand<D>(upstream, second_of(q_and_d_o), tile_rows);
+    clear<D>(dq);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int r = static_cast<int>(threadIdx.x) / WARP * 16 + 8 * i + lane_row();
+        const float saved = r < tile_rows.count ? lse[tile_rows.first + r] : -INFINITY;
+        // 2^(s - inf) = 0: a row that saw nothing has no gradient.
+        lse_2[i] = saved == -INFINITY ? INFINITY : saved * LOG2_E;
+        row_delta[i] = r < tile_rows.count ? delta[tile_rows.first + r] : 0.0f;
+    }
+    int stage;
+    for (bool ended = false; (stage = find_stage(ring, ended, rows)) >= 0;) {
+        wgmma_fence();
+        put_scores<D>(s, query, tile_at(ring, stage, 0));
+        wgmma_commit();
+        put_scores<D>(dp, upstream, tile_at(ring, stage, 1));
+        wgmma_commit();
+        wgmma_wait<1>();
+        const Columns<SQUARE> tile = staged_at(ring, stage).tile;
+        if (cuts(tile, rows.warp_first, min(rows.last, rows.warp_first + 15))) mask_square(s, tile, rows.warp_first);
+        Bits<SQUARE> bits[1][2];
+        if (DROPS) kept_of_queries<1, SQUARE>(bits, kept, tile, rows.warp_first);
+#pragma unroll
+        for (int i = 0; i < 32; i++) {
+            float& p = s[i / 4][i % 4];
+            p = exp2_of(fmaf(p, scale_2, tile.weight - lse_2[i / 2 % 2]));
+        }
+        wgmma_wait<0>();
+#pragma unroll
+        for (int i = 0; i < 32; i++) {
+            const float factor = DROPS ? kept_factor<SQUARE>(kept, bits[0][i / 2 % 2], i / 4, i % 2) : 1.0f;
+            s[i / 4][i % 4] *= fmaf(dp[i / 4][i % 4], factor, -row_delta[i / 2 % 2]);
+        }
+        make_operand(ds, s);
+        wgmma_fence();
+        put_sums<D>(dq, ds, tile_at(ring, stage, 0));
+        wgmma_commit();
+        wgmma_wait<0>();
+        arrive_as_warp(empty_at(ring, stage));
+    }
+}
+
+// dk, not scaled, and dv, sums over the tiles of a walk over queries.
+template <int D, bool DROPS>
+DEVICE void keys_backward_hopper(
+    float (&dk)[D / 64][8][4], float (&dv)[D / 64][8][4], Ring<D>& ring, const Pair& k_and_v,
+    const RowTile& tile_rows, const Kept& kept, float scale) {
+    const float scale_2 = scale * LOG2_E;
+    const GroupRows rows = group_rows(tile_rows);
+    unsigned key[D / 16][4], value[D / 16][4], p[4][4], ds[4][4];
+    float s[8][4], dp[8][4];
+    load_operand<D>(key, k_and_v.first, tile_rows);
+    load_operand<D>(value, second_of(k_and_v), tile_rows);
+    clear<D>(dk);
+    clear<D>(dv);
+    int stage;
+    for (bool ended = false; (stage = find_stage(ring, ended, rows)) >= 0;) {
+        wgmma_fence();
+        put_scores<D>(s, key, tile_at(ring, stage, 0));
+        wgmma_commit();
+        put_scores<D>(dp, value, tile_at(ring, stage, 1));
+        wgmma_commit();
+        wgmma_wait<1>();
+        const Staged& staged = staged_at(ring, stage);
+        const Columns<SQUARE> tile = staged.tile;
+        if (cuts(tile, rows.warp_first, min(rows.last, rows.warp_first + 15))) mask_square(s, tile, rows.warp_first);
+        Bits<SQUARE> bits[2];
+        if (DROPS) {
+            const int count = tile_rows.count - (rows.warp_first - tile_rows.first);
+            kept_of_keys<SQUARE>(bits, kept, tile, rows.warp_first, tile_rows.gathered, count);
+        }
+#pragma unroll
+        for (int n = 0; n < 8; n++) {
+            const float2 lse = *reinterpret_cast<const float2*>(staged.lse + n * 8 + lane_column());
+            const float shift[2] = {fmaf(-LOG2_E, lse.x, tile.weight), fmaf(-LOG2_E, lse.y, tile.weight)};
+#pragma unroll
+            for (int e = 0; e < 4; e++) s[n][e] = exp2_of(fmaf(s[n][e], scale_2, shift[e % 2]));
+        }
+        if (!DROPS) make_operand(p, s);
+        wgmma_wait<0>();
+#pragma unroll
+        for (int n = 0; n < 8; n++) {
+            const float2 delta = *reinterpret_cast<const float2*>(staged.delta + n * 8 + lane_column());
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                const float factor = DROPS ? kept_factor<SQUARE>(kept, bits[e / 2], n, e % 2) : 1.0f;
+                const float probability = s[n][e];
+                dp[n][e] = probability * fmaf(dp[n][e], factor, -(e % 2 ? delta.y : delta.x));
+                if (DROPS) s[n][e] = probability * factor;
+            }
+        }
+        if (DROPS) make_operand(p, s);
+        make_operand(ds, dp);
+        wgmma_fence();
+        put_sums<D>(dv, p, tile_at(ring, stage, 1));
+        put_sums<D>(dk, ds, tile_at(ring, stage, 0));
+        wgmma_commit();
+        wgmma_wait<0>();
+        arrive_as_warp(empty_at(ring, stage));
+    }
+}
+
+// As put_gradient.
+template <int D>
+DEVICE void put_gradient_hopper(
+    real* dx, const Head& like, const RowTile& rows, const Counted& written, const Counted& takes_part, int end,
+    const float (&x)[D / 64][8][4], float factor, int accumulate) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int r = static_cast<int>(threadIdx.x) / WARP * 16 + 8 * i + lane_row(), row = rows.first + r;
+        if (r >= rows.count || !counts(written, row)) continue;
+        const bool on = row < end && counts(takes_part, row);
+        put_panels<D>(dx + static_cast<long long>(row) * like.stride, x, i, on ? factor : 0.0f, like.d, accumulate);
+    }
+}
+
+// The sums of a tile of listed keys over some queries; `to` is [entries, 2, d], dk before dv.
+template <int D>
+DEVICE void put_partial_hopper(
+    float* to, const RowTile& rows, int d, const float (&dk)[D / 64][8][4], const float (&dv)[D / 64][8][4]) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int r = static_cast<int>(threadIdx.x) / WARP * 16 + 8 * i + lane_row();
+        if (r >= rows.count) continue;
+        float* row = to + (rows.first + r) * 2ll * d;
+        put_panels<D>(row, dk, i, 1.0f, d, 0);
+        put_panels<D>(row + d, dv, i, 1.0f, d, 0);
+    }
+}
+
+#endif

@@ -1,0 +1,120 @@
+//! Tiles of the attention kernels for compute capability 9.0: a choice by head size, as kernels/attention_hopper.cuh
+//! makes it.
+//!
+//! A block of one warpgroup that loads and one to three that compute, 64 rows each; columns go through a ring of stages of
+//! 64. For a window it works on one tile of rows after the other, for a table of blocks on one.
+
+use super::tile;
+use crate::device::{Call, Engine, Pass};
+use crate::shape::DType;
+
+/// Blocks that fill the processors of an H100 or H200, one to each. The same on every device, and no result depends on
+/// it.
+const BLOCKS: usize = 132;
+const STAGES: usize = 4;
+/// Columns of a tile.
+const COLUMNS: usize = 64;
+/// The head sizes that the kernels are compiled for; others are padded with zeros.
+const HEADS: [usize; 2] = [64, 128];
+
+/// Whether these kernels serve a call: smaller heads leave most of a product empty.
+pub fn serves(call: &Call) -> bool {
+    let d = call.size("D");
+    call.engine == Some(Engine::Hopper) && call.real() == DType::BF16 && (33..=HEADS[1]).contains(&d)
+}
+
+/// Whether they do in the backward, whose larger heads have too many sums for the registers.
+pub fn serves_backward(call: &Call) -> bool {
+    serves(call) && call.size("D") <= HEADS[0]
+}
+
+/// Whether they serve the blocks of a table, forward and backward: smaller ones leave most of a tile empty.
+pub fn serves_blocks(call: &Call) -> bool {
+    serves_backward(call) && call.size("K").is_multiple_of(COLUMNS)
+}
+
+/// Blocks for tiles that each of them takes one after the other.
+pub fn one_after_the_other(tiles: usize) -> usize {
+    tiles.min(BLOCKS)
+}
+
+/// One pass' rows, by head size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tile {
+    head: usize,
+    /// Warpgroups that compute.
+    groups: usize,
+}
+
+impl Tile {
+    /// As many rows as leave registers for their sums.
+    pub fn forward(d: usize) -> Self {
+        match d <= HEADS[0] {
+            true => Tile { head: HEADS[0], groups: 3 },
+            false => Tile { head: HEADS[1], groups: 2 },
+        }
+    }
+
+    /// Of heads of 64.
+    pub fn backward() -> Self {
+        Tile { head: HEADS[0], groups: 2 }
+    }
+
+    /// Of a list of a table's blocks.
+    pub fn list() -> Self {
+        Tile { head: HEADS[0], groups: 1 }
+    }
+
+    pub fn rows(&self) -> usize {
+        64 * self.groups
+    }
+
+    /// A launch over `tiles` tiles of rows, by the entry for this head size.
+    pub fn pass(&self, entries: [&'static str; 2], tiles: usize) -> Pass {
+        self.each(entries[usize::from(self.head > HEADS[0])], one_after_the_other(tiles))
+    }
+
+    /// A launch of so many blocks.
+    pub fn each(&self, entry: &'static str, blocks: usize) -> Pass {
+        Pass::new(entry, blocks, 128 * (self.groups as u32 + 1)).shared(self.shared())
+    }
+
+    /// The passes of a backward call, as [`tile::backward_passes`].
+    pub fn backward_passes(
+        &self,
+        first: &'static str,
+        [queries, keys]: [&'static str; 2],
+        call: &Call,
+        blocks: [usize; 2],
+    ) -> Vec<Pass> {
+        let delta = tile::delta_pass(first, call);
+        let queries = tile::is_wanted(call, "dq").then(|| self.each(queries, blocks[0]));
+        let keys_wanted = tile::is_wanted(call, "dk") || tile::is_wanted(call, "dv");
+        let keys = keys_wanted.then(|| self.each(keys, blocks[1]));
+        [delta, queries, keys].into_iter().flatten().collect()
+    }
+
+    /// Bytes of shared memory: tiles of two tensors in each stage, two numbers of each column, which columns they are and
+    /// two barriers, and what it takes to begin at a multiple of 1024.
+    fn shared(&self) -> usize {
+        let (tiles, numbers) = (2 * COLUMNS * self.head * 2, 2 * COLUMNS * 4);
+        STAGES * (tiles + numbers + 64 + 16) + 1024
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_tile_fits_a_multiprocessor() {
+        for d in [33, 64, 65, 128] {
+            let pass = Tile::forward(d).pass(["small", "large"], 1000);
+            assert_eq!((pass.entry, pass.grid[0]), (if d <= 64 { "small" } else { "large" }, 132));
+            // What a block may ask for on compute capability 9.0.
+            assert!(pass.block <= 512 && pass.shared <= 227 << 10, "{pass:?}");
+        }
+        // Two of these share one.
+        assert!(2 * (Tile::list().each("list", 1).shared + 1024) <= 228 << 10);
+    }
+}

@@ -1,0 +1,105 @@
+//! Attention by products of warpgroups, on the simulator: against the same f64 truth and within the same bounds as
+//! the other kernels in bf16, and the same bits in every order of threads and of what lands.
+
+use crate::ops::attention_precision::check_in;
+use crate::ops::device::on_hopper;
+use crate::ops::truth;
+use crate::support::attention::{Pair, Sizes, all_kept};
+use crate::support::compare::bits;
+use wattention::cases::Case;
+use wattention::cases::Site;
+use wattention::cases::attention::{BlockSparse, Sample, Window};
+use wattention::device::Precision;
+use wattention::device::sim::Order;
+
+/// The listed cases with heads that these kernels serve, and more: rows of every warpgroup, several rounds of the ring,
+/// more tiles of rows than blocks, globals in tiles of their own, heads that are padded, and inputs of a few tokens.
+fn cases() -> Vec<Window> {
+    let of = |name, samples: &'static [Sample], [s, h, d, w]: [usize; 4], dropout| Window {
+        name,
+        samples,
+        s,
+        h,
+        d,
+        w,
+        dropout,
+    };
+    let dropout = Window::all().iter().map(|case| case.dropout).find(|site| !site.is_off()).unwrap();
+    let off = Site::OFF;
+    let mut cases: Vec<Window> = Window::all().into_iter().filter(|case| case.d > 32).collect();
+    cases.extend([
+        of("three warpgroups", &[(450, &[0, 299]), (401, &[])], [450, 1, 64, 100], off),
+        of("a wide window", &[(600, &[])], [600, 1, 64, 512], off),
+        of("globals of two tiles", &[(150, &SEVENTY)], [150, 1, 64, 5], off),
+        of("a single token", &[(1, &[]), (0, &[])], [1, 1, 64, 3], off),
+        of("padded heads", &[(140, &[7])], [140, 2, 40, 30], off),
+        of("heads that start anywhere", &[(140, &[7])], [140, 2, 37, 30], off),
+        of("two warpgroups", &[(300, &[0]), (211, &[210])], [300, 1, 128, 90], off),
+        of("padded heads of 128", &[(150, &[])], [150, 1, 100, 200], dropout),
+        of("dropout and globals", &[(300, &[0, 77]), (283, &[3])], [300, 1, 64, 80], dropout),
+    ]);
+    cases
+}
+
+const SEVENTY: [usize; 70] = {
+    let mut positions = [0; 70];
+    let mut i = 0;
+    while i < 70 {
+        positions[i] = 2 * i;
+        i += 1;
+    }
+    positions
+};
+
+#[test]
+fn window_attention_is_right_and_the_same_in_every_order() {
+    for case in cases() {
+        let Window { s, h, d, w, dropout, .. } = case;
+        let (state, _, _) = case.tokens();
+        let sizes = Sizes::square(case.samples.len(), s, h, d);
+        let state = |b: usize, j: usize| state[b * s + j];
+        let times = |at: Pair| match (state(at.b, at.i), state(at.b, at.j)) {
+            (1, 2) => 1.0,
+            (1, 1) => (at.i.abs_diff(at.j) <= w) as u8 as f64,
+            _ => 0.0,
+        };
+        let factor = |at| match dropout.is_off() {
+            true => 1.0,
+            false => truth::dropout(dropout, sizes.element(at)),
+        };
+        check_in_orders(&case.case(), sizes, &times, &factor);
+    }
+}
+
+fn check_in_orders(case: &Case, sizes: Sizes, times: &dyn Fn(Pair) -> f64, factor: &dyn Fn(Pair) -> f64) {
+    let run = |order| {
+        let run = || check_in(Precision::Bf16, case, sizes, times, factor);
+        on_hopper(order, run).map(|values: Vec<f32>| bits(&values))
+    };
+    let first = run(Order::Forward);
+    for order in [Order::Reverse, Order::Shuffled(3)] {
+        assert_eq!(run(order), first, "{}: {order:?}", case.name);
+    }
+}
+
+#[test]
+fn block_sparse_attention_is_right_and_the_same_in_every_order() {
+    let of = |name, real, [n, k, h, d]: [usize; 4]| BlockSparse { name, real, n, k, h, d };
+    for case in [
+        of("one block", &[64, 1], [1, 64, 1, 64]),
+        of("blocks and padding", &[320, 211], [5, 64, 2, 64]),
+        of("blocks of two tiles", &[256, 100], [2, 128, 1, 64]),
+        of("padded heads", &[190], [3, 64, 1, 37]),
+        // Lists of more than 16 blocks, which are cut.
+        of("long lists", &[1200], [19, 64, 1, 48]),
+    ] {
+        let BlockSparse { n, k, h, d, .. } = case;
+        let (counts, state, s) = (case.counts(), case.key_state(), n * k);
+        let sizes = Sizes::square(case.real.len(), s, h, d);
+        let times = |at: Pair| {
+            let visible = state[at.b * s + at.i] != 0 && state[at.b * s + at.j] != 0;
+            visible as u8 as f64 * counts.at(at.h, at.i / k, at.j / k) as f64
+        };
+        check_in_orders(&case.case(), sizes, &times, &all_kept);
+    }
+}
