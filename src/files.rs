@@ -67,9 +67,18 @@ pub fn remove_leftovers(dir: &Path) -> Result<()> {
         entries => entries.map_err(|e| Error::output(dir, e))?,
     };
     for entry in entries {
-        let entry = entry.map_err(|e| Error::output(dir, e))?;
-        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-            std::fs::remove_file(entry.path()).map_err(|e| Error::output(entry.path(), e))?;
+        let path = entry.map_err(|e| Error::output(dir, e))?.path();
+        if !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY)) {
+            continue;
+        }
+        let removed = match path.is_dir() {
+            true => std::fs::remove_dir_all(&path),
+            false => std::fs::remove_file(&path),
+        };
+        match removed {
+            // A claim that another process was preparing for a lock.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            removed => removed.map_err(|e| Error::output(&path, e))?,
         }
     }
     Ok(())

@@ -49,6 +49,7 @@ use recorder::Recorder;
 use serde::Serialize;
 use splits::Splits;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What a run works with and on, besides its settings.
 pub struct Means<'a> {
@@ -97,7 +98,7 @@ pub struct Run<'a> {
 /// What there is once a run has begun to write.
 struct Started {
     log: Log,
-    _lock: Lock,
+    lock: Arc<Lock>,
 }
 
 /// How training ended.
@@ -255,7 +256,7 @@ impl<'a> Run<'a> {
         let mut log = self.dir.start(&config, step, steps_per_epoch)?;
         log.also_to(self.means.tensorboard.as_deref(), &self.dir.event_files(), step.is_some())?;
         let companions = self.companions()?;
-        let log = &mut self.started.insert(Started { log, _lock: lock }).log;
+        let Started { log, lock } = self.started.insert(Started { log, lock });
 
         let (options, control) = (&self.settings.training, &self.settings.control);
         let (root, device) = (self.dir.root(), self.means.device.name());
@@ -277,7 +278,7 @@ impl<'a> Run<'a> {
         }
         observer.begins(trainer.state(), trainer.total_steps());
         self.books.trains(trainer.state());
-        let mut recorder = Recorder { log: &mut *log, books: &mut self.books, observer };
+        let mut recorder = Recorder { log: &mut *log, books: &mut self.books, lock, observer };
         let outcome = trainer.run(&mut recorder);
         self.books.enter(Activity::Rest);
         if outcome.is_err() {
@@ -285,6 +286,7 @@ impl<'a> Run<'a> {
             let _ = self.books.write();
         }
         let summary = outcome?;
+        lock.check()?;
         // Before predicting, so that nothing later can lose it.
         self.books.enter(Activity::Checkpoint);
         self.dir.save(&self.session.real().loaded, &companions)?;
@@ -311,7 +313,7 @@ impl<'a> Run<'a> {
         self.session.real().loaded.read_weights(&self.dir.model())?;
         let steps_per_epoch = self.settings.training.steps_per_epoch(self.train.examples.len());
         let log = Log::open(&self.dir.metrics(), Keep::Training, steps_per_epoch)?;
-        self.started = Some(Started { log, _lock: lock });
+        self.started = Some(Started { log, lock });
         Ok(())
     }
 

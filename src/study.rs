@@ -2,6 +2,7 @@
 
 pub mod cell;
 pub mod compare;
+pub mod folder;
 pub mod forecast;
 pub mod grid;
 pub mod presets;
@@ -9,5 +10,6 @@ pub mod published;
 pub mod recommend;
 pub mod report;
 pub mod results;
+pub mod submit;
 mod total_cost;
 mod trade_off;

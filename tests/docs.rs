@@ -111,6 +111,7 @@ pages! {
     gpu: "docs/gpu.md",
     hub: "docs/hub.md",
     inside: "docs/inside.md",
+    many_machines: "docs/many-machines.md",
     numbers: "docs/numbers.md",
     profile: "docs/profile.md",
     python: "docs/python.md",

@@ -10,6 +10,7 @@ use serde_json::Value;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What a run ends with; `model/config.json` comes last, so a model directory that has it is complete.
 const WRITTEN: [&str; 4] =
@@ -32,6 +33,8 @@ pub enum Existing {
 pub struct RunDir {
     root: PathBuf,
     pub(super) existing: Existing,
+    /// The folder's lock, where whoever starts the run has it already.
+    held: Option<Arc<Lock>>,
 }
 
 impl RunDir {
@@ -39,7 +42,7 @@ impl RunDir {
     ///
     /// `sources` are folders the run reads, which must lie elsewhere.
     pub fn check(root: &Path, existing: Existing, sources: &[&Path]) -> Result<Self> {
-        let run = RunDir { root: root.to_path_buf(), existing };
+        let run = RunDir { root: root.to_path_buf(), existing, held: None };
         let mut nearest = root;
         while let Err(error) = fs::metadata(nearest) {
             match nearest.parent() {
@@ -90,10 +93,18 @@ impl RunDir {
         Ok(())
     }
 
+    /// The same with the folder's lock, which was taken before.
+    pub fn locked_by(self, lock: Arc<Lock>) -> Self {
+        RunDir { held: Some(lock), ..self }
+    }
+
     /// Makes the folder and keeps other processes out of it.
-    pub(super) fn lock(&self) -> Result<Lock> {
+    pub(super) fn lock(&self) -> Result<Arc<Lock>> {
         files::create_dir(&self.root)?;
-        let lock = Lock::take(&self.root)?;
+        let lock = match &self.held {
+            Some(lock) => lock.clone(),
+            None => Arc::new(Lock::take(&self.root)?),
+        };
         if self.existing == Existing::Refuse {
             // Another run may have come and gone since the folder was checked.
             self.check_empty()?;

@@ -5,16 +5,21 @@ use super::log::Log;
 use super::observer::Observer;
 use crate::energy::Activity;
 use crate::error::Result;
+use crate::files::lock::Lock;
 use crate::train::{self, Event};
 
 pub(super) struct Recorder<'r, 'a> {
     pub log: &'r mut Log,
     pub books: &'r mut Books<'a>,
+    /// Of the run directory.
+    pub lock: &'r Lock,
     pub observer: &'r mut dyn Observer,
 }
 
 impl train::Observer for Recorder<'_, '_> {
     fn event(&mut self, event: &Event) -> Result<()> {
+        // A run whose folder another process has taken over writes nothing more.
+        self.lock.check()?;
         match event {
             Event::Step { samples, tokens, .. } => self.books.stepped(*samples, *tokens),
             Event::Skipped { .. } => self.books.stepped(0, 0),

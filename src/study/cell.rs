@@ -1,6 +1,7 @@
 //! One cell of a study: a fine-tuning run like any other, scored under every protocol of the study; what is done is
 //! not done again.
 
+mod failed;
 mod phases;
 mod scored;
 mod trained;
@@ -12,7 +13,7 @@ use crate::data::{self, RecordFormat};
 use crate::device::Device;
 use crate::energy::{Sampler, Work};
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, lock, lock::Lock};
 use crate::generate::GenerateOptions;
 use crate::models::ModelLimits;
 use crate::run::{Batch, Existing, Means, Observer, Origin, Run, RunDir, Settings};
@@ -23,7 +24,9 @@ use crate::units::Seconds;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
+pub use failed::{Failed, fail, failed};
 pub use scored::example_scores;
 
 /// What a study's cells share.
@@ -32,6 +35,8 @@ pub struct Shared<'a> {
     pub places: &'a Places,
     /// Token ids are kept under this folder.
     pub beside: &'a Path,
+    /// The name of the processor here.
+    pub processor: String,
 }
 
 /// `cell.json`: a cell that is done.
@@ -49,25 +54,30 @@ pub fn finished(dir: &Path, plan: &CellPlan) -> Option<Vec<Cell>> {
     (finished.plan == *plan).then_some(finished.cells)
 }
 
-/// Forgets what is in `dir`, so that the cell runs from its beginning.
+/// Forgets what is in `dir`, whose lock the caller has, so that the cell runs from its beginning.
 pub fn forget(dir: &Path) -> Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::output(dir, e)),
-        _ => Ok(()),
+    for entry in fs::read_dir(dir).map_err(|e| Error::output(dir, e))? {
+        let path = entry.map_err(|e| Error::output(dir, e))?.path();
+        if path.file_name().is_some_and(|name| name != lock::NAME) {
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(|e| Error::output(&path, e))?;
+        }
     }
+    Ok(())
 }
 
-/// Runs the cell in its run directory `dir` to its end, from wherever an earlier process left it; one result a
-/// protocol.
+/// Runs the cell in its run directory `dir`, whose lock the caller has, to its end, from wherever an earlier process
+/// left it; one result a protocol.
 pub fn run(
     plan: &CellPlan,
     dir: &Path,
+    lock: &Arc<Lock>,
     device: &Device,
     shared: &Shared,
     observer: &mut dyn Observer,
 ) -> Result<Vec<Cell>> {
     let origin = origin(plan, shared.places)?;
-    let run_dir = RunDir::check(dir, Existing::Continue, &origin.folders())?;
+    let run_dir = RunDir::check(dir, Existing::Continue, &origin.folders())?.locked_by(lock.clone());
     let (model, has_model) = (run_dir.model(), run_dir.has_model());
     let means = Means {
         device,
@@ -98,12 +108,17 @@ pub fn run(
     }
     let energy = run.write_energy()?;
     run.write_card(&energy)?;
-    cells.iter_mut().for_each(|cell| cell.activities = Activities::of(&energy.run));
+    for cell in &mut cells {
+        cell.activities = Activities::of(&energy.run);
+        cell.processor = shared.processor.clone();
+    }
+    lock.check()?;
     let finished = Finished { plan: plan.clone(), cells };
     files::write_json(&dir.join("cell.json"), &finished)?;
+    failed::forget(dir)?;
     checkpoint::remove_all(dir)?;
     if !plan.keep_model {
-        forget(&model)?;
+        fs::remove_dir_all(&model).map_err(|e| Error::output(&model, e))?;
     }
     Ok(finished.cells)
 }

@@ -162,7 +162,7 @@ fn common(study: &Study) -> Vec<(&'static str, String)> {
     };
     let varying = &study.varying;
     [
-        (varying.device, "device", cell.device.clone()),
+        (varying.device, "device", cell.machine()),
         (varying.precision, "precision", cell.precision.clone()),
         (varying.protocol, "protocol", cell.protocol.clone()),
         (varying.seed, "seed", cell.seed.to_string()),

@@ -44,6 +44,9 @@ pub struct Cell {
     /// How accuracy was taken: `paper` (teacher-forced) or `scrolls` (generated).
     pub protocol: String,
     pub device: String,
+    /// The name of the processor, in results that say it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub processor: String,
     pub batch_size: u64,
     /// Steps done, fewer than planned after early stopping.
     pub steps: u64,
@@ -195,6 +198,17 @@ impl Cell {
         match self.peak_bytes_measured.value() {
             Some(_) => &self.peak_bytes_measured,
             None => &self.peak_bytes_planned,
+        }
+    }
+
+    /// What its times and its energy are of: a GPU by its name, whichever of several it was, or the processor.
+    pub fn machine(&self) -> String {
+        let gpu =
+            self.device.strip_prefix("cuda:").and_then(|rest| rest.split_once(" (")?.1.strip_suffix(')'));
+        match gpu {
+            Some(name) => name.into(),
+            None if self.device == "cpu" && !self.processor.is_empty() => format!("cpu ({})", self.processor),
+            None => self.device.clone(),
         }
     }
 

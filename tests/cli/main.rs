@@ -48,6 +48,7 @@ mod study_results;
 mod to_led;
 #[path = "../support/torch_file.rs"]
 mod torch_file;
+mod workers;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -23,12 +23,12 @@ pub fn study(dir: &Path, config: &str, flags: &str) -> Command {
     command
 }
 
-fn results(dir: &Path) -> Value {
+pub fn results(dir: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(dir.join("out/results.json")).unwrap()).unwrap()
 }
 
 /// What two runs of one study must agree in: all but times, sensors and the environment.
-fn found(dir: &Path) -> Vec<Vec<Value>> {
+pub fn found(dir: &Path) -> Vec<Vec<Value>> {
     const SAME: [&str; 14] = [
         "run",
         "steps",
@@ -50,7 +50,7 @@ fn found(dir: &Path) -> Vec<Vec<Value>> {
     cells.as_array().unwrap().iter().map(of).collect()
 }
 
-fn predictions(dir: &Path, cell: &str) -> Vec<u8> {
+pub fn predictions(dir: &Path, cell: &str) -> Vec<u8> {
     fs::read(dir.join("out/cells").join(cell).join("predictions-scrolls.jsonl")).unwrap()
 }
 
@@ -200,15 +200,6 @@ fn a_study_that_is_killed_again_and_again_finds_the_same() {
         let log = |dir: &Path| events(&dir.join("out/cells").join(cell));
         assert_eq!(log(dir.path()), log(whole.path()), "{cell}");
     }
-}
-
-#[test]
-fn two_studies_do_not_share_a_folder_at_once() {
-    let dir = tempfile::tempdir().unwrap();
-    fs::create_dir_all(dir.path().join("out")).unwrap();
-    let lock = wattention::files::lock::Lock::take(&dir.path().join("out")).unwrap();
-    ran(&mut study(dir.path(), TINY, "")).fails(74, &["is at work there"]);
-    drop(lock);
 }
 
 #[test]

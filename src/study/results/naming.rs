@@ -7,6 +7,7 @@ use super::Cell;
 pub struct Varying {
     pub precision: bool,
     pub protocol: bool,
+    /// The kind of GPU, or the processor.
     pub device: bool,
     pub seed: bool,
     pub batch_size: bool,
@@ -20,7 +21,7 @@ impl Varying {
         Varying {
             precision: differs(cells, |c| c.precision.clone()),
             protocol: differs(cells, |c| c.protocol.clone()),
-            device: differs(cells, |c| c.device.clone()),
+            device: differs(cells, Cell::machine),
             seed: differs(cells, |c| c.seed),
             batch_size: differs(cells, |c| c.batch_size),
         }
@@ -31,7 +32,7 @@ impl Varying {
         let parts = [
             Some(cell.model.clone()),
             self.precision.then(|| cell.precision.clone()),
-            self.device.then(|| cell.device.clone()),
+            self.device.then(|| cell.machine()),
         ];
         join(parts)
     }
