@@ -117,6 +117,15 @@ status=0
 # What passing tests print is shown, for it may be why they were skipped.
 step cargo test --locked --no-fail-fast -- --show-output 2>&1 | tee -- "$log" || status=$?
 
+# Several ranks of one run, where MPI and what its binding is made with are here.
+if command -v mpicc >/dev/null && command -v mpirun >/dev/null &&
+    { [[ -n ${LIBCLANG_PATH:-} ]] || compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null; }; then
+    step cargo test --locked --no-fail-fast --features mpi --test cli -- --show-output ranks:: 2>&1 | tee -a -- "$log" || status=$?
+else
+    note "MPI is not here (Debian: openmpi-bin libopenmpi-dev libclang-dev): runs by several ranks are not tried"
+    printf '\n---- ranks stdout ----\nskipped: there is no MPI\n' >>"$log"
+fi
+
 # The study's report as a reader meets it; without a browser the script says so and leaves with 77.
 browsed=0
 printf '\n---- report_check stdout ----\n' >>"$log"

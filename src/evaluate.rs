@@ -2,6 +2,9 @@
 
 mod predicting;
 
+pub use predicting::Shared;
+
+use crate::collective::Group;
 use crate::data::Example;
 use crate::device::Used;
 use crate::error::Result;
@@ -13,7 +16,7 @@ use crate::models::session::{Session, Side, Signature};
 use crate::ops::argmax::argmax;
 use crate::tape::Tape;
 use crate::text::{Spaces, Tokenizer};
-use crate::train::{Corpus, TrainState, train_state};
+use crate::train::{Corpus, Shard, TrainState, sharded_train_state};
 use crate::units::Seconds;
 use std::time::Instant;
 
@@ -25,7 +28,12 @@ pub struct Work {
 
 /// Fresh state of both kinds, as [`Session::new`] wants it.
 pub fn work(loaded: &Loaded) -> Result<Work> {
-    Ok(Work { train: train_state(loaded)?, decode: generate::state(loaded)? })
+    sharded_work(loaded, Shard::ALL)
+}
+
+/// The same with the optimizer's state of one shard alone.
+pub fn sharded_work(loaded: &Loaded, shard: Shard) -> Result<Work> {
+    Ok(Work { train: sharded_train_state(loaded, shard)?, decode: generate::state(loaded)? })
 }
 
 impl AsRef<TrainState> for Work {
@@ -74,16 +82,33 @@ pub fn evaluate<X: AsRef<generate::State>>(
     task: Task,
     progress: &mut dyn FnMut(&[String]) -> Result<()>,
 ) -> Result<Evaluation> {
+    evaluate_among(session, task, &Group::alone(), progress)
+}
+
+/// As [`evaluate`], the batches shared out among the ranks of `group`; every rank has all predictions, in their order.
+///
+/// `progress` hears of every rank's batch at once, and stops all ranks or none.
+pub fn evaluate_among<X: AsRef<generate::State>>(
+    session: &mut Session<X>,
+    task: Task,
+    group: &Group,
+    progress: &mut dyn FnMut(&[String]) -> Result<()>,
+) -> Result<Evaluation> {
     let Task { tokenizer, corpus, examples, protocol, decoding, batch_size, known } = task;
     let start = Instant::now();
     let mut predictions = known;
     let open: Vec<usize> = (predictions.len()..examples.len()).collect();
-    for which in open.chunks(batch_size) {
-        let source = corpus.source(which)?;
-        let decoding = decoding.from_row(predictions.len());
-        let rows = predict(session, &source, || corpus.target(which), protocol, &decoding)?;
-        let said = texts(tokenizer, &rows, Spaces::CleanedUp)?;
-        predictions.extend(said.iter().map(|text| text.trim().to_string()));
+    let batches: Vec<&[usize]> = open.chunks(batch_size).collect();
+    for turn in batches.chunks(group.size()) {
+        let mut said = Vec::new();
+        if let Some(&which) = turn.get(group.rank()) {
+            let source = corpus.source(which)?;
+            let decoding = decoding.from_row(which[0]);
+            let rows = predict(session, &source, || corpus.target(which), protocol, &decoding)?;
+            said = texts(tokenizer, &rows, Spaces::CleanedUp)?;
+            said.iter_mut().for_each(|text| *text = text.trim().to_string());
+        }
+        predictions.extend(group.gather_texts(said)?);
         progress(&predictions)?;
     }
     let mut accumulator = Accumulator::default();

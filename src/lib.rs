@@ -84,6 +84,7 @@ pub mod bench;
 pub mod cases;
 #[doc(hidden)]
 pub mod cli;
+pub mod collective;
 pub mod data;
 pub mod device;
 pub mod disturbance;

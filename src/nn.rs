@@ -4,7 +4,7 @@ mod attention;
 mod parameters;
 
 pub use attention::{Attention, CacheSizes, CrossAttention, LayerCache, Memory, StepAt, keys_values};
-pub use parameters::{Builder, Entry, Init, Parameters};
+pub use parameters::{Builder, Entry, Init, Parameters, STEP};
 
 use crate::error::{Error, Result};
 use crate::ops::activation::{Activation, activation};

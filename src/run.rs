@@ -30,17 +30,18 @@ pub use report::{Evaluated, Trained};
 pub use settings::{Batch, Settings};
 pub use splits::{Part, SplitLeftOut};
 
+use crate::collective::Group;
 use crate::device::Device;
 use crate::energy::{self, Activity, Measurement, Sampler, StepPhases, Window};
 use crate::error::{Error, Result};
-use crate::evaluate::{Evaluation, Task, Work, evaluate, work};
+use crate::evaluate::{Evaluation, Shared, Task, Work, evaluate_among, sharded_work};
 use crate::files::lock::Lock;
 use crate::metrics::{Headline, Protocol, score};
 use crate::models::Family;
 use crate::models::session::Session;
-use crate::train::checkpoint::Saver;
+use crate::train::checkpoint::{self, Saver};
 use crate::train::token_cache::TokenCache;
-use crate::train::{GlobalAttention, Summary, Trainer};
+use crate::train::{GlobalAttention, Shard, Summary, Trainer};
 use crate::units::{Bytes, Seconds};
 use books::Books;
 use card::Results;
@@ -49,6 +50,7 @@ use recorder::Recorder;
 use serde::Serialize;
 use splits::Splits;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// What a run works with and on, besides its settings.
@@ -62,6 +64,10 @@ pub struct Means<'a> {
     pub more_protocols: Vec<Protocol>,
     /// Grams of CO2 for a kilowatt-hour, where the user knows it; the model card then has the run's emissions.
     pub carbon_intensity: Option<f64>,
+    /// The ranks that share the run out. The first one's run directory has the run; those of others are for scratch.
+    pub group: Rc<Group>,
+    /// The part of the optimizer's state that this rank has.
+    pub shard: Shard,
 }
 
 impl<'a> Means<'a> {
@@ -74,6 +80,8 @@ impl<'a> Means<'a> {
             tensorboard: None,
             more_protocols: Vec::new(),
             carbon_intensity: None,
+            group: Rc::new(Group::alone()),
+            shard: Shard::ALL,
         }
     }
 }
@@ -151,12 +159,13 @@ impl<'a> Run<'a> {
             validation: validation.as_ref().map(|part| &part.corpus),
             protocols: if settings.predicts() { &protocols } else { &[] },
             decoding: &settings.decoding,
+            shard: means.shard,
         };
         // Before the weights take their part of what is free.
         let (training, needs) = request.choose(&settings.batch, &settings.training, means.device.free())?;
         let settings = Settings { training, ..settings };
         let loaded = origin.load(means.device, choices, settings.training.seed)?;
-        let session = Session::new(loaded, choices, work)?;
+        let session = Session::new(loaded, choices, |loaded| sharded_work(loaded, means.shard))?;
         let (started, results) = (None, Results::default());
         Ok(Run {
             settings,
@@ -240,14 +249,28 @@ impl<'a> Run<'a> {
         self.books.write()
     }
 
+    /// Fails unless all ranks are about to do the same, with the same program, model and data, each on its own GPU.
+    fn agree(&self, settings: &checkpoint::Settings) -> Result<()> {
+        let group = &self.means.group;
+        group.agree("version of wattention", env!("CARGO_PKG_VERSION"))?;
+        group.agree("settings, model or data", &settings.hash())?;
+        group.apart("GPU", self.means.device.uuid().as_deref())
+    }
+
     /// Trains to the end, from the checkpoint that the run directory says, and saves the model.
     pub fn train(&mut self, observer: &mut dyn Observer) -> Result<Outcome> {
         let lock = self.dir.lock()?;
         let settings = self.decided()?;
-        let resumed = self.dir.find(&settings, &self.means.device.name(), observer)?;
+        let group = self.means.group.clone();
+        self.agree(&settings)?;
+        let resumed = match group.is_first() {
+            true => self.dir.find(&settings, &self.means.device.name(), observer)?,
+            false => None,
+        };
         let step = resumed.as_ref().map(|checkpoint| checkpoint.state.global_step);
+        let step = u64::try_from(group.most(step.map_or(-1, |step| step as i64))).ok();
         let steps_per_epoch = self.settings.training.steps_per_epoch(self.train.examples.len());
-        match step {
+        match resumed {
             None => self.books.begin()?,
             Some(_) => self.books.resume(observer),
         }
@@ -260,13 +283,17 @@ impl<'a> Run<'a> {
 
         let (options, control) = (&self.settings.training, &self.settings.control);
         let (root, device) = (self.dir.root(), self.means.device.name());
-        let saver = Saver::new(root, settings, device, companions.clone(), control.save_total_limit);
         let mut trainer =
-            Trainer::new(&mut self.session, &self.train.corpus, options, control)?.save_with(saver);
+            Trainer::new(&mut self.session, &self.train.corpus, options, control)?.share_among(group.clone());
+        if group.is_first() {
+            let saver = Saver::new(root, settings, device, companions.clone(), control.save_total_limit);
+            trainer = trainer.save_with(saver);
+        }
         let mut predicting = self
             .validation
             .as_ref()
-            .map(|part| self.splits.task(part, self.settings.protocol, &self.settings.decoding, options));
+            .map(|part| self.splits.task(part, self.settings.protocol, &self.settings.decoding, options))
+            .map(|task| Shared { task, group: group.clone() });
         if let Some(part) = &self.validation {
             trainer = trainer.validate_on(&part.corpus);
         }
@@ -276,6 +303,7 @@ impl<'a> Run<'a> {
         if let Some(checkpoint) = &resumed {
             trainer = trainer.restore(checkpoint)?;
         }
+        let trainer = trainer.follow_first()?;
         observer.begins(trainer.state(), trainer.total_steps());
         self.books.trains(trainer.state());
         let mut recorder = Recorder { log: &mut *log, books: &mut self.books, lock, observer };
@@ -289,7 +317,9 @@ impl<'a> Run<'a> {
         lock.check()?;
         // Before predicting, so that nothing later can lose it.
         self.books.enter(Activity::Checkpoint);
-        self.dir.save(&self.session.real().loaded, &companions)?;
+        if group.is_first() {
+            self.dir.save(&self.session.real().loaded, &companions)?;
+        }
         self.books.enter(Activity::Rest);
         let work = energy::Work { samples: summary.samples, tokens: summary.tokens };
         self.books.trained(work, summary.times.total());
@@ -361,9 +391,10 @@ impl<'a> Run<'a> {
         let window = Window::start(self.means.sampler);
         let task: Task = self.splits.task(part, protocol, &self.settings.decoding, &self.settings.training);
         let total = part.examples.len();
-        let evaluation = evaluate(&mut self.session, task, &mut |said| {
+        let group = self.means.group.clone();
+        let evaluation = evaluate_among(&mut self.session, task, &group, &mut |said| {
             observer.scored(protocol, said.len(), total);
-            observer.interrupted().map_or(Ok(()), |signal| Err(Error::Interrupted(signal)))
+            group.asked(observer.interrupted()).map_or(Ok(()), |signal| Err(Error::Interrupted(signal)))
         });
         self.books.enter(Activity::Rest);
         Ok(Scored { evaluation: evaluation?, energy: window.stop() })

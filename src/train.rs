@@ -7,6 +7,7 @@ pub mod checkpoint;
 mod control;
 mod diagnosis;
 mod events;
+mod following;
 mod global_attention;
 mod largest_batch;
 mod loader;
@@ -14,7 +15,9 @@ mod loss;
 mod memory;
 mod options;
 mod outliers;
+mod ranks;
 mod schedule;
+mod shard;
 mod state;
 mod step;
 mod stopping;
@@ -32,9 +35,11 @@ pub use largest_batch::{Fit, Planned, largest_batch};
 pub use loss::evaluate_loss;
 pub use memory::{Parts, plan_run};
 pub use options::{Optimizer, Options, Schedule};
+pub use shard::Shard;
 pub use state::{Cursor, Times, TrainerState};
 pub use step::{
-    StepReport, TrainState, forget_gradients, loss_step, micro_step, optimizer_step, train_state,
+    StepReport, TrainState, forget_gradients, loss_step, micro_step, optimizer_step, sharded_train_state,
+    train_state,
 };
 pub use tokens::Tokens;
 pub use trainer::{Trainer, fine_tune};

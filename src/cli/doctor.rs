@@ -2,6 +2,7 @@
 
 use super::global::Global;
 use super::machine;
+use crate::collective::{Launch, MPI};
 use crate::device::cuda::kernels::{ARCHITECTURES, MISSING, MODULES, NVCC, PTX, RESOURCES};
 use crate::device::cuda::{self, Cuda, Library};
 use crate::device::{Device, Precision};
@@ -29,6 +30,7 @@ struct Report {
     target: &'static str,
     profile: &'static str,
     processor: Processor,
+    ranks: Ranks,
     cuda: Driver,
     libraries: Vec<Found>,
     kernels: Kernels,
@@ -42,6 +44,16 @@ struct Processor {
     name: String,
     threads: usize,
     vectors: &'static str,
+}
+
+/// What a launcher says of this process.
+#[derive(Serialize)]
+struct Ranks {
+    launch: Option<Launch>,
+    /// Where its variables contradict each other.
+    problem: Option<String>,
+    /// Whether the program was built with MPI.
+    mpi: bool,
 }
 
 /// The newest CUDA that the driver serves and its GPUs, or why there are none.
@@ -118,6 +130,10 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
             name: machine::processor(),
             threads: rayon::current_num_threads(),
             vectors: machine::vectors(),
+        },
+        ranks: match Launch::read() {
+            Ok(launch) => Ranks { launch: Some(launch), problem: None, mpi: MPI },
+            Err(error) => Ranks { launch: None, problem: Some(error.to_string()), mpi: MPI },
         },
         cuda: driver,
         libraries: Library::ALL.map(found).into(),

@@ -5,21 +5,26 @@ use super::columns::Columns;
 use super::decoding::Decoding;
 use super::energy::open;
 use super::global::Global;
+use crate::collective::Group;
 use crate::energy::HELP;
 use crate::error::{Error, Result};
 use crate::generate::GenerateOptions;
 use crate::hub::Name;
 use crate::metrics::Protocol;
 use crate::models::ModelLimits;
-use crate::run::{EnergyReport, Evaluated, Existing, LeftOut, Means, Origin, Run, RunDir, Settings, Trained};
+use crate::run::{
+    Batch, EnergyReport, Evaluated, Existing, LeftOut, Means, Origin, Run, RunDir, Settings, Trained,
+};
 use crate::settings::named;
 use crate::train::{Control, GlobalAttention};
 use crate::units::{Bytes, counted};
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 mod cache;
+mod ranks;
 mod recipes;
 mod reporting;
 pub(super) mod signals;
@@ -30,6 +35,7 @@ mod watch;
 pub use recipes::{NAMES as RECIPES, recipe};
 
 use cache::Cache;
+use ranks::{Ranks, Together};
 use reporting::Reporting;
 use signals::Signals;
 use training::Training;
@@ -82,6 +88,9 @@ pub struct Args {
     training: Training,
 
     #[command(flatten)]
+    ranks: Ranks,
+
+    #[command(flatten)]
     cache: Cache,
 
     #[command(flatten)]
@@ -130,21 +139,34 @@ struct Report {
     /// The most that the device really held.
     used_bytes: Bytes,
     energy: EnergyReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ranks: Option<Together>,
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
+    args.ranks.run(global, |global, group| fine_tune(&args, global, group))
+}
+
+fn fine_tune(args: &Args, global: &Global, group: Rc<Group>) -> anyhow::Result<()> {
     let origin = args.origin(global)?;
-    let dir = RunDir::check(&args.output_dir, args.existing(), &origin.folders())?;
+    // What a rank writes that does not write the run goes with it.
+    let scratch = tempfile::tempdir().map_err(|e| Error::output(std::env::temp_dir(), e))?;
+    let dir = match group.is_first() {
+        true => RunDir::check(&args.output_dir, args.existing(), &origin.folders())?,
+        false => RunDir::check(scratch.path(), Existing::Replace, &origin.folders())?,
+    };
     let device = global.open_device()?;
     let sampler = open(&device)?;
-    let settings = args.settings(&origin, global)?;
+    let settings = args.settings(&origin, global, &group)?;
     let means = Means {
         device: &device,
         sampler: &sampler,
         cache: args.cache.open(),
-        tensorboard: args.reporting.tensorboard(&args.output_dir),
+        tensorboard: args.reporting.tensorboard(&args.output_dir).filter(|_| group.is_first()),
         more_protocols: Vec::new(),
         carbon_intensity: args.reporting.carbon_intensity,
+        group: group.clone(),
+        shard: args.ranks.shard(&group),
     };
     let mut watch = Watch::new(global);
     let mut run = Run::open(origin, settings, dir, means, &mut watch)?;
@@ -167,7 +189,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     }
     let outcome = outcome?;
     watch.trained(&outcome.summary);
-    if let Some(signal) = watch.let_go() {
+    if let Some(signal) = group.asked(watch.let_go()) {
         return Err(Error::Interrupted(signal).into());
     }
     let predicts = run.validation().is_some() && run.settings().predict;
@@ -179,8 +201,9 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     watch.predicted();
     let energy = run.write_energy()?;
     run.write_card(&energy)?;
+    let ranks = Together::of(&group, &device, energy.run.whole.energy)?;
     let report = Report {
-        output_dir: args.output_dir,
+        output_dir: args.output_dir.clone(),
         global_attention: run.global_attention().clone(),
         left_out: run.left_out(),
         train: outcome.trained,
@@ -189,6 +212,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         planned_bytes: run.needs().total,
         used_bytes: run.used(),
         energy,
+        ranks,
     };
     let text = report.text();
     global.print(&report, text)
@@ -231,8 +255,10 @@ impl Args {
     }
 
     /// What was asked for, and the defaults that the model bounds.
-    fn settings(&self, origin: &Origin, global: &Global) -> Result<Settings> {
+    fn settings(&self, origin: &Origin, global: &Global, group: &Group) -> Result<Settings> {
         let (training, limits) = (&self.training, origin.limits()?);
+        let ranks = ranks::of_step(group, &self.output_dir, self.resume.is_some())?;
+        let batch = Batch { ranks, ..training.batch.clone() };
         Ok(Settings {
             dataset: self.dataset.clone(),
             reading: self.columns.reading(),
@@ -245,8 +271,8 @@ impl Args {
             random_blocks: self.choices.random_blocks,
             recompute: self.recomputation.recompute,
             energy_per_phase: self.reporting.energy_per_phase,
-            training: training.options(&limits, global.seed)?,
-            batch: training.batch.clone(),
+            training: training.options(&limits, global.seed, &batch)?,
+            batch,
             control: self.control.clone(),
         })
     }

@@ -1,6 +1,7 @@
 //! The flags that every command takes, and what they decide.
 
 use super::output;
+use crate::collective::Launch;
 use crate::device::{Device, Precision, cuda};
 use crate::error::Error;
 use crate::settings::named;
@@ -8,6 +9,8 @@ use clap::{ArgAction, Args, value_parser};
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
 
 #[derive(Args, Debug, Clone)]
 #[command(next_help_heading = "Global options")]
@@ -39,6 +42,10 @@ pub struct Global {
     /// Print more about what is done
     #[arg(short, long, global = true, action = ArgAction::SetTrue, conflicts_with = "quiet")]
     pub verbose: bool,
+
+    /// A rank beside the first, which speaks for it: only its errors are said.
+    #[arg(skip)]
+    pub follows: bool,
 }
 
 fn device_name(text: &str) -> Result<String, String> {
@@ -56,7 +63,7 @@ impl Global {
     pub fn start_threads(&self) -> anyhow::Result<()> {
         // This thread is one of them: were it to wait for them instead, every small product would wake two threads.
         let pool = rayon::ThreadPoolBuilder::new().use_current_thread();
-        let threads = self.threads.map_or(0, usize::from);
+        let threads = self.threads.map_or_else(threads_of_rank, usize::from);
         pool.num_threads(threads).build_global().map_err(|e| {
             let what = format!("cannot start {threads} threads: {e}; ask for fewer");
             Error::DoesNotFit(what).into()
@@ -83,31 +90,46 @@ impl Global {
 
     /// A line about the work on stderr, unless quiet.
     pub fn note(&self, text: impl Display) {
-        if !self.quiet {
+        if !self.quiet && !self.follows {
             say(text);
         }
     }
 
     /// A line on stderr for those who asked for more.
     pub fn detail(&self, text: impl Display) {
-        if self.verbose {
+        if self.verbose && !self.follows {
             say(text);
         }
     }
 
     /// A line on stderr about something that is probably not meant.
     pub fn warn(&self, text: impl Display) {
-        say(format_args!("warning: {text}"));
+        if !self.follows {
+            say(format_args!("warning: {text}"));
+        }
     }
 
     /// The result on stdout: `report` as one JSON object, or `text` for people.
     pub fn print(&self, report: &impl Serialize, text: impl Display) -> anyhow::Result<()> {
+        if self.follows {
+            return Ok(());
+        }
         if !self.json {
             return output::print(text);
         }
         let json = serde_json::to_string(report)
             .map_err(|e| Error::internal(format!("a result is not JSON: {e}")))?;
         output::print(json)
+    }
+}
+
+/// The threads of a rank that shares its machine with others; 0, all cores, of any other process.
+fn threads_of_rank() -> usize {
+    match Launch::read() {
+        Ok(launch) if launch.local_size > 1 => {
+            launch.threads(available_parallelism().map_or(1, NonZeroUsize::get))
+        }
+        _ => 0,
     }
 }
 

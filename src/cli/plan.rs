@@ -3,20 +3,24 @@
 use super::choices::{self, Recomputation, Truncation};
 use super::global::Global;
 use super::values::bytes;
+use crate::collective::scale::Interconnect;
 use crate::error::Error;
 use crate::hub::Name;
 use crate::limits::Limits;
 use crate::settings::named;
 use crate::train::synthetic::Mode;
 use crate::units::Bytes;
+use clap::value_parser;
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 mod estimate;
 mod fit;
+mod scale;
 
 use estimate::{Estimate, Shapes};
+use scale::Scale;
 
 /// Predict memory, launches, FLOPs and traffic of a step without running it; find the largest batch
 #[derive(clap::Args, Debug)]
@@ -50,6 +54,14 @@ pub struct Args {
     /// Predict the least time, and the energy in it, on this GPU: h200, h100, a100 or a6000
     #[arg(long, value_name = "NAME")]
     gpu: Option<String>,
+
+    /// Predict the step on 1, 2, 4 ... N of these GPUs, each with its own batch
+    #[arg(long, value_name = "N", requires = "gpu", value_parser = value_parser!(u32).range(1..=65_536))]
+    world_size: Option<u32>,
+
+    /// What joins nodes of 8 GPUs: nvlink, ib (InfiniBand NDR) or ethernet
+    #[arg(long, value_name = "NAME", requires = "world_size", default_value = "ib", value_parser = named::<Interconnect>())]
+    interconnect: Interconnect,
 }
 
 /// What `--json` prints.
@@ -60,6 +72,8 @@ struct Report {
     estimate: Estimate,
     #[serde(skip_serializing_if = "Option::is_none")]
     fit: Option<fit::Fit>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale: Option<Scale>,
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
@@ -79,10 +93,15 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
             (estimate, Some(fit))
         }
     };
-    let report = Report { config, estimate, fit };
+    let scale =
+        args.world_size.map(|size| Scale::of(&estimate, args.interconnect, size as usize)).transpose()?;
+    let report = Report { config, estimate, fit, scale };
     let mut text = report.estimate.text();
     if let Some(fit) = &report.fit {
         text = format!("{}\n{text}", fit.text());
+    }
+    if let Some(scale) = &report.scale {
+        text += &format!("\n\n{}", scale.text());
     }
     global.print(&report, text)
 }

@@ -14,7 +14,7 @@ use crate::study::grid::{CellPlan, Grid, Memory};
 use crate::study::presets;
 use crate::study::published::Places;
 use crate::study::report;
-use crate::study::results::{Results, emissions};
+use crate::study::results::{Cell, Results, emissions};
 use crate::table::width;
 use crate::units::Bytes;
 use clap::value_parser;
@@ -219,7 +219,19 @@ fn merged(path: &Path) -> Result<(Results, PathBuf)> {
         None => read(path),
         Some(study) => {
             let before = Results::read(&path.join("results.json")).unwrap_or_default();
-            Ok((folder.results(&study, before.environment), path.to_path_buf()))
+            let mut results = folder.results(&study, before.environment);
+            // Of a cell whose run directory is gone the results still know.
+            let of = |cells: &[Cell], name: &str| -> Vec<Cell> {
+                cells.iter().filter(|cell| cell.run == name).cloned().collect()
+            };
+            let found = std::mem::take(&mut results.cells);
+            for plan in &study.cells {
+                let here = of(&found, &plan.name);
+                results.cells.extend(if here.is_empty() { of(&before.cells, &plan.name) } else { here });
+            }
+            let is_known = |name: &String| results.cells.iter().any(|cell| cell.run == *name);
+            results.left.retain(|name| !is_known(name));
+            Ok((results, path.to_path_buf()))
         }
     }
 }

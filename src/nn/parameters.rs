@@ -51,7 +51,7 @@ impl Entry {
 }
 
 /// Elements between parameter starts: cache lines, so that vectors never straddle two parameters.
-const STEP: usize = 16;
+pub const STEP: usize = 16;
 
 /// Hands out a model's tensors: first to learn what it has, then bound to a slab.
 pub struct Builder {

@@ -22,6 +22,8 @@ pub(super) struct Config<'a> {
     version: &'static str,
     device: String,
     threads: usize,
+    /// Ranks that the run's accumulation is counted over.
+    ranks: usize,
     train_examples: usize,
     eval_examples: usize,
     left_out: LeftOut,
@@ -81,6 +83,7 @@ impl Run<'_> {
             version: env!("CARGO_PKG_VERSION"),
             device: self.means.device.name(),
             threads: rayon::current_num_threads(),
+            ranks: self.settings.batch.ranks,
             train_examples: self.train.examples.len(),
             eval_examples: self.validation.as_ref().map_or(0, |part| part.examples.len()),
             left_out: self.left_out(),
@@ -120,6 +123,13 @@ impl Run<'_> {
         match serde_json::to_value(arguments) {
             Ok(Value::Object(fields)) => all.extend(fields),
             _ => return Err(Error::internal("a run's arguments are not JSON")),
+        }
+        if settings.batch.ranks > 1 {
+            // The same for any number of ranks.
+            all.shift_remove("gradient_accumulation_steps");
+            let Options { per_device_train_batch_size, gradient_accumulation_steps, .. } = settings.training;
+            let examples = per_device_train_batch_size * gradient_accumulation_steps;
+            all.insert("global_batch_size".into(), examples.into());
         }
         Ok(all)
     }

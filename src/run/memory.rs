@@ -3,12 +3,12 @@
 use super::settings::Batch;
 use crate::device::Precision;
 use crate::error::{Error, Result};
-use crate::evaluate::{Work, plan_evaluation, work};
+use crate::evaluate::{Work, plan_evaluation, sharded_work};
 use crate::generate::GenerateOptions;
 use crate::metrics::Protocol;
-use crate::models;
 use crate::models::session::Session;
-use crate::train::{BatchSize, Corpus, Options, Parts, largest_batch, plan_run};
+use crate::models::{self, Loaded};
+use crate::train::{BatchSize, Corpus, Options, Parts, Shard, largest_batch, plan_run};
 use crate::units::Bytes;
 use serde::Serialize;
 use std::fmt;
@@ -25,6 +25,8 @@ pub struct MemoryRequest<'a> {
     /// How the validation split is predicted, if it is.
     pub protocols: &'a [Protocol],
     pub decoding: &'a GenerateOptions,
+    /// The part of the optimizer's state that is here.
+    pub shard: Shard,
 }
 
 /// Bytes of a run, by what they are for.
@@ -53,7 +55,8 @@ impl MemoryRequest<'_> {
     /// What a run with these options needs, and the session that holds the plans of its steps; nothing is computed or
     /// allocated.
     pub fn needs(&self, options: &Options) -> Result<(Needs, Session<Work>)> {
-        let mut session = Session::dry_run(self.config, self.precision, self.choices, work)?;
+        let state = |loaded: &Loaded| sharded_work(loaded, self.shard);
+        let mut session = Session::dry_run(self.config, self.precision, self.choices, state)?;
         let training = plan_run(&mut session, self.train, self.validation, options)?;
         let parts = Parts::new(&session.real().loaded, training.persistent);
         let mut all = training;

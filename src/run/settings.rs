@@ -19,17 +19,20 @@ settings! {
         #[arg(value_name = "N|auto", aliases = ["batch-size", "per-gpu-train-batch-size"])]
         per_device_train_batch_size: BatchSize = BatchSize::Of(8);
 
-        /// Batches whose gradients are added up for one optimizer step
+        /// Batches of each rank whose gradients are added up for one optimizer step
         #[arg(value_name = "N", conflicts_with = "global_batch_size")]
         gradient_accumulation_steps: usize = 1, at least 1;
 
-        /// Examples of one optimizer step: batches are added up until there are so many
+        /// Examples of one optimizer step of all ranks: batches are added up until there are so many
         #[arg(value_name = "N")]
         global_batch_size: Option<NonZeroUsize>;
 
         /// Memory that the run may take, such as 48GiB [default: what is free on the device]
         #[arg(value_name = "BYTES")]
         memory: Option<Bytes>;
+    }
+    elsewhere {
+        ranks: usize = 1, at least 1;
     }
 }
 
@@ -47,10 +50,10 @@ impl Batch {
         self.global_batch_size.map_or(most, |all| largest_divisor(all.get(), most))
     }
 
-    /// Batches of `size` examples that are added up for one step.
+    /// Batches of `size` examples that are added up for one step, by all ranks together.
     pub fn accumulation(&self, size: usize) -> Result<usize> {
         match self.global_batch_size.map(NonZeroUsize::get) {
-            None => Ok(self.gradient_accumulation_steps),
+            None => Ok(self.gradient_accumulation_steps * self.ranks),
             Some(all) if size > 0 && all.is_multiple_of(size) => Ok(all / size),
             Some(all) => {
                 let above = (size + 1..=all).find(|&n| all.is_multiple_of(n));

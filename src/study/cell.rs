@@ -9,6 +9,7 @@ mod trained;
 use super::grid::{BatchSize, CellPlan};
 use super::published::Places;
 use super::results::{Activities, Cell};
+use crate::collective::Group;
 use crate::data::{self, RecordFormat};
 use crate::device::Device;
 use crate::energy::{Sampler, Work};
@@ -18,12 +19,13 @@ use crate::generate::GenerateOptions;
 use crate::models::ModelLimits;
 use crate::run::{Batch, Existing, Means, Observer, Origin, Run, RunDir, Settings};
 use crate::tape::Recompute;
-use crate::train::checkpoint;
 use crate::train::token_cache::TokenCache;
+use crate::train::{Shard, checkpoint};
 use crate::units::Seconds;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 pub use failed::{Failed, fail, failed};
@@ -86,6 +88,8 @@ pub fn run(
         tensorboard: None,
         more_protocols: plan.protocols[1..].to_vec(),
         carbon_intensity: None,
+        group: Rc::new(Group::alone()),
+        shard: Shard::ALL,
     };
     let settings = settings(plan, device, shared.places, &origin.limits()?);
     let mut run = Run::open(origin, settings, run_dir, means, observer)?;

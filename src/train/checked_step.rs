@@ -3,6 +3,7 @@
 use super::control::Control;
 use super::diagnosis::diagnose;
 use super::loader::Prepared;
+use super::ranks::{gather_weights, in_turn, sum_gradients};
 use super::state::TrainerState;
 use super::step::{Moment, StepReport, TrainState, forget_gradients, micro_step, norm_step, update_step};
 use super::trainer::{Outcome, Trainer};
@@ -13,17 +14,18 @@ use crate::tape::Randomness;
 impl<X: AsRef<TrainState>> Trainer<'_, X> {
     /// Computes one step and updates the weights, unless its loss or gradient forbids it.
     pub(super) fn update(&mut self, batch: &Prepared) -> Result<Outcome> {
-        let mut loss = 0.0;
-        for i in 0..batch.micro_batches.len() {
-            let micro = &batch.micro_batches[i];
-            let (rule, randomness) = (self.rule(batch), self.randomness(i));
-            loss += micro_step(self.session, &micro.source, &micro.target, rule, randomness)?;
+        let mut losses = Vec::new();
+        for micro in &batch.micro_batches {
+            let (rule, randomness) = (self.rule(batch), self.randomness(micro.number));
+            losses.push(micro_step(self.session, &micro.source, &micro.target, rule, randomness)?);
         }
+        let loss = in_turn(&self.group.gather(&losses)).sum::<f32>();
         let skip = |why: String, grad_norm, bad| Outcome::Skipped { why, loss, grad_norm, bad };
         if !loss.is_finite() {
             forget_gradients(self.session);
             return Ok(skip(format!("the loss is {loss}"), None, true));
         }
+        sum_gradients(self.session, &self.group)?;
         let Control { skip_loss_zscore, skip_grad_zscore, .. } = *self.control;
         let spike = |name: &str, z: Option<f64>, most: f64| {
             z.filter(|&z| z > most)
@@ -49,6 +51,7 @@ impl<X: AsRef<TrainState>> Trainer<'_, X> {
         let TrainerState { global_step: step, updates, .. } = self.state;
         let at = Moment { step, total: self.total, updates };
         let (grad_norm, learning_rate) = update_step(self.session, self.options, at)?;
+        gather_weights(self.session, &self.group)?;
         Ok(match grad_norm.is_finite() {
             true => Outcome::Updated(StepReport { loss, grad_norm, learning_rate }),
             false => skip(format!("the gradient norm is {grad_norm}"), Some(grad_norm), true),
@@ -67,15 +70,15 @@ impl<X: AsRef<TrainState>> Trainer<'_, X> {
     }
 
     pub(super) fn ids(&self, batch: &Prepared) -> Vec<String> {
-        batch.examples().map(|i| self.train.ids[i].clone()).collect()
+        batch.examples().iter().map(|&i| self.train.ids[i].clone()).collect()
     }
 
     /// The error that ends the run at a step that cannot be made: where it went wrong, and on what.
     pub(super) fn hopeless(&self, batch: &Prepared, why: &str) -> Error {
         let step = self.state.global_step + 1;
         let mut where_ = String::new();
-        for (i, micro) in batch.micro_batches.iter().enumerate() {
-            let (rule, randomness) = (self.rule(batch), self.randomness(i));
+        for micro in &batch.micro_batches {
+            let (rule, randomness) = (self.rule(batch), self.randomness(micro.number));
             match diagnose(self.session, &micro.source, &micro.target, rule, randomness) {
                 Ok(None) => {}
                 Ok(Some(found)) => {

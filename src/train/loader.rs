@@ -50,40 +50,53 @@ impl<'a> Order<'a> {
     }
 }
 
-/// One optimizer step's data.
+/// Which micro-batches of a step are this rank's: every `size`th, from `rank` on.
+#[derive(Debug, Clone, Copy)]
+pub struct Share {
+    pub rank: usize,
+    pub size: usize,
+}
+
+/// One optimizer step's data: counts are of all ranks.
 pub struct Prepared {
+    /// Those of this rank.
     pub micro_batches: Vec<MicroBatch>,
-    /// Target tokens of all of them.
+    /// The examples of all micro-batches, in their order.
+    examples: Vec<usize>,
     pub target_tokens: usize,
-    /// Source and target tokens of all of them.
+    /// Source and target tokens.
     pub tokens: usize,
 }
 
 pub struct MicroBatch {
+    /// Among those of the step, whoever computes them.
+    pub number: usize,
     pub examples: Vec<usize>,
     pub source: Source,
     pub target: Target,
 }
 
 impl Prepared {
-    fn new(corpus: &Corpus, micro_batches: Vec<Vec<usize>>) -> Result<Self> {
-        let all = micro_batches.iter().flatten();
-        let inputs: usize = all.map(|&i| corpus.examples[i].input.len()).sum();
-        let target_tokens = micro_batches.iter().map(|which| corpus.target_tokens(which)).sum();
-        let micro_batches = micro_batches.into_iter().map(|examples| {
+    fn new(corpus: &Corpus, micro_batches: Vec<Vec<usize>>, share: Share) -> Result<Self> {
+        let examples = micro_batches.concat();
+        let inputs: usize = examples.iter().map(|&i| corpus.examples[i].input.len()).sum();
+        let target_tokens = corpus.target_tokens(&examples);
+        let mine = micro_batches.into_iter().enumerate().skip(share.rank).step_by(share.size);
+        let micro_batches = mine.map(|(number, examples)| {
             let (source, target) = (corpus.source(&examples)?, corpus.target(&examples)?);
-            Ok(MicroBatch { examples, source, target })
+            Ok(MicroBatch { number, examples, source, target })
         });
         Ok(Prepared {
             micro_batches: micro_batches.collect::<Result<_>>()?,
+            examples,
             target_tokens,
             tokens: inputs + target_tokens,
         })
     }
 
     /// The examples of all micro-batches.
-    pub fn examples(&self) -> impl Iterator<Item = usize> {
-        self.micro_batches.iter().flat_map(|batch| batch.examples.iter().copied())
+    pub fn examples(&self) -> &[usize] {
+        &self.examples
     }
 }
 
@@ -96,12 +109,13 @@ impl Loader {
         scope: &'scope Scope<'scope, '_>,
         mut order: Order<'a>,
         steps: Range<u64>,
+        share: Share,
     ) -> Self {
         let (sender, receiver) = sync_channel(AHEAD);
         scope.spawn(move || {
             for step in steps {
                 let micro_batches = order.micro_batches(step);
-                if sender.send(Prepared::new(order.corpus, micro_batches)).is_err() {
+                if sender.send(Prepared::new(order.corpus, micro_batches, share)).is_err() {
                     break;
                 }
             }

@@ -2,10 +2,12 @@
 
 use super::options::{Optimizer, Options};
 use super::schedule::learning_rate;
+use super::shard::{Shard, within};
 use crate::error::{Error, Result};
 use crate::models::batch::{DeviceBatch, Source, Target};
 use crate::models::session::{Session, Side, Signature};
 use crate::models::{Loaded, LossRule};
+use crate::nn::STEP;
 use crate::ops::adamw::{AdamW, State, adamw};
 use crate::ops::gradient_norm::gradient_norm;
 use crate::shape::DType;
@@ -13,6 +15,7 @@ use crate::tape::{Gradients, Randomness, Tape};
 use crate::tensor::Tensor;
 use crate::trace::phase;
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// Gradients and moments, slabs like the parameters'.
 pub struct TrainState {
@@ -21,29 +24,61 @@ pub struct TrainState {
     m: Tensor,
     v: Tensor,
     segments: Tensor,
+    /// The elements that this rank updates, whose moments it has.
+    part: Range<usize>,
 }
 
 /// Zeroed training state for a model, as [`Session::new`] wants it.
 pub fn train_state(loaded: &Loaded) -> Result<TrainState> {
+    sharded_train_state(loaded, Shard::ALL)
+}
+
+/// The same with the moments of one shard alone.
+pub fn sharded_train_state(loaded: &Loaded, shard: Shard) -> Result<TrainState> {
     let parameters = &loaded.parameters;
-    let slab = || Tensor::persistent(parameters.device(), parameters.slab.shape(), DType::F32);
-    let segments = parameters.segments();
+    let part = shard.range(parameters.slab.len(), STEP)?;
+    let slab = |len: usize| Tensor::persistent(parameters.device(), [len], DType::F32);
+    let segments = within(&parameters.segments(), &part);
     let on_device = Tensor::persistent(parameters.device(), [segments.len()], DType::I32)?;
     on_device.write(&segments)?;
-    let g = slab()?;
+    let g = slab(parameters.slab.len())?;
     Ok(TrainState {
         gradients: RefCell::new(parameters.gradients(&g)?),
         g,
-        m: slab()?,
-        v: slab()?,
+        m: slab(part.len())?,
+        v: slab(part.len())?,
         segments: on_device,
+        part,
     })
 }
 
 impl TrainState {
-    /// AdamW's first and second moments, slabs like the parameters'.
-    pub(super) fn moments(&self) -> (&Tensor, &Tensor) {
-        (&self.m, &self.v)
+    /// AdamW's first and second moments of [`TrainState::part`].
+    pub(super) fn moments(&self) -> [&Tensor; 2] {
+        [&self.m, &self.v]
+    }
+
+    /// The elements of the parameters' slab that this rank updates.
+    pub(super) fn part(&self) -> Range<usize> {
+        self.part.clone()
+    }
+
+    /// Takes the moments of this rank's part from those of all parameters.
+    pub(super) fn take_moments(&self, all: &[Vec<f32>; 2]) -> Result<()> {
+        for (slab, all) in self.moments().into_iter().zip(all) {
+            slab.write(&all[self.part()])?;
+        }
+        Ok(())
+    }
+
+    /// Zeroes the gradients that no step has written.
+    pub(super) fn complete_gradients(&self) -> Result<()> {
+        self.gradients.borrow_mut().finish()
+    }
+
+    /// Whether no gradient has been collected since the last optimizer step.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.gradients.borrow().is_fresh()
     }
 
     /// The gradients collected so far, a slab like the parameters'.
@@ -192,12 +227,16 @@ pub(super) fn update_step<X: AsRef<TrainState>>(
         let rates = rule.rates(side.device(), rate as f32, at.updates + 1)?;
         state.gradients.borrow_mut().finish()?;
         let norm = gradient_norm(&state.g)?;
+        let of_part = |slab: &Tensor| slab.slice(state.part.start, [state.part.len()]);
+        let parameters = &side.loaded.parameters;
+        let (p, g) = (of_part(&parameters.slab)?, of_part(&state.g)?);
+        let copy = parameters.working.as_ref().map(of_part).transpose()?;
         let slabs = State {
-            p: &side.loaded.parameters.slab,
+            p: &p,
             m: &state.m,
             v: &state.v,
-            copy: side.loaded.parameters.working.as_ref(),
-            g: &state.g,
+            copy: copy.as_ref(),
+            g: &g,
             segments: &state.segments,
             norm: &norm,
             rates: &rates,

@@ -4,14 +4,17 @@ use super::batches::Corpus;
 use super::checkpoint::{Checkpoint, Saver, Snapshot, open};
 use super::control::Control;
 use super::events::{Event, Observer, Scorer, Summary};
-use super::loader::{Loader, Order};
+use super::loader::{Loader, Order, Share};
 use super::loss::loss_unless;
 use super::options::Options;
+use super::ranks::whole_moments;
 use super::state::{Cursor, TrainerState};
 use super::step::{StepReport, TrainState};
+use crate::collective::Group;
 use crate::energy::Activity;
 use crate::error::{Error, Result};
 use crate::models::session::Session;
+use std::rc::Rc;
 use std::time::Instant;
 
 /// What became of one step.
@@ -35,6 +38,10 @@ pub struct Trainer<'a, X> {
     pub(super) control: &'a Control,
     scorer: Option<&'a mut dyn Scorer<X>>,
     saver: Option<Saver>,
+    /// The ranks that share out every step.
+    pub(super) group: Rc<Group>,
+    /// The moments of a checkpoint, for the other ranks.
+    pub(super) restored: Option<[Vec<f32>; 2]>,
     pub(super) state: TrainerState,
     pub(super) total: u64,
 }
@@ -54,8 +61,20 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
         }
         let total = options.total_steps(train.examples.len());
         let state = TrainerState::default();
-        let (validation, scorer, saver) = (None, None, None);
-        Ok(Trainer { session, train, validation, options, control, scorer, saver, state, total })
+        let (validation, scorer, saver, group) = (None, None, None, Rc::new(Group::alone()));
+        Ok(Trainer {
+            session,
+            train,
+            validation,
+            options,
+            control,
+            scorer,
+            saver,
+            group,
+            restored: None,
+            state,
+            total,
+        })
     }
 
     /// Evaluates the loss on `validation`, every `eval_steps` and at the end.
@@ -76,6 +95,13 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
         self
     }
 
+    /// Shares every step out among the ranks of `group`: a step's micro-batches are those of one process, and each is
+    /// computed by one of the ranks. All ranks are given the same settings and data, and the first alone a saver.
+    pub fn share_among(mut self, group: Rc<Group>) -> Self {
+        self.group = group;
+        self
+    }
+
     /// Resumes from `checkpoint`, which must be of a run with this one's settings and saver.
     pub fn restore(mut self, checkpoint: &Checkpoint) -> Result<Self> {
         let expected = Cursor::at(checkpoint.state.global_step, self.train.examples.len(), self.options);
@@ -87,10 +113,9 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
         }
         let side = self.session.real();
         side.loaded.read_weights(&checkpoint.dir)?;
-        let (m, v) = side.state.as_ref().moments();
-        let [first, second] = checkpoint.moments(&side.loaded)?;
-        m.write(&first)?;
-        v.write(&second)?;
+        let moments = checkpoint.moments(&side.loaded)?;
+        side.state.as_ref().take_moments(&moments)?;
+        self.restored = (!self.group.is_alone()).then_some(moments);
         self.state = checkpoint.state.clone();
         if let Some(saver) = &mut self.saver {
             saver.adopt(&self.state)?;
@@ -115,7 +140,8 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
         let steps = self.state.global_step..self.total;
         let order = Order::new(self.train, self.options, self.control);
         let outcome = std::thread::scope(|scope| {
-            let loader = Loader::start(scope, order, steps);
+            let share = Share { rank: self.group.rank(), size: self.group.size() };
+            let loader = Loader::start(scope, order, steps, share);
             self.steps(&loader, observer)
         });
         observer.enters(Activity::Checkpoint);
@@ -123,7 +149,12 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
         let start = Instant::now();
         let written = self.saver.as_mut().map_or(Ok(()), Saver::finish);
         self.state.times.checkpoints += start.elapsed().into();
-        outcome.and(written)?;
+        let outcome = outcome.and(written);
+        if matches!(outcome, Ok(()) | Err(Error::Interrupted(_))) {
+            // A rank that ends would take the one that writes with it.
+            self.group.wait_for_all();
+        }
+        outcome?;
         let weights_of = self.take_best()?;
         Ok(self.summary(weights_of))
     }
@@ -131,7 +162,7 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
     /// Refuses to look for a best model where none can be found or kept.
     fn check_best(&self) -> Result<()> {
         let Control { load_best_model_at_end, early_stopping_patience, .. } = *self.control;
-        if load_best_model_at_end && self.saver.is_none() {
+        if load_best_model_at_end && self.saver.is_none() && self.group.is_first() {
             return Err(Error::usage("--load-best-model-at-end needs somewhere to save the best"));
         }
         if (load_best_model_at_end || early_stopping_patience > 0) && self.validation.is_none() {
@@ -151,6 +182,7 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
 
     fn steps(&mut self, loader: &Loader, observer: &mut dyn Observer) -> Result<()> {
         loop {
+            self.group.at_step(self.state.global_step);
             let mut due = self.control.save_steps > 0
                 && self.state.global_step > 0
                 && self.state.global_step.is_multiple_of(self.control.save_steps);
@@ -164,7 +196,7 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
             if due {
                 self.save(observer)?;
             }
-            if let Some(signal) = observer.interrupted() {
+            if let Some(signal) = self.asked(observer) {
                 return self.interrupt(signal, observer);
             }
             if let Some(saver) = &mut self.saver {
@@ -206,7 +238,7 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
         state.times.steps += fed.elapsed().into();
         state.global_step += 1;
         state.cursor = Cursor::at(state.global_step, self.train.examples.len(), self.options);
-        let (samples, tokens) = (batch.examples().count() as u64, batch.tokens as u64);
+        let (samples, tokens) = (batch.examples().len() as u64, batch.tokens as u64);
         state.samples += samples;
         state.tokens += tokens;
         let (step, total) = (state.global_step, self.total);
@@ -236,7 +268,9 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
         observer.enters(Activity::Evaluation);
         let start = Instant::now();
         let batch = self.options.per_device_eval_batch_size;
-        let eval_loss = loss_unless(self.session, validation, batch, &|| observer.interrupted())?;
+        let group = self.group.clone();
+        let asked = || group.asked(observer.interrupted());
+        let eval_loss = loss_unless(self.session, validation, batch, &group, &asked)?;
         let scores = match &mut self.scorer {
             Some(scorer) => scorer.scores(self.session)?,
             None => Vec::new(),
@@ -259,18 +293,25 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
     /// Begins to write a checkpoint of this step, unless there is one.
     fn save(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let step = self.state.global_step;
+        self.check_weights()?;
+        let side = self.session.real();
+        let elements = side.loaded.parameters.slab.len();
+        let is_shard = side.state.as_ref().part().len() < elements;
+        // All ranks or none, whatever the first has saved before.
+        let gathered = match is_shard {
+            true => Some(whole_moments(side.state.as_ref(), &self.group, elements)?),
+            false => None,
+        };
         let Some(saver) = self.saver.as_mut().filter(|saver| saver.newest != Some(step)) else {
             return Ok(());
         };
         observer.enters(Activity::Checkpoint);
         let start = Instant::now();
-        let side = self.session.real();
-        let (m, v) = side.state.as_ref().moments();
-        let snapshot = Snapshot {
-            weights: side.loaded.weights()?,
-            moments: [m.read()?, v.read()?],
-            state: self.state.clone(),
+        let moments = match gathered {
+            Some(moments) => moments,
+            None => whole_moments(side.state.as_ref(), &self.group, elements)?,
         };
+        let snapshot = Snapshot { weights: side.loaded.weights()?, moments, state: self.state.clone() };
         saver.start(snapshot)?;
         self.state.times.checkpoints += start.elapsed().into();
         observer.event(&Event::Checkpoint { step })
@@ -279,15 +320,21 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
     /// Takes back the best evaluation's weights, if asked to; the step whose weights the model has.
     fn take_best(&mut self) -> Result<u64> {
         let step = self.state.global_step;
-        match (self.state.best.step, &self.saver) {
-            (Some(best), Some(saver)) if self.control.load_best_model_at_end && best != step => {
+        let best = self.state.best.step.filter(|&best| self.control.load_best_model_at_end && best != step);
+        let Some(best) = best else { return Ok(step) };
+        match &self.saver {
+            Some(saver) => {
                 let checkpoint = open(&saver.folder(best))?;
                 self.session.real().loaded.read_weights(&checkpoint.dir)?;
-                self.state.eval_loss = self.state.best.eval_loss;
-                Ok(best)
             }
-            _ => Ok(step),
+            None if self.group.is_first() => return Ok(step),
+            None => {}
         }
+        if !self.group.is_alone() {
+            self.take_weights()?;
+        }
+        self.state.eval_loss = self.state.best.eval_loss;
+        Ok(best)
     }
 
     fn summary(&self, weights_of: u64) -> Summary {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// From the ground up.
 const FLOORS: [&[&str]; 17] = [
     &["error", "files", "markup", "noise", "reading", "stats", "support", "units"],
-    &["shape", "disturbance", "hub", "plot", "settings", "table"],
+    &["shape", "collective", "disturbance", "hub", "plot", "settings", "table"],
     &["trace"],
     &["device"],
     &["tensor", "limits"],

@@ -34,6 +34,7 @@ mod primera;
 mod profile;
 mod profile_plan;
 mod random_parity;
+mod ranks;
 mod refusals;
 mod repeat;
 mod reporting;
@@ -45,6 +46,7 @@ mod signals;
 mod study;
 mod study_energy;
 mod study_results;
+mod submit;
 mod to_led;
 #[path = "../support/torch_file.rs"]
 mod torch_file;

@@ -1,6 +1,6 @@
 //! `plan`: published model sizes, budgets that are kept, and steps of large models without their memory.
 
-use super::{Ran, command, model, ran};
+use super::{Ran, command, model, ran, wattention};
 use serde_json::{Map, Value};
 use std::fs;
 use std::path::Path;
@@ -111,4 +111,35 @@ fn what_does_not_fit_or_does_not_exist_is_refused() {
         assert_eq!(plan(&config, flags).code, Some(2), "{flags}");
     }
     assert_eq!(ran(command().arg("plan")).code, Some(2));
+}
+
+/// The compute part of the prediction for many GPUs is the plan of one, and more of them are never more efficient.
+#[test]
+fn a_plan_for_many_gpus_rests_on_that_of_one() {
+    let plan = |flags: &str| {
+        let line = format!("plan --model tiny-led --precision bf16 --batch-size 2 --gpu h200 --json {flags}");
+        wattention(&line).json()
+    };
+    let one = plan("");
+    assert!(one.get("scale").is_none());
+    for between in ["nvlink", "ib", "ethernet"] {
+        let many = plan(&format!("--world-size 1024 --interconnect {between}"));
+        assert_eq!(many["predicted"], one["predicted"]);
+        let sizes = many["scale"]["sizes"].as_array().unwrap().clone();
+        assert_eq!(sizes.len(), 11);
+        assert_eq!(
+            (&sizes[0]["least_step_s"], &sizes[0]["efficiency"]),
+            (&one["predicted"]["least_s"], &1.0.into())
+        );
+        let of = |key: &str| sizes.iter().map(|size| size[key].as_f64().unwrap()).collect::<Vec<f64>>();
+        assert!(of("efficiency").windows(2).all(|pair| pair[1] <= pair[0]), "{between}");
+        let whole = one["predicted"]["least_s"].as_f64().unwrap();
+        for (step, exposed) in of("least_step_s").into_iter().zip(of("exposed_s")) {
+            assert!((step - whole - exposed).abs() <= 1e-12 * step);
+        }
+        assert!(many["scale"]["assumptions"].as_str().unwrap().contains("rings"));
+    }
+    wattention("plan --model tiny-led --world-size 8").fails(2, &["--gpu"]);
+    let forward = "plan --model tiny-led --mode forward --gpu h200 --world-size 8";
+    wattention(forward).fails(2, &["--mode train"]);
 }

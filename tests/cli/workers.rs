@@ -92,6 +92,11 @@ fn workers_that_are_killed_at_random_find_what_one_finds() {
         .arg(dir.path().join("out")));
     merged.succeeds();
     assert_eq!(found(dir.path()), found(whole.path()));
+    // So do cells whose run directories are gone.
+    fs::remove_dir_all(dir.path().join("out/cells")).unwrap();
+    let mut again = Command::new(env!("CARGO_BIN_EXE_wattention"));
+    ran(again.args(["study", "report"]).arg(dir.path().join("out"))).succeeds();
+    assert_eq!(found(dir.path()), found(whole.path()));
 }
 
 #[test]

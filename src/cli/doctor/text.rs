@@ -1,6 +1,6 @@
 //! The report for people: one line for each thing that is here or missing.
 
-use super::{Driver, Gpu, Kernels, Report};
+use super::{Driver, Gpu, Kernels, Ranks, Report};
 use crate::device::cuda;
 use std::fmt;
 
@@ -9,6 +9,7 @@ impl fmt::Display for Report {
         let Report { version, commit, target, profile, processor, .. } = self;
         writeln!(f, "program    wattention {version}, commit {commit}, {target}, {profile}")?;
         writeln!(f, "processor  {}, {} threads, {}", processor.name, processor.threads, processor.vectors)?;
+        write_ranks(f, &self.ranks)?;
         write_driver(f, &self.cuda)?;
         for library in &self.libraries {
             let place = match (&library.path, library.loads) {
@@ -22,6 +23,17 @@ impl fmt::Display for Report {
         writeln!(f, "simulator  {}", self.simulator.as_deref().unwrap_or("usable as --device sim"))?;
         write!(f, "sensor     {}", self.sensors.join("\nsensor     "))?;
         write_resources(f, &self.kernels)
+    }
+}
+
+fn write_ranks(f: &mut fmt::Formatter<'_>, ranks: &Ranks) -> fmt::Result {
+    let mpi = if ranks.mpi { "with MPI" } else { "without MPI" };
+    match (&ranks.launch, &ranks.problem) {
+        (Some(launch), _) if launch.world_size > 1 => {
+            writeln!(f, "ranks      {launch}, started by {}; built {mpi}", launch.launcher)
+        }
+        (_, Some(problem)) => writeln!(f, "ranks      {problem}; built {mpi}"),
+        _ => writeln!(f, "ranks      one process; built {mpi}"),
     }
 }
 

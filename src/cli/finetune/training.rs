@@ -32,12 +32,12 @@ pub struct Training {
 
 impl Training {
     /// What was asked for, with a batch of 1 where the largest is looked for.
-    pub fn options(&self, limits: &ModelLimits, seed: u64) -> Result<Options> {
-        let size = self.batch.size();
+    pub fn options(&self, limits: &ModelLimits, seed: u64, batch: &Batch) -> Result<Options> {
+        let size = batch.size();
         let lengths = self.truncation.lengths(limits);
         let options = Options {
             per_device_train_batch_size: size,
-            gradient_accumulation_steps: self.batch.accumulation(size)?,
+            gradient_accumulation_steps: batch.accumulation(size)?,
             max_source_length: lengths.source,
             max_target_length: lengths.target,
             seed,

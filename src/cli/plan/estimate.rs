@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::limits;
 use crate::models::{ModelLimits, ModelOptions};
 use crate::table::{Column, Table, width};
-use crate::trace::Phase;
+use crate::trace::{Pass, Phase};
 use crate::train::synthetic::{Mode, Stepper, synthetic_batch};
 use crate::train::{Lengths, Parts};
 use crate::units::{Bytes, Flops, Format, Joules, Quantity, Seconds};
@@ -47,6 +47,9 @@ pub struct Predicted {
     pub gpu: String,
     #[serde(rename = "least_s")]
     pub least: Seconds,
+    /// The part of it in the backward pass.
+    #[serde(rename = "least_backward_s")]
+    pub least_backward: Seconds,
     /// In that time at the power limit, which is the most.
     #[serde(rename = "energy_at_power_limit_j")]
     pub energy: Option<Joules>,
@@ -128,12 +131,15 @@ impl<'a> Shapes<'a> {
         let mut work = Work::default();
         let mut by_phase: BTreeMap<Phase, Work> = BTreeMap::new();
         let (mut arena, mut live) = (0, 0);
-        let mut least = Seconds(0.0);
+        let (mut least, mut backward) = (Seconds(0.0), Seconds(0.0));
         for (_, recording) in stepper.recordings() {
             arena = arena.max(recording.layout.peak());
             live = live.max(recording.layout.live_peak());
             if let Some(gpu) = &self.gpu {
                 least += gpu.least_of(&recording.launches, self.precision);
+                let of_backward =
+                    recording.launches.iter().filter(|launch| launch.phase.pass == Pass::Backward);
+                backward += gpu.least_of(of_backward, self.precision);
             }
             for launch in &recording.launches {
                 work.add(launch.cost);
@@ -154,6 +160,7 @@ impl<'a> Shapes<'a> {
             predicted: self.gpu.as_ref().map(|gpu| Predicted {
                 gpu: gpu.device.clone(),
                 least,
+                least_backward: backward,
                 energy: gpu.energy(least),
             }),
             phases,
@@ -186,7 +193,7 @@ impl Estimate {
             self.max_target_length,
             self.parameters,
         );
-        if let Some(Predicted { gpu, least, energy }) = &self.predicted {
+        if let Some(Predicted { gpu, least, energy, .. }) = &self.predicted {
             let energy =
                 energy.map_or(String::new(), |energy| format!(", {energy} in that time at the power limit"));
             text += &format!("predicted: {least} at least at the limits of {gpu}{energy}\n");

@@ -10,6 +10,7 @@ use crate::models::{self, RandomBlocks};
 use crate::run::{MemoryRequest, config_with_window};
 use crate::study::grid::{BatchSize, CellPlan, Memory};
 use crate::study::published::Places;
+use crate::train::Shard;
 use crate::train::{Corpus, Encoded, GlobalTokens, Options, largest_batch};
 use crate::units::{Bytes, Seconds};
 use std::path::{Path, PathBuf};
@@ -117,6 +118,7 @@ pub fn planned(key: &Key, cell: &CellPlan, limits: Option<&Limits>) -> Result<Pl
         validation: Some(&validation),
         protocols: &cell.protocols,
         decoding: &decoding,
+        shard: Shard::ALL,
     };
     let plan = |size: usize| {
         let (needs, session) =

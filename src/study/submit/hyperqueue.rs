@@ -17,6 +17,8 @@ def job():
         job.program(
             ["bash", "-c", 'exec "$@" >>"$0" 2>&1', log, *COMMAND, "--cell", str(cell)],
             cwd=FOLDER,
+            stdout=None,
+            stderr=None,
             resources=ResourceRequest(cpus=CPUS, resources={"gpus/nvidia": GPUS} if GPUS else {}),
             name=f"cell-{cell}",
         )

@@ -1,0 +1,297 @@
+//! Several processes that train one model: which of them this is, and what they exchange.
+//!
+//! A [`Group`] is one process (every exchange is then nothing) or the ranks that a launcher started. Sums add the ranks'
+//! parts in the order of the ranks, so that the same number of ranks gives the same bits, on all of them.
+
+mod launch;
+#[cfg(feature = "mpi")]
+mod mpi;
+pub mod scale;
+mod watchdog;
+
+pub use launch::{Launch, Launcher};
+
+use crate::error::{Error, Result};
+use crate::units::Seconds;
+use bytemuck::Pod;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use watchdog::Watchdog;
+
+/// Whether the program was built with MPI.
+pub const MPI: bool = cfg!(feature = "mpi");
+
+/// Elements that are summed at a time.
+pub const BUCKET: usize = 1 << 22;
+
+/// Bytes that are broadcast at a time.
+const PIECE: usize = 1 << 26;
+
+/// What moves bytes between ranks. Every rank makes the same calls in the same order.
+trait Transport {
+    fn rank(&self) -> usize;
+    fn size(&self) -> usize;
+
+    /// Block r of `theirs` is this rank's block of what rank r sends; blocks are of one size.
+    fn all_to_all(&self, ours: &[u8], theirs: &mut [u8]);
+
+    /// Block r of `all` is what rank r sends; blocks are of one size.
+    fn all_gather(&self, ours: &[u8], all: &mut [u8]);
+
+    /// `bytes` are those of rank 0.
+    fn broadcast(&self, bytes: &mut [u8]);
+
+    /// Ends all ranks.
+    fn abort(&self, code: i32) -> !;
+}
+
+/// The processes that work on one run.
+pub struct Group {
+    transport: Option<Box<dyn Transport>>,
+    watchdog: Option<Watchdog>,
+    spent: Cell<Duration>,
+    /// Whether this rank came to its end: a rank that is dropped before that ends all others, too.
+    is_done: AtomicBool,
+}
+
+impl Group {
+    /// One process.
+    pub fn alone() -> Self {
+        Group { transport: None, watchdog: None, spent: Cell::default(), is_done: AtomicBool::new(true) }
+    }
+
+    /// Meets the other ranks of `launch`; each wait for them ends this process after `limit`.
+    pub fn join(launch: &Launch, limit: Duration) -> Result<Self> {
+        if launch.world_size == 1 {
+            return Ok(Group::alone());
+        }
+        let watchdog = Watchdog::start(launch, limit)?;
+        let transport = watchdog.watch("meeting", || transport(launch))?;
+        let group = Group {
+            transport: Some(transport),
+            watchdog: Some(watchdog),
+            spent: Cell::default(),
+            is_done: AtomicBool::new(false),
+        };
+        if (group.rank(), group.size()) != (launch.rank, launch.world_size) {
+            return Err(Error::Device(format!(
+                "{} says rank {} of {}, and MPI says rank {} of {}: start the program with the mpirun of the MPI that it \
+                 was built with",
+                launch.launcher,
+                launch.rank,
+                launch.world_size,
+                group.rank(),
+                group.size()
+            )));
+        }
+        Ok(group)
+    }
+
+    pub fn rank(&self) -> usize {
+        self.transport.as_ref().map_or(0, |transport| transport.rank())
+    }
+
+    pub fn size(&self) -> usize {
+        self.transport.as_ref().map_or(1, |transport| transport.size())
+    }
+
+    pub fn is_alone(&self) -> bool {
+        self.transport.is_none()
+    }
+
+    /// Whether this rank writes what the run writes.
+    pub fn is_first(&self) -> bool {
+        self.rank() == 0
+    }
+
+    /// What errors say of where the run is.
+    pub fn at_step(&self, step: u64) {
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.at_step(step);
+        }
+    }
+
+    /// Time that this rank has spent in exchanges, waits for other ranks included.
+    pub fn spent(&self) -> Seconds {
+        self.spent.get().into()
+    }
+
+    /// Puts in each element the sum over all ranks.
+    pub fn sum(&self, values: &mut [f32]) {
+        self.exchange("sum of gradients", |transport| {
+            let size = transport.size();
+            // From the end: the backward pass writes the last parameters' gradients first.
+            for bucket in values.rchunks_mut(BUCKET) {
+                let shard = bucket.len().div_ceil(size);
+                let mut ours = bucket.to_vec();
+                ours.resize(shard * size, 0.0);
+                let mut theirs = vec![0f32; shard * size];
+                transport.all_to_all(bytemuck::cast_slice(&ours), bytemuck::cast_slice_mut(&mut theirs));
+                let (sum, others) = theirs.split_at_mut(shard);
+                for other in others.chunks(shard) {
+                    sum.iter_mut().zip(other).for_each(|(sum, x)| *sum += x);
+                }
+                transport.all_gather(bytemuck::cast_slice(sum), bytemuck::cast_slice_mut(&mut ours));
+                bucket.copy_from_slice(&ours[..bucket.len()]);
+            }
+        });
+    }
+
+    /// What every rank gives, in the order of the ranks.
+    pub fn gather<T: Pod>(&self, ours: &[T]) -> Vec<Vec<T>> {
+        let gathered = self.exchange("exchange of results", |transport| {
+            let bytes: &[u8] = bytemuck::cast_slice(ours);
+            let mut lengths = vec![0u64; transport.size()];
+            transport.all_gather(&(bytes.len() as u64).to_ne_bytes(), bytemuck::cast_slice_mut(&mut lengths));
+            let longest = lengths.iter().copied().max().unwrap_or(0) as usize;
+            let mut padded = bytes.to_vec();
+            padded.resize(longest, 0);
+            let mut all = vec![0u8; longest * transport.size()];
+            if longest > 0 {
+                transport.all_gather(&padded, &mut all);
+            }
+            let of_rank = |rank: usize| {
+                let bytes = &all[rank * longest..][..lengths[rank] as usize];
+                bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
+            };
+            (0..transport.size()).map(of_rank).collect()
+        });
+        gathered.unwrap_or_else(|| vec![ours.to_vec()])
+    }
+
+    /// Gives all ranks what `bytes` are on the first.
+    pub fn broadcast(&self, bytes: &mut Vec<u8>) {
+        self.exchange("broadcast", |transport| {
+            let mut length = (bytes.len() as u64).to_ne_bytes();
+            transport.broadcast(&mut length);
+            bytes.resize(u64::from_ne_bytes(length) as usize, 0);
+            bytes.chunks_mut(PIECE).for_each(|piece| transport.broadcast(piece));
+        });
+    }
+
+    /// Gives all ranks what `values` are on the first; all have as many.
+    pub fn broadcast_values(&self, values: &mut [f32]) {
+        self.exchange("broadcast", |transport| {
+            let bytes: &mut [u8] = bytemuck::cast_slice_mut(values);
+            bytes.chunks_mut(PIECE).for_each(|piece| transport.broadcast(piece));
+        });
+    }
+
+    /// The texts of all ranks, one rank's after the other's.
+    pub fn gather_texts(&self, ours: Vec<String>) -> Result<Vec<String>> {
+        if self.is_alone() {
+            return Ok(ours);
+        }
+        let not_json = |e: serde_json::Error| Error::internal(format!("texts of ranks are not JSON: {e}"));
+        let mut all = Vec::new();
+        for texts in self.gather(&serde_json::to_vec(&ours).map_err(not_json)?) {
+            all.extend(serde_json::from_slice::<Vec<String>>(&texts).map_err(not_json)?);
+        }
+        Ok(all)
+    }
+
+    /// The greatest of the ranks' numbers.
+    pub fn most(&self, ours: i64) -> i64 {
+        self.gather(&[ours]).into_iter().flatten().max().unwrap_or(ours)
+    }
+
+    /// The signal that any rank was sent, on all of them at once.
+    pub fn asked(&self, ours: Option<i32>) -> Option<i32> {
+        if self.is_alone() {
+            return ours;
+        }
+        match self.most(ours.map_or(-1, i64::from)) {
+            -1 => None,
+            signal => Some(signal as i32),
+        }
+    }
+
+    /// Waits until all ranks have come here.
+    pub fn wait_for_all(&self) {
+        self.gather::<u8>(&[]);
+    }
+
+    /// Fails, on every rank, unless `what` is the same on all of them.
+    pub fn agree(&self, name: &str, what: &str) -> Result<()> {
+        let all = self.gather(what.as_bytes());
+        let said = |rank: usize| String::from_utf8_lossy(&all[rank]).into_owned();
+        match (1..all.len()).find(|&rank| all[rank] != all[0]) {
+            None => Ok(()),
+            Some(rank) => Err(Error::usage(format!(
+                "rank {rank} differs from rank 0 in its {name}: {} there, {} here on rank 0; start all ranks with the same \
+                 program, command and files",
+                shown(&said(rank)),
+                shown(&said(0))
+            ))),
+        }
+    }
+
+    /// Fails, on every rank, if two of them have the same `what`, where they have one.
+    pub fn apart(&self, name: &str, what: Option<&str>) -> Result<()> {
+        let all = self.gather(what.unwrap_or_default().as_bytes());
+        for (rank, this) in all.iter().enumerate().filter(|(_, this)| !this.is_empty()) {
+            if let Some(other) = all[..rank].iter().position(|other| other == this) {
+                return Err(Error::Device(format!(
+                    "ranks {other} and {rank} have the same {name} ({}): start one rank a {name}, or name them by \
+                     CUDA_VISIBLE_DEVICES",
+                    shown(&String::from_utf8_lossy(this))
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that this rank came to its end, so that its going ends no other.
+    pub fn finish(&self) {
+        self.is_done.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends all ranks with `code`.
+    pub fn abort(&self, code: i32) -> ! {
+        match &self.transport {
+            Some(transport) => transport.abort(code),
+            None => std::process::exit(code),
+        }
+    }
+
+    /// An exchange with the other ranks, which is timed and watched.
+    fn exchange<R>(&self, what: &'static str, work: impl FnOnce(&dyn Transport) -> R) -> Option<R> {
+        let (Some(transport), Some(watchdog)) = (&self.transport, &self.watchdog) else { return None };
+        let start = Instant::now();
+        let outcome = watchdog.watch(what, || work(&**transport));
+        self.spent.set(self.spent.get() + start.elapsed());
+        Some(outcome)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // The others would wait for this one for ever.
+        if !*self.is_done.get_mut() {
+            self.abort(70);
+        }
+    }
+}
+
+/// The head of what may be long.
+fn shown(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+#[cfg(feature = "mpi")]
+fn transport(_: &Launch) -> Result<Box<dyn Transport>> {
+    Ok(Box::new(mpi::Mpi::start()?))
+}
+
+#[cfg(not(feature = "mpi"))]
+fn transport(launch: &Launch) -> Result<Box<dyn Transport>> {
+    Err(Error::Device(format!(
+        "{} started {} ranks, and this program was built without MPI: build it with `cargo install --features mpi`, or \
+         start one process",
+        launch.launcher, launch.world_size
+    )))
+}
+
+#[cfg(test)]
+mod tests;

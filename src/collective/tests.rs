@@ -1,0 +1,218 @@
+use super::*;
+use std::sync::{Barrier, Mutex};
+
+fn read(variables: &[(&str, &str)]) -> Result<Launch> {
+    Launch::read_from(&|name| {
+        variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string())
+    })
+}
+
+const TORCHRUN: [(&str, &str); 8] = [
+    ("RANK", "5"),
+    ("WORLD_SIZE", "8"),
+    ("LOCAL_RANK", "1"),
+    ("LOCAL_WORLD_SIZE", "4"),
+    ("MASTER_ADDR", "node1"),
+    ("MASTER_PORT", "29500"),
+    ("TORCHELASTIC_RUN_ID", "job7"),
+    ("TORCHELASTIC_RESTART_COUNT", "2"),
+];
+
+#[test]
+fn each_launcher_is_read_by_its_own_variables() {
+    assert_eq!(read(&[]).unwrap().launcher, Launcher::None);
+    let torchrun = read(&TORCHRUN).unwrap();
+    assert_eq!((torchrun.launcher, torchrun.rank, torchrun.world_size), (Launcher::Torchrun, 5, 8));
+    assert_eq!((torchrun.local_rank, torchrun.local_size, torchrun.restarts), (1, 4, 2));
+    assert_eq!(torchrun.master.as_deref(), Some("node1:29500"));
+    assert_eq!(torchrun.job.as_deref(), Some("job7"));
+    // Three nodes of two ranks and one of one; as `srun` of SLURM 22.05 sets them.
+    let step = [
+        ("SLURM_PROCID", "6"),
+        ("SLURM_STEP_NUM_TASKS", "7"),
+        ("SLURM_LOCALID", "0"),
+        ("SLURM_NODEID", "3"),
+        ("SLURM_STEP_TASKS_PER_NODE", "2(x3),1"),
+        ("SLURM_JOB_ID", "12"),
+    ];
+    let srun = read(&step).unwrap();
+    assert_eq!((srun.launcher, srun.rank, srun.world_size), (Launcher::Srun, 6, 7));
+    assert_eq!((srun.local_rank, srun.local_size), (0, 1));
+    let mpirun = [
+        ("OMPI_COMM_WORLD_RANK", "1"),
+        ("OMPI_COMM_WORLD_SIZE", "2"),
+        ("OMPI_COMM_WORLD_LOCAL_RANK", "1"),
+        ("OMPI_COMM_WORLD_LOCAL_SIZE", "2"),
+    ];
+    assert_eq!(read(&[&mpirun[..], &step].concat()).unwrap().launcher, Launcher::Mpirun);
+    let pod =
+        [("KUBERNETES_PORT", "tcp://10.0.0.1:443"), ("RANK", "1"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "m")];
+    let pod = read(&pod).unwrap();
+    assert_eq!((pod.launcher, pod.rank, pod.local_rank, pod.local_size), (Launcher::Kubernetes, 1, 0, 1));
+}
+
+#[test]
+fn a_script_of_slurm_without_srun_is_one_process() {
+    let script =
+        [("SLURM_PROCID", "0"), ("SLURM_NTASKS", "4"), ("SLURM_JOB_ID", "3"), ("SLURM_LOCALID", "0")];
+    assert_eq!(read(&script).unwrap(), Launch::alone());
+}
+
+#[test]
+fn contradictions_are_named_with_their_variables() {
+    let refused = |changes: &[(&str, &str)], parts: &[&str]| {
+        let with: Vec<(&str, &str)> = changes.iter().chain(&TORCHRUN).copied().collect();
+        let error = read(&with).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        for part in parts {
+            assert!(error.to_string().contains(part), "{error} does not say {part}");
+        }
+    };
+    refused(&[("RANK", "8")], &["RANK is 8", "WORLD_SIZE is 8"]);
+    refused(&[("RANK", "x")], &["RANK is 'x'"]);
+    refused(&[("WORLD_SIZE", "0")], &["WORLD_SIZE is 0"]);
+    refused(&[("WORLD_SIZE", "-1")], &["WORLD_SIZE is '-1'"]);
+    refused(&[("WORLD_SIZE", "")], &["RANK is set and WORLD_SIZE is not"]);
+    refused(&[("RANK", "")], &["WORLD_SIZE is set and RANK is not"]);
+    refused(&[("LOCAL_RANK", "4")], &["LOCAL_RANK is 4"]);
+    refused(&[("LOCAL_WORLD_SIZE", "9")], &["LOCAL_WORLD_SIZE is 9"]);
+    refused(&[("TORCHELASTIC_RESTART_COUNT", "often")], &["TORCHELASTIC_RESTART_COUNT"]);
+}
+
+#[test]
+fn ranks_of_a_machine_share_its_cores() {
+    let of = |local_size| Launch { local_size, ..Launch::alone() };
+    assert_eq!([of(1), of(2), of(3), of(16)].map(|launch| launch.threads(8)), [8, 4, 2, 1]);
+}
+
+/// Ranks that are threads of this process.
+struct Threads {
+    rank: usize,
+    board: std::sync::Arc<Board>,
+}
+
+struct Board {
+    sent: Mutex<Vec<Vec<u8>>>,
+    barrier: Barrier,
+}
+
+impl Threads {
+    /// What every rank has sent.
+    fn round(&self, ours: &[u8]) -> Vec<Vec<u8>> {
+        self.board.sent.lock().unwrap()[self.rank] = ours.to_vec();
+        self.board.barrier.wait();
+        let all = self.board.sent.lock().unwrap().clone();
+        self.board.barrier.wait();
+        all
+    }
+}
+
+impl Transport for Threads {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.board.sent.lock().unwrap().len()
+    }
+
+    fn all_to_all(&self, ours: &[u8], theirs: &mut [u8]) {
+        let block = ours.len() / self.size();
+        for (sent, theirs) in self.round(ours).iter().zip(theirs.chunks_mut(block)) {
+            theirs.copy_from_slice(&sent[self.rank * block..][..block]);
+        }
+    }
+
+    fn all_gather(&self, ours: &[u8], all: &mut [u8]) {
+        for (sent, all) in self.round(ours).iter().zip(all.chunks_mut(ours.len())) {
+            all.copy_from_slice(sent);
+        }
+    }
+
+    fn broadcast(&self, bytes: &mut [u8]) {
+        bytes.copy_from_slice(&self.round(bytes)[0]);
+    }
+
+    fn abort(&self, code: i32) -> ! {
+        panic!("a rank ended all with {code}")
+    }
+}
+
+/// What `work` gives on each of `size` ranks.
+fn ranks<R: Send>(size: usize, work: impl Fn(&Group) -> R + Sync) -> Vec<R> {
+    let board =
+        std::sync::Arc::new(Board { sent: Mutex::new(vec![Vec::new(); size]), barrier: Barrier::new(size) });
+    std::thread::scope(|scope| {
+        let started: Vec<_> = (0..size)
+            .map(|rank| {
+                let (board, work) = (board.clone(), &work);
+                scope.spawn(move || {
+                    let launch = Launch { rank, world_size: size, ..Launch::alone() };
+                    let group = Group {
+                        transport: Some(Box::new(Threads { rank, board })),
+                        watchdog: Some(Watchdog::start(&launch, Duration::from_secs(60)).unwrap()),
+                        spent: Cell::default(),
+                        is_done: AtomicBool::new(true),
+                    };
+                    work(&group)
+                })
+            })
+            .collect();
+        started.into_iter().map(|rank| rank.join().unwrap()).collect()
+    })
+}
+
+/// Against the sum in f64, and bit for bit against the sum in the order of the ranks.
+#[test]
+fn sums_add_the_ranks_in_their_order() {
+    let value = |rank: usize, i: usize| ((rank * 7919 + i * 104_729) % 1013) as f32 * 1e-3 - 0.5;
+    for (size, count) in [(1, 3), (2, 1), (3, 10), (4, 0), (5, BUCKET + 3)] {
+        let all = ranks(size, |group| {
+            let mut values: Vec<f32> = (0..count).map(|i| value(group.rank(), i)).collect();
+            group.sum(&mut values);
+            values
+        });
+        let want: Vec<f32> =
+            (0..count).map(|i| (1..size).fold(value(0, i), |sum, r| sum + value(r, i))).collect();
+        for values in &all {
+            assert!(
+                values.iter().zip(&want).all(|(a, b)| a.to_bits() == b.to_bits()),
+                "{size} ranks, {count}"
+            );
+        }
+        let exact = |i: usize| (0..size).map(|r| value(r, i) as f64).sum::<f64>();
+        assert!((0..count).all(|i| (all[0][i] as f64 - exact(i)).abs() <= 1e-6));
+    }
+}
+
+#[test]
+fn what_ranks_give_arrives_in_their_order_whatever_its_length() {
+    let all = ranks(3, |group| {
+        let mut bytes = vec![group.rank() as u8 + 1; 5 * (2 - group.rank())];
+        let gathered = group.gather(&bytes);
+        group.broadcast(&mut bytes);
+        let mut values = [group.rank() as f32, 7.0];
+        group.broadcast_values(&mut values);
+        (gathered, bytes, values, group.most(group.rank() as i64 - 5))
+    });
+    for (gathered, bytes, values, most) in all {
+        assert_eq!(gathered, [vec![1; 10], vec![2; 5], vec![]]);
+        assert_eq!((bytes, values, most), (vec![1; 10], [0.0, 7.0], -3));
+    }
+    let alone = Group::alone();
+    assert_eq!(alone.gather(&[1.5f64]), [[1.5]]);
+    assert_eq!((alone.most(3), alone.rank(), alone.size()), (3, 0, 1));
+}
+
+#[test]
+fn ranks_that_differ_are_named_on_all() {
+    let all = ranks(3, |group| {
+        group.agree("seed", "42").unwrap();
+        let error = group.agree("settings", if group.rank() == 2 { "b" } else { "a" }).unwrap_err();
+        (error.exit_code(), error.to_string())
+    });
+    for (code, text) in all {
+        assert_eq!(code, 2);
+        assert!(text.contains("rank 2") && text.contains("settings"), "{text}");
+    }
+}

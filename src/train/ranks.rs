@@ -1,0 +1,70 @@
+//! What ranks do together in training: gradients and evaluations in one order, whoever computes which part.
+
+use super::step::TrainState;
+use crate::collective::Group;
+use crate::error::Result;
+use crate::models::session::{Session, Side, Signature};
+use crate::tensor::Tensor;
+use crate::trace::phase;
+
+/// Parts of which rank r of N has every Nth from the rth on, in the order that one process makes them in.
+pub fn in_turn<T: Copy>(parts: &[Vec<T>]) -> impl Iterator<Item = T> {
+    let most = parts.iter().map(Vec::len).max().unwrap_or(0);
+    (0..most).flat_map(move |turn| parts.iter().filter_map(move |of_rank| of_rank.get(turn).copied()))
+}
+
+/// Puts the sum of all ranks' gradients in place of this rank's.
+///
+/// They go over the host, so that every executor's ranks can be summed by whatever moves bytes.
+pub fn sum_gradients<X: AsRef<TrainState>>(session: &mut Session<X>, group: &Group) -> Result<()> {
+    if group.is_alone() {
+        return Ok(());
+    }
+    // A rank without a micro-batch in this step has nothing written, and other launches.
+    let kind = match session.real().state.as_ref().is_fresh() {
+        true => "gradients.none",
+        false => "gradients",
+    };
+    session.step(Signature::new(kind, []), |side: &Side<X>| {
+        let _phase = phase("optimizer");
+        side.state.as_ref().complete_gradients()
+    })?;
+    let slab = session.real().state.as_ref().gradients();
+    let mut values: Vec<f32> = slab.read()?;
+    group.sum(&mut values);
+    slab.write(&values)
+}
+
+/// Gives every rank the parts of the weights that the others have updated.
+pub fn gather_weights<X: AsRef<TrainState>>(session: &Session<X>, group: &Group) -> Result<()> {
+    let side = session.real();
+    let (parameters, part) = (&side.loaded.parameters, side.state.as_ref().part());
+    if part.len() == parameters.slab.len() {
+        return Ok(());
+    }
+    let ours: Vec<f32> = parameters.slab.slice(part.start, [part.len()])?.read()?;
+    parameters.slab.write(&group.gather(&ours).concat())?;
+    parameters.refresh()
+}
+
+/// The moments of all parameters, whoever has which part of them; every rank asks at once.
+pub fn whole_moments(state: &TrainState, group: &Group, all: usize) -> Result<[Vec<f32>; 2]> {
+    let [m, v] = state.moments();
+    let whole = |slab: &Tensor| -> Result<Vec<f32>> {
+        let ours = slab.read()?;
+        Ok(if ours.len() == all { ours } else { group.gather(&ours).concat() })
+    };
+    Ok([whole(m)?, whole(v)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_those_of_one_process() {
+        let all: Vec<usize> = in_turn(&[vec![0, 3, 6], vec![1, 4], vec![2, 5]]).collect();
+        assert_eq!(all, [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(in_turn::<f32>(&[vec![], vec![]]).count(), 0);
+    }
+}

@@ -1,0 +1,72 @@
+//! Which part of the optimizer's state a rank has: all of it, or one shard of as many as there are ranks (ZeRO stage 1,
+//! Rajbhandari et al. 2020, arXiv 1910.02054).
+
+use crate::error::{Error, Result};
+use std::ops::Range;
+
+/// One of `size` shards of a slab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    pub rank: usize,
+    pub size: usize,
+}
+
+impl Shard {
+    /// The whole slab.
+    pub const ALL: Shard = Shard { rank: 0, size: 1 };
+
+    /// Its elements of a slab of `n`, at a multiple of `step`; the last shard may be shorter.
+    pub(super) fn range(self, n: usize, step: usize) -> Result<Range<usize>> {
+        let len = n.div_ceil(self.size).next_multiple_of(step);
+        let range = (self.rank * len).min(n)..((self.rank + 1) * len).min(n);
+        match range.is_empty() {
+            true => Err(Error::usage(format!(
+                "--zero-stage 1: a model of {n} parameters has no shard for each of {} ranks; give --zero-stage 0",
+                self.size
+            ))),
+            false => Ok(range),
+        }
+    }
+}
+
+/// The parts of `segments`, (first, length, decays) each, that lie in `range`, counted from its start.
+pub(super) fn within(segments: &[i32], range: &Range<usize>) -> Vec<i32> {
+    let mut found = Vec::new();
+    for segment in segments.chunks(3) {
+        let first = (segment[0] as usize).max(range.start);
+        let end = (segment[0] as usize + segment[1] as usize).min(range.end);
+        if first < end {
+            found.extend([(first - range.start) as i32, (end - first) as i32, segment[2]]);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_cover_a_slab_once() {
+        for (n, size) in [(64, 1), (64, 2), (72, 3), (8, 1), (1000, 7)] {
+            let mut next = 0;
+            for rank in 0..size {
+                let range = Shard { rank, size }.range(n, 8).unwrap();
+                assert_eq!(range.start, next);
+                next = range.end;
+            }
+            assert_eq!(next, n);
+        }
+        assert_eq!(Shard { rank: 3, size: 4 }.range(24, 8).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn segments_are_cut_where_shards_are() {
+        // Two parts, of which the second decays, with a gap between.
+        let segments = [0, 5, 0, 8, 10, 1];
+        assert_eq!(within(&segments, &(0..18)), segments);
+        assert_eq!(within(&segments, &(0..10)), [0, 5, 0, 8, 2, 1]);
+        assert_eq!(within(&segments, &(10..20)), [0, 8, 1]);
+        assert_eq!(within(&segments, &(5..8)), [0i32; 0]);
+    }
+}
