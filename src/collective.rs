@@ -75,6 +75,7 @@ impl Group {
             is_done: AtomicBool::new(false),
         };
         if (group.rank(), group.size()) != (launch.rank, launch.world_size) {
+            group.finish();
             return Err(Error::Device(format!(
                 "{} says rank {} of {}, and MPI says rank {} of {}: start the program with the mpirun of the MPI that it \
                  was built with",

@@ -200,7 +200,9 @@ fn fine_tune(args: &Args, global: &Global, group: Rc<Group>) -> anyhow::Result<(
     };
     watch.predicted();
     let energy = run.write_energy()?;
-    run.write_card(&energy)?;
+    if group.is_first() {
+        run.write_card(&energy)?;
+    }
     let ranks = Together::of(&group, &device, energy.run.whole.energy)?;
     let report = Report {
         output_dir: args.output_dir.clone(),

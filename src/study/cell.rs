@@ -24,6 +24,7 @@ use crate::train::{Shard, checkpoint};
 use crate::units::Seconds;
 use serde::{Deserialize, Serialize};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -80,7 +81,7 @@ pub fn run(
 ) -> Result<Vec<Cell>> {
     let origin = origin(plan, shared.places)?;
     let run_dir = RunDir::check(dir, Existing::Continue, &origin.folders())?.locked_by(lock.clone());
-    let (model, has_model) = (run_dir.model(), run_dir.has_model());
+    let has_model = run_dir.has_model();
     let means = Means {
         device,
         sampler: shared.sampler,
@@ -119,12 +120,22 @@ pub fn run(
     lock.check()?;
     let finished = Finished { plan: plan.clone(), cells };
     files::write_json(&dir.join("cell.json"), &finished)?;
+    tidy(dir, plan)?;
+    Ok(finished.cells)
+}
+
+/// Removes from `dir`, whose lock the caller has, what a finished cell does not need.
+pub fn tidy(dir: &Path, plan: &CellPlan) -> Result<()> {
     failed::forget(dir)?;
     checkpoint::remove_all(dir)?;
-    if !plan.keep_model {
-        fs::remove_dir_all(&model).map_err(|e| Error::output(&model, e))?;
+    if plan.keep_model {
+        return Ok(());
     }
-    Ok(finished.cells)
+    let model = dir.join("model");
+    match fs::remove_dir_all(&model) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::output(&model, e)),
+        _ => Ok(()),
+    }
 }
 
 /// The model that the cell starts from.

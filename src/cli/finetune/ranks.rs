@@ -107,8 +107,8 @@ fn start(devices: usize) -> Error {
     let mut mpirun = Command::new("mpirun");
     mpirun.args(["--bind-to", "none", "--oversubscribe", "-n", &devices.to_string()]).arg(program);
     mpirun.args(std::env::args_os().skip(1));
-    // A rank that is asked to stop saves first.
-    mpirun.env("OMPI_MCA_odls_base_sigkill_timeout", "120");
+    // A rank that is asked to stop saves first: mpirun waits so many seconds before SIGTERM, and again before SIGKILL.
+    mpirun.env("OMPI_MCA_odls_base_sigkill_timeout", "10");
     if std::fs::metadata("/proc/self").is_ok_and(|of| of.uid() == 0) {
         mpirun.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
     }

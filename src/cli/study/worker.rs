@@ -10,7 +10,7 @@ use crate::device::{Device, Precision};
 use crate::energy::Sampler;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::files::lock::{Attempt, Claim, Contender, Lock};
+use crate::files::lock::{self, Attempt, Claim, Contender, Lock};
 use crate::study::cell::{self, Shared};
 use crate::study::folder::{Folder, Registered};
 use crate::study::grid::{CellPlan, in_keys};
@@ -47,7 +47,7 @@ pub struct End {
 enum Look {
     /// It is finished, or failed for this worker or for another one.
     Over,
-    /// Another process works on it, or no other cell was free.
+    /// Another process works on it.
     Held(Claim),
 }
 
@@ -146,6 +146,7 @@ impl Worker<'_> {
         let title = format!("[{}/{}] {}", at + 1, self.study.cells.len(), plan.name);
         let dir = self.folder.cell(&plan.name);
         if self.is_over(plan, &dir, &title) {
+            self.tidy(plan, &dir)?;
             return Ok(Look::Over);
         }
         self.may_go_on()?;
@@ -195,6 +196,18 @@ impl Worker<'_> {
             }
             _ => false,
         }
+    }
+
+    /// Finishes what a worker left that died when its cell was done.
+    fn tidy(&mut self, plan: &CellPlan, dir: &Path) -> Result<()> {
+        if dir.join(lock::NAME).exists()
+            && cell::finished(dir, plan).is_some()
+            && let Attempt::Taken(_lock) = self.contender.attempt(dir)?
+        {
+            files::remove_leftovers(dir)?;
+            cell::tidy(dir, plan)?;
+        }
+        Ok(())
     }
 
     /// Fails with the signal, or the budget, that stops the study.
