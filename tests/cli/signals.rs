@@ -102,9 +102,11 @@ fn two_processes_do_not_write_one_folder() {
     }
     signal(&child, "KILL");
     end(child);
-    // What the killed process held is free, though its file is still there.
+    // What the killed process held is free, though its lock is still there.
     let lock = dir.path().join("run/run.lock");
-    assert!(fs::read_to_string(&lock).unwrap().starts_with(&holder));
+    let file = fs::read_dir(&lock).unwrap().next().unwrap().unwrap().path();
+    let claim: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    assert_eq!(format!("process {}", claim["process"]), holder);
     let settings: Value =
         serde_json::from_str(&fs::read_to_string(dir.path().join("run/config.json")).unwrap()).unwrap();
     assert_eq!(settings["settings"]["max_steps"], 600);
