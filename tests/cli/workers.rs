@@ -167,3 +167,26 @@ fn a_cell_that_failed_for_one_worker_is_not_tried_by_the_others() {
     assert_eq!(all["failed"].as_array().unwrap().len(), 1);
     assert_eq!(all["cells"].as_array().unwrap().len(), 2);
 }
+
+/// A machine that lost power left its claim: whoever watches it for a lease without a sign of life takes the cell.
+#[test]
+fn the_cell_of_a_dead_machine_is_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let cell = dir.path().join("out/cells/tiny-led_qmsum-slice_64_fp32_seed42");
+    let place = cell.join("run.lock");
+    fs::create_dir_all(&cell).unwrap();
+    let lock = wattention::files::lock::Lock::take(&cell).unwrap();
+    let file = fs::read_dir(&place).unwrap().next().unwrap().unwrap().path();
+    let mut claim: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    drop(lock);
+    claim["host"] = "elsewhere".into();
+    claim["lease_milliseconds"] = 700.into();
+    fs::create_dir(&place).unwrap();
+    fs::write(place.join("owner-elsewhere"), claim.to_string()).unwrap();
+    let start = Instant::now();
+    let done = ran(&mut study(dir.path(), TINY, "--cell 0"));
+    done.succeeds();
+    assert!(start.elapsed() >= Duration::from_millis(700));
+    assert!(done.err.contains("on elsewhere"), "{}", done.err);
+    assert!(cell.join("cell.json").exists() && !place.exists());
+}

@@ -109,6 +109,7 @@ impl Worker<'_> {
         let mut end = End::default();
         let mut open: Vec<&CellPlan> = mine.iter().collect();
         let mut pause = PAUSES[0];
+        let mut seen: Option<Claim> = None;
         while !open.is_empty() {
             let (all, mut held) = (open.len(), Vec::new());
             for plan in std::mem::take(&mut open) {
@@ -120,8 +121,13 @@ impl Worker<'_> {
                 }
             }
             if let Some((plan, claim)) = held.first().filter(|_| !self.waits) {
-                let what = format!("{} is at work there; it will finish the cell", claim.holder);
-                return Err(Error::output(self.folder.cell(&plan.name), what));
+                // An owner of another machine may have died: one that lives changes its claim.
+                let lives = claim.holder.is_here() || seen.as_ref().is_some_and(|seen| seen != claim);
+                if lives {
+                    let what = format!("{} is at work there; it will finish the cell", claim.holder);
+                    return Err(Error::output(self.folder.cell(&plan.name), what));
+                }
+                seen.get_or_insert(claim.clone());
             }
             open = held.iter().map(|(plan, _)| *plan).collect();
             if open.len() < all {
