@@ -3,10 +3,10 @@
     cargo build --release
     python3 benches/baselines/compare_generate.py --python PYTHON_WITH_TORCH --output result.json
 
-Each row is a number of beams. Each round of a row runs `wattention bench generate` in every precision asked for and
-hf_generate.py (float32) once, one right after the other and in turn first. Times are of a step after the first one,
-and of the whole of generate(); ratios are transformers over wattention, the median of the rounds' own ratios with the
-least and the greatest. The load of the machine stands beside each round.
+Each row is a number of beams. Each round of a row runs `wattention bench generate` in every precision asked for,
+hf_generate.py in float32 and, where bf16 is asked for, in bfloat16 too, one right after the other and in turn first.
+Times are of a step after the first one, and of the whole of generate(); ratios are transformers over wattention, the
+median of the rounds' own ratios with the least and the greatest: against float32, and for bf16 against bfloat16 too. The load of the machine stands beside each round.
 """
 
 import argparse
@@ -14,6 +14,9 @@ import statistics
 
 import sides
 from sides import HERE, as_typed, measure, shown, spread
+
+# transformers in float32, and in bfloat16.
+PEER, PEER_BF16 = "transformers", "transformers-bf16"
 
 
 def parse_arguments():
@@ -40,7 +43,17 @@ def commands(args, beams):
     asked = {precision: [*ours, "--precision", precision] for precision in args.precisions}
     compiled = ["--compile"] if args.compile else []
     script = str(HERE / "hf_generate.py")
-    return {**asked, "transformers": [args.python, script, "--model", str(args.model), *work, *compiled]}
+    theirs = [args.python, script, "--model", str(args.model), *work, *compiled]
+    peers = {PEER: theirs}
+    if "bf16" in args.precisions:
+        peers[PEER_BF16] = [*theirs, "--precision", "bf16"]
+    return {**asked, **peers}
+
+
+def ratio(rounds, key, side, peer):
+    """How many times as long the peer takes, by round."""
+    medians = [[statistics.median(one[s][key]) for one in rounds] for s in (side, peer)]
+    return spread([theirs / ours for ours, theirs in zip(*medians)])
 
 
 def row(args, beams):
@@ -51,27 +64,29 @@ def row(args, beams):
         ms = [1e3 * statistics.median(one[side]["step_seconds"]) for one in rounds]
         whole = [statistics.median(one[side]["seconds"]) for one in rounds]
         result[side] = {"step_ms": spread(ms), "whole_s": spread(whole)}
-        if side == "transformers":
+        if side in (PEER, PEER_BF16):
             continue
         for key, name in (("step_seconds", "step_ratio"), ("seconds", "whole_ratio")):
-            median = {s: [statistics.median(one[s][key]) for one in rounds] for s in (side, "transformers")}
-            ratios = [theirs / ours for ours, theirs in zip(median[side], median["transformers"])]
-            result[side][name] = spread(ratios)
+            result[side][name] = ratio(rounds, key, side, PEER)
+            if side == "bf16":
+                result[side][f"{name}_bf16"] = ratio(rounds, key, side, PEER_BF16)
         result[side]["share_of_limit"] = spread([one[side]["share_of_limit"] for one in rounds])
     return {**result, "rounds": rounds}
 
 
 def table(rows):
-    lines = [("beams", "side", "step ms", "faster", "of the limit", "whole s", "faster")]
+    lines = [("beams", "side", "step ms", "faster", "than bf16", "of the limit", "whole s", "faster", "than bf16")]
     for one in rows:
-        for side in [key for key in one if key in ("fp32", "bf16", "transformers")]:
+        for side in [key for key in one if key in ("fp32", "bf16", PEER, PEER_BF16)]:
             r = one[side]
-            ours = side != "transformers"
+
+            def faster(name):
+                return shown(r[name], ".1f") if name in r else ""
+
+            limit = f"{100 * r['share_of_limit']['median']:.0f} %" if "share_of_limit" in r else ""
             lines.append((
-                str(one["num_beams"]), side, shown(r["step_ms"], ".2f"),
-                shown(r["step_ratio"], ".1f") if ours else "",
-                f"{100 * r['share_of_limit']['median']:.0f} %" if ours else "",
-                shown(r["whole_s"], ".2f"), shown(r["whole_ratio"], ".1f") if ours else "",
+                str(one["num_beams"]), side, shown(r["step_ms"], ".2f"), faster("step_ratio"), faster("step_ratio_bf16"),
+                limit, shown(r["whole_s"], ".2f"), faster("whole_ratio"), faster("whole_ratio_bf16"),
             ))
     return sides.aligned(lines)
 

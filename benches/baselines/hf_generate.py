@@ -5,7 +5,7 @@
 The batch is synthetic: random ids, nothing padded, for LED global attention on the first token. The model is
 randomly initialised, which changes no timing; no answer ends before its last token. Seconds are wall time of
 generate() after the warm-up runs; first_token_seconds are those of one token, measured in turn with them, and a step
-is the difference over the other tokens. Attention and cache are what transformers picks by default; float32.
+is the difference over the other tokens. Attention and cache are what transformers picks by default; --precision bf16 stores and computes in bfloat16.
 """
 
 import argparse
@@ -28,6 +28,7 @@ def parse_arguments():
     parser.add_argument("--max-source-length", type=int, default=1024)
     parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--num-beams", type=int, default=1)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=5, help="timed runs")
     parser.add_argument("--warmup", type=int, default=1, help="runs before the timed ones")
@@ -45,7 +46,8 @@ def main():
     torch.manual_seed(args.seed)
     transformers.utils.logging.set_verbosity_error()
     config = AutoConfig.from_pretrained(args.model)
-    model = AutoModelForSeq2SeqLM.from_config(config).eval()
+    dtype = torch.bfloat16 if args.precision == "bf16" else torch.float32
+    model = AutoModelForSeq2SeqLM.from_config(config, dtype=dtype).eval()
     model.generation_config.eos_token_id = None
     if args.compile:
         model.forward = torch.compile(model.forward)
@@ -70,6 +72,7 @@ def main():
         "model": Path(args.model).resolve().name,
         "attention": config._attn_implementation,
         "compiled": args.compile,
+        "precision": args.precision,
         "batch_size": args.batch_size,
         "max_source_length": args.max_source_length,
         "max_new_tokens": args.max_new_tokens,

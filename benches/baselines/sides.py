@@ -42,7 +42,7 @@ def add_model_arguments(parser, batch_size):
 
 def add_device_arguments(parser):
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"], default="fp32", help="on a GPU")
+    parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"], default="fp32", help="of both sides")
 
 
 def check(parser, args):
@@ -50,8 +50,8 @@ def check(parser, args):
     counts = [args.rounds, args.threads, getattr(args, "repeat", 1), getattr(args, "batch_size", 1)]
     if min(counts) < 1:
         parser.error("--rounds, --repeat, --threads and --batch-size must be at least 1")
-    if getattr(args, "device", "cpu") == "cpu" and getattr(args, "precision", "fp32") != "fp32":
-        parser.error("on the CPU the precision is fp32")
+    if getattr(args, "device", "cpu") == "cpu" and getattr(args, "precision", "fp32") == "tf32":
+        parser.error("on the CPU the precision is fp32 or bf16")
     if hasattr(args, "model") and not (args.model / "config.json").is_file():
         parser.error(f"there is no config.json in {args.model}")
     if not args.wattention.is_file():
