@@ -22,7 +22,7 @@ pub mod sim;
 pub use call::{Arg, Call, Cost};
 pub use engine::Engine;
 pub use graph::GraphCounts;
-pub use host::CpuCall;
+pub use host::{CpuCall, narrow};
 pub use kernel::{Gpu, Kernel, Pass};
 pub use layout::Layout;
 pub use precision::Precision;
@@ -69,6 +69,11 @@ pub trait Executor {
     /// Closes a step that failed half-way.
     fn abandon_step(&self);
     fn used(&self) -> Used;
+
+    /// What computes products of matrices, where that is chosen on the machine.
+    fn products(&self) -> Option<&'static str> {
+        None
+    }
 
     /// The GPU's UUID as 8-4-4-4-12 hexadecimal digits; none where that is no GPU.
     fn uuid(&self) -> Option<String> {
@@ -131,7 +136,10 @@ impl Device {
             "cpu" if matches!(precision, Precision::Tf32 | Precision::Tf32x3) => Err(Error::usage(format!(
                 "{precision} is a format of GPUs: use --precision fp32 or bf16 on the CPU"
             ))),
-            "cpu" => Ok(Device(Rc::new(cpu::Cpu::new(precision)))),
+            "cpu" => {
+                cpu::features::check_environment()?;
+                Ok(Device(Rc::new(cpu::Cpu::new(precision))))
+            }
             "sim" => Ok(Device(Rc::new(sim::Sim::new(precision)?))),
             "plan" => Err(Error::usage(
                 "device 'plan' runs nothing: it serves the `plan` command and `study --dry-run`",
@@ -169,6 +177,11 @@ impl Device {
 
     pub fn precision(&self) -> Precision {
         self.0.precision()
+    }
+
+    /// What computes products of matrices, where that is chosen on the machine.
+    pub fn products(&self) -> Option<&'static str> {
+        self.0.products()
     }
 
     pub fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {

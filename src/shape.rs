@@ -60,7 +60,12 @@ impl Stored for half::bf16 {
     }
     #[inline(always)]
     fn narrow(x: f32) -> Self {
-        half::bf16::from_f32(x)
+        // As `half` rounds, without a branch, so that loops over it vectorise: to the nearest, ties to even.
+        let bits = x.to_bits();
+        let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+        // A NaN keeps its sign and the upper bits of its payload, and is quiet.
+        let quiet = bits >> 16 | 0x40;
+        half::bf16::from_bits(if x.is_nan() { quiet } else { nearest } as u16)
     }
 }
 

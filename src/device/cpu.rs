@@ -1,7 +1,10 @@
 //! The `cpu` executor: native multi-threaded Rust, the vector width chosen at run time.
 
 pub mod activation;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 pub mod attention;
+pub mod features;
 pub mod gemm;
 mod mapped;
 pub mod math;
@@ -48,6 +51,10 @@ impl Executor for Cpu {
 
     fn precision(&self) -> Precision {
         self.precision
+    }
+
+    fn products(&self) -> Option<&'static str> {
+        Some(gemm::way(self.precision.storage()))
     }
 
     fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {

@@ -2,11 +2,13 @@
 
 mod bytes;
 mod call;
+mod convert;
 mod free;
 mod widened;
 
 pub(super) use bytes::{read, write};
 pub use call::CpuCall;
+pub use convert::narrow;
 pub(super) use free::free;
 
 use super::call::Call;

@@ -184,6 +184,10 @@ impl Executor for Repeater {
         self.inner.set_engine(engine)
     }
 
+    fn products(&self) -> Option<&'static str> {
+        self.inner.products()
+    }
+
     fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {
         let block = self.inner.0.allocate(bytes, lifetime)?;
         if block.arena {

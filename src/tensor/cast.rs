@@ -1,8 +1,10 @@
 //! Conversion between storage types.
 
 use super::{Launch, Tensor};
-use crate::device::{CpuCall, Gpu, Kernel, Pass};
+use crate::device::{CpuCall, Gpu, Kernel, Pass, narrow};
 use crate::error::Result;
+use crate::shape::DType;
+use half::bf16;
 use rayon::prelude::*;
 
 pub static CAST: Kernel = Kernel {
@@ -11,10 +13,15 @@ pub static CAST: Kernel = Kernel {
     inputs: &["x"],
     sizes: &["n"],
     scalars: &[],
-    // The executor itself widens and rounds what a CPU function sees.
     cpu: |call: &mut CpuCall| {
-        let (y, x) = (call.out::<f32>("y"), call.input::<f32>("x"));
-        y.par_chunks_mut(1 << 15).zip(x.par_chunks(1 << 15)).for_each(|(y, x)| y.copy_from_slice(x));
+        let x = call.input::<f32>("x");
+        match call.stored_out("y") {
+            DType::BF16 => narrow(call.out::<bf16>("y"), x),
+            _ => {
+                let y = call.out::<f32>("y");
+                y.par_chunks_mut(1 << 15).zip(x.par_chunks(1 << 15)).for_each(|(y, x)| y.copy_from_slice(x));
+            }
+        }
     },
     gpu: Gpu::Passes(|call| vec![Pass::new("cast", call.size("n").div_ceil(1024), 256)]),
 };

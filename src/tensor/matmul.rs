@@ -1,8 +1,10 @@
 //! Matrix products, the one kernel that a library serves on a GPU: c = a b (+ bias) (+ c).
 
 use super::{Launch, Tensor};
-use crate::device::cpu::gemm::{Matrix, Size, Store, gemm};
-use crate::device::cpu::skinny::{gemm_bf16, is_skinny};
+use crate::device::cpu::gemm::{
+    Factor, Matrix, Output, Size, Store, Written, gemm, gemm_bf16, gemm_into, stores_once,
+};
+use crate::device::cpu::skinny::is_skinny;
 use crate::device::{CpuCall, Gpu, Kernel};
 use crate::error::{Error, Result};
 use crate::shape::DType;
@@ -142,42 +144,68 @@ fn launch(
 }
 
 fn matmul_cpu(call: &mut CpuCall) {
-    let [m, n, k, form] = call.sizes(["m", "n", "k", "form"]);
-    let [accumulate, planes, b_step, bias_step] = call.sizes(["accumulate", "planes", "b_step", "bias_step"]);
-    let [a_row, c_row] = call.sizes(["a_row", "c_row"]);
-    let c = call.out::<f32>("c");
-    // Between the biases of two planes may lie whole matrices: only what is a bias is widened.
-    let bias = |plane: usize| -> Cow<[f32]> {
-        let (from, to) = (plane * bias_step, plane * bias_step + n);
-        match call.stored("bias") {
-            DType::BF16 => Cow::Owned(call.input::<bf16>("bias")[from..to].to_f32_vec()),
-            _ => Cow::Borrowed(call.input::<f32>("bias").get(from..to).unwrap_or(&[])),
-        }
-    };
-    let narrow = ["a", "b"].map(|name| call.stored(name)) == [DType::BF16; 2];
-    if narrow && form == Form::RightTransposed as usize && is_skinny(m, k) && a_row == k {
-        // Weights as they are stored: half the bytes of reading them as f32.
-        let (a, b) = (call.input::<bf16>("a"), call.input::<bf16>("b"));
-        for plane in 0..planes {
-            let c = &mut c[plane * m * c_row..][..m * c_row];
-            let store = start(c, c_row, &bias(plane), accumulate);
-            gemm_bf16(c, c_row, a, &b[plane * b_step..][..k * n], Size { m, n, k }, store);
-        }
-        return;
+    let operands = ["a", "b"].map(|name| call.stored(name)) == [DType::BF16; 2];
+    let [m, k, form, a_row] = call.sizes(["m", "k", "form", "a_row"]);
+    let few_rows = form == Form::RightTransposed as usize && is_skinny(m, k) && (a_row == k || !operands);
+    let result = call.stored_out("c");
+    match (operands, result) {
+        _ if few_rows => few_rows_cpu(call, operands),
+        (true, DType::BF16) if stores_once::<bf16>(k) => blocked_cpu::<bf16, bf16>(call),
+        (true, _) => blocked_cpu::<bf16, f32>(call),
+        (false, DType::BF16) if stores_once::<f32>(k) => blocked_cpu::<f32, bf16>(call),
+        (false, _) => blocked_cpu::<f32, f32>(call),
     }
-    let (a, b) = (call.input::<f32>("a"), call.input::<f32>("b"));
+}
+
+/// The bias of a plane. Between those of two planes may lie whole matrices: only what is a bias is widened.
+fn bias_of<'a>(call: &CpuCall<'a>, plane: usize) -> Cow<'a, [f32]> {
+    let [n, step] = call.sizes(["n", "bias_step"]);
+    let (from, to) = (plane * step, plane * step + n);
+    match call.stored("bias") {
+        DType::BF16 => Cow::Owned(call.input::<bf16>("bias")[from..to].to_f32_vec()),
+        _ => Cow::Borrowed(call.input::<f32>("bias").get(from..to).unwrap_or(&[])),
+    }
+}
+
+fn blocked_cpu<E: Factor, C: Written>(call: &mut CpuCall) {
+    let [m, n, k, form] = call.sizes(["m", "n", "k", "form"]);
+    let [accumulate, planes, b_step] = call.sizes(["accumulate", "planes", "b_step"]);
+    let [a_row, c_row] = call.sizes(["a_row", "c_row"]);
+    let c = call.out::<C>("c");
+    let (a, b) = (call.input::<E>("a"), call.input::<E>("b"));
     let a = match form {
         2 => Matrix::transposed(a, a_row),
         _ => Matrix::rows(a, a_row),
     };
+    let store = if accumulate == 0 { Store::Assign } else { Store::Add };
     for plane in 0..planes {
-        let (c, b) = (&mut c[plane * m * c_row..][..m * c_row], &b[plane * b_step..][..k * n]);
+        let b = &b[plane * b_step..][..k * n];
         let b = match form {
             1 => Matrix::transposed(b, k),
             _ => Matrix::rows(b, n),
         };
-        let store = start(c, c_row, &bias(plane), accumulate);
-        gemm(c, c_row, a, b, Size { m, n, k }, 1.0, store);
+        let c = &mut c[plane * m * c_row..][..m * c_row];
+        let out = Output { c, stride: c_row, alpha: 1.0, store, bias: &bias_of(call, plane) };
+        gemm_into(out, a, b, Size { m, n, k });
+    }
+}
+
+/// c = a bᵀ for so few rows of a that reading b decides: weights in bf16 are read as they are, in half the bytes.
+fn few_rows_cpu(call: &mut CpuCall, narrow: bool) {
+    let [m, n, k] = call.sizes(["m", "n", "k"]);
+    let [accumulate, planes, b_step] = call.sizes(["accumulate", "planes", "b_step"]);
+    let [a_row, c_row] = call.sizes(["a_row", "c_row"]);
+    let (c, size) = (call.out::<f32>("c"), Size { m, n, k });
+    for plane in 0..planes {
+        let c = &mut c[plane * m * c_row..][..m * c_row];
+        let (store, first) = (start(c, c_row, &bias_of(call, plane), accumulate), plane * b_step);
+        if narrow {
+            let (a, b) = (call.input::<bf16>("a"), &call.input::<bf16>("b")[first..][..k * n]);
+            gemm_bf16(c, c_row, Matrix::rows(a, k), Matrix::transposed(b, k), size, store);
+        } else {
+            let (a, b) = (call.input::<f32>("a"), &call.input::<f32>("b")[first..][..k * n]);
+            gemm(c, c_row, Matrix::rows(a, a_row), Matrix::transposed(b, k), size, 1.0, store);
+        }
     }
 }
 

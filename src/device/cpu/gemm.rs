@@ -1,34 +1,49 @@
-//! `C = alpha A B (+ C)` in f32: packed panels, a register tile, all threads (Goto and van de Geijn 2008).
+//! `C = alpha A B (+ C)` with sums in f32: packed panels, a register tile, all threads (Goto and van de Geijn 2008). What
+//! is in a panel, and what multiplies panels, is a [`Product`]'s; the rest is the same for all of them.
 //!
 //! Threads share out tiles of C and never a sum over k, so the bits do not depend on their number.
 
 mod block;
+mod choice;
+mod output;
+pub(super) mod pairs;
+#[cfg(target_arch = "x86_64")]
+mod parts;
+mod product;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod tiles;
+
+pub use choice::{Factor, way};
+pub use output::{Output, Written};
 
 use rayon::prelude::*;
 
-use super::pack::{PanelSource, pack_panel};
+use super::pack::PanelSource;
 use super::scratch::with_scratch;
 use super::skinny;
-use block::{Kernel, Tile, kernel};
+use block::Panels;
+use half::bf16;
+use output::Part;
+use product::Product;
 
 /// A matrix operand: element `(i, j)` at `i * row_stride + j * column_stride` of `data`.
 #[derive(Clone, Copy, Debug)]
-pub struct Matrix<'a> {
-    pub data: &'a [f32],
+pub struct Matrix<'a, E = f32> {
+    pub data: &'a [E],
     pub row_stride: usize,
     pub column_stride: usize,
 }
 
-impl<'a> Matrix<'a> {
+impl<'a, E> Matrix<'a, E> {
     /// Row-major with `columns` elements a row.
-    pub fn rows(data: &'a [f32], columns: usize) -> Self {
+    pub fn rows(data: &'a [E], columns: usize) -> Self {
         Matrix { data, row_stride: columns, column_stride: 1 }
     }
 
     /// The transpose of a row-major matrix with `columns` elements a row.
-    pub fn transposed(data: &'a [f32], columns: usize) -> Self {
+    pub fn transposed(data: &'a [E], columns: usize) -> Self {
         Matrix { data, row_stride: 1, column_stride: columns }
     }
 
@@ -56,158 +71,174 @@ pub enum Store {
     Add,
 }
 
-/// Depth of a packed panel: one of A, 8 rows at most, stays in the first-level cache.
-const DEPTH: usize = 768;
-/// Rows and columns packed at a time, which bound the packing buffers.
-const ROWS: usize = 2048;
-const COLUMNS: usize = 3072;
+/// Words of k that are multiplied before C is written.
+const DEPTH: usize = 1536;
+/// Words of A that are packed at a time, for all threads.
+const LEFT: usize = 2 << 20;
+/// Words of B that a task packs for itself, at most: they stay in its second-level cache.
+const RIGHT: usize = 192 << 10;
+/// Rows of A that a task multiplies with them at a time, so that the sums stay there too.
+const ROWS: usize = 192;
+/// Tasks for each thread, so that none waits long for the last.
+const TASKS: usize = 4;
 /// Below this many multiply-adds, starting threads costs more than it saves.
 const SERIAL: usize = 1 << 19;
-/// Rows and panels of the largest tile of C that one task computes.
-const TASK_ROWS: usize = 256;
-const TASK_PANELS: usize = 12;
-
-/// A pointer to C that tasks share; each writes only its own tile.
-#[derive(Clone, Copy)]
-struct Shared(*mut f32);
-// SAFETY: the tiles of different tasks do not overlap.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    fn at(self, offset: usize) -> *mut f32 {
-        self.0.wrapping_add(offset)
-    }
-}
 
 /// `C = alpha A B`, or `C += alpha A B`; row `i` of C starts at `i * c_stride`.
 ///
 /// Panics when an operand is too short for the sizes.
 pub fn gemm(c: &mut [f32], c_stride: usize, a: Matrix, b: Matrix, size: Size, alpha: f32, store: Store) {
+    let out = Output { c, stride: c_stride, alpha, store, bias: &[] };
+    check(&out, &a, &b, size);
+    if skinny::serves(&a, &b, size) {
+        let w = skinny::Rows { data: b.data, stride: b.column_stride };
+        return skinny::gemm(out.c, c_stride, a, w, size, alpha, store);
+    }
+    blocked(&f32::product(), out, a, b, size);
+}
+
+/// `C = A B`, or `C += A B`, of bf16 with sums in f32; row `i` of C starts at `i * c_stride`.
+///
+/// Panics when an operand is too short for the sizes.
+pub fn gemm_bf16(
+    c: &mut [f32],
+    c_stride: usize,
+    a: Matrix<bf16>,
+    b: Matrix<bf16>,
+    size: Size,
+    store: Store,
+) {
+    let out = Output { c, stride: c_stride, alpha: 1.0, store, bias: &[] };
+    check(&out, &a, &b, size);
+    if skinny::serves(&a, &b, size) && a.row_stride == size.k && b.column_stride == size.k {
+        return skinny::gemm_bf16(out.c, c_stride, a.data, b.data, size, store);
+    }
+    blocked(&bf16::product(), out, a, b, size);
+}
+
+/// Whether sums over `k` values of `E` are complete before they are stored, so that C may hold less than f32.
+pub fn stores_once<E: Factor>(k: usize) -> bool {
+    E::product().words(k) <= DEPTH
+}
+
+/// `C = alpha A B + bias`, or `C += alpha A B`, whatever the number of rows; where C is not f32, [`stores_once`] holds.
+///
+/// Panics when an operand is too short for the sizes.
+pub fn gemm_into<E: Factor, C: Written>(out: Output<C>, a: Matrix<E>, b: Matrix<E>, size: Size) {
+    check(&out, &a, &b, size);
+    blocked(&E::product(), out, a, b, size);
+}
+
+/// Panics when an operand is too short for the sizes.
+fn check<E, C>(out: &Output<C>, a: &Matrix<E>, b: &Matrix<E>, size: Size) {
     let Size { m, n, k } = size;
-    let out = Matrix { data: c, row_stride: c_stride, column_stride: 1 };
-    assert!(out.holds(m, n) && (m <= 1 || c_stride >= n), "gemm: C is too short for {size:?}");
+    let c = Matrix::rows(out.c, out.stride);
+    assert!(c.holds(m, n) && (m <= 1 || out.stride >= n), "gemm: C is too short for {size:?}");
+    assert!(out.bias.is_empty() || out.bias.len() == n, "gemm: the bias is not [{n}]");
     assert!(a.holds(m, k), "gemm: A is too short for {size:?}");
     assert!(b.holds(k, n), "gemm: B is too short for {size:?}");
+}
+
+/// The product by packed panels; the caller has checked the sizes.
+fn blocked<E: Factor, C: Written>(
+    product: &Product<E>,
+    out: Output<C>,
+    a: Matrix<E>,
+    b: Matrix<E>,
+    size: Size,
+) {
+    let Size { m, n, k } = size;
     if m == 0 || n == 0 {
         return;
     }
+    let part = Part::all(out, size);
     if k == 0 {
-        if store == Store::Assign {
-            (0..m).for_each(|i| c[i * c_stride..i * c_stride + n].fill(0.0));
-        }
-        return;
+        return part.clear();
     }
-    if skinny::serves(&a, &b, size) {
-        let w = skinny::Rows { data: b.data, stride: b.column_stride };
-        return skinny::gemm(c, c_stride, a, w, size, alpha, store);
-    }
-    let kernel = kernel();
-    let depth = k.div_ceil(k.div_ceil(DEPTH));
-    let a_len = ROWS.min(m.next_multiple_of(kernel.mr)) * depth;
-    let b_len = COLUMNS.min(n.next_multiple_of(kernel.nr)) * depth;
-    let c = Shared(c.as_mut_ptr());
-    with_scratch(a_len + b_len, |scratch| {
-        let (packed_a, packed_b) = scratch.split_at_mut(a_len);
-        for j in (0..n).step_by(COLUMNS) {
-            let columns = COLUMNS.min(n - j);
-            for p in (0..k).step_by(depth) {
-                let depth = depth.min(k - p);
-                let store = if p == 0 { store } else { Store::Add };
-                for i in (0..m).step_by(ROWS) {
-                    let rows = ROWS.min(m - i);
-                    let left = PanelSource {
-                        data: &a.data[i * a.row_stride + p * a.column_stride..],
-                        across: a.row_stride,
-                        along: a.column_stride,
-                        width: rows,
-                        depth,
-                    };
-                    let right = PanelSource {
-                        data: &b.data[p * b.row_stride + j * b.column_stride..],
-                        across: b.column_stride,
-                        along: b.row_stride,
-                        width: columns,
-                        depth,
-                    };
-                    let serial = rows * columns * depth < SERIAL;
-                    let b_new = if i == 0 { Some(right) } else { None };
-                    pack(&kernel, packed_a, packed_b, left, b_new, serial);
-                    let tile =
-                        Tile { c: c.at(i * c_stride + j), c_stride, rows, columns, depth, alpha, store };
-                    multiply(&kernel, tile, packed_a, packed_b, serial);
-                }
+    let words = product.words(k);
+    let depth = words.div_ceil(words.div_ceil(DEPTH)).next_multiple_of(product.multiple * product.parts);
+    let rows = (LEFT / depth).next_multiple_of(product.mr).min(m.next_multiple_of(product.mr));
+    let serial = m * n * k < SERIAL;
+    with_scratch(rows * depth, |packed| {
+        for p in (0..k).step_by(product.values_in(depth)) {
+            let values = product.values_in(depth).min(k - p);
+            let part = if p == 0 { part } else { part.added() };
+            let right = PanelSource {
+                data: &b.data[p * b.row_stride..],
+                across: b.column_stride,
+                along: b.row_stride,
+                width: n,
+                depth: values,
+            };
+            for i in (0..m).step_by(rows) {
+                let left = PanelSource {
+                    data: &a.data[i * a.row_stride + p * a.column_stride..],
+                    across: a.row_stride,
+                    along: a.column_stride,
+                    width: rows.min(m - i),
+                    depth: values,
+                };
+                pack_left(product, packed, left, serial);
+                multiply(product, part.rows(i, left.width), packed, right, serial);
             }
         }
     });
 }
 
-/// Packs the panels of A, and those of B where they are new.
-fn pack(
-    kernel: &Kernel,
-    packed_a: &mut [f32],
-    packed_b: &mut [f32],
-    left: PanelSource,
-    right: Option<PanelSource>,
-    serial: bool,
-) {
-    let panels_a = packed_a.chunks_mut(kernel.mr * left.depth);
-    let panels_b = packed_b.chunks_mut(kernel.nr * left.depth);
-    let count_a = left.width.div_ceil(kernel.mr);
-    let count_b = right.map_or(0, |right| right.width.div_ceil(kernel.nr));
-    let mut jobs = panels_a.take(count_a).enumerate().map(|(index, panel)| (left, kernel.mr, index, panel));
-    let jobs_b = panels_b
-        .take(count_b)
-        .enumerate()
-        .filter_map(|(index, panel)| right.map(|right| (right, kernel.nr, index, panel)));
-    let run = |(source, width, index, panel): (PanelSource, usize, usize, &mut [f32])| {
-        pack_panel(panel, source, index * width, width);
+fn pack_left<E: Factor>(product: &Product<E>, packed: &mut [f32], left: PanelSource<E>, serial: bool) {
+    let panel = product.mr * product.words(left.depth);
+    let packed = &mut packed[..left.width.div_ceil(product.mr) * panel];
+    let pack = |(index, panel): (usize, &mut [f32])| {
+        (product.pack_left)(panel, left, index * product.mr, product.mr);
     };
-    if serial {
-        jobs.by_ref().chain(jobs_b).for_each(run);
-    } else {
-        jobs.chain(jobs_b).collect::<Vec<_>>().into_par_iter().for_each(run);
+    match serial {
+        true => packed.chunks_exact_mut(panel).enumerate().for_each(pack),
+        false => packed.par_chunks_exact_mut(panel).enumerate().with_min_len(4).for_each(pack),
     }
 }
 
-/// Shares the tile out to the threads, row blocks by panel groups.
-fn multiply(kernel: &Kernel, tile: Tile, packed_a: &[f32], packed_b: &[f32], serial: bool) {
-    let (row_panels, panels) = (tile.rows.div_ceil(kernel.mr), tile.columns.div_ceil(kernel.nr));
-    let (mut high, mut wide) = (TASK_ROWS / kernel.mr, TASK_PANELS);
-    let enough = 4 * rayon::current_num_threads();
-    while row_panels.div_ceil(high) * panels.div_ceil(wide) < enough && (high > 4 || wide > 2) {
-        if high * kernel.mr >= wide * kernel.nr && high > 4 || wide <= 2 {
-            high /= 2;
-        } else {
-            wide /= 2;
-        }
-    }
+/// Shares the part of C out to the threads, by columns, and where these are few by rows too: each task packs its columns
+/// of B and multiplies them with its panels of A.
+fn multiply<E: Factor, C: Written>(
+    product: &Product<E>,
+    part: Part<C>,
+    packed: &[f32],
+    right: PanelSource<E>,
+    serial: bool,
+) {
+    let &Product { mr, nr, run, pack_right, .. } = product;
+    let depth = product.words(right.depth);
+    let (row_panels, panels) = (part.rows.div_ceil(mr), part.columns.div_ceil(nr));
+    let enough = if serial { 1 } else { TASKS * rayon::current_num_threads() };
+    let wide = panels.div_ceil(enough).min(RIGHT / (nr * depth)).max(1);
     let across = panels.div_ceil(wide);
-    let c = Shared(tile.c);
-    let Tile { c_stride, depth, alpha, store, rows, columns, .. } = tile;
+    let down = enough.div_ceil(across).min(part.rows.div_ceil(ROWS));
+    let high = row_panels.div_ceil(down);
     let task = |index: usize| {
-        let (i, j) = (index / across * high, index % across * wide);
-        let (first_row, first_column) = (i * kernel.mr, j * kernel.nr);
-        let part = Tile {
-            c: c.at(first_row * c_stride + first_column),
-            c_stride,
-            rows: (high * kernel.mr).min(rows - first_row),
-            columns: (wide * kernel.nr).min(columns - first_column),
-            depth,
-            alpha,
-            store,
-        };
-        // SAFETY: the caller checked that C holds the tile, parts do not overlap, and `kernel`
-        // returned code for instructions that were detected.
-        unsafe {
-            (kernel.run)(&part, &packed_a[first_row * depth..], &packed_b[first_column * depth..]);
-        }
+        let (first, last) = (index / across * high, row_panels.min((index / across + 1) * high));
+        let column = index % across * wide * nr;
+        let columns = (wide * nr).min(part.columns - column);
+        let count = columns.div_ceil(nr);
+        with_scratch(count * nr * (depth + ROWS), |scratch| {
+            let (b, sums) = scratch.split_at_mut(count * nr * depth);
+            for (panel, b) in b.chunks_exact_mut(nr * depth).enumerate() {
+                pack_right(b, right, column + panel * nr, nr);
+            }
+            for row in (first..last).step_by(ROWS / mr) {
+                let tall = (ROWS / mr).min(last - row);
+                let a = &packed[row * mr * depth..][..tall * mr * depth];
+                let sums = &mut sums[..tall * mr * count * nr];
+                // SAFETY: the code of a product is for instructions that were detected.
+                unsafe { run(Panels { a, b, depth, rows: tall, columns: count }, sums) };
+                let (row, rows) = (row * mr, (tall * mr).min(part.rows - row * mr));
+                // SAFETY: the parts of different tasks do not overlap.
+                unsafe { part.rows(row, rows).columns(column, columns).write(sums, mr, nr) };
+            }
+        });
     };
     let tasks = row_panels.div_ceil(high) * across;
-    if serial {
-        (0..tasks).for_each(task);
-    } else {
-        (0..tasks).into_par_iter().for_each(task);
+    match serial {
+        true => (0..tasks).for_each(task),
+        false => (0..tasks).into_par_iter().with_max_len(1).for_each(task),
     }
 }

@@ -202,6 +202,27 @@ pub(super) fn prefetch<E>(from: *const E) {
     let _ = from;
 }
 
+/// What a step of a register tile adds to a lane of its sums.
+///
+/// # Safety
+/// The operations may only run where the instructions of `V` and of the type itself were detected.
+pub(crate) unsafe trait Term<V: Vector> {
+    /// `sum` with the product of the lanes of `a` and `b` added.
+    unsafe fn add(sum: V, a: V, b: V) -> V;
+}
+
+/// Lanes are floats.
+pub(super) struct Floats;
+
+// SAFETY: the instruction is one of `V`.
+unsafe impl<V: Vector> Term<V> for Floats {
+    #[inline(always)]
+    unsafe fn add(sum: V, a: V, b: V) -> V {
+        // SAFETY: the trait's contract.
+        unsafe { a.fma(b, sum) }
+    }
+}
+
 /// Where the left operand of a register tile lies: element `(i, p)` at `i * row + p * depth`.
 #[derive(Clone, Copy)]
 pub(super) struct Strides {
@@ -209,12 +230,12 @@ pub(super) struct Strides {
     pub depth: usize,
 }
 
-/// `acc[i][v] = sum over p < k of a(i, p) * b[p * b_stride + v * LANES ..]`.
+/// `acc[i][v] = sum over p < k of a(i, p) * b[p * b_stride + v * LANES ..]`, each product as `T` takes it.
 ///
 /// # Safety
-/// `a` and `b` must reach every element named by the formula, and the instructions of `V` must exist.
+/// `a` and `b` must reach every element named by the formula, and the instructions of `V` and `T` must exist.
 #[inline(always)]
-pub(super) unsafe fn product<V: Vector, const MR: usize, const NV: usize>(
+pub(super) unsafe fn product<V: Vector, T: Term<V>, const MR: usize, const NV: usize>(
     k: usize,
     a: *const f32,
     strides: Strides,
@@ -233,7 +254,7 @@ pub(super) unsafe fn product<V: Vector, const MR: usize, const NV: usize>(
             for (i, row) in acc.iter_mut().enumerate() {
                 let x = V::splat(*a.add(i * strides.row));
                 for (sum, column) in row.iter_mut().zip(columns) {
-                    *sum = x.fma(column, *sum);
+                    *sum = T::add(*sum, x, column);
                 }
             }
             a = a.wrapping_add(strides.depth);

@@ -1,6 +1,8 @@
 //! One body, compiled for AVX-512, for AVX2 and for the baseline; the best one is chosen at run time.
 
-use std::sync::OnceLock;
+#[cfg(test)]
+pub use super::features::with_ever_more as on_every_level;
+use super::features::{Feature, has};
 
 /// The instruction sets a body is compiled for, best last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,52 +23,14 @@ impl Level {
     }
 }
 
-/// The best level of this machine; found once.
+/// The best level of those that are used on this machine.
 #[inline]
 pub fn level() -> Level {
-    #[cfg(test)]
-    if let Some(level) = FORCED.get() {
-        return level;
-    }
-    static LEVEL: OnceLock<Level> = OnceLock::new();
-    *LEVEL.get_or_init(detect)
-}
-
-#[cfg(test)]
-thread_local! {
-    static FORCED: std::cell::Cell<Option<Level>> = const { std::cell::Cell::new(None) };
-}
-
-/// Runs a test on every level that this machine has; work given to other threads keeps the best.
-#[cfg(test)]
-pub fn on_every_level(test: impl Fn()) {
-    let best = detect();
-    for level in [Level::Portable, Level::Avx2, Level::Avx512] {
-        if level <= best {
-            FORCED.set(Some(level));
-            test();
-        }
-    }
-    FORCED.set(None);
-}
-
-#[cfg(target_arch = "x86_64")]
-fn detect() -> Level {
-    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-    let avx512 = is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl");
-    match (avx2, avx512) {
-        (true, true) => Level::Avx512,
+    match (has(Feature::Avx2), has(Feature::Avx512)) {
+        (_, true) => Level::Avx512,
         (true, false) => Level::Avx2,
-        _ => Level::Portable,
+        (false, false) => Level::Portable,
     }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn detect() -> Level {
-    Level::Portable
 }
 
 /// Whether the baseline of this target multiplies and adds in one instruction.

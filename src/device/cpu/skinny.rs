@@ -6,7 +6,7 @@
 
 mod bf16;
 
-pub use bf16::gemm_bf16;
+pub(super) use bf16::gemm_bf16;
 
 use rayon::prelude::*;
 
@@ -28,7 +28,7 @@ pub fn is_skinny(m: usize, k: usize) -> bool {
 }
 
 /// Whether the operands have the form this path is made for.
-pub fn serves(a: &Matrix, b: &Matrix, size: Size) -> bool {
+pub fn serves<E>(a: &Matrix<E>, b: &Matrix<E>, size: Size) -> bool {
     is_skinny(size.m, size.k) && a.column_stride == 1 && b.row_stride == 1
 }
 

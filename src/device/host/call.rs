@@ -67,6 +67,12 @@ impl<'a> CpuCall<'a> {
         unsafe { std::slice::from_raw_parts(address as *const T, arg.len) }
     }
 
+    /// How an output is stored; f32 once it is taken.
+    pub fn stored_out(&self, name: &str) -> DType {
+        let place = self.signature.known(Kind::Output, name);
+        self.outputs[place].as_ref().map_or(DType::F32, |arg| arg.dtype)
+    }
+
     /// How an input is stored.
     pub fn stored(&self, name: &str) -> DType {
         self.inputs[self.signature.known(Kind::Input, name)].dtype

@@ -1,10 +1,18 @@
 //! f32 copies of what a call stores in bf16: widened when a CPU function asks for them, and rounded once at its end.
 
-use super::bytes::{read, write};
+use super::convert::{narrow, widen};
 use crate::device::call::Arg;
 use half::bf16;
-use half::slice::HalfFloatSliceExt;
 use std::cell::RefCell;
+
+/// Copies kept for the next calls, and floats of the largest that is: most calls then find memory that this thread has
+/// touched already, and that the caches may hold.
+const SPARE: usize = 8;
+const LARGEST: usize = 16 << 20;
+
+thread_local! {
+    static COPIES: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+}
 
 /// The copies that a call's kernel has asked for.
 #[derive(Default)]
@@ -38,15 +46,44 @@ impl Widened {
     /// Rounds every output to where it belongs.
     pub fn round(self) {
         for (arg, wide) in self.outputs.into_inner() {
-            let mut bits = vec![bf16::ZERO; arg.len];
-            bits.convert_from_f32_slice(&wide);
-            write(arg.address(), bytemuck::cast_slice(&bits));
+            // SAFETY: the call's arguments are valid for their lengths, and no output overlaps another argument.
+            let to = unsafe { std::slice::from_raw_parts_mut(arg.address() as *mut bf16, arg.len) };
+            narrow(to, &wide[..arg.len]);
+            keep(wide);
         }
+        self.inputs.into_inner().into_iter().for_each(|(_, wide)| keep(wide));
     }
 }
 
+/// The values of `arg`, and perhaps more behind them.
 fn widened(arg: &Arg) -> Vec<f32> {
-    let mut bits = vec![bf16::ZERO; arg.len];
-    read(arg.address(), bytemuck::cast_slice_mut(&mut bits));
-    bits.to_f32_vec()
+    // SAFETY: the call's arguments are valid for their lengths, and a kernel that asked for a copy has no slice of this.
+    let from = unsafe { std::slice::from_raw_parts(arg.address() as *const bf16, arg.len) };
+    let mut to = spare(arg.len);
+    widen(&mut to[..arg.len], from);
+    to
+}
+
+/// A copy that is kept and large enough, the smallest of these, or a new one.
+fn spare(len: usize) -> Vec<f32> {
+    COPIES.with_borrow_mut(|copies| {
+        let fitting = copies.iter().enumerate().filter(|(_, copy)| copy.len() >= len);
+        let smallest = fitting.min_by_key(|(_, copy)| copy.len()).map(|(place, _)| place);
+        smallest.map_or_else(|| vec![0.0; len], |place| copies.swap_remove(place))
+    })
+}
+
+/// Keeps a copy, in place of the smallest where there are enough.
+fn keep(copy: Vec<f32>) {
+    if copy.len() > LARGEST {
+        return;
+    }
+    COPIES.with_borrow_mut(|copies| {
+        copies.push(copy);
+        if copies.len() > SPARE {
+            let smallest =
+                copies.iter().enumerate().min_by_key(|(_, copy)| copy.len()).map(|(place, _)| place);
+            smallest.map(|place| copies.swap_remove(place));
+        }
+    });
 }

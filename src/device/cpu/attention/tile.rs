@@ -3,7 +3,7 @@
 
 use super::Attention;
 use super::keys::KeyTile;
-use crate::device::cpu::microkernel::{Strides, Vector, product};
+use crate::device::cpu::microkernel::{Floats, Strides, Vector, product};
 use crate::device::cpu::pack::{PanelSource, pack_panel};
 
 /// Most queries and most keys of a tile.
@@ -53,7 +53,7 @@ pub unsafe fn multiply<V: Vector, const MR: usize, const ADD: bool>(
             // SAFETY: the assertions above bound every row, column and depth touched.
             unsafe {
                 let (a, b) = (a.as_ptr().add(i * strides.row), b.as_ptr().add(j));
-                let acc: [[V; 2]; MR] = product(depth, a, strides, b, b_stride);
+                let acc = product::<V, Floats, MR, 2>(depth, a, strides, b, b_stride);
                 store::<V, MR, 2, ADD>(acc, c.as_mut_ptr().add(i * c_stride + j), c_stride);
             }
         }
@@ -64,7 +64,7 @@ pub unsafe fn multiply<V: Vector, const MR: usize, const ADD: bool>(
             // SAFETY: as above.
             unsafe {
                 let (a, b) = (a.as_ptr().add(i * strides.row), b.as_ptr().add(j));
-                let acc: [[V; 1]; MR] = product(depth, a, strides, b, b_stride);
+                let acc = product::<V, Floats, MR, 1>(depth, a, strides, b, b_stride);
                 store::<V, MR, 1, ADD>(acc, c.as_mut_ptr().add(i * c_stride + j), c_stride);
             }
         }

@@ -81,8 +81,31 @@ fn every_form_and_ragged_size_matches_f64() {
 #[test]
 fn more_than_one_block_in_every_direction() {
     check(Size { m: 18, n: 20, k: 2 * DEPTH + 5 }, Form::Plain, Form::Plain, 0.5, Store::Assign);
-    check(Size { m: ROWS + 9, n: 20, k: 3 }, Form::Plain, Form::Plain, 1.0, Store::Assign);
-    check(Size { m: 18, n: COLUMNS + 50, k: 2 }, Form::Plain, Form::Transposed, 1.0, Store::Add);
+    check(Size { m: 2 * ROWS + 9, n: 1000, k: 3 }, Form::Plain, Form::Plain, 1.0, Store::Assign);
+    check(Size { m: LEFT / DEPTH + 9, n: 9, k: DEPTH - 1 }, Form::Plain, Form::Transposed, 1.0, Store::Add);
+}
+
+/// Sums over more values than are packed at a time are left out: C in bf16 takes complete ones only.
+#[test]
+fn a_bias_is_added_before_c_is_rounded() {
+    on_every_level(|| {
+        for (m, n, k) in [(1, 1, 1), (9, 50, 64), (33, 97, 130)] {
+            let size = Size { m, n, k };
+            let (a, b, bias) = (random(1, m * k), random(2, k * n), random(3, n));
+            let (a, b) = (Matrix::rows(&a, k), Matrix::rows(&b, n));
+            let (mut plain, mut wide) = (vec![f32::NAN; m * n], vec![f32::NAN; m * n]);
+            let out = |c, bias| Output { c, stride: n, alpha: 1.0, store: Store::Assign, bias };
+            gemm_into(out(&mut plain, &[]), a, b, size);
+            gemm_into(out(&mut wide, &bias), a, b, size);
+            let mut rounded = vec![bf16::NAN; m * n];
+            let of = Output { c: &mut rounded[..], stride: n, alpha: 1.0, store: Store::Assign, bias: &bias };
+            gemm_into(of, a, b, size);
+            for at in 0..m * n {
+                assert_eq!(wide[at], plain[at] + bias[at % n]);
+                assert_eq!(rounded[at], bf16::from_f32(wide[at]));
+            }
+        }
+    });
 }
 
 #[test]

@@ -3,15 +3,20 @@
 use half::bf16;
 
 use super::{Rows, Size, Store, gemm};
+use crate::device::cpu::features::{Feature, allows, has};
 use crate::device::cpu::gemm::Matrix;
 use half::slice::HalfFloatSliceExt;
+
+/// Most rows of x for which reading W takes longer than any way of multiplying: pairs then spare widening it.
+#[cfg(target_arch = "x86_64")]
+const READING: usize = 2;
 
 /// `C (+)= x Wᵀ` for x `[m, k]`, W `[n, k]` and C `[m, n]`, whose row `i` starts at `i * c_stride`; the caller checked
 /// the sizes.
 pub fn gemm_bf16(c: &mut [f32], c_stride: usize, x: &[bf16], w: &[bf16], size: Size, store: Store) {
     let w = Rows { data: w, stride: size.k };
     #[cfg(target_arch = "x86_64")]
-    if pairs::detected() {
+    if has(Feature::Avx512Bf16) || size.m <= READING && allows(Feature::Avx512Bf16) {
         return pairs::gemm(c, c_stride, x, w, size, store);
     }
     let x = x.to_f32_vec();
@@ -23,16 +28,12 @@ mod pairs {
     use super::super::{MOST_ROWS, Tile, W_ROWS, share_out, with_tile};
     use super::{Rows, Size, Store};
     use crate::device::cpu::microkernel::prefetch;
-    use crate::device::cpu::simd::{Level, level};
+    use crate::device::cpu::simd::Level;
     use half::bf16;
     use std::arch::x86_64::*;
 
     /// Numbers in a register.
     const LANES: usize = 32;
-
-    pub fn detected() -> bool {
-        level() == Level::Avx512 && is_x86_feature_detected!("avx512bf16")
-    }
 
     pub fn gemm(c: &mut [f32], c_stride: usize, x: &[bf16], w: Rows<bf16>, size: Size, store: Store) {
         // SAFETY: the caller detected the instructions.

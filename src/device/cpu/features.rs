@@ -1,0 +1,292 @@
+//! The instruction sets beyond the baseline: which this processor has, which of them are used, and why not the others.
+
+#[cfg(target_arch = "x86_64")]
+use super::amx;
+use crate::error::{Error, Result};
+use std::fmt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// The environment variable that takes instruction sets away.
+pub const VARIABLE: &str = "WATTENTION_CPU_FEATURES";
+
+/// One instruction set; each needs those that [`Feature::needs`] leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Feature {
+    /// Vectors of 8 floats, multiplied and added in one instruction (AVX2 and FMA).
+    Avx2,
+    /// Vectors of 16 floats (AVX-512 F, BW, DQ and VL).
+    Avx512,
+    /// Products of pairs of bf16.
+    Avx512Bf16,
+    /// Products of tiles of bf16.
+    Amx,
+    /// Products of f32 as six of bf16, by one of the two.
+    Bf16x6,
+}
+
+impl Feature {
+    pub const ALL: [Feature; 5] =
+        [Feature::Avx2, Feature::Avx512, Feature::Avx512Bf16, Feature::Amx, Feature::Bf16x6];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Feature::Avx2 => "avx2",
+            Feature::Avx512 => "avx512",
+            Feature::Avx512Bf16 => "avx512-bf16",
+            Feature::Amx => "amx",
+            Feature::Bf16x6 => "bf16x6",
+        }
+    }
+
+    fn needs(self) -> Option<Feature> {
+        match self {
+            Feature::Avx2 => None,
+            Feature::Avx512 => Some(Feature::Avx2),
+            Feature::Avx512Bf16 | Feature::Amx | Feature::Bf16x6 => Some(Feature::Avx512),
+        }
+    }
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What became of an instruction set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    Used,
+    /// Why it is not used.
+    Unused(String),
+}
+
+/// Sets that are left out unless they are asked for, and why.
+fn slower(feature: Feature) -> Option<&'static str> {
+    match feature {
+        // On Emerald Rapids two cycles for 32 products, which as multiply-adds of floats take one.
+        Feature::Avx512Bf16 if is_intel() => Some(
+            "on Intel's processors half as fast as multiply-adds of widened values; +avx512-bf16 uses it",
+        ),
+        Feature::Bf16x6 => Some("an option for fp32, not measured to be faster; +bf16x6 uses it"),
+        _ => None,
+    }
+}
+
+/// What the processor and the kernel say of each, asked once.
+static DETECTED: OnceLock<[std::result::Result<(), String>; Feature::ALL.len()]> = OnceLock::new();
+
+/// The bits of the features that are used, beside [`CHOSEN`]; zero before anyone asks.
+static USED: AtomicU8 = AtomicU8::new(0);
+/// The same with those that are left out as slower.
+static ALLOWED: AtomicU8 = AtomicU8::new(0);
+const CHOSEN: u8 = 1 << 7;
+
+/// Every instruction set with what became of it.
+pub fn states() -> [(Feature, State); Feature::ALL.len()] {
+    let used = used();
+    let detected = DETECTED.get_or_init(|| Feature::ALL.map(detect));
+    std::array::from_fn(|at| {
+        let feature = Feature::ALL[at];
+        let unused = |why: &str| State::Unused(why.into());
+        let state = match (&detected[at], feature.needs()) {
+            _ if used & feature.bit() != 0 => State::Used,
+            (Err(why), _) => unused(why),
+            (Ok(()), Some(needed)) if used & needed.bit() == 0 => unused(&format!("it needs {needed}")),
+            (Ok(()), _) => unused(slower(feature).unwrap_or("taken away")),
+        };
+        (feature, state)
+    })
+}
+
+/// Whether the instructions are here and used.
+#[inline]
+pub fn has(feature: Feature) -> bool {
+    used() & feature.bit() != 0
+}
+
+/// Whether the instructions are here and were not taken away, though they may be slower for most work.
+pub fn allows(feature: Feature) -> bool {
+    let used = used();
+    match used & feature.bit() {
+        #[cfg(test)]
+        0 if FORCED.get().is_some() => false,
+        0 => ALLOWED.load(Ordering::Relaxed) & feature.bit() != 0,
+        _ => true,
+    }
+}
+
+#[inline]
+fn used() -> u8 {
+    #[cfg(test)]
+    if let Some(used) = FORCED.get() {
+        return used;
+    }
+    match USED.load(Ordering::Relaxed) {
+        // Whoever opens a device has heard of a wrong text, which takes nothing away.
+        0 => keep(environment().unwrap_or_default()),
+        used => used,
+    }
+}
+
+/// Uses what is here, but for what the wishes or the clock speak against, and what needs these.
+fn keep(wishes: Wishes) -> u8 {
+    let slower = Feature::ALL.into_iter().filter(|&feature| slower(feature).is_some());
+    let slower = slower.map(Feature::bit).sum::<u8>() & !wishes.added;
+    let used = without(wishes.removed | slower);
+    ALLOWED.store(without(wishes.removed), Ordering::Relaxed);
+    USED.store(used, Ordering::Relaxed);
+    used
+}
+
+fn without(removed: u8) -> u8 {
+    let detected = DETECTED.get_or_init(|| Feature::ALL.map(detect));
+    Feature::ALL.into_iter().zip(detected).fold(CHOSEN, |used, (feature, here)| {
+        let needed = feature.needs().is_none_or(|needed| used & needed.bit() != 0);
+        let kept = here.is_ok() && needed && removed & feature.bit() == 0;
+        used | if kept { feature.bit() } else { 0 }
+    })
+}
+
+/// Uses what is best of what the processor has but for what `text`, or else the environment, takes away or adds: names,
+/// each behind a sign; an error where it says anything else. To be called before anything is computed.
+pub fn choose(text: Option<&str>) -> Result<()> {
+    keep(text.map_or_else(environment, |text| parse("--cpu-features", text))?);
+    Ok(())
+}
+
+/// An error where the environment takes away what is no instruction set.
+pub fn check_environment() -> Result<()> {
+    environment().map(drop)
+}
+
+/// The bits of what is taken away, and of what is added though it is slower.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Wishes {
+    removed: u8,
+    added: u8,
+}
+
+fn environment() -> Result<Wishes> {
+    std::env::var(VARIABLE).map_or(Ok(Wishes::default()), |text| parse(VARIABLE, &text))
+}
+
+fn parse(source: &str, text: &str) -> Result<Wishes> {
+    let mut wishes = Wishes::default();
+    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        let name = word.trim_start_matches(['-', '+']);
+        let sign = word.strip_suffix(name).unwrap_or_default();
+        let bit = Feature::ALL.into_iter().find(|feature| feature.name() == name).map(Feature::bit);
+        match (sign, bit) {
+            ("-", Some(bit)) => wishes.removed |= bit,
+            ("+", Some(bit)) => wishes.added |= bit,
+            _ => {
+                let names = Feature::ALL.map(Feature::name).join(", ");
+                return Err(Error::usage(format!(
+                    "{source}: '{word}' is no instruction set behind a minus sign, which takes it away, or a plus sign, \
+                     which uses it though it is slower; there are {names}"
+                )));
+            }
+        }
+    }
+    Ok(wishes)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn is_intel() -> bool {
+    use std::arch::x86_64::__cpuid;
+    // SAFETY: every x86-64 processor has CPUID. Newer compilers know that.
+    #[allow(unused_unsafe)]
+    let leaf = unsafe { __cpuid(0) };
+    [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).concat() == b"GenuineIntel"
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn is_intel() -> bool {
+    false
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect(feature: Feature) -> std::result::Result<(), String> {
+    let here = match feature {
+        Feature::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+        Feature::Avx512 => {
+            is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+        }
+        Feature::Avx512Bf16 => is_x86_feature_detected!("avx512bf16"),
+        Feature::Amx => return amx::permission(),
+        Feature::Bf16x6 => is_x86_feature_detected!("avx512bf16") || amx::permission().is_ok(),
+    };
+    if here { Ok(()) } else { Err(amx::HIDDEN.into()) }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect(_: Feature) -> std::result::Result<(), String> {
+    Err("an instruction set of x86-64".into())
+}
+
+#[cfg(test)]
+thread_local! {
+    static FORCED: std::cell::Cell<Option<u8>> = const { std::cell::Cell::new(None) };
+}
+
+/// Runs a test with nothing beyond the baseline, then with one instruction set more each time, as far as this machine
+/// has them; work given to other threads keeps them all.
+#[cfg(test)]
+pub fn with_ever_more(test: impl Fn()) {
+    let all = without(0);
+    let mut forced = CHOSEN;
+    for feature in [None].into_iter().chain(Feature::ALL.map(Some)) {
+        let bit = feature.map_or(0, Feature::bit);
+        if all & bit == bit {
+            forced |= bit;
+            FORCED.set(Some(forced));
+            test();
+        }
+    }
+    FORCED.set(None);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_away_takes_what_needs_it_along() {
+        assert_eq!(without(u8::MAX), CHOSEN);
+        assert_eq!(without(Feature::Avx2.bit()), CHOSEN);
+        let kept = without(Feature::Avx512.bit());
+        assert_eq!(kept & !CHOSEN & !Feature::Avx2.bit(), 0);
+        FORCED.set(Some(kept));
+        let states = states();
+        FORCED.set(None);
+        for (feature, state) in states {
+            match state {
+                State::Used => assert_eq!(feature, Feature::Avx2),
+                State::Unused(why) => assert!(!why.is_empty()),
+            }
+        }
+    }
+
+    #[test]
+    fn names_stand_behind_a_sign() {
+        assert_eq!(parse("x", "").unwrap(), Wishes::default());
+        let wishes =
+            Wishes { removed: Feature::Amx.bit() | Feature::Avx2.bit(), added: Feature::Avx512Bf16.bit() };
+        assert_eq!(parse("x", "-amx, -avx2,+avx512-bf16").unwrap(), wishes);
+        for wrong in ["amx", "-sse", "--amx", "-+amx", "-", "-avx512,none"] {
+            let said = parse("--cpu-features", wrong).unwrap_err().to_string();
+            for feature in Feature::ALL {
+                assert!(said.contains(feature.name()), "{said}");
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Accuracy beside that of f32, and the same bits by instructions as by their twins.
+
+use super::super::{Matrix, Output, Size, Store, blocked};
+use super::*;
+use crate::device::cpu::features::{Feature, has};
+use crate::device::cpu::gemm::pairs::tests::Twin as PairsTwin;
+use crate::device::cpu::gemm::tiles::tests::Twin as TilesTwin;
+use crate::device::cpu::microkernel::Baseline;
+use crate::noise::random;
+
+unsafe fn pairs_twin(panels: Panels, sums: &mut [f32]) {
+    // SAFETY: plain Rust.
+    unsafe { pairs::<Baseline, PairsTwin, 2, 2>(panels, sums) }
+}
+
+unsafe fn tiles_twin(panels: Panels, sums: &mut [f32]) {
+    // SAFETY: plain Rust.
+    unsafe { tiles::<TilesTwin>(panels, sums) }
+}
+
+fn twins() -> [Product<f32>; 2] {
+    [by_pairs("pairs' twin", 2, 8, pairs_twin), by_tiles("tiles' twin", tiles_twin)]
+}
+
+fn product(of: &Product<f32>, a: Matrix, b: Matrix, size: Size, store: Store) -> Vec<f32> {
+    let mut c = random(3, size.m * size.n);
+    let out = Output { c: &mut c, stride: size.n, alpha: 1.0, store, bias: &[] };
+    blocked(of, out, a, b, size);
+    c
+}
+
+/// Relative to the whole result, as the goldens are judged; f32 in order is worse.
+#[test]
+fn every_form_and_ragged_size_is_as_exact_as_f32() {
+    for (m, n, k) in [(1, 1, 1), (7, 33, 65), (17, 20, 300), (16, 32, 1100)] {
+        let (a, b) = (random(1, m * k), random(2, k * n));
+        let lefts = [Matrix::rows(&a, k), Matrix::transposed(&a, m)];
+        let rights = [Matrix::rows(&b, n), Matrix::transposed(&b, k)];
+        for (left, right) in lefts.into_iter().flat_map(|left| rights.map(|right| (left, right))) {
+            let size = Size { m, n, k };
+            let at = |x: &Matrix, i: usize, j: usize| x.data[i * x.row_stride + j * x.column_stride];
+            for of in twins() {
+                let got = product(&of, left, right, size, Store::Assign);
+                let (mut error, mut in_order, mut norm) = (0.0, 0.0, 0.0);
+                for (here, got) in got.iter().enumerate() {
+                    let terms = (0..k).map(|p| (at(&left, here / n, p), at(&right, p, here % n)));
+                    let want: f64 = terms.clone().map(|(a, b)| f64::from(a) * f64::from(b)).sum();
+                    let plain = terms.fold(0f32, |sum, (a, b)| a.mul_add(b, sum));
+                    error += (f64::from(*got) - want).powi(2);
+                    in_order += (f64::from(plain) - want).powi(2);
+                    norm += want * want;
+                }
+                let [error, in_order] = [error, in_order].map(|squares| (squares / norm).sqrt());
+                let allowed = 3e-7f64.max(in_order);
+                assert!(
+                    error <= allowed,
+                    "{}: {size:?} off by {error:e}, f32 in order by {in_order:e}",
+                    of.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn bits_by_instructions_are_those_of_the_twins_and_do_not_depend_on_the_threads() {
+    for (m, n, k) in [(5, 9, 33), (40, 70, 700)] {
+        let (a, b, size) = (random(1, m * k), random(2, k * n), Size { m, n, k });
+        let (a, b) = (Matrix::rows(&a, k), Matrix::transposed(&b, k));
+        for store in [Store::Assign, Store::Add] {
+            let on = |of: &Product<f32>, threads| -> Vec<u32> {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let c = pool.install(|| product(of, a, b, size, store));
+                c.into_iter().map(f32::to_bits).collect()
+            };
+            let [by_pairs, by_tiles] = twins().map(|of| {
+                let one = on(&of, 1);
+                assert_eq!(on(&of, 3), one, "{}", of.name);
+                one
+            });
+            if is_x86_feature_detected!("avx512bf16") {
+                assert_eq!(on(&on_pairs(), 2), by_pairs);
+            }
+            if has(Feature::Amx) {
+                assert_eq!(on(&on_tiles(), 2), by_tiles);
+            }
+        }
+    }
+}
+
+#[test]
+fn parts_sum_to_the_value() {
+    let many = random(4, 4000);
+    let values =
+        many.iter().copied().chain([0.0, -0.0, 1e-30, 3.0e38, f32::MAX, f32::MIN, 1.0 + f32::EPSILON]);
+    for x in values {
+        let sum: f64 = split(x).iter().map(|&part| f64::from(part.wide())).sum();
+        let unit = f64::from(x.abs()) * f64::from(f32::EPSILON);
+        assert!((sum - f64::from(x)).abs() <= unit, "{x:e} is {sum:e} in parts");
+    }
+    for x in [f32::INFINITY, f32::NEG_INFINITY] {
+        assert_eq!(split(x), [bf16::from_f32(x), bf16::ZERO, bf16::ZERO]);
+    }
+    assert!(split(f32::NAN)[0].is_nan());
+}

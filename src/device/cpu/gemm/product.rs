@@ -1,0 +1,38 @@
+//! A way to compute a product: it packs the operands into panels of 32-bit words and multiplies panels.
+
+use super::block::Panels;
+use crate::device::cpu::pack::PanelSource;
+
+/// Writes the panel of `width` rows of the left operand, or columns of the right one, from `first` on.
+pub type Pack<E> = fn(panel: &mut [f32], source: PanelSource<E>, first: usize, width: usize);
+
+/// One way: the size of its register tile, how operands are packed for it, and the code that multiplies panels.
+pub struct Product<E> {
+    pub name: &'static str,
+    /// Rows and columns of the register tile.
+    pub mr: usize,
+    pub nr: usize,
+    /// Values of k in a word.
+    pub values: usize,
+    /// Panels are padded with zeros to a multiple of so many words of k.
+    pub multiple: usize,
+    /// Words for the same values of k, one for each part that a value is split into.
+    pub parts: usize,
+    pub pack_left: Pack<E>,
+    pub pack_right: Pack<E>,
+    /// Gives the sums of all panels of A with all panels of B, in tiles of `mr` rows and `nr` columns, one after the
+    /// other down each column of tiles. Unsafe to call on a machine without the instructions.
+    pub run: unsafe fn(Panels, &mut [f32]),
+}
+
+impl<E> Product<E> {
+    /// Words that `k` values take.
+    pub fn words(&self, k: usize) -> usize {
+        k.div_ceil(self.values).next_multiple_of(self.multiple) * self.parts
+    }
+
+    /// Values of k that so many words hold.
+    pub fn values_in(&self, words: usize) -> usize {
+        words / self.parts * self.values
+    }
+}

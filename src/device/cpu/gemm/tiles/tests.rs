@@ -1,0 +1,146 @@
+//! Packing and loops over a twin of the tile instructions in plain Rust, and over the real ones where they are.
+
+use super::*;
+use crate::device::cpu::features::{Feature, has};
+use crate::device::cpu::gemm::{Matrix, Output, Size, Store, blocked};
+use crate::noise::random;
+use crate::shape::Stored;
+
+/// The instructions as the manual has them (Intel SDM, volume 2): sums of the even and of the odd values of k each, both
+/// by multiply-adds rounded once, then the two together, then added to C; subnormal numbers count as zeros.
+pub struct Twin {
+    registers: [[u32; WORDS]; 8],
+}
+
+fn flushed(x: f32) -> f32 {
+    if x.abs() < f32::MIN_POSITIVE { 0f32.copysign(x) } else { x }
+}
+
+// SAFETY: plain Rust.
+unsafe impl Tiles for Twin {
+    unsafe fn configure() -> Self {
+        // What a register holds before it is written shows as NaN.
+        Twin { registers: [[u32::MAX; WORDS]; 8] }
+    }
+
+    unsafe fn zero<const T: u8>(&mut self) {
+        self.registers[usize::from(T)].fill(0);
+    }
+
+    unsafe fn load<const T: u8>(&mut self, from: *const f32, stride: usize) {
+        for (i, row) in self.registers[usize::from(T)].chunks_exact_mut(SIDE).enumerate() {
+            // SAFETY: the trait's contract.
+            *<&mut [u32; SIDE]>::try_from(row).unwrap() =
+                unsafe { from.cast::<u8>().add(i * stride).cast::<[u32; SIDE]>().read_unaligned() };
+        }
+    }
+
+    unsafe fn store<const T: u8>(&mut self, to: *mut f32, stride: usize) {
+        for (i, row) in self.registers[usize::from(T)].chunks_exact(SIDE).enumerate() {
+            // SAFETY: the trait's contract.
+            unsafe {
+                std::ptr::copy_nonoverlapping(row.as_ptr(), to.cast::<u8>().add(i * stride).cast(), SIDE)
+            };
+        }
+    }
+
+    unsafe fn multiply<const C: u8, const A: u8, const B: u8>(&mut self) {
+        let [a, b] = [A, B].map(|register| self.registers[usize::from(register)]);
+        for m in 0..SIDE {
+            for n in 0..SIDE {
+                let mut sums = [0f32; 2];
+                for k in 0..SIDE {
+                    let (a, b) = (a[m * SIDE + k], b[k * SIDE + n]);
+                    for (sum, shift) in sums.iter_mut().zip([16, 0]) {
+                        let value = |word: u32| flushed(f32::from_bits(word << shift & 0xffff_0000));
+                        *sum = flushed(value(a).mul_add(value(b), *sum));
+                    }
+                }
+                let c = &mut self.registers[usize::from(C)][m * SIDE + n];
+                *c = flushed(flushed(f32::from_bits(*c)) + flushed(sums[0] + sums[1])).to_bits();
+            }
+        }
+    }
+}
+
+fn twin() -> Product<bf16> {
+    unsafe fn on_twin(panels: Panels, sums: &mut [f32]) {
+        // SAFETY: the caller's contract.
+        unsafe { run::<Twin>(panels, sums) }
+    }
+    with(on_twin)
+}
+
+fn narrow(seed: u64, n: usize) -> Vec<bf16> {
+    random(seed, n).into_iter().map(bf16::from_f32).collect()
+}
+
+const SIZES: [(usize, usize, usize); 6] =
+    [(1, 1, 1), (3, 50, 64), (33, 49, 33), (32, 32, 32), (70, 64, 1600), (64, 97, 31)];
+
+#[test]
+fn every_form_and_ragged_size_matches_f64() {
+    for (m, n, k) in SIZES {
+        let (a, b) = (narrow(1, m * k), narrow(2, k * n));
+        for left in [Matrix::rows(&a, k), Matrix::transposed(&a, m)] {
+            for right in [Matrix::rows(&b, n), Matrix::transposed(&b, k)] {
+                for (alpha, store) in [(1.0, Store::Assign), (1.0, Store::Add), (-0.5, Store::Add)] {
+                    let start = match store {
+                        Store::Assign => vec![f32::NAN; m * (n + 3)],
+                        Store::Add => random(3, m * (n + 3)),
+                    };
+                    let mut c = start.clone();
+                    let size = Size { m, n, k };
+                    let out = Output { c: &mut c, stride: n + 3, alpha, store, bias: &[] };
+                    blocked(&twin(), out, left, right, size);
+                    let at = |x: &Matrix<bf16>, i: usize, j: usize| {
+                        f64::from(x.data[i * x.row_stride + j * x.column_stride].wide())
+                    };
+                    for i in 0..m {
+                        for j in 0..n + 3 {
+                            let here = i * (n + 3) + j;
+                            if j >= n {
+                                assert_eq!(c[here].to_bits(), start[here].to_bits(), "wrote past row {i}");
+                                continue;
+                            }
+                            let sum: f64 = (0..k).map(|p| at(&left, i, p) * at(&right, p, j)).sum();
+                            let old = if store == Store::Add { f64::from(start[here]) } else { 0.0 };
+                            let error = (f64::from(c[here]) - f64::from(alpha) * sum - old).abs();
+                            assert!(
+                                error <= 1e-6 + 6e-8 * k as f64,
+                                "{size:?} at ({i}, {j}): off by {error}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn bits_are_those_of_the_registers_and_do_not_depend_on_the_threads() {
+    for (m, n, k) in SIZES {
+        let (a, b) = (narrow(1, m * k), narrow(2, k * n));
+        let on = |product: &Product<bf16>, threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut c = vec![0f32; m * n];
+            let (a, b) = (Matrix::rows(&a, k), Matrix::transposed(&b, k));
+            let out = Output { c: &mut c, stride: n, alpha: 1.0, store: Store::Assign, bias: &[] };
+            pool.install(|| blocked(product, out, a, b, Size { m, n, k }));
+            c.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let want = on(&twin(), 1);
+        assert_eq!(on(&twin(), 3), want);
+        if has(Feature::Amx) {
+            assert_eq!(on(&product(), 1), want);
+            assert_eq!(on(&product(), 3), want);
+        }
+    }
+}
+
+#[test]
+fn a_round_is_four_products_of_tiles() {
+    // SAFETY: plain Rust.
+    assert_eq!(unsafe { rounds_on::<Twin>(3) }, (3 * 4 * 16 * 16 * 32, 0.0));
+}
