@@ -97,7 +97,8 @@ pub fn main() -> ExitCode {
                 return refusal.exit_code();
             }
         };
-        let outcome = global.start_threads().and_then(|()| command.run(&global));
+        let started = global.choose_instructions().and_then(|()| global.start_threads());
+        let outcome = started.and_then(|()| command.run(&global));
         code(outcome)
     }))
 }

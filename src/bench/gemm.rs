@@ -69,6 +69,8 @@ pub struct Row {
     #[serde(flatten)]
     pub size: Size,
     pub precision: Precision,
+    /// What computed it, where that is chosen on the machine.
+    pub products: Option<&'static str>,
     #[serde(flatten)]
     pub quantiles: Quantiles,
     pub runs: usize,
@@ -113,6 +115,7 @@ pub fn product(
     Ok(Row {
         size,
         precision: device.precision(),
+        products: device.products(),
         runs: seconds.len(),
         flops,
         bytes,

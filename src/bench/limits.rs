@@ -2,7 +2,7 @@
 
 use super::repeat::{Schedule, repeat};
 use crate::cases::upload;
-use crate::device::cpu::{peak, vector};
+use crate::device::cpu::{gemm, peak, vector};
 use crate::device::{Device, Layout, Precision};
 use crate::disturbance::{Conditions, Watch};
 use crate::energy::{self, Sampler, Window};
@@ -66,17 +66,15 @@ pub fn limits(open: impl Fn(Precision) -> Result<Device>, device: &str, time: Du
         rates.push(measure.read()?);
     }
     let bandwidth = rates.iter().map(|rate| rate.value).fold(0.0, f64::max);
-    let mut products = [None; 3];
-    for (precision, product) in Precision::ALL.into_iter().zip(&mut products) {
-        // The processor has no tf32, and multiplies bf16 in fp32.
-        if !measure.on_cpu || precision == Precision::Fp32 {
-            let rate = measure.products(&open(precision)?)?;
-            *product = Some(rate.value);
-            rates.push(rate);
-        }
-    }
-    let [fp32_products, tf32, bf16] = products;
-    let mut matrix = fp32_products.unwrap_or(0.0);
+    let mut products = |precision| -> Result<f64> {
+        let rate = measure.products(&open(precision)?)?;
+        rates.push(rate.clone());
+        Ok(rate.value)
+    };
+    let mut matrix = products(Precision::Fp32)?;
+    // The processor has no tf32.
+    let tf32 = (!measure.on_cpu).then(|| products(Precision::Tf32)).transpose()?;
+    let mut bf16 = products(Precision::Bf16)?;
     let described = Limits::described_in(device);
     let (fma, exponentials) = match measure.on_cpu {
         true => (measure.multiply_adds()?, measure.exponentials()?),
@@ -87,6 +85,9 @@ pub fn limits(open: impl Fn(Precision) -> Result<Device>, device: &str, time: Du
     if measure.on_cpu {
         // Products have no unit of their own, so that whichever loop came closer tells of both.
         matrix = matrix.max(fma.value);
+        let registers = measure.bf16_products()?;
+        bf16 = bf16.max(registers.as_ref().map_or(matrix, |rate| rate.value));
+        rates.extend(registers);
     }
     let limits = Limits {
         device: device.into(),
@@ -96,7 +97,7 @@ pub fn limits(open: impl Fn(Precision) -> Result<Device>, device: &str, time: Du
         fma: fma.value.max(matrix),
         fp32: matrix,
         tf32,
-        bf16,
+        bf16: Some(bf16),
         exponentials: exponentials.value,
         launch: Seconds(launch.value),
         power: described.and_then(|described| described.power),
@@ -197,7 +198,12 @@ impl Measure<'_> {
         })?;
         let name = format!("products {}", device.precision());
         let flops = 2.0 * (n as f64).powi(3);
-        Self::rate(&name, "FLOP/s", flops, format!("a product of {n} by {n} matrices"), &seconds.forward)
+        let by = match self.on_cpu {
+            true => format!(", by {}", gemm::way(device.precision().storage())),
+            false => String::new(),
+        };
+        let how = format!("a product of {n} by {n} matrices{by}");
+        Self::rate(&name, "FLOP/s", flops, how, &seconds.forward)
     }
 
     fn multiply_adds(&self) -> Result<Rate> {
@@ -210,6 +216,21 @@ impl Measure<'_> {
         })?;
         let flops = 2.0 * count as f64 * rayon::current_num_threads() as f64;
         Self::rate("FMA", "FLOP/s", flops, "multiply-adds of registers, on every thread".into(), &seconds)
+    }
+
+    /// None where no instruction that is used multiplies bf16.
+    fn bf16_products(&self) -> Result<Option<Rate>> {
+        let Some((name, count, _)) = peak::bf16_products(ROUNDS) else {
+            return Ok(None);
+        };
+        let seconds = self.timed(|| {
+            on_every_thread(|| {
+                std::hint::black_box(peak::bf16_products(ROUNDS));
+            });
+            Ok(())
+        })?;
+        let flops = 2.0 * count as f64 * rayon::current_num_threads() as f64;
+        Self::rate(name, "FLOP/s", flops, "products of registers, on every thread".into(), &seconds).map(Some)
     }
 
     fn exponentials(&self) -> Result<Rate> {

@@ -3,6 +3,8 @@
 use super::global::Global;
 use super::machine;
 use crate::collective::{Launch, MPI};
+use crate::device::cpu::features::{self, State};
+use crate::device::cpu::gemm;
 use crate::device::cuda::kernels::{ARCHITECTURES, MISSING, MODULES, NVCC, PTX, RESOURCES};
 use crate::device::cuda::{self, Cuda, Library};
 use crate::device::{Device, Precision};
@@ -44,6 +46,24 @@ struct Processor {
     name: String,
     threads: usize,
     vectors: &'static str,
+    /// What computes products of matrices in each format of the CPU.
+    products: Products,
+    instructions: Vec<Instructions>,
+}
+
+#[derive(Serialize)]
+struct Products {
+    fp32: &'static str,
+    bf16: &'static str,
+}
+
+/// An instruction set beyond the baseline.
+#[derive(Serialize)]
+struct Instructions {
+    name: &'static str,
+    used: bool,
+    /// Why it is not used; null where it is.
+    problem: Option<String>,
 }
 
 /// What a launcher says of this process.
@@ -126,15 +146,11 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         commit: env!("WATTENTION_COMMIT"),
         target: env!("WATTENTION_TARGET"),
         profile: env!("WATTENTION_PROFILE"),
-        processor: Processor {
-            name: machine::processor(),
-            threads: rayon::current_num_threads(),
-            vectors: machine::vectors(),
-        },
         ranks: match Launch::read() {
             Ok(launch) => Ranks { launch: Some(launch), problem: None, mpi: MPI },
             Err(error) => Ranks { launch: None, problem: Some(error.to_string()), mpi: MPI },
         },
+        processor: processor(),
         cuda: driver,
         libraries: Library::ALL.map(found).into(),
         kernels: kernels(global.verbose),
@@ -142,6 +158,25 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         sensors: sensors(),
     };
     global.print(&report, &report)
+}
+
+fn processor() -> Processor {
+    let instructions = features::states().into_iter().map(|(feature, state)| Instructions {
+        name: feature.name(),
+        used: state == State::Used,
+        problem: match state {
+            State::Used => None,
+            State::Unused(why) => Some(why),
+        },
+    });
+    let by = |precision: Precision| gemm::way(precision.storage());
+    Processor {
+        name: machine::processor(),
+        threads: rayon::current_num_threads(),
+        vectors: machine::vectors(),
+        products: Products { fp32: by(Precision::Fp32), bf16: by(Precision::Bf16) },
+        instructions: instructions.collect(),
+    }
 }
 
 /// The sensors of the processor and of every GPU that can be opened.

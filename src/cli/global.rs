@@ -2,6 +2,7 @@
 
 use super::output;
 use crate::collective::Launch;
+use crate::device::cpu::features;
 use crate::device::{Device, Precision, cuda};
 use crate::error::Error;
 use crate::settings::named;
@@ -31,6 +32,11 @@ pub struct Global {
     #[arg(long, global = true, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 
+    /// Instructions of the processor to do without (-avx512, -amx) or to use though they are slower (+avx512-bf16), as
+    /// doctor lists them [default: what WATTENTION_CPU_FEATURES says]
+    #[arg(long, global = true, value_name = "-NAME,..", allow_hyphen_values = true)]
+    pub cpu_features: Option<String>,
+
     /// Print exactly one JSON object on stdout
     #[arg(long, global = true)]
     pub json: bool,
@@ -59,6 +65,11 @@ fn device_name(text: &str) -> Result<String, String> {
 }
 
 impl Global {
+    /// Chooses the instructions of the CPU executor, which nothing has used yet.
+    pub fn choose_instructions(&self) -> anyhow::Result<()> {
+        Ok(features::choose(self.cpu_features.as_deref())?)
+    }
+
     /// Sizes the thread pool of the CPU executor and the tokenizer.
     pub fn start_threads(&self) -> anyhow::Result<()> {
         // This thread is one of them: were it to wait for them instead, every small product would wake two threads.

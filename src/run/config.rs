@@ -21,6 +21,8 @@ pub(super) struct Config<'a> {
     command: Vec<String>,
     version: &'static str,
     device: String,
+    /// What computes products of matrices; null where that is not chosen on the machine.
+    products: Option<&'static str>,
     threads: usize,
     /// Ranks that the run's accumulation is counted over.
     ranks: usize,
@@ -82,6 +84,7 @@ impl Run<'_> {
             command: std::env::args().collect(),
             version: env!("CARGO_PKG_VERSION"),
             device: self.means.device.name(),
+            products: self.means.device.products(),
             threads: rayon::current_num_threads(),
             ranks: self.settings.batch.ranks,
             train_examples: self.train.examples.len(),

@@ -177,7 +177,6 @@ fn blocked_cpu<E: Factor, C: Written>(call: &mut CpuCall) {
         2 => Matrix::transposed(a, a_row),
         _ => Matrix::rows(a, a_row),
     };
-    let store = if accumulate == 0 { Store::Assign } else { Store::Add };
     for plane in 0..planes {
         let b = &b[plane * b_step..][..k * n];
         let b = match form {
@@ -185,7 +184,9 @@ fn blocked_cpu<E: Factor, C: Written>(call: &mut CpuCall) {
             _ => Matrix::rows(b, n),
         };
         let c = &mut c[plane * m * c_row..][..m * c_row];
-        let out = Output { c, stride: c_row, alpha: 1.0, store, bias: &bias_of(call, plane) };
+        let bias = bias_of(call, plane);
+        let store = if bias.is_empty() && accumulate != 0 { Store::Add } else { Store::Assign };
+        let out = Output { c, stride: c_row, alpha: 1.0, store, bias: &bias };
         gemm_into(out, a, b, Size { m, n, k });
     }
 }

@@ -35,6 +35,28 @@ fn it_says_what_is_here_and_what_is_missing() {
     }
 }
 
+#[test]
+fn instructions_can_be_taken_away() {
+    let processor = |line: &str| wattention(&format!("doctor --json {line}")).json()["processor"].clone();
+    let here = processor("");
+    let without = processor("--cpu-features -avx2");
+    for name in ["fp32", "bf16"] {
+        let product = without["products"][name].as_str().unwrap();
+        assert!(!product.contains("AVX") && here["products"][name].is_string(), "{without}");
+    }
+    for (one, other) in
+        std::iter::zip(here["instructions"].as_array().unwrap(), without["instructions"].as_array().unwrap())
+    {
+        assert!(!other["used"].as_bool().unwrap() && other["problem"].is_string(), "{other}");
+        assert_eq!(one["used"].as_bool().unwrap(), one["problem"].is_null(), "{one}");
+    }
+    let names = ["avx2", "avx512", "avx512-bf16", "amx", "bf16x6"];
+    wattention("doctor --cpu-features=-sse9").fails(2, &names);
+    let mut told = command();
+    told.args(["doctor"]).env("WATTENTION_CPU_FEATURES", "avx2");
+    ran(&mut told).fails(2, &names);
+}
+
 /// Every kernel, in every precision, through the program itself.
 #[test]
 fn the_self_test_passes_on_the_simulator() {

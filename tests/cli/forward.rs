@@ -107,30 +107,73 @@ fn norm<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> f64 {
     squares.sum::<f64>().sqrt()
 }
 
+#[track_caller]
+fn check_gradients(name: &str, got: &Arrays) {
+    let expected = golden::read(&model(name).join("expected.safetensors"));
+    let gradients = |arrays: &Arrays| -> Vec<String> {
+        let names = arrays.keys().filter(|key| key.starts_with("grad."));
+        names.cloned().collect()
+    };
+    let keys = gradients(&expected);
+    assert_eq!(gradients(got), keys, "{name}");
+    let whole = norm(keys.iter().map(|key| &expected[key]));
+    for key in keys {
+        let (ours, theirs) = (&got[&key], &expected[&key]);
+        assert_eq!(ours.shape, theirs.shape, "{name}: {key}");
+        if vanishes(&key) || norm([theirs]) == 0.0 {
+            let size = norm([ours]);
+            assert!(size <= 1e-6 * whole, "{name}: {key} is {size}, not zero");
+        } else {
+            let error = relative_l2(&floats(ours), &theirs.values);
+            assert!(error <= GRADIENTS, "{name}: {key} is off by {error}");
+        }
+    }
+}
+
+/// What `--train` writes is that of the drawn blocks.
+fn trained(name: &str) -> &str {
+    if name.starts_with("bigbird") { "train_" } else { "" }
+}
+
 #[test]
 fn training_mode_and_its_gradients_equal_transformers() {
     for name in golden::cases() {
         let got = own(&name, "--train --grads");
-        let prefix = if name.starts_with("bigbird") { "train_" } else { "" };
-        check(&name, &got, prefix);
-        let expected = golden::read(&model(&name).join("expected.safetensors"));
-        let gradients = |arrays: &Arrays| -> Vec<String> {
-            let names = arrays.keys().filter(|key| key.starts_with("grad."));
-            names.cloned().collect()
-        };
-        let keys = gradients(&expected);
-        assert_eq!(gradients(&got), keys, "{name}");
-        let whole = norm(keys.iter().map(|key| &expected[key]));
-        for key in keys {
-            let (ours, theirs) = (&got[&key], &expected[&key]);
-            assert_eq!(ours.shape, theirs.shape, "{name}: {key}");
-            if vanishes(&key) || norm([theirs]) == 0.0 {
-                let size = norm([ours]);
-                assert!(size <= 1e-6 * whole, "{name}: {key} is {size}, not zero");
-            } else {
-                let error = relative_l2(&floats(ours), &theirs.values);
-                assert!(error <= GRADIENTS, "{name}: {key} is off by {error}");
+        check(&name, &got, trained(&name));
+        check_gradients(&name, &got);
+    }
+}
+
+/// What a machine lacks it leaves out, and computes as without.
+#[test]
+fn every_way_to_compute_products_equals_transformers_whatever_the_threads() {
+    for way in ["-avx2", "-avx512", "+bf16x6"] {
+        for name in golden::cases() {
+            let with =
+                |threads| own(&name, &format!("--train --grads --cpu-features {way} --threads {threads}"));
+            let got = with(1);
+            check(&name, &got, trained(&name));
+            check_gradients(&name, &got);
+            for (key, array) in with(3) {
+                assert!(array.values == got[&key].values, "{name}: {key} with {way} depends on the threads");
             }
+        }
+    }
+}
+
+/// bf16 by multiply-adds of widened values and by pairs: the same products, summed in another order.
+#[test]
+fn bf16_by_every_way_is_as_far_from_transformers() {
+    for name in golden::cases() {
+        let expected = golden::read(&model(&name).join("expected.safetensors"));
+        let off = |way: &str| {
+            let got = own(&name, &format!("--precision bf16 {way}"));
+            relative_l2(&floats(&got["logits"]), &expected["logits"].values)
+        };
+        let widened = off("--cpu-features -avx512-bf16,-amx");
+        for way in ["", "--cpu-features +avx512-bf16,-amx"] {
+            let error = off(way);
+            assert!(error <= 2.0 * widened, "{name}: {way} is off by {error}, widened by {widened}");
         }
     }
 }

@@ -22,6 +22,8 @@ pub struct Row<S> {
     #[serde(flatten)]
     pub sizes: S,
     pub precision: Precision,
+    /// What computes products of matrices, where that is chosen on the machine.
+    pub products: Option<&'static str>,
     #[serde(flatten)]
     pub measured: Measured,
     #[serde(skip_serializing_if = "Vec::is_empty")]

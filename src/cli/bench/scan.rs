@@ -100,6 +100,7 @@ impl<S: Sizes> Combination<S> {
             model: self.subject.name().into(),
             sizes: self.sizes,
             precision: self.precision,
+            products: device.products(),
             measured,
             kernels: KernelRow::of(kernels),
         })

@@ -136,10 +136,11 @@ impl Measuring {
         &self,
         work: &mut dyn Workload,
         stand: &Stand,
-        described: Map<String, Value>,
+        mut described: Map<String, Value>,
         global: &Global,
     ) -> anyhow::Result<()> {
         let Stand { device, replay } = stand;
+        described.extend(device.products().map(|products| ("products".to_string(), products.into())));
         let Known { limits, says, .. } = self.ceiling.open(&machine::device_label(device), global)?;
         let no_limits = limits.is_none().then(|| says.trim_start_matches("n/a: ").to_string());
         let mut meter = energy::choose(device)?;

@@ -100,14 +100,7 @@ pub fn gemm(c: &mut [f32], c_stride: usize, a: Matrix, b: Matrix, size: Size, al
 /// `C = A B`, or `C += A B`, of bf16 with sums in f32; row `i` of C starts at `i * c_stride`.
 ///
 /// Panics when an operand is too short for the sizes.
-pub fn gemm_bf16(
-    c: &mut [f32],
-    c_stride: usize,
-    a: Matrix<bf16>,
-    b: Matrix<bf16>,
-    size: Size,
-    store: Store,
-) {
+pub fn gemm_bf16(c: &mut [f32], c_stride: usize, a: Matrix<bf16>, b: Matrix<bf16>, size: Size, store: Store) {
     let out = Output { c, stride: c_stride, alpha: 1.0, store, bias: &[] };
     check(&out, &a, &b, size);
     if skinny::serves(&a, &b, size) && a.row_stride == size.k && b.column_stride == size.k {
