@@ -9,7 +9,7 @@ mod repository;
 
 pub use cache::own as own_cache;
 pub use name::{Folder, Name};
-pub use nearly::{again, lacks};
+pub use nearly::{again, download, lacks};
 
 /// What a file that is no model file looks like, from its first bytes: what broken downloads leave.
 pub fn recognise(head: &[u8]) -> Option<&'static str> {

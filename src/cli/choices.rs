@@ -6,7 +6,7 @@ use crate::data::{self, Dataset, Example, Split};
 use crate::error::{Error, Result};
 use crate::hub::{self, Folder, Name};
 use crate::metrics::Protocol;
-use crate::models::{ModelLimits, ModelOptions, RandomBlocks};
+use crate::models::{self, ModelLimits, ModelOptions, RandomBlocks};
 use crate::settings::named;
 use crate::tape::Recompute;
 use crate::text::Tokenizer;
@@ -131,7 +131,7 @@ pub fn models() -> String {
 pub fn datasets() -> String {
     let embedded = data::embedded_names();
     format!(
-        "A SCROLLS zip, a folder of <split>.jsonl, .json or .csv, or the name of an embedded dataset ({embedded})"
+        "A SCROLLS zip, a folder of <split>.jsonl, .json, .csv or .tsv, or the name of an embedded dataset ({embedded})"
     )
 }
 
@@ -154,6 +154,8 @@ pub fn largest_batch(lengths: Lengths) -> usize {
 /// The folder that `--model` names.
 pub fn model_dir(name: &Name, global: &Global) -> Result<Folder> {
     let dir = name.open()?;
+    // Before the tokenizer is looked for: a folder that is no model has none.
+    models::limits(&dir.join("config.json"))?;
     note_model(name, &dir, global);
     Ok(dir)
 }

@@ -202,7 +202,7 @@ impl Known {
         let line = ["wattention", SUBCOMMAND].into_iter().map(OsString::from).chain(word.clone());
         let read = self.read(line.collect()).map_err(|refusal| match refusal.kind() {
             ErrorKind::UnknownArgument => Error::data(&origin, unknown(key, &refusal)),
-            _ => Error::data(&origin, first_line(&refusal)),
+            _ => Error::data(&origin, by_key(first_line(&refusal), key)),
         });
         match (read, arg) {
             (Err(error), _) => Err(error),
@@ -226,6 +226,12 @@ fn unknown(key: &str, refusal: &clap::Error) -> String {
             )
         }
     }
+}
+
+/// A refusal that names the flag, with the key that a file has for it.
+fn by_key(text: String, key: &str) -> String {
+    let flag = text.find("'--").and_then(|start| Some((start, start + 1 + text[start + 1..].find('\'')?)));
+    flag.map_or(text.clone(), |(start, end)| format!("{}`{key}`{}", &text[..start], &text[end + 1..]))
 }
 
 fn first_line(refusal: &clap::Error) -> String {

@@ -35,7 +35,11 @@ impl Source {
             if Split::ALL.iter().any(|split| files::find(path, *split).is_some()) {
                 return Ok(Source::Folder(path.to_path_buf()));
             }
-            let what = "holds none of train.jsonl, validation.jsonl, test.jsonl (or .json, .csv); a dataset has them directly in its folder";
+            let usual = || "a dataset has them directly in its folder".to_string();
+            let what = files::instead(path).unwrap_or_else(usual);
+            let what = format!(
+                "holds none of train.jsonl, validation.jsonl, test.jsonl (or .json, .csv, .tsv); {what}"
+            );
             return Err(Error::missing(path, what));
         }
         let mut magic = [0u8; 4];

@@ -7,10 +7,12 @@ use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 use std::io::{BufRead, Read};
 
-/// Hands over the records of a CSV file with a header. An empty cell is null, as pandas reads it.
+/// Hands over the records of a table with a header. An empty cell is null, as pandas reads it.
 pub fn visit_csv(reader: impl BufRead, at: &str, visit: &mut Visit) -> Result<()> {
-    let reader = lenient::utf8(reader).map_err(|error| Error::data(at, error.to_string()))?;
-    let mut table = csv::ReaderBuilder::new().from_reader(reader);
+    let unread = |error: std::io::Error| Error::data(at, error.to_string());
+    let mut reader = lenient::utf8(reader).map_err(unread)?;
+    let delimiter = delimiter(reader.fill_buf().map_err(unread)?);
+    let mut table = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(reader);
     let wrong = |error: csv::Error| {
         let line = error.position().map_or(1, csv::Position::line);
         (format!("{at}:{line}"), format!("{error}; a table has a header and as many cells in every row"))
@@ -44,6 +46,13 @@ pub fn visit_csv(reader: impl BufRead, at: &str, visit: &mut Visit) -> Result<()
         }
     }
     any(rows - 1, at, visit)
+}
+
+/// What stands between the cells of a table: commas, or what there is more of in its header.
+fn delimiter(head: &[u8]) -> u8 {
+    let header = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let count = |wanted: u8| header.iter().filter(|byte| **byte == wanted).count();
+    [b'\t', b';', b','].into_iter().max_by_key(|wanted| count(*wanted)).unwrap_or(b',')
 }
 
 /// Hands over the records of one JSON list of objects; `text` is the whole of it.
@@ -114,6 +123,10 @@ mod tests {
         ] {
             let error = read(visit_csv, text, 0).unwrap_err().to_string();
             assert!(error.starts_with(place) && error.contains(what), "{error}");
+        }
+        for text in ["id;document;summary\n1;\"a, b; c\";s\n", "id\tdocument\tsummary\n1\t\"a, b; c\"\ts\n"] {
+            let (records, _) = read(visit_csv, text, 0).unwrap();
+            assert_eq!((records[0].input.as_str(), records[0].output.as_deref()), ("a, b; c", Some("s")));
         }
         let (records, skipped) = read(visit_csv, "document,summary\na,b\nc\nd,e\n", 1).unwrap();
         assert_eq!((records.len(), skipped.len()), (2, 1));

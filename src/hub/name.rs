@@ -71,12 +71,18 @@ impl Name {
 
     /// What a name that is neither a folder nor a repository was probably meant to be.
     fn hint(&self) -> String {
-        const ADDRESSES: [&str; 5] =
-            ["https://huggingface.co/", "http://huggingface.co/", "huggingface.co/", "hf.co/", "hf://"];
+        const HOSTS: [&str; 4] = ["huggingface.co/", "www.huggingface.co/", "hf.co/", "hf://"];
         let text = self.0.to_string_lossy();
-        if let Some(path) = ADDRESSES.iter().find_map(|start| text.strip_prefix(start)) {
+        let bare = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(&text);
+        if let Some(path) = HOSTS.iter().find_map(|start| bare.strip_prefix(start)) {
             let id = path.split('/').take(2).collect::<Vec<_>>().join("/");
             return format!("write the repository as {id}, once `hf download {id}` has fetched it");
+        }
+        if let Some(id) = text.strip_prefix("models--") {
+            return format!(
+                "the cache keeps a repository in a folder of this name; write {}",
+                id.replacen("--", "/", 1)
+            );
         }
         if text.starts_with('~') || text.contains('$') {
             return "~ and $ are the shell's to expand: write the path out".to_string();
@@ -146,6 +152,8 @@ mod tests {
         for (name, says) in [
             ("tiny-led@main", "no revisions"),
             ("https://huggingface.co/allenai/led-base-16384/tree/main", "as allenai/led-base-16384,"),
+            ("http://hf.co/acme/led", "as acme/led,"),
+            ("models--acme--led", "write acme/led"),
             ("~/models/led", "~ and $"),
             ("/no/such/folder", "tiny-led"),
             ("./tiny-led", "tiny-led"),

@@ -34,10 +34,12 @@ pub fn lacks(dir: &Path, file: &str, usual: &str) -> Error {
 
 /// What fetches a damaged download anew.
 pub fn again(dir: &Path) -> String {
-    match snapshot(dir) {
-        Some((id, commit)) => format!("; run `hf download {id} --revision {commit}`"),
-        None => "; download it, too".to_string(),
-    }
+    format!("; {}", download(dir).unwrap_or("download it, too".into()))
+}
+
+/// What fetches the files that a snapshot of the cache lacks.
+pub fn download(dir: &Path) -> Option<String> {
+    snapshot(dir).map(|(id, commit)| format!("run `hf download {id} --revision {commit}`"))
 }
 
 fn names(dir: &Path) -> Vec<String> {

@@ -75,7 +75,12 @@ impl Source {
             target = other;
             (path, base, true)
         } else {
-            let what = "is missing, and so are vocab.json with merges.txt, spiece.model and mBART's sentencepiece.bpe.model, of which it could be made; copy the tokenizer's files here from the model's source";
+            let remedy = hub::download(dir)
+                .unwrap_or("copy the tokenizer's files here from the model's source".into());
+            let what = format!(
+                "is missing, and so are vocab.json with merges.txt, spiece.model and mBART's sentencepiece.bpe.model, of \
+                 which it could be made; {remedy}"
+            );
             return Err(Error::missing(whole, what));
         };
         let config = object(&dir.join("config.json")).unwrap_or_default();

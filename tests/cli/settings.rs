@@ -143,6 +143,11 @@ fn arguments_of_hf_become_flags_or_change_nothing() {
     for (key, value) in [("no_predict", "true"), ("eval_steps", "0"), ("dataset", "\"data\"")] {
         assert_eq!(row(&done.out, key).0, value, "{key}");
     }
+    // Of other versions, of other machines and of the hub.
+    let text = r#"{"fp16_opt_level": "O1", "use_legacy_prediction_loop": false, "hub_token": "x", "hub_model_id": "me/led",
+        "push_to_hub_model_id": "led", "tpu_num_cores": null, "ray_scope": "last", "enable_jit_checkpoint": false}"#;
+    let (_dir, path) = file("hf.json", text);
+    printed("", Some(&path)).succeeds();
     let text = r#"{"train_file": "x/train.csv", "validation_file": "x/dev.csv", "text_column": "article"}"#;
     let (_dir, path) = file("hf.json", text);
     let done = printed("", Some(&path));
@@ -182,7 +187,7 @@ fn what_is_wrong_in_a_file_is_told_with_its_line() {
         ),
         ("zzz = 1\n", &["run.toml:1", "`zzz`", "--print-config"]),
         ("\n\nlearning_rate = 'fast'\n", &["run.toml:3", "fast"]),
-        ("optim = 'sgd'\n", &["run.toml:1", "sgd", "adamw_hf"]),
+        ("optim = 'sgd'\n", &["run.toml:1", "'sgd' for `optim`", "adamw_hf"]),
         ("seed = 1\nseed = 2\n", &["run.toml:2", "duplicate"]),
         ("no_predict = 3\n", &["run.toml:1", "true or false"]),
         ("learning_rate = [1, 2]\n", &["run.toml:1", "list or a table"]),

@@ -31,8 +31,6 @@ const HARMLESS: &[&str] = &[
     "eval_use_gather_object",
     "batch_eval_metrics",
     "full_determinism",
-    "hub_always_push",
-    "hub_strategy",
     "include_for_metrics",
     "include_inputs_for_metrics",
     "include_num_input_tokens_seen",
@@ -68,6 +66,25 @@ const HARMLESS: &[&str] = &[
     "use_liger_kernel",
     "token",
     "trust_remote_code",
+    "enable_jit_checkpoint",
+    "restore_callback_states_from_checkpoint",
+    "fp16_opt_level",
+    "fp16_backend",
+    "half_precision_backend",
+    "use_legacy_prediction_loop",
+    "past_index",
+    "tpu_num_cores",
+    "tpu_metrics_debug",
+    "xpu_backend",
+    "use_ipex",
+    "use_mps_device",
+    "ray_scope",
+    "accelerator_config",
+    "dispatch_batches",
+    "split_batches",
+    "mp_parameters",
+    "parallelism_config",
+    "torchdynamo",
 ];
 
 /// Arguments that are taken only where they ask for nothing: absent, false, empty or 0.
@@ -86,7 +103,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("fsdp", "a run has one device; leave it out"),
     ("generation_config", "the model's own generation_config.json is read, and flags win over it"),
     ("gradient_checkpointing_kwargs", "write recompute instead: attention-ffn or layer"),
-    ("hub_model_id", "nothing is sent anywhere; leave it out"),
     ("ignore_data_skip", "a resumed run reads the data where it was; leave it out"),
     ("jit_mode_eval", "there is no TorchScript here; leave it out"),
     ("label_names", "the labels are the dataset's outputs; leave it out"),
@@ -205,6 +221,8 @@ fn one(key: &str, value: &Value, all: &Map<String, Value>, is_flag: &dyn Fn(&str
         }
         _ if is_flag(key) => set(key, value.clone()),
         _ if HARMLESS.contains(&key) || COUNTERPARTS.contains(&key) => nothing(),
+        // `push_to_hub` itself is refused.
+        _ if key.starts_with("hub_") || key.starts_with("push_to_hub_") => nothing(),
         _ if is_off(value) && is_hf(key) => nothing(),
         _ => match REFUSED.iter().find(|(name, _)| *name == key) {
             Some((_, what)) => Err(what.to_string()),
@@ -234,7 +252,7 @@ const COUNTERPARTS: &[&str] = &[
 
 /// Arguments of the trainer that ask for nothing unless they are set.
 fn is_hf(key: &str) -> bool {
-    REFUSED.iter().any(|(name, _)| *name == key) || key.starts_with("hub_") || key.starts_with("fsdp")
+    REFUSED.iter().any(|(name, _)| *name == key) || key.starts_with("fsdp")
 }
 
 fn is_off(value: &Value) -> bool {

@@ -228,6 +228,13 @@ impl Settings {
         }
     }
 
+    /// The tokens of a list, which is forgotten.
+    pub fn take_list(&mut self, key: &str) -> Result<Option<Vec<Token>>> {
+        let list = self.list_of(key)?;
+        self.values.shift_remove(key);
+        Ok(list)
+    }
+
     fn list_of(&self, key: &str) -> Result<Option<Vec<Token>>> {
         match self.values.get(key) {
             None | Some(Value::Null) => Ok(None),

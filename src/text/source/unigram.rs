@@ -118,7 +118,9 @@ fn entries(model: &Model, settings: &Settings, offset: usize) -> Result<Pieces> 
 
 /// `PegasusTokenizer`, from `spiece.model` or a `tokenizer.json`.
 pub fn pegasus(dir: &Path, path: &Path, whole: Option<(&[u8], &Head)>) -> Result<Base> {
-    let settings = Settings::read(dir, whole.map(|(_, head)| head))?;
+    let mut settings = Settings::read(dir, whole.map(|(_, head)| head))?;
+    // The class takes it for its own places alone, and adds none of it.
+    let places = settings.take_list("additional_special_tokens")?.unwrap_or_default();
     let offset = settings.offset(103)?;
     let (pieces, charsmap) = match whole {
         Some((json, _)) => (pieces(path, json)?, charsmap(path, json)?),
@@ -143,9 +145,8 @@ pub fn pegasus(dir: &Path, path: &Path, whole: Option<(&[u8], &Head)>) -> Result
         )
     })?;
     let mut kept = Vec::new();
-    if let Some(mask) = settings.role("mask_token_sent", Some("<mask_1>"))? {
-        kept.push(mask);
-    }
+    let mask = settings.role("mask_token_sent", Some("<mask_1>"))?;
+    kept.extend(mask.filter(|mask| !places.iter().any(|place| place.content == mask.content)));
     kept.extend((2..offset).map(|i| Token::new(&format!("<unk_{i}>"))));
     let normalizer = json!({"type": "Sequence", "normalizers": [first, replace(" {2,}")]});
     let json = unigram(normalizer, metaspace("always"), unknown_at, pieces, whole.map(|(_, head)| head));
