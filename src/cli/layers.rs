@@ -78,7 +78,7 @@ pub fn resolve(command: &Command, line: Vec<OsString>, recipe: Recipe) -> Result
     let mut layers = Layers { line, origins: HashMap::new() };
     for arg in known.arguments.iter().map(|arg| arg.get_id().as_str()) {
         if asked.value_source(arg) == Some(ValueSource::CommandLine) {
-            layers.origins.insert(arg.to_string(), "flag".into());
+            layers.origins.insert(arg.to_string(), FLAG.into());
         }
     }
     if let Some(path) = config {
@@ -89,7 +89,7 @@ pub fn resolve(command: &Command, line: Vec<OsString>, recipe: Recipe) -> Result
     if let Some(name) = so_far.get_one::<String>("recipe") {
         let settings = recipe(name, &so_far)?.into_iter().map(|(flag, value)| {
             let value = if value == "true" { Value::Switch(true) } else { Value::Text(value) };
-            known.setting(flag, value, format!("recipe {name}"))
+            known.setting(flag, value, format!("{RECIPE}{name}"))
         });
         layers.add(settings.collect::<Result<_>>()?);
     }
@@ -98,6 +98,10 @@ pub fn resolve(command: &Command, line: Vec<OsString>, recipe: Recipe) -> Result
         false => Ok(Line::Run(layers.line)),
     }
 }
+
+/// Where a setting is from: the command line, or, with its name behind, a recipe; else the line of a file.
+const FLAG: &str = "flag";
+const RECIPE: &str = "recipe ";
 
 /// A value as a file gives it.
 enum Value {
@@ -137,7 +141,27 @@ impl Layers {
     }
 
     fn read(&self, known: &Known) -> Result<ArgMatches> {
-        known.read(self.line.clone()).map_err(|refusal| Error::usage(first_line(&refusal)))
+        known.read(self.line.clone()).map_err(|refusal| self.refused(known, &refusal))
+    }
+
+    /// A refusal of settings together, with the keys and the line of those that a file gave.
+    fn refused(&self, known: &Known, refusal: &clap::Error) -> Error {
+        let mut text = first_line(refusal);
+        let mut place = None;
+        for arg in &known.arguments {
+            let (id, flag) = (arg.get_id().as_str(), arg.get_long().unwrap_or_default());
+            let origin = self.origins.get(id).filter(|origin| *origin != FLAG && !origin.starts_with(RECIPE));
+            let Some(origin) = origin else { continue };
+            for end in ["'", " "] {
+                if let Some(start) = text.find(&format!("'--{flag}{end}")) {
+                    let rest = &text[start + 1..];
+                    let after = rest.find('\'').map_or("", |at| &rest[at + 1..]).to_string();
+                    text = format!("{}`{}`{after}", &text[..start], flag.replace('-', "_"));
+                    place.get_or_insert(origin);
+                }
+            }
+        }
+        place.map_or_else(|| Error::usage(&text), |place| Error::data(place, &text))
     }
 }
 
