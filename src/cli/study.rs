@@ -5,7 +5,7 @@ use super::machine;
 use super::values::above_zero;
 use super::values::bytes;
 use crate::energy::HELP;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files;
 use crate::limits::Limits;
 use crate::study::folder::{Folder, Registered};
@@ -172,7 +172,11 @@ impl Definition {
         };
         grid.memory = self.memory.map(Memory).or(grid.memory);
         let places = Places { models: self.models_dir.clone(), data: self.data_dir.clone() };
-        let cells = grid.cells(&places, global.precision, global.seed)?;
+        let cells = grid.cells(&places, global.precision, global.seed);
+        let cells = cells.map_err(|error| match (error, &self.config) {
+            (Error::Usage(what), Some(path)) => Error::Usage(format!("{}: {what}", path.display())),
+            (error, _) => error,
+        })?;
         let study = Registered { title: grid.title.clone(), cells };
         Ok(Defined { grid, places, study })
     }

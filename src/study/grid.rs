@@ -85,13 +85,20 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// A grid from a TOML file; what it leaves out is as in the quick preset, but for the baselines.
+    /// A grid from a TOML file; what it leaves out is as in the quick preset, but for the baselines. The preset's rules
+    /// change nothing that the file sets.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, &e))?;
-        toml::from_str(&text).map_err(|e| {
+        let failed = |e: toml::de::Error| {
             let line = line_of(&text, e.message(), e.span());
             Error::data(format!("{}:{line}", path.display()), e.message().to_string())
-        })
+        };
+        let mut grid: Grid = toml::from_str(&text).map_err(failed)?;
+        let written: toml::Table = text.parse().map_err(failed)?;
+        if !written.contains_key("rules") {
+            grid.rules.iter_mut().for_each(|rule| rule.give_way(&written));
+        }
+        Ok(grid)
     }
 
     fn reading(&self) -> RecordFormat {

@@ -42,6 +42,25 @@ impl Rule {
             && self.dataset.as_ref().is_none_or(|only| only == dataset)
             && self.max_source_length.is_none_or(|only| only == length)
     }
+
+    /// Leaves out what `written`, a study's file that has no rules of its own, sets for all cells.
+    pub fn give_way(&mut self, written: &toml::Table) {
+        for (key, count) in [
+            ("max_train_samples", &mut self.max_train_samples),
+            ("max_eval_samples", &mut self.max_eval_samples),
+            ("max_new_tokens", &mut self.max_new_tokens),
+        ] {
+            *count = count.filter(|_| !written.contains_key(key));
+        }
+        if written.contains_key("global_attention") {
+            self.global_attention = None;
+        }
+        for (table, settings) in [("train", &mut self.train), ("control", &mut self.control)] {
+            if let Some(toml::Value::Table(given)) = written.get(table) {
+                settings.retain(|key, _| !given.contains_key(key));
+            }
+        }
+    }
 }
 
 /// `settings` with those of `changes` that a rule names; `table` is where a user wrote them.

@@ -87,6 +87,20 @@ fn rules_change_the_cells_they_name_and_no_others() {
 }
 
 #[test]
+fn rules_of_the_preset_give_way_to_what_a_file_sets() {
+    let of = |text: &str| {
+        let grid =
+            read(&format!("models = ['m']\ndatasets = ['needle-qa']\nmax_source_lengths = [64]\n{text}"));
+        let cell = cells(&grid.unwrap()).swap_remove(0);
+        (cell.max_train_samples, cell.max_new_tokens, cell.train.learning_rate, cell.train.max_target_length)
+    };
+    let left_out = of("");
+    assert_ne!(left_out, of("rules = []"), "the preset has a rule for this dataset");
+    let set = of("max_train_samples = 0\nmax_new_tokens = 5\n[train]\nlearning_rate = 1e-4\n");
+    assert_eq!(set, (0, 5, 1e-4, left_out.3));
+}
+
+#[test]
 fn a_baseline_runs_once_at_what_it_reads() {
     let text = "models = ['tiny-led']\nbaselines = ['tiny-bart', 'nowhere/bart']\ndatasets = ['d']\n\
         max_source_lengths = [512, 2048]\nattention_windows = [32]\n";
