@@ -5,7 +5,6 @@
 // blocks take SPAN queries each and write partial [B, H, S / SPAN, G, 2, D], which a last pass adds up in order.
 // Also compiled with -DWATTENTION_TF32 and -DWATTENTION_TF32X3. Entries with `hopper` in their names are those of
 // WATTENTION_ATTENTION=hopper.
-// spills: window_attention_bwd_kv_d64 in tf32x3: a few bytes, for a sum of three products has two accumulators
 // spills: window_attention_bwd_kv_d128 in tf32x3: a few bytes, for a sum of three products has two accumulators
 #include "attention_hopper_backward.cuh"
 

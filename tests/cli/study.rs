@@ -16,7 +16,10 @@ pub const TINY: &str = "title = 'Tiny'\n\
 /// The study `config` into `dir/out`.
 pub fn study(dir: &Path, config: &str, flags: &str) -> Command {
     let file = dir.join("study.toml");
-    fs::write(&file, config).unwrap();
+    // A process that was started a moment ago may be reading it.
+    if fs::read_to_string(&file).ok().as_deref() != Some(config) {
+        fs::write(&file, config).unwrap();
+    }
     let mut command = command();
     command.arg("study").arg("--config").arg(file).arg("--output-dir").arg(dir.join("out"));
     command.args(["--device", "cpu"]).args(flags.split_whitespace());

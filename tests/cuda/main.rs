@@ -160,7 +160,7 @@ fn a_run_that_does_not_fit_names_the_largest_batch() {
     let root = env!("CARGO_MANIFEST_DIR");
     let run = tempfile::tempdir().unwrap();
     let line = format!(
-        "finetune --model {root}/weights/tiny-led --dataset needle-qa --no-cache --max-steps 1 --max-eval-samples 1 \
+        "finetune --quiet --model {root}/weights/tiny-led --dataset needle-qa --no-cache --max-steps 1 --max-eval-samples 1 \
          --no-predict --per-device-eval-batch-size 1 --device cuda --output-dir {}",
         run.path().join("run").display()
     );
