@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// The environment variable that takes instruction sets away.
 pub const VARIABLE: &str = "WATTENTION_CPU_FEATURES";
 
-/// One instruction set; each needs those that [`Feature::needs`] leads to.
+/// One instruction set; each needs those that `needs` leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Feature {
     /// Vectors of 8 floats, multiplied and added in one instruction (AVX2 and FMA).

@@ -1,5 +1,5 @@
 //! `C = alpha A B (+ C)` with sums in f32: packed panels, a register tile, all threads (Goto and van de Geijn 2008). What
-//! is in a panel, and what multiplies panels, is a [`Product`]'s; the rest is the same for all of them.
+//! is in a panel, and what multiplies panels, is a `Product`'s; the rest is the same for all of them.
 //!
 //! Threads share out tiles of C and never a sum over k, so the bits do not depend on their number.
 

@@ -83,7 +83,7 @@ impl<'a, C: Written> Part<'a, C> {
 
 /// What C may hold.
 pub trait Written: Stored {
-    /// See [`Part::write`].
+    /// See `Part::write`.
     fn write(part: Part<Self>, sums: &[f32], mr: usize, nr: usize);
 }
 
