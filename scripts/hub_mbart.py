@@ -16,11 +16,9 @@ from pathlib import Path
 os.environ["RAYON_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-import sentencepiece
 from transformers import AutoTokenizer
 
-import tiny_tokenizers
-from hub_tokenizers import TEXTS, normalization_rules
+from hub_tokenizers import TEXTS, train_unigram
 
 OUT = Path(__file__).resolve().parent.parent / "tests" / "goldens" / "hub_tokenizers" / "mbart"
 MODEL = "sentencepiece.bpe.model"
@@ -35,26 +33,6 @@ FOLDERS = {
 }
 
 
-def train(out):
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        lines = [line for text in tiny_tokenizers.training_texts() for line in text.split("\n")]
-        Path(folder, "rules.tsv").write_text(normalization_rules())
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(lines[:6000]),
-            model_prefix=f"{folder}/pieces",
-            normalization_rule_tsv=f"{folder}/rules.tsv",
-            vocab_size=400,
-            model_type="unigram",
-            character_coverage=0.9995,
-            num_threads=1,
-            minloglevel=2,
-        )
-        model = Path(folder, "pieces.model").read_bytes()
-        # The folder's own name stands in the model.
-        (out / MODEL).write_bytes(model.replace(folder.encode(), b"x" * len(folder)))
-
-
 def folder_of(out, settings, to):
     to.mkdir()
     (to / MODEL).write_bytes((out / MODEL).read_bytes())
@@ -64,7 +42,7 @@ def folder_of(out, settings, to):
 
 
 def main():
-    train(OUT)
+    train_unigram(OUT / MODEL, "pieces", 400)
     folders = []
     with tempfile.TemporaryDirectory() as scratch:
         for name, settings in FOLDERS.items():

@@ -110,27 +110,30 @@ def normalization_rules():
     return "".join(f"{points(source)}\t{points(target)}\n" for source, target in rules)
 
 
-def train_pieces(out, config, **options):
-    out.mkdir(parents=True, exist_ok=True)
+def train_unigram(to, prefix, vocabulary, **options):
+    """Writes a SentencePiece model of `vocabulary` pieces to the file `to`; `prefix` is the name that stands in it."""
+    to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         lines = [line for text in tiny_tokenizers.training_texts() for line in text.split("\n")]
         Path(folder, "rules.tsv").write_text(normalization_rules())
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(lines[:6000]),
-            model_prefix=f"{folder}/spiece",
+            model_prefix=f"{folder}/{prefix}",
             normalization_rule_tsv=f"{folder}/rules.tsv",
-            vocab_size=500,
+            vocab_size=vocabulary,
             model_type="unigram",
             character_coverage=0.9995,
             num_threads=1,
             minloglevel=2,
-            pad_id=0,
-            eos_id=1,
             **options,
         )
-        model = Path(folder, "spiece.model").read_bytes()
+        model = Path(folder, f"{prefix}.model").read_bytes()
         # The folder's own name stands in the model.
-        (out / "spiece.model").write_bytes(model.replace(folder.encode(), b"x" * len(folder)))
+        to.write_bytes(model.replace(folder.encode(), b"x" * len(folder)))
+
+
+def train_pieces(out, config, **options):
+    train_unigram(out / "spiece.model", "spiece", 500, pad_id=0, eos_id=1, **options)
     (out / "tokenizer_config.json").write_text(json.dumps(config))
 
 

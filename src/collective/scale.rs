@@ -55,9 +55,9 @@ impl Interconnect {
         let gigabytes = |link: Link| link.bandwidth / 1e9;
         let (within, between) = (Interconnect::Nvlink.link(gpu), self.link(gpu));
         format!(
-            "Gradients in fp32, summed by rings in buckets of 25 MiB beside the backward pass; nodes of {NODE} GPUs with \
-             {} GB/s a GPU one way and {:.0} us a message, and between nodes {} GB/s and {:.0} us. All from data sheets; \
-             real exchanges take longer, and waits for data, evaluations and checkpoints are not in it.",
+            "Gradients in fp32, summed by rings in buckets of 25 MiB beside the backward pass, which finetune \
+             does not do yet; nodes of {NODE} GPUs with {} GB/s a GPU one way and {:.0} us a message, and between \
+             nodes {} GB/s and {:.0} us. All from data sheets; real exchanges take longer, and waits for data, evaluations and checkpoints are not in it.",
             gigabytes(within),
             within.latency.0 * 1e6,
             gigabytes(between),

@@ -11,7 +11,7 @@ mod slurm;
 
 use crate::error::Result;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// What places the cells on machines.
@@ -100,16 +100,32 @@ impl Job {
         format!("{} of {} cells of \"{title}\"", self.cells.len(), self.of)
     }
 
+    /// What every script in Python knows of the job.
+    fn constants(&self) -> Vec<(&'static str, Value)> {
+        vec![
+            ("COMMAND", json!(self.command)),
+            ("CELLS", json!(self.cells)),
+            ("FOLDER", json!(self.folder)),
+            ("LOGS", json!(self.logs)),
+            ("CPUS", json!(self.cpus.unwrap_or(1))),
+            ("GPUS", json!(self.gpus)),
+        ]
+    }
+
     /// The command in words of the shell.
     fn shell(&self) -> String {
         self.command.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
     }
 }
 
-/// A script in Python: what the job is as constants, then what is done with them.
-fn python(job: &Job, imports: &str, constants: &[(&str, Value)], body: &str) -> String {
-    let constants: String =
-        constants.iter().map(|(name, value)| format!("{name} = {}\n", literal(value))).collect();
+/// A script in Python: what the job is as constants, `more` of them, then what is done with them.
+fn python(job: &Job, imports: &str, more: &[(&str, Value)], body: &str) -> String {
+    let constants: String = job
+        .constants()
+        .iter()
+        .chain(more)
+        .map(|(name, value)| format!("{name} = {}\n", literal(value)))
+        .collect();
     format!("# {}.\n{imports}\n{constants}{body}", job.comment())
 }
 

@@ -3,7 +3,7 @@
 
 use crate::ops::attention_precision::check_in;
 use crate::ops::device::on_hopper;
-use crate::ops::truth;
+use crate::ops::window_attention::with_truth;
 use crate::support::attention::{Pair, Sizes, all_kept};
 use crate::support::compare::bits;
 use wattention::cases::Case;
@@ -54,20 +54,7 @@ const SEVENTY: [usize; 70] = {
 #[test]
 fn window_attention_is_right_and_the_same_in_every_order() {
     for case in cases() {
-        let Window { s, h, d, w, dropout, .. } = case;
-        let (state, _, _) = case.tokens();
-        let sizes = Sizes::square(case.samples.len(), s, h, d);
-        let state = |b: usize, j: usize| state[b * s + j];
-        let times = |at: Pair| match (state(at.b, at.i), state(at.b, at.j)) {
-            (1, 2) => 1.0,
-            (1, 1) => (at.i.abs_diff(at.j) <= w) as u8 as f64,
-            _ => 0.0,
-        };
-        let factor = |at| match dropout.is_off() {
-            true => 1.0,
-            false => truth::dropout(dropout, sizes.element(at)),
-        };
-        check_in_orders(&case.case(), sizes, &times, &factor);
+        with_truth(&case, |case, sizes, times, factor| check_in_orders(case, sizes, times, factor));
     }
 }
 

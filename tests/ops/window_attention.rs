@@ -3,6 +3,7 @@ use crate::ops::case::check_f32;
 use crate::ops::device::poisoned;
 use crate::ops::truth;
 use crate::support::attention::{Pair, Sizes, attention};
+use wattention::cases::Case;
 use wattention::cases::attention as cases;
 use wattention::error::Error;
 use wattention::ops::attention::window_attention::{Window, window_attention};
@@ -10,24 +11,34 @@ use wattention::shape::DType;
 use wattention::tape::{Dropout, Tape};
 use wattention::tensor::Tensor;
 
+/// Gives `check` a case with its sizes, how often each key enters a query's softmax, and the factors of dropout.
+pub fn with_truth(
+    case: &cases::Window,
+    check: impl FnOnce(&Case, Sizes, &(dyn Fn(Pair) -> f64 + Sync), &(dyn Fn(Pair) -> f64 + Sync)),
+) {
+    let &cases::Window { s, h, d, w, dropout, .. } = case;
+    let (state, _, _) = case.tokens();
+    let sizes = Sizes::square(case.samples.len(), s, h, d);
+    let state = |b: usize, j: usize| state[b * s + j];
+    let times = |at: Pair| match (state(at.b, at.i), state(at.b, at.j)) {
+        (1, 2) => 1.0,
+        (1, 1) => (at.i.abs_diff(at.j) <= w) as u8 as f64,
+        _ => 0.0,
+    };
+    let factor = |at| match dropout.is_off() {
+        true => 1.0,
+        false => truth::dropout(dropout, sizes.element(at)),
+    };
+    check(&case.case(), sizes, &times, &factor);
+}
+
 #[test]
 fn gradients() {
     for case in cases::Window::all() {
-        let cases::Window { s, h, d, w, dropout, .. } = case;
-        let (state, _, _) = case.tokens();
-        let sizes = Sizes::square(case.samples.len(), s, h, d);
-        let state = |b: usize, j: usize| state[b * s + j];
-        let times = |at: Pair| match (state(at.b, at.i), state(at.b, at.j)) {
-            (1, 2) => 1.0,
-            (1, 1) => (at.i.abs_diff(at.j) <= w) as u8 as f64,
-            _ => 0.0,
-        };
-        let factor = |at| match dropout.is_off() {
-            true => 1.0,
-            false => truth::dropout(dropout, sizes.element(at)),
-        };
-        check_f32(&case.case(), &|x| vec![attention([&x[0], &x[1], &x[2]], sizes, &times, &factor).0]);
-        attention_precision::check(&case.case(), sizes, &times, &factor);
+        with_truth(&case, |case, sizes, times, factor| {
+            check_f32(case, &|x| vec![attention([&x[0], &x[1], &x[2]], sizes, times, factor).0]);
+            attention_precision::check(case, sizes, times, factor);
+        });
     }
 }
 

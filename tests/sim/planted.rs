@@ -51,11 +51,15 @@ impl Runs {
     }
 }
 
-/// A descriptor of the planted kernel `$name`, with blocks of 64 threads.
+/// A descriptor of the planted kernel `$name`: blocks of `$threads` threads, each with `$per` elements; 64 of both where
+/// they are left out.
 macro_rules! planted {
-    ($name:literal, $shared:expr) => {{
+    ($name:literal, $shared:expr) => {
+        planted!($name, 64, 64, $shared)
+    };
+    ($name:literal, $threads:literal, $per:literal, $shared:expr) => {{
         fn passes(call: &Call) -> Vec<Pass> {
-            vec![Pass::new($name, call.size("n").div_ceil(64), 64).shared($shared)]
+            vec![Pass::new($name, call.size("n").div_ceil($per), $threads).shared($shared)]
         }
         fn cpu(_: &mut CpuCall) {}
         static KERNEL: Kernel = Kernel {
@@ -70,6 +74,8 @@ macro_rules! planted {
         &KERNEL
     }};
 }
+
+pub(crate) use planted;
 
 #[test]
 fn a_kernel_without_a_fault_gives_the_same_in_every_order() {

@@ -1,27 +1,7 @@
 //! `kernels/sim/planted_hopper.cu`, fault by fault.
 
-use crate::sim::planted::{Runs, run};
+use crate::sim::planted::{Runs, planted, run};
 use wattention::device::{Call, CpuCall, Gpu, Kernel, Pass};
-
-/// A descriptor of the planted kernel `$name`: blocks of `$threads` threads, each with `$per` elements.
-macro_rules! planted {
-    ($name:literal, $threads:literal, $per:literal, $shared:literal) => {{
-        fn passes(call: &Call) -> Vec<Pass> {
-            vec![Pass::new($name, call.size("n") / $per, $threads).shared($shared)]
-        }
-        fn cpu(_: &mut CpuCall) {}
-        static KERNEL: Kernel = Kernel {
-            name: $name,
-            outputs: &["y"],
-            inputs: &["x"],
-            sizes: &["n"],
-            scalars: &[],
-            cpu,
-            gpu: Gpu::Passes(passes),
-        };
-        &KERNEL
-    }};
-}
 
 macro_rules! copy {
     ($name:literal) => {

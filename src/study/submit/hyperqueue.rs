@@ -2,7 +2,6 @@
 
 use super::Job;
 use crate::error::{Error, Result};
-use serde_json::json;
 
 const BODY: &str = r#"
 from hyperqueue import Client, Job
@@ -31,18 +30,10 @@ if __name__ == "__main__":
 "#;
 
 pub fn file(job: &Job) -> Result<String> {
-    let constants = [
-        ("COMMAND", json!(job.command)),
-        ("CELLS", json!(job.cells)),
-        ("FOLDER", json!(job.folder)),
-        ("LOGS", json!(job.logs)),
-        ("CPUS", json!(job.cpus.unwrap_or(1))),
-        ("GPUS", json!(job.gpus)),
-    ];
     if job.throttle.is_some() || job.hours.is_some() {
         let what = "HyperQueue starts as many cells as its workers have room for: leave out --throttle and --hours, \
                     and say by --cpus and --gpus what a cell takes";
         return Err(Error::usage(what));
     }
-    Ok(super::python(job, "import os\n", &constants, BODY))
+    Ok(super::python(job, "import os\n", &[], BODY))
 }

@@ -38,16 +38,10 @@ if __name__ == "__main__":
 "#;
 
 pub fn file(job: &Job) -> Result<String> {
-    let constants = [
-        ("COMMAND", json!(job.command)),
-        ("CELLS", json!(job.cells)),
-        ("FOLDER", json!(job.folder)),
-        ("LOGS", json!(job.logs)),
-        ("CPUS", json!(job.cpus.unwrap_or(1))),
-        ("GPUS", json!(job.gpus)),
+    let more = [
         ("RETRIES", json!(job.retries)),
         ("THROTTLE", json!(job.throttle.unwrap_or(job.cells.len()))),
         ("SECONDS", json!(job.hours.map(|hours| hours * 3600.0))),
     ];
-    Ok(super::python(job, "import subprocess\nimport sys\n", &constants, BODY))
+    Ok(super::python(job, "import subprocess\nimport sys\n", &more, BODY))
 }

@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-const DEFAULTS: [(&str, &str); 7] = [
+/// The special tokens of RoBERTa and of the families that were made of it.
+pub(super) const DEFAULTS: [(&str, &str); 7] = [
     ("bos_token", "<s>"),
     ("eos_token", "</s>"),
     ("unk_token", "<unk>"),

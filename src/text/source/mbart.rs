@@ -3,6 +3,7 @@
 //! Liu et al. 2020, arXiv 2001.08210; Tang et al. 2020, arXiv 2008.00401; HF `MBartTokenizer`, `MBart50Tokenizer`.
 
 use super::base::{Base, Template};
+use super::byte_level::DEFAULTS;
 use super::settings::{Head, Settings};
 use super::token::Token;
 use super::unigram::{base64, charsmap, metaspace, model, pieces, unigram};
@@ -22,16 +23,6 @@ const OF_MBART: usize = 25;
 
 /// The language of texts whose files name none.
 const ENGLISH: &str = "en_XX";
-
-const DEFAULTS: [(&str, &str); 7] = [
-    ("bos_token", "<s>"),
-    ("eos_token", "</s>"),
-    ("unk_token", "<unk>"),
-    ("sep_token", "</s>"),
-    ("pad_token", "<pad>"),
-    ("cls_token", "<s>"),
-    ("mask_token", "<mask>"),
-];
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
