@@ -189,7 +189,11 @@ else
 fi
 
 awk -v status="$status" '
-    /^---- .* stdout ----$/        { name = $2 }
+    /^(failures|successes):$/      { falls = /^failures/; tells = 0 }
+    /^stack backtrace:$/           { tells = 0 }
+    /^---- .* stdout ----$/        { name = $2; tells = falls ? 12 : 0; next }
+    # What a failed test said, up to its stack.
+    tells > 0 && NF > 0            { tells--; told[name] = told[name] "    " $0 "\n" }
     /^skipped: /                   { sub(/^skipped/, name); missing[++lacking] = $0 }
     # A part of a test that passed.
     /^left out: /                  { sub(/^left out: /, ""); parts[++fewer] = $0 }
@@ -209,7 +213,7 @@ awk -v status="$status" '
         for (i = 1; i <= left_out; i++) print "skipped " ignored[i]
         for (i = 1; i <= lacking; i++) print "skipped " missing[i]
         for (i = 1; i <= fewer; i++) print "skipped " parts[i]
-        for (i = 1; i <= fallen; i++) print "failed " broken[i]
+        for (i = 1; i <= fallen; i++) printf "failed %s\n%s", broken[i], told[broken[i]]
         print passed - lacking " passed, " failed + 0 " failed, " left_out + lacking + fewer " skipped"
         exit failed > 0
     }' "$log"

@@ -76,8 +76,8 @@ pub fn remove_leftovers(dir: &Path) -> Result<()> {
             false => std::fs::remove_file(&path),
         };
         match removed {
-            // A claim that another process was preparing for a lock.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            // A claim that another process is preparing for a lock: it is gone, or has just got its file.
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {}
             removed => removed.map_err(|e| Error::output(&path, e))?,
         }
     }

@@ -71,7 +71,8 @@ struct State {
 impl Lock {
     /// Takes `dir`, which exists; an error naming the process that holds it otherwise.
     ///
-    /// A claim of another machine is watched, for a lease at most, until it shows whether its owner lives.
+    /// A claim of another machine is watched, for a lease at most, until it shows whether its owner lives; a process of
+    /// this one has two seconds to end.
     pub fn take(dir: &Path) -> Result<Self> {
         Contender::new(LEASE).take(dir)
     }
@@ -93,7 +94,11 @@ impl Lock {
         });
         if let Err(error) = written {
             let _ = fs::remove_dir_all(&prepared);
-            return Err(Error::output(&place, error));
+            return match error.kind() {
+                // Whoever holds the lock has swept up what was being prepared.
+                ErrorKind::NotFound if dir.is_dir() => Ok(None),
+                _ => Err(Error::output(&place, error)),
+            };
         }
         let renamed = fs::rename(&prepared, &place);
         let file = place.join(&name);

@@ -218,6 +218,12 @@ fn ranks_of(mpirun: &Child) -> Vec<String> {
     found.iter().map(u32::to_string).collect()
 }
 
+/// Whether a process is there that has not ended.
+fn lives(process: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, fields)| !fields.trim_start().starts_with(['Z', 'X']))
+}
+
 const LONG: &str = "--max-steps 100000 --eval-steps 0 --no-predict --per-device-train-batch-size 1";
 
 /// A long run by two ranks that has made some steps.
@@ -293,6 +299,12 @@ fn a_rank_that_dies_or_hangs_ends_all_and_the_run_goes_on() {
             });
         }
         let ended = ended(child, seconds);
+        // It may be back before the system has ended what it killed.
+        let until = Instant::now() + Duration::from_secs(30);
+        while ranks.iter().any(|rank| lives(rank)) {
+            assert!(Instant::now() < until, "{signal}: a rank does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
         assert!(!matches!(ended.code, Some(0)), "{signal}: {:?}", ended.code);
         if signal == "STOP" {
             for part in ["error: rank 0 of 2 on ", "at step ", "has not answered"] {

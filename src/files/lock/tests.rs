@@ -32,6 +32,20 @@ fn a_second_one_is_refused_by_the_name_of_the_first() {
     Lock::take(dir.path()).unwrap();
 }
 
+/// As a rank does that `mpirun` has killed, while the next `mpirun` starts.
+#[test]
+fn whoever_is_about_to_end_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = Lock::take(dir.path()).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(200));
+            drop(lock);
+        });
+        Lock::take(dir.path()).unwrap();
+    });
+}
+
 #[test]
 fn what_is_left_behind_is_no_obstacle() {
     let dir = tempfile::tempdir().unwrap();
@@ -148,4 +162,22 @@ fn of_many_that_contend_one_has_it() {
     });
     assert_eq!(taken.into_inner(), 160);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn whoever_sweeps_up_disturbs_no_claim() {
+    let dir = tempfile::tempdir().unwrap();
+    let ends = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let sweeper = scope.spawn(|| {
+            while !ends.load(Ordering::Relaxed) {
+                crate::files::remove_leftovers(dir.path()).unwrap();
+            }
+        });
+        // A claim that is swept up is made again.
+        let claims = (0..300).map(|_| Lock::claim(dir.path(), LEASE).map(drop)).collect::<Result<Vec<()>>>();
+        ends.store(true, Ordering::Relaxed);
+        sweeper.join().unwrap();
+        claims.unwrap();
+    });
 }
