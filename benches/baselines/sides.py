@@ -33,7 +33,9 @@ def add_arguments(parser, rounds=5):
 
 def add_model_arguments(parser, batch_size):
     """What comparisons of a whole model are asked beside that."""
-    parser.add_argument("--model", type=Path, default=HERE / "led-base", help="folder with a config.json (LED-base)")
+    # Results name the model as it is given; where the checkout lies is nobody's business.
+    led_base = Path(os.path.relpath(HERE / "led-base"))
+    parser.add_argument("--model", type=Path, default=led_base, help="folder with a config.json (LED-base)")
     parser.add_argument("--batch-size", type=int, default=batch_size)
     parser.add_argument("--warmup", type=int, default=1, help="runs of a turn before the timed ones (1)")
     parser.add_argument("--repeat", type=int, default=1, help="timed runs of a turn (1)")
