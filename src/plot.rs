@@ -1,6 +1,6 @@
 //! Line and scatter plots as SVG text, drawn from plain data.
 //!
-//! Colours are Okabe and Ito's (2008), told apart by all kinds of colour vision, with black and yellow
+//! Colours are Okabe and Ito's (2008), distinct for all kinds of colour vision, with black and yellow
 //! toned down for white paper; markers differ as well, so that nothing rests on colour. A page sets `--s0`..`--s7`, `--paper`, `--ink`, `--faint` and `--rule` to
 //! fit its own light or dark; without them a plot is drawn for white paper.
 

@@ -125,7 +125,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     }
     let config = parsed(&from.join("config.json"), &loaded.config_text)?;
     files::write_text(&to.join("generation_config.json"), &generation(from, &config)?)?;
-    // Of mixed types the configuration names one, if any, which is right for some.
+    // Where types are mixed, the configuration names one, if any, which is right for some.
     let format = FORMATS.into_iter().find(|(_, _, dtype)| converted.dtype == Some(*dtype));
     let text = format.map_or(Ok(loaded.config_text.clone()), |(_, name, _)| loaded.config_beside(name))?;
     files::write_text(&to.join("config.json"), &text)?;

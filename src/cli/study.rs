@@ -224,7 +224,7 @@ fn merged(path: &Path) -> Result<(Results, PathBuf)> {
         Some(study) => {
             let before = Results::read(&path.join("results.json")).unwrap_or_default();
             let mut results = folder.results(&study, before.environment);
-            // Of a cell whose run directory is gone the results still know.
+            // The results still know a cell whose run directory is gone.
             let of = |cells: &[Cell], name: &str| -> Vec<Cell> {
                 cells.iter().filter(|cell| cell.run == name).cloned().collect()
             };

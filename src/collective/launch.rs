@@ -8,7 +8,7 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Launcher {
-    /// Nobody: one process.
+    /// No launcher: one process.
     None,
     Torchrun,
     /// `mpirun` of Open MPI.
@@ -31,7 +31,7 @@ pub struct Launch {
     pub host: String,
     /// Where ranks of different machines meet, where the launcher says so.
     pub master: Option<String>,
-    /// Of the launcher's job.
+    /// The launcher's name of the job.
     pub job: Option<String>,
     /// How often the launcher has started the ranks anew.
     pub restarts: u64,

@@ -72,7 +72,7 @@ pub struct Step {
     pub all: Seconds,
     /// The part of it in which gradients come to be.
     pub backward: Seconds,
-    /// Of the gradients.
+    /// Bytes of the gradients.
     pub bytes: f64,
     /// Examples of one GPU.
     pub batch: usize,

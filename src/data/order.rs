@@ -23,7 +23,7 @@ pub fn order_by_length(seed: u64, epoch: u64, lengths: &[usize], batch: usize) -
     for examples in order.chunks_mut(run) {
         examples.sort_by_key(|&example| Reverse(lengths[example]));
     }
-    // Of equals, the earliest run.
+    // The earliest of equal runs.
     let longest = (0..order.len()).step_by(run).min_by_key(|&at| Reverse(lengths[order[at]]));
     if let Some(at) = longest {
         order.swap(0, at);

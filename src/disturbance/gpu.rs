@@ -30,7 +30,7 @@ impl Throttle {
     }
 }
 
-/// A GPU during a measurement; absent is what it does not tell.
+/// A GPU during a measurement; absent is what it does not report.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Gpu {
@@ -61,7 +61,7 @@ impl Gpu {
             Some(share) => {
                 Some(format!("{who} {compute} on the GPU and had it for {} of the time", percent(share)))
             }
-            None => Some(format!("{who} {compute} on the GPU, and it does not tell how much")),
+            None => Some(format!("{who} {compute} on the GPU, and it does not report how much")),
         }
     }
 

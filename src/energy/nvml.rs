@@ -152,7 +152,7 @@ impl Meter for Nvml {
     }
 }
 
-/// What other processes do on the GPU; absent is what the driver does not tell.
+/// What other processes do on the GPU; absent is what the driver does not report.
 #[derive(Default)]
 struct Others {
     count: Option<u32>,
@@ -199,7 +199,7 @@ fn throttle(reasons: ThrottleReasons) -> Option<Throttle> {
     all.into_iter().find(|(flags, _)| reasons.intersects(*flags)).map(|(_, throttle)| throttle)
 }
 
-/// Power now, and the driver's average over a second; what a GPU does not tell is absent.
+/// Power now, and the driver's average over a second; what a GPU does not report is absent.
 fn powers(device: &Device) -> [Option<Watts>; 2] {
     let ids = [NVML_FI_DEV_POWER_INSTANT, NVML_FI_DEV_POWER_AVERAGE];
     let Ok(values) = device.field_values_for(&ids.map(FieldId)) else { return [None; 2] };

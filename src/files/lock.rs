@@ -60,7 +60,7 @@ struct Owned {
 #[derive(Debug)]
 struct State {
     beat: u64,
-    /// Of the last beat that was written.
+    /// When the last beat was written.
     at: Instant,
     /// Why the last beat could not be written.
     trouble: Option<String>,

@@ -18,7 +18,7 @@ pub(super) fn said(options: &GenerateOptions, limits: &ModelLimits) -> Map<Strin
         .map(|options| serde_json::to_value(options).unwrap_or_default());
     let in_use = SETTINGS.iter().filter(|setting| options.uses(setting.used));
     let said = in_use.filter(|setting| {
-        // Of each input there is one answer.
+        // Each input has one answer.
         let key = setting.key;
         key != "num_return_sequences" && (ALWAYS[0] == key || all[key] != defaults[key])
     });

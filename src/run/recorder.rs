@@ -11,7 +11,7 @@ use crate::train::{self, Event};
 pub(super) struct Recorder<'r, 'a> {
     pub log: &'r mut Log,
     pub books: &'r mut Books<'a>,
-    /// Of the run directory.
+    /// The lock of the run directory.
     pub lock: &'r Lock,
     pub observer: &'r mut dyn Observer,
 }

@@ -54,7 +54,7 @@ pub struct Pair {
 #[derive(Debug, Serialize)]
 pub struct Measure {
     pub what: &'static str,
-    /// Of A and of B.
+    /// The readings of A and of B.
     pub values: [Reading; 2],
 }
 

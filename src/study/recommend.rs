@@ -159,7 +159,7 @@ fn one(task: &str, choices: &[&Choice], wishes: &Wishes) -> Recommendation {
     match wishes.min_accuracy {
         Some(_) => within.sort_by(|a, b| number(cost(a)).total_cmp(&number(cost(b)))),
         None => within.sort_by(|a, b| {
-            // Of equal scores the cheaper one.
+            // The cheaper of equal scores.
             score(b).total_cmp(&score(a)).then(number(cost(a)).total_cmp(&number(cost(b))))
         }),
     }

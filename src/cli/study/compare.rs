@@ -55,7 +55,7 @@ fn matched(pairs: &[Pair]) -> String {
             Value::Text(format!("{interval}, {}", if paired { "by example" } else { "by intervals" }))
         }
     };
-    // Of a difference that is not known nothing is said.
+    // Nothing is said of a difference that is not known.
     let verdict = |pair: &Pair| match (pair.difference.value(), pair.interval) {
         (Some(_), Some(interval)) if interval.contains(0.0) => Some("within the interval"),
         (Some(by), Some(_)) => Some(if by > 0.0 { "higher in B" } else { "lower in B" }),

@@ -1,4 +1,4 @@
-//! One of the processes that share out a study's cells: claims those that nobody works on, runs them, and leaves the
+//! One of the processes that share out a study's cells: claims those that no process works on, runs them, and leaves the
 //! results of all.
 
 use super::super::finetune::signals::Signals;

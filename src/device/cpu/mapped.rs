@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Deref;
 use std::path::Path;
 
-/// The content of a file that nobody changes in place: whoever writes it anew replaces the whole.
+/// The content of a file that is never changed in place: whoever writes it anew replaces the whole.
 #[derive(Debug)]
 pub struct Mapped(Mmap);
 

@@ -76,7 +76,7 @@ impl fmt::Display for Holder {
 }
 
 impl Claim {
-    /// Of this process.
+    /// The claim of this process.
     pub(super) fn new(lease: Duration) -> Self {
         let lease_milliseconds = lease.as_millis() as u64;
         Claim { holder: Holder::this(), lease_milliseconds, beat: digits(0) }

@@ -19,7 +19,7 @@ pub fn sentences(study: &Study) -> Vec<String> {
 
 fn sentence(task: &str, here: &[&Choice]) -> Option<String> {
     let seconds = |choice: &Choice| choice.mean(&TRAIN_TIME).value().unwrap_or(f64::INFINITY);
-    // Of equal scores the cheaper one.
+    // The cheaper of equal scores.
     let better = |a: &&Choice, b: &&Choice| {
         points(a).total_cmp(&points(b)).then_with(|| seconds(b).total_cmp(&seconds(a)))
     };

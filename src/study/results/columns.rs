@@ -79,7 +79,7 @@ pub const SCORE_LOW: Metric = of!(score_low, "score_low", "interval from", POINT
 
 pub const SCORE_HIGH: Metric = of!(score_high, "score_high", "interval to", POINTS).under(Accuracy);
 
-/// Of the documents that are scored.
+/// Percent of the scored documents' tokens that the model read.
 pub const INPUT_READ: Metric = left_out!("input_read_percent", "input read (%)", eval_left_out.read_percent);
 
 pub const UTILISATION: Metric =

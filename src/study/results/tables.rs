@@ -42,7 +42,7 @@ pub fn csv(cells: &[Cell]) -> String {
     Table::new(&columns, cells).csv()
 }
 
-/// In what conditions times and energy were measured; empty is what the machine does not tell.
+/// In what conditions times and energy were measured; empty is what the machine does not report.
 fn conditions() -> Vec<Column<'static, Cell>> {
     fn of_gpu<T>(cell: &Cell, of: impl Fn(&Gpu) -> Option<T>) -> Option<T> {
         cell.conditions.gpu.as_ref().and_then(of)
