@@ -207,10 +207,11 @@ fn foresee(defined: &Defined, gpu: Option<&String>) -> Result<(Vec<Forecast>, Op
 }
 
 fn rewrite(args: ReportArgs, global: &Global) -> anyhow::Result<()> {
-    let (results, folder) = merged(&args.results)?;
+    let (mut results, folder) = merged(&args.results)?;
+    results.set_carbon_intensity(args.carbon_intensity);
     let to = args.output_dir.unwrap_or(folder);
     files::create_dir(&to)?;
-    write(&results, &to, args.carbon_intensity)?;
+    write(&results, &to)?;
     let report = to.join("report.html");
     global.print(&serde_json::json!({ "report": report }), report.display())
 }
@@ -248,9 +249,9 @@ fn read(path: &Path) -> Result<(Results, PathBuf)> {
 }
 
 /// Every form of the results, the report, and the emissions where their intensity is known.
-fn write(results: &Results, out: &Path, intensity: Option<f64>) -> Result<()> {
+fn write(results: &Results, out: &Path) -> Result<()> {
     results.write_all(out)?;
-    if let Some(intensity) = intensity {
+    if let Some(intensity) = results.carbon_intensity() {
         files::write_text(&out.join("emissions.csv"), &emissions(results, intensity, &machine::now()))?;
     }
     report::write(results, &out.join("report.html"))

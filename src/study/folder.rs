@@ -115,8 +115,9 @@ impl Folder {
         }
     }
 
-    /// What all cells come to, whoever ran them, in the order of the study.
+    /// What all cells come to, whoever ran them, in the order of the study, at the carbon intensity that is known.
     pub fn results(&self, study: &Registered, environment: Vec<(String, String)>) -> Results {
+        let known = Results::read(&self.root.join("results.json")).ok();
         let mut results = Results { title: study.title.clone(), environment, ..Results::default() };
         for plan in &study.cells {
             let dir = self.cell(&plan.name);
@@ -128,6 +129,7 @@ impl Folder {
                 results.left.push(plan.name.clone());
             }
         }
+        results.set_carbon_intensity(known.and_then(|results| results.carbon_intensity()));
         results
     }
 }

@@ -1,7 +1,7 @@
 //! Which model and length to choose under limits of energy, time, accuracy or latency.
 
 use super::results::{
-    INFERENCE_ENERGY, INFERENCE_TIME, PEAK_MEMORY, Results, TRAIN_ENERGY, TRAIN_TIME, agreement,
+    EMISSIONS, INFERENCE_ENERGY, INFERENCE_TIME, PEAK_MEMORY, Results, TRAIN_ENERGY, TRAIN_TIME, agreement,
 };
 use super::total_cost::{self, Expense};
 use super::trade_off::{Choice, choices};
@@ -54,6 +54,8 @@ pub struct Chosen {
     pub peak_bytes: Reading,
     pub inference_seconds: Reading,
     pub inference_joules: Reading,
+    /// Grams of CO2 equivalents of training.
+    pub emissions_grams: Reading,
     /// Training and inference of the documents that were named, seconds and joules.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_seconds: Option<Reading>,
@@ -231,6 +233,7 @@ fn chosen(choice: &Choice, wishes: &Wishes) -> Chosen {
         peak_bytes: choice.mean(&PEAK_MEMORY),
         inference_seconds: choice.mean(&INFERENCE_TIME),
         inference_joules: choice.mean(&INFERENCE_ENERGY),
+        emissions_grams: choice.mean(&EMISSIONS),
         total_seconds: wishes.documents.map(|n| total_cost::TIME.total(choice, n as f64)),
         total_joules: wishes.documents.map(|n| total_cost::ENERGY.total(choice, n as f64)),
         measures: agreement()

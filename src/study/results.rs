@@ -23,6 +23,7 @@ use crate::metrics::{Headline, Scores};
 use crate::models;
 use crate::reading::Reading;
 use crate::run::SplitLeftOut;
+use crate::units::Joules;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -155,6 +156,9 @@ pub struct Cell {
     /// Activities of the cell's run, with all of its protocols.
     #[serde(default)]
     pub activities: Activities,
+    /// Grams of CO2 equivalents a kilowatt-hour, where whoever ran the study knows them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carbon_intensity: Option<f64>,
     /// What the energy covers (which sensor, which parts), or why there is none.
     pub energy_note: String,
     /// Percent of the processor time that training and scoring wanted, which they got.
@@ -220,6 +224,12 @@ impl Cell {
     /// Joules of inference per example.
     pub fn inference_joules(&self) -> Reading {
         self.eval_energy_joules.with(&Reading::measured(self.eval_examples as f64), |joules, n| joules / n)
+    }
+
+    /// Grams of CO2 equivalents of training, at the intensity that was given.
+    pub fn emissions(&self) -> Reading {
+        let intensity = Reading::or_why(self.carbon_intensity, "no carbon intensity was given");
+        self.energy_joules.with(&intensity, |joules, intensity| Joules(joules).kwh() * intensity)
     }
 
     /// Takes in what `scores` say, of which `words` were predicted on average.
@@ -296,6 +306,18 @@ impl Results {
         let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, &e))?;
         serde_json::from_str(&text)
             .map_err(|e| Error::data(path.display(), format!("{e}; delete the file to start the study anew")))
+    }
+
+    /// Grams of CO2 equivalents a kilowatt-hour, where they were given.
+    pub fn carbon_intensity(&self) -> Option<f64> {
+        self.cells.iter().find_map(|cell| cell.carbon_intensity)
+    }
+
+    /// Values all energy at `intensity`, where it is given.
+    pub fn set_carbon_intensity(&mut self, intensity: Option<f64>) {
+        if intensity.is_some() {
+            self.cells.iter_mut().for_each(|cell| cell.carbon_intensity = intensity);
+        }
     }
 
     /// Writes `results.json`.

@@ -85,6 +85,8 @@ fn emissions_follow_from_the_energy_and_an_intensity_that_is_given() {
         "seconds": { "kind": "measured", "value": 3600.0 },
         "energy_joules": { "kind": "measured", "value": 3.6e6 },
     });
+    // Half of it was training.
+    all["cells"][0]["energy_joules"] = json!({ "kind": "measured", "value": 1.8e6 });
     let (file, out) = (dir.path().join("known.json"), dir.path().join("known"));
     fs::write(&file, all.to_string()).unwrap();
     let report = |flags: &str| {
@@ -101,6 +103,21 @@ fn emissions_follow_from_the_energy_and_an_intensity_that_is_given() {
     assert_eq!((field("duration"), field("energy_consumed"), field("emissions")), ("3600", "1", "0.38"));
     assert_eq!((field("cpu_power"), field("cpu_energy"), field("gpu_energy")), ("1000", "1", "0"));
     assert!(field("timestamp").starts_with("20") && field("timestamp").len() == 19);
+    // A column of the results, and what a choice is weighed by.
+    let rows = super::csv::csv_rows(&fs::read_to_string(out.join("results.csv")).unwrap());
+    let at = rows[0].iter().position(|title| title == "emissions_grams").unwrap();
+    assert_eq!(rows[1][at], "190");
+    let choice =
+        on(&[&out], "recommend --budget-hours 1000 --json").json()["recommendations"][0]["choice"].clone();
+    assert_eq!(choice["emissions_grams"], json!({ "kind": "measured", "value": 190.0 }));
+    assert!(on(&[&out], "recommend --budget-hours 1000").out.contains("emissions"));
+    assert!(
+        !on(&[&file], "recommend --budget-hours 1000").out.contains("emissions"),
+        "no intensity is known"
+    );
+    let ratios = on(&[&out, &out], "compare --json").json()["matched"][0]["ratios"].clone();
+    let has = |of: &Value| of["what"].as_str().unwrap().contains("emissions") && of["ratio"]["value"] == 1.0;
+    assert!(ratios.as_array().unwrap().iter().any(has), "{ratios}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::markup::plain;
 use crate::study::recommend::{Chosen, Recommendation, Wishes, recommend};
 use crate::study::results::{
-    INFERENCE_ENERGY, INFERENCE_TIME, PEAK_MEMORY, SCORE, TRAIN_ENERGY, TRAIN_TIME, agreement,
+    EMISSIONS, INFERENCE_ENERGY, INFERENCE_TIME, PEAK_MEMORY, SCORE, TRAIN_ENERGY, TRAIN_TIME, agreement,
 };
 use crate::table::{Column, Table, Value, width, wrapped};
 use crate::units::decimals;
@@ -137,6 +137,10 @@ fn candidates(chosen: &[&Chosen]) -> String {
         })
         .rank(1),
     ];
+    let emissions =
+        Column::number(EMISSIONS.title, EMISSIONS.format, |choice: &&Chosen| choice.emissions_grams.clone());
+    // Where no intensity is known, a column that says so of every choice says nothing of any.
+    let emissions = chosen.iter().any(|choice| choice.emissions_grams.value().is_some()).then_some(emissions);
     let totals = [
         Column::number("total time", TRAIN_TIME.format, |choice: &&Chosen| choice.total_seconds.clone()),
         Column::number("total energy", TRAIN_ENERGY.format, |choice: &&Chosen| choice.total_joules.clone()),
@@ -145,7 +149,8 @@ fn candidates(chosen: &[&Chosen]) -> String {
         let value = move |choice: &&Chosen| choice.measures.get(at).map(|measure| measure.value.clone());
         Column::number(metric.title, metric.format, value).rank(3)
     });
-    let columns: Vec<Column<&Chosen>> = columns.into_iter().chain(totals).chain(measures).collect();
+    let columns: Vec<Column<&Chosen>> =
+        columns.into_iter().chain(emissions).chain(totals).chain(measures).collect();
     let table = Table::new(&columns, chosen);
     let notes = table.notes().into_iter().map(|note| wrapped(&note, width(), 2));
     [table.text(width())].into_iter().chain(notes).collect::<Vec<_>>().join("\n")

@@ -241,8 +241,9 @@ impl Worker<'_> {
     /// workers the last one leaves everything.
     pub fn keep(&mut self) -> Result<Results> {
         let _lock = self.folder.lock(&mut self.contender)?;
-        let results = self.folder.results(self.study, self.environment.clone());
-        super::write(&results, self.folder.root(), self.intensity)?;
+        let mut results = self.folder.results(self.study, self.environment.clone());
+        results.set_carbon_intensity(self.intensity);
+        super::write(&results, self.folder.root())?;
         Ok(results)
     }
 }

@@ -75,6 +75,13 @@ pub const INFERENCE_ENERGY: Metric = Metric::new(
 .under(Energy)
 .derived();
 
+/// Grams of CO2 equivalents of training.
+pub const EMISSIONS: Metric =
+    Metric::new("emissions_grams", "training emissions (g CO\u{2082}e)", PLAIN, Cell::emissions)
+        .lower()
+        .under(Energy)
+        .derived();
+
 pub const SCORE_LOW: Metric = of!(score_low, "score_low", "interval from", POINTS).under(Accuracy);
 
 pub const SCORE_HIGH: Metric = of!(score_high, "score_high", "interval to", POINTS).under(Accuracy);
@@ -105,7 +112,8 @@ pub const INFERENCE_SPEED: Metric =
         .picked("Fastest", Some("inference"), "examples/s");
 
 /// What a choice between models and lengths is weighed by, beside its score.
-pub const COSTS: [Metric; 5] = [TRAIN_TIME, INFERENCE_TIME, PEAK_MEMORY, TRAIN_ENERGY, INFERENCE_ENERGY];
+pub const COSTS: [Metric; 6] =
+    [TRAIN_TIME, INFERENCE_TIME, PEAK_MEMORY, TRAIN_ENERGY, INFERENCE_ENERGY, EMISSIONS];
 
 /// Precision, recall and length of the predictions, which scores are made of.
 pub fn agreement() -> impl Iterator<Item = &'static Metric> {
@@ -162,6 +170,7 @@ pub static METRICS: &[Metric] = &[
     of!(joules_per_token, "joules_per_token", "joules per token", PLAIN).lower().under(Energy),
     of!(eval_energy_joules, "eval_energy_joules", "evaluation energy", ENERGY).lower().under(Energy),
     INFERENCE_ENERGY,
+    EMISSIONS,
     of!(paper_power_watts, "paper_power_watts", "power as the paper (W)", PLAIN).lower().under(Energy),
     of!(paper_energy_joules, "paper_energy_joules", "energy as the paper", ENERGY).lower().under(Energy),
     UTILISATION,
