@@ -75,6 +75,11 @@ pub trait Executor {
         None
     }
 
+    /// Whether what the kernel needs is here.
+    fn has(&self, kernel: &Kernel) -> bool {
+        !matches!(kernel.gpu, Gpu::None)
+    }
+
     /// The GPU's UUID as 8-4-4-4-12 hexadecimal digits; none where that is no GPU.
     fn uuid(&self) -> Option<String> {
         None
@@ -177,6 +182,11 @@ impl Device {
 
     pub fn precision(&self) -> Precision {
         self.0.precision()
+    }
+
+    /// Whether what the kernel needs is here.
+    pub fn has(&self, kernel: &Kernel) -> bool {
+        self.0.has(kernel)
     }
 
     /// What computes products of matrices, where that is chosen on the machine.

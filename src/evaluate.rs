@@ -1,8 +1,10 @@
 //! Accuracy of a model on a dataset: generated answers (SCROLLS) or teacher-forced ones (the paper).
 
 mod predicting;
+mod rounding;
 
 pub use predicting::Shared;
+pub use rounding::{LogitError, logit_error};
 
 use crate::collective::Group;
 use crate::data::Example;

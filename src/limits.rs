@@ -207,6 +207,8 @@ impl Limits {
         let arithmetic = match multiplies(kernel) {
             true if self.products(precision) > self.fma => (flops / self.products(precision), Bound::Tensor),
             true => (flops / self.products(precision), Bound::Fma),
+            // Nobody measured how many products of bytes there are at most.
+            false if kernel == "int8_product" => (0.0, Bound::Fma),
             false => (flops / self.fma, Bound::Fma),
         };
         let bounds = [

@@ -21,9 +21,10 @@ mod to_led;
 pub use block_plan::RandomBlocks;
 pub use family::{Family, family, parse_config};
 pub use load::{Loaded, Weights, convert, limits, load, random};
-pub use model::{Model, States};
+pub use model::{LmHead, Model, States};
 pub use to_led::{LedShape, to_led};
 
+use crate::nn;
 use crate::tape::Recompute;
 
 /// The families that there are.
@@ -75,10 +76,15 @@ pub struct ModelOptions {
     pub random_blocks: RandomBlocks,
     /// What training computes twice rather than keep.
     pub recompute: Recompute,
+    pub weights: nn::Weights,
 }
 
 impl Default for ModelOptions {
     fn default() -> Self {
-        ModelOptions { random_blocks: RandomBlocks::EvalZero, recompute: Recompute::None }
+        ModelOptions {
+            random_blocks: RandomBlocks::EvalZero,
+            recompute: Recompute::None,
+            weights: nn::Weights::Stored,
+        }
     }
 }

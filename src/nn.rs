@@ -2,15 +2,17 @@
 
 mod attention;
 mod parameters;
+mod weights;
 
 pub use attention::{Attention, CacheSizes, CrossAttention, LayerCache, Memory, StepAt, keys_values};
 pub use parameters::{Builder, Entry, Init, Parameters, STEP};
+pub use weights::{Kept, Weight, Weights};
 
 use crate::error::{Error, Result};
 use crate::ops::activation::{Activation, activation};
 use crate::ops::dropout::dropout;
 use crate::ops::layer_norm::{Affine, layer_norm, residual_layer_norm};
-use crate::ops::linear::{linear, linears};
+use crate::ops::linear::{linear, linear_int8, linears};
 use crate::tape::{Dropout, Tape};
 use crate::tensor::Tensor;
 
@@ -29,13 +31,13 @@ impl From<bool> for Bias {
 
 /// torch.nn.Linear: weight `[O, I]`, bias `[O]`.
 pub struct Linear {
-    pub weight: Tensor,
+    weight: Weight,
     pub bias: Option<Tensor>,
 }
 
 impl Linear {
     pub fn new(builder: &mut Builder, name: &str, [o, i]: [usize; 2], bias: Bias) -> Result<Self> {
-        let weight = builder.parameter(&format!("{name}.weight"), [o, i], Init::Normal)?;
+        let weight = builder.weight(&format!("{name}.weight"), [o, i])?;
         let bias = match bias {
             Bias::With => Some(builder.parameter(&format!("{name}.bias"), [o], Init::Zeros)?),
             Bias::Without => None,
@@ -45,7 +47,18 @@ impl Linear {
 
     /// `[.., I]` to `[.., O]`.
     pub fn forward(&self, tape: &Tape, x: &Tensor) -> Result<Tensor> {
-        linear(tape, x, &self.weight, self.bias.as_ref())
+        match &self.weight {
+            Weight::Stored(weight) => linear(tape, x, weight, self.bias.as_ref()),
+            Weight::Int8(weight) => linear_int8(tape, x, weight, self.bias.as_ref()),
+        }
+    }
+
+    /// The weight in the device's storage type; for as long as the step where it is kept in 8 bits.
+    pub fn weight(&self) -> Result<Tensor> {
+        match &self.weight {
+            Weight::Stored(weight) => Ok(weight.clone()),
+            Weight::Int8(weight) => weight.widened(),
+        }
     }
 }
 
@@ -57,8 +70,14 @@ pub fn together<const N: usize>(tape: &Tape, x: &Tensor, layers: [&Linear; N]) -
 
 /// [`together`] for any number of layers.
 pub fn all_together(tape: &Tape, x: &Tensor, layers: &[&Linear]) -> Result<Vec<Tensor>> {
-    let parts: Vec<_> = layers.iter().map(|layer| (&layer.weight, layer.bias.as_ref())).collect();
-    linears(tape, x, &parts)
+    let stored = layers.iter().map(|layer| match &layer.weight {
+        Weight::Stored(weight) => Some((weight, layer.bias.as_ref())),
+        Weight::Int8(_) => None,
+    });
+    match stored.collect::<Option<Vec<_>>>() {
+        Some(parts) => linears(tape, x, &parts),
+        None => layers.iter().map(|layer| layer.forward(tape, x)).collect(),
+    }
 }
 
 /// torch.nn.LayerNorm over the last dimension, eps 1e-5 as both families have it.

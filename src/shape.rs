@@ -9,6 +9,7 @@ pub enum DType {
     F32,
     BF16,
     I32,
+    I8,
 }
 
 impl DType {
@@ -17,6 +18,7 @@ impl DType {
         match self {
             DType::F32 | DType::I32 => 4,
             DType::BF16 => 2,
+            DType::I8 => 1,
         }
     }
 }
@@ -34,6 +36,9 @@ impl Element for half::bf16 {
 }
 impl Element for i32 {
     const DTYPE: DType = DType::I32;
+}
+impl Element for i8 {
+    const DTYPE: DType = DType::I8;
 }
 
 /// A storage type of activations and weights, read and written one element at a time.

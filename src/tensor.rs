@@ -8,11 +8,12 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 pub mod cast;
+pub mod int8;
 pub mod matmul;
 pub mod watch;
 
 /// The kernels that tensors need whatever the op.
-pub static KERNELS: &[&Kernel] = &[&cast::CAST, &matmul::MATMUL];
+pub static KERNELS: &[&Kernel] = &[&cast::CAST, &int8::PRODUCT, &int8::WIDEN, &matmul::MATMUL];
 
 struct Storage {
     device: Device,

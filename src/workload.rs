@@ -77,6 +77,16 @@ pub trait Sizes: Copy + PartialEq + Serialize + 'static {
     /// All that decides the work on `model`, in words: baselines know it by them.
     fn name(&self, model: &Path) -> String;
 
+    /// How the model is made, given how it would be.
+    fn options(self, options: ModelOptions) -> ModelOptions {
+        options
+    }
+
+    /// What computes products of matrices, where that is chosen on the machine.
+    fn products(self, device: &Device) -> Option<&'static str> {
+        device.products()
+    }
+
     /// The work with the model in memory.
     fn load(self, loaded: Loaded, options: ModelOptions, seed: u64) -> Result<Self::Work>;
 

@@ -11,6 +11,7 @@ mod data;
 mod energy;
 mod generation;
 mod global_attention;
+mod int8;
 mod interop;
 mod kernels;
 mod mbart;

@@ -10,6 +10,7 @@ use wattention::generate::{self, GenerateOptions};
 use wattention::metrics::Protocol;
 use wattention::models::session::Session;
 use wattention::models::{self, ModelOptions};
+use wattention::nn::Weights;
 use wattention::text::Tokenizer;
 use wattention::train::{Corpus, GlobalAttention, Lengths};
 
@@ -32,13 +33,20 @@ fn weights() -> PathBuf {
 }
 
 /// Of each record whether it is answered right, its input cut to `length` tokens.
-fn answered(dir: &Path, tokenizer: &Tokenizer, records: &[Record], length: usize) -> Vec<bool> {
-    let loaded = models::load(dir, &Device::cpu(), ModelOptions::default()).unwrap();
+fn answered(
+    dir: &Path,
+    tokenizer: &Tokenizer,
+    records: &[Record],
+    length: usize,
+    weights: Weights,
+) -> Vec<bool> {
+    let options = ModelOptions { weights, ..ModelOptions::default() };
+    let loaded = models::load(dir, &Device::cpu(), options).unwrap();
     let limits = loaded.model.limits();
     let examples = group(records.to_vec(), Protocol::Scrolls);
     let lengths = Lengths { source: length, target: 16 };
     let corpus = Corpus::encode(tokenizer, &examples, lengths, limits, GlobalAttention::First).unwrap();
-    let mut session = Session::new(loaded, ModelOptions::default(), generate::state).unwrap();
+    let mut session = Session::new(loaded, options, generate::state).unwrap();
     let decoding = GenerateOptions { max_new_tokens: 8, ..GenerateOptions::new(&limits) };
     let task = evaluate::Task {
         tokenizer,
@@ -55,7 +63,7 @@ fn answered(dir: &Path, tokenizer: &Tokenizer, records: &[Record], length: usize
 }
 
 /// Of the records whose fact stands within `length` tokens, and of the others: how many there are, how many right.
-fn counts(name: &str, length: usize) -> [[usize; 2]; 2] {
+fn counts(name: &str, length: usize, kept: Weights) -> [[usize; 2]; 2] {
     let dir = weights().join(name);
     let tokenizer = Tokenizer::load(&dir).unwrap();
     let wanted = Wanted { task: Task::Qa, length: 4096, facts: 1, seed: SEED };
@@ -64,7 +72,7 @@ fn counts(name: &str, length: usize) -> [[usize; 2]; 2] {
         (0..EXAMPLES).map(|index| maker.record(Split::Validation, index).unwrap()).collect();
     let needed = tokens_needed(&tokenizer, &records).unwrap();
     let mut counts = [[0; 2]; 2];
-    for (needed, right) in needed.iter().zip(answered(&dir, &tokenizer, &records, length)) {
+    for (needed, right) in needed.iter().zip(answered(&dir, &tokenizer, &records, length, kept)) {
         let [all, known] = &mut counts[usize::from(needed[0] > length)];
         *all += 1;
         *known += usize::from(right);
@@ -76,7 +84,7 @@ fn counts(name: &str, length: usize) -> [[usize; 2]; 2] {
 fn what_stands_within_the_input_length_is_answered_and_the_rest_is_not() {
     for (name, lengths, least) in LEAST {
         for &length in lengths {
-            let [[seen, right], [_, guessed]] = counts(name, length);
+            let [[seen, right], [_, guessed]] = counts(name, length, Weights::Stored);
             // A quarter of the places and half of them, one place more or less.
             assert!((EXAMPLES * length / 4096).abs_diff(seen) <= 1, "{name} at {length}: {seen} seen");
             assert!(right as f64 >= least * seen as f64, "{name} at {length}: {right} of {seen} seen");
@@ -86,9 +94,21 @@ fn what_stands_within_the_input_length_is_answered_and_the_rest_is_not() {
     }
 }
 
+/// As many as of the weights that they are rounded from, but for one.
+#[test]
+fn weights_in_8_bits_answer_as_well() {
+    for (name, lengths, least) in LEAST {
+        let [[seen, stored], _] = counts(name, lengths[0], Weights::Stored);
+        let [[_, right], [_, guessed]] = counts(name, lengths[0], Weights::Int8);
+        assert!(right as f64 >= least * seen as f64, "{name}: {right} of {seen} seen");
+        assert!(right + 1 >= stored, "{name}: {right}, and {stored} with the stored weights");
+        assert_eq!(guessed, 0, "{name}");
+    }
+}
+
 #[test]
 fn the_larger_model_gives_more_owners_without_a_mistake() {
-    let right = |name| counts(name, 4096)[0][1];
+    let right = |name| counts(name, 4096, Weights::Stored)[0][1];
     let (tiny, small) = (right("tiny-led"), right("small-led"));
     // Two standard deviations of a difference between two shares of EXAMPLES are a quarter at most.
     assert!(small >= tiny + EXAMPLES / 4, "{small} and {tiny} of {EXAMPLES}");

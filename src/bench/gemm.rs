@@ -2,15 +2,17 @@
 
 use super::repeat::{Flush, Schedule, repeat, warnings};
 use crate::cases::upload;
-use crate::device::{Cost, Device, Layout, Precision};
+use crate::device::{Cost, Device, Layout, Precision, cpu};
 use crate::disturbance::Conditions;
 use crate::energy::Sampler;
 use crate::error::{Error, Result};
 use crate::limits::{Bound, Limits};
+use crate::nn::Weights;
 use crate::noise::random;
 use crate::stats::{Quantiles, quantiles};
 use crate::tensor::Tensor;
-use crate::tensor::matmul::{Form, Product, matmul};
+use crate::tensor::int8::{self, Int8};
+use crate::tensor::matmul::{Form, MATMUL, Product, matmul};
 use crate::units::{Bytes, Flops};
 use serde::Serialize;
 use std::fmt;
@@ -69,6 +71,8 @@ pub struct Row {
     #[serde(flatten)]
     pub size: Size,
     pub precision: Precision,
+    /// How W is kept.
+    pub weights: Weights,
     /// What computed it, where that is chosen on the machine.
     pub products: Option<&'static str>,
     #[serde(flatten)]
@@ -86,10 +90,51 @@ pub struct Row {
     pub warnings: Vec<String>,
 }
 
+/// W `[N, K]`.
+enum Right {
+    Stored(Tensor),
+    Int8(Int8),
+}
+
+impl Right {
+    fn new(device: &Device, weights: Weights, [n, k]: [usize; 2], values: &[f32]) -> Result<Self> {
+        match weights {
+            Weights::Stored => Ok(Right::Stored(upload(device, [n, k], values)?)),
+            Weights::Int8 if !device.has(&int8::PRODUCT) => Err(int8::refusal(&device.name())),
+            Weights::Int8 => {
+                let weight = Int8::zeros(device, [n, k])?;
+                weight.write(values)?;
+                Ok(Right::Int8(weight))
+            }
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Right::Stored(weight) => weight.len() * weight.dtype().size(),
+            Right::Int8(weight) => int8::bytes(weight.values.shape()),
+        }
+    }
+
+    fn kernel(&self) -> &'static str {
+        match self {
+            Right::Stored(_) => MATMUL.name,
+            Right::Int8(_) => int8::PRODUCT.name,
+        }
+    }
+
+    fn products(&self, device: &Device) -> Option<&'static str> {
+        match self {
+            Right::Stored(_) => device.products(),
+            Right::Int8(_) => Some(cpu::int8::way()),
+        }
+    }
+}
+
 /// Measures one product on `device`; cold caches with `flush`. `sampler` sees what the device's sensors say meanwhile.
 pub fn product(
     device: &Device,
-    size: Size,
+    (size, weights): (Size, Weights),
     seed: u64,
     schedule: Schedule,
     flush: Option<&Flush>,
@@ -100,22 +145,28 @@ pub fn product(
     let flops = size.flops().ok_or_else(|| {
         Error::DoesNotFit(format!("the operands of {size} are more than a tensor holds; ask for fewer"))
     })?;
-    let filled = |rows: usize, seed: u64| upload(device, [rows, k], &random(seed, rows * k));
-    let (a, b) = (filled(m, seed.wrapping_mul(2))?, filled(n, seed.wrapping_mul(2).wrapping_add(1))?);
+    let values = |rows: usize, seed: u64| random(seed, rows * k);
+    let [seed_a, seed_b] = [seed.wrapping_mul(2), seed.wrapping_mul(2).wrapping_add(1)];
+    let a = upload(device, [m, k], &values(m, seed_a))?;
     let c = Tensor::persistent(device, [m, n], device.precision().storage())?;
+    let b = Right::new(device, weights, [n, k], &values(n, seed_b))?;
     let samples = repeat(device, &Rc::new(Layout::default()), schedule, sampler, || {
         flush.map_or(Ok(()), Flush::run)?;
-        matmul(&c, Product { a: &a, b: &b, form: Form::RightTransposed, m, n, k }, false)
+        match &b {
+            Right::Stored(b) => matmul(&c, Product { a: &a, b, form: Form::RightTransposed, m, n, k }, false),
+            Right::Int8(b) => b.product(&c, n, &a, None),
+        }
     })?;
     let seconds = samples.forward;
-    let bytes = ((m * k + n * k + m * n) * c.dtype().size()) as u64;
+    let bytes = ((m * k + m * n) * c.dtype().size() + b.bytes()) as u64;
     let cost = Cost { bytes: Bytes(bytes), flops: Flops(flops), exponentials: 0 };
-    let least = limits.map(|limits| limits.least("matmul", cost, device.precision()));
+    let least = limits.map(|limits| limits.least(b.kernel(), cost, device.precision()));
     let quantiles = quantiles(&seconds).ok_or_else(|| Error::internal("no run was measured"))?;
     Ok(Row {
         size,
         precision: device.precision(),
-        products: device.products(),
+        weights,
+        products: b.products(device),
         runs: seconds.len(),
         flops,
         bytes,

@@ -83,7 +83,7 @@ impl CrossEntropy {
                 let bias = &upload(device, [v], &self.bias())?;
                 let labels = &Tensor::upload(device, [m], &self.labels())?;
                 let normaliser = &Tensor::upload(device, [1], &[normaliser])?;
-                let head = Head { table: &x[1], bias, labels, normaliser, smoothing };
+                let head = Head { table: &x[1], int8: None, bias, labels, normaliser, smoothing };
                 Ok(vec![cross_entropy(tape, &x[0], head)?])
             }),
             terms: m + v + c,

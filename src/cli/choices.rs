@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::hub::{self, Folder, Name};
 use crate::metrics::Protocol;
 use crate::models::{self, ModelLimits, ModelOptions, RandomBlocks};
+use crate::nn::Weights;
 use crate::settings::named;
 use crate::tape::Recompute;
 use crate::text::Tokenizer;
@@ -31,6 +32,36 @@ pub struct ModelChoices {
 impl ModelChoices {
     pub fn options(&self) -> ModelOptions {
         ModelOptions { random_blocks: self.random_blocks, ..ModelOptions::default() }
+    }
+}
+
+/// How the weights of a model that is not trained are kept.
+#[derive(clap::Args, Debug)]
+pub struct Keeping {
+    /// How weights are kept: as --precision says (stored), or those of linear layers and of the head in 8 bits (int8)
+    #[arg(long, value_name = "HOW", default_value = "stored", value_parser = named::<Weights>())]
+    pub weights: Weights,
+}
+
+impl Keeping {
+    pub fn options(&self, choices: &ModelChoices) -> ModelOptions {
+        ModelOptions { weights: self.weights, ..choices.options() }
+    }
+}
+
+/// The same flag where weights are trained, which only the stored ones are.
+#[derive(clap::Args, Debug)]
+pub struct Trainable {
+    #[arg(long, value_name = "HOW", hide = true, value_parser = named::<Weights>())]
+    weights: Option<Weights>,
+}
+
+impl Trainable {
+    pub fn check(&self) -> Result<()> {
+        match self.weights {
+            Some(Weights::Int8) => Err(Error::usage(format!("--weights int8: {}", Weights::NOT_TRAINED))),
+            Some(Weights::Stored) | None => Ok(()),
+        }
     }
 }
 

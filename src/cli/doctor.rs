@@ -4,7 +4,7 @@ use super::global::Global;
 use super::machine;
 use crate::collective::{Launch, MPI};
 use crate::device::cpu::features::{self, State};
-use crate::device::cpu::gemm;
+use crate::device::cpu::{gemm, int8};
 use crate::device::cuda::kernels::{ARCHITECTURES, MISSING, MODULES, NVCC, PTX, RESOURCES};
 use crate::device::cuda::{self, Cuda, Library};
 use crate::device::{Device, Precision};
@@ -55,6 +55,8 @@ struct Processor {
 struct Products {
     fp32: &'static str,
     bf16: &'static str,
+    /// With int8 weights.
+    int8: &'static str,
 }
 
 /// An instruction set beyond the baseline.
@@ -174,7 +176,7 @@ fn processor() -> Processor {
         name: machine::processor(),
         threads: rayon::current_num_threads(),
         vectors: machine::vectors(),
-        products: Products { fp32: by(Precision::Fp32), bf16: by(Precision::Bf16) },
+        products: Products { fp32: by(Precision::Fp32), bf16: by(Precision::Bf16), int8: int8::way() },
         instructions: instructions.collect(),
     }
 }

@@ -1,6 +1,6 @@
 //! `evaluate`: accuracy and loss of a model on a split of a dataset.
 
-use super::choices::{Evaluated, ModelChoices, Opened};
+use super::choices::{Evaluated, Keeping, ModelChoices, Opened};
 use super::decoding::Decoding;
 use super::energy::{self, Predicting};
 use super::global::Global;
@@ -10,12 +10,13 @@ use crate::data::Split;
 use crate::device::Precision;
 use crate::energy::{Activity, HELP, Work};
 use crate::error::{Error, Result};
-use crate::evaluate::{Task, evaluate};
+use crate::evaluate::{LogitError, Task, evaluate, logit_error};
 use crate::generate::{self, GenerateOptions};
 use crate::hub::{Folder, Name};
 use crate::metrics::{Protocol, Scores};
 use crate::models;
 use crate::models::session::Session;
+use crate::nn::Weights;
 use crate::run::write_predictions;
 use crate::train::{Corpus, Cut, GlobalAttention, evaluate_loss};
 use crate::units::counted;
@@ -57,6 +58,9 @@ pub struct Args {
     choices: ModelChoices,
 
     #[command(flatten)]
+    keeping: Keeping,
+
+    #[command(flatten)]
     decoding: Decoding,
 }
 
@@ -69,6 +73,7 @@ struct Report {
     protocol: Protocol,
     device: String,
     precision: Precision,
+    weights: Weights,
     examples: usize,
     global_attention: GlobalAttention,
     /// Records that were passed over.
@@ -80,6 +85,9 @@ struct Report {
     scored: Option<Scored>,
     /// How answers were generated; absent for teacher-forced ones.
     decoding: Option<GenerateOptions>,
+    /// What 8 bits change, where weights are kept in them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logit_error: Option<LogitError>,
     eval_seconds: f64,
     samples_per_second: f64,
     energy: energy::Report,
@@ -111,7 +119,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     }
     let device = global.open_device()?;
     let mut energy = Predicting::start(&device, Activity::Evaluation)?;
-    let loaded = models::load(&model_dir, &device, args.choices.options())?;
+    let options = args.keeping.options(&args.choices);
+    let loaded = models::load(&model_dir, &device, options)?;
     let limits = loaded.model.limits();
     let decoding = args.decoding.of(evaluated.protocol, &model_dir, &limits, &tokenizer, global)?;
     let lengths = evaluated.truncation.lengths(&limits);
@@ -122,7 +131,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let said = [args.choices.global_attention.idle(&limits), cut.text()];
     said.into_iter().flatten().for_each(|what| global.note(what));
     energy.rests();
-    let mut session = Session::new(loaded, args.choices.options(), generate::state)?;
+    let mut session = Session::new(loaded, options, generate::state)?;
 
     let attention = &corpus.global_attention;
     let lengths = [lengths.source, lengths.target];
@@ -175,6 +184,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         submission.write(&dataset.name, &examples, &evaluation.predictions)?;
     }
     partial.map_or(Ok(()), Partial::done)?;
+    let first: Vec<usize> = (0..batch.min(examples.len())).collect();
+    let logit_error = logit_error(session, &model_dir, options, || corpus.source(&first))?;
     let report = Report {
         model: evaluated.model.clone(),
         dataset: dataset.name.clone(),
@@ -182,19 +193,22 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         protocol: evaluated.protocol,
         device: device.name(),
         precision: global.precision,
+        weights: options.weights,
         examples: examples.len(),
         global_attention: corpus.global_attention,
         skipped: dataset.skipped(evaluated.split).len(),
         cut,
         scored,
         decoding: (evaluated.protocol == Protocol::Scrolls).then_some(decoding),
+        logit_error,
         eval_seconds: evaluation.time.0,
         samples_per_second: examples.len() as f64 / evaluation.time.0,
         energy: energy.report(work, evaluation.time),
         predictions_output: args.predictions_output,
         submission: args.submission,
     };
-    let text = report.text() + "\n" + &report.energy.text();
+    let text = LogitError::below(report.text(), report.logit_error.as_ref());
+    let text = text + "\n" + &report.energy.text();
     global.print(&report, text)
 }
 
@@ -220,6 +234,7 @@ impl Args {
             "split": evaluated.split,
             "protocol": evaluated.protocol,
             "precision": global.precision,
+            "weights": self.keeping.weights,
             "max_source_length": lengths[0],
             "max_target_length": lengths[1],
             "max_samples": self.max_samples,

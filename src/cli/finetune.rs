@@ -1,6 +1,6 @@
 //! `finetune`: one training run into a run directory.
 
-use super::choices::{self, ModelChoices, Recomputation};
+use super::choices::{self, ModelChoices, Recomputation, Trainable};
 use super::columns::Columns;
 use super::decoding::Decoding;
 use super::energy::open;
@@ -82,6 +82,9 @@ pub struct Args {
     choices: ModelChoices,
 
     #[command(flatten)]
+    trainable: Trainable,
+
+    #[command(flatten)]
     recomputation: Recomputation,
 
     #[command(flatten)]
@@ -144,6 +147,7 @@ struct Report {
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
+    args.trainable.check()?;
     args.ranks.run(global, |global, group| fine_tune(&args, global, group))
 }
 

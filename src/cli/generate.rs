@@ -1,6 +1,6 @@
 //! `generate`: summaries or answers for documents, or tokens for tokens.
 
-use super::choices::{self, ModelChoices};
+use super::choices::{self, Keeping, ModelChoices};
 use super::decoding::Decoding;
 use super::global::Global;
 use crate::energy::HELP;
@@ -55,6 +55,9 @@ pub struct Args {
 
     #[command(flatten)]
     choices: ModelChoices,
+
+    #[command(flatten)]
+    keeping: Keeping,
 
     #[command(flatten)]
     decoding: Decoding,

@@ -1,5 +1,6 @@
 //! `study`: the main job, models × datasets × input lengths to a table and a report.
 
+use super::choices::Trainable;
 use super::global::Global;
 use super::machine;
 use super::values::above_zero;
@@ -88,6 +89,9 @@ struct Definition {
 struct StudyArgs {
     #[command(flatten)]
     definition: Definition,
+
+    #[command(flatten)]
+    trainable: Trainable,
 
     /// Run one cell only, by its name or its number in `study cells`
     #[arg(long, value_name = "NAME|INDEX", conflicts_with = "dry_run")]
@@ -183,6 +187,7 @@ impl Definition {
 }
 
 fn study(args: StudyArgs, global: &Global) -> anyhow::Result<()> {
+    args.trainable.check()?;
     let defined = args.definition.read(global)?;
     let Defined { places, study, .. } = &defined;
     if args.dry_run {

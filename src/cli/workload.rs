@@ -6,6 +6,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::hub::Name;
 use crate::models::{self, Loaded, ModelLimits, ModelOptions};
+use crate::nn::Weights;
 use crate::settings::named;
 use crate::train::synthetic::Mode;
 use crate::workload::{GenerationSizes, Sizes, StepSizes};
@@ -75,6 +76,10 @@ pub struct GenerateArgs {
     /// Beams of every input
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1")]
     num_beams: Vec<NonZeroUsize>,
+
+    /// How weights are kept: as --precision says (stored), or those of linear layers and of the head in 8 bits (int8)
+    #[arg(long, value_name = "HOW,..", value_delimiter = ',', default_value = "stored", value_parser = named::<Weights>())]
+    weights: Vec<Weights>,
 }
 
 impl Subject {
@@ -157,12 +162,13 @@ impl Kind for GenerateArgs {
         for num_beams in &self.num_beams {
             for batch_size in &self.batch_size {
                 for length in &self.max_source_length {
-                    all.push(GenerationSizes {
+                    all.extend(self.weights.iter().map(|&weights| GenerationSizes {
                         batch_size: batch_size.get(),
                         max_source_length: length.get(),
                         max_new_tokens: self.max_new_tokens.get(),
                         num_beams: num_beams.get(),
-                    });
+                        weights,
+                    }));
                 }
             }
         }

@@ -6,6 +6,7 @@ mod amx;
 pub mod attention;
 pub mod features;
 pub mod gemm;
+pub mod int8;
 mod mapped;
 pub mod math;
 mod memory;
@@ -55,6 +56,10 @@ impl Executor for Cpu {
 
     fn products(&self) -> Option<&'static str> {
         Some(gemm::way(self.precision.storage()))
+    }
+
+    fn has(&self, _: &Kernel) -> bool {
+        true
     }
 
     fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {

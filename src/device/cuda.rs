@@ -115,8 +115,10 @@ impl Cuda {
     }
 
     fn run_launch(&self, kernel: &Kernel, call: &Call) -> Result<()> {
-        if matches!(kernel.gpu, Gpu::Library) {
-            return self.multiply(call);
+        match kernel.gpu {
+            Gpu::Library => return self.multiply(call),
+            Gpu::None => return Err(Error::internal(format!("{} is for the CPU alone", kernel.name))),
+            Gpu::Passes(_) => {}
         }
         let (mut arguments, variant) = (call.packed(), self.variant(call));
         kernel.passes(call).iter().try_for_each(|pass| self.run_pass(pass, variant, &mut arguments))

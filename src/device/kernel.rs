@@ -27,7 +27,7 @@ impl Kernel {
     pub(super) fn passes(&self, call: &Call) -> Vec<Pass> {
         match self.gpu {
             Gpu::Passes(passes) => passes(call).into_iter().filter(|pass| !pass.is_empty()).collect(),
-            Gpu::Library => Vec::new(),
+            Gpu::Library | Gpu::None => Vec::new(),
         }
     }
 }
@@ -38,6 +38,8 @@ pub enum Gpu {
     Passes(fn(&Call) -> Vec<Pass>),
     /// A matrix product, which the vendor's library does.
     Library,
+    /// Nothing yet: only the CPU has it.
+    None,
 }
 
 /// One entry and its grid.

@@ -83,6 +83,10 @@ impl Executor for Plan {
         self.precision
     }
 
+    fn has(&self, _: &Kernel) -> bool {
+        true
+    }
+
     fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {
         let id = self.next_id.replace(self.next_id.get() + 1);
         let mut step = self.step.borrow_mut();

@@ -188,6 +188,10 @@ impl Executor for Repeater {
         self.inner.products()
     }
 
+    fn has(&self, kernel: &Kernel) -> bool {
+        self.inner.has(kernel)
+    }
+
     fn allocate(&self, bytes: usize, lifetime: Lifetime) -> Result<Block> {
         let block = self.inner.0.allocate(bytes, lifetime)?;
         if block.arena {

@@ -127,6 +127,7 @@ impl Sim {
                 unsafe { product::run(kernel, call, self.precision) };
                 Ok(())
             }
+            Gpu::None => Err(Error::internal(format!("{} is for the CPU alone", kernel.name))),
             Gpu::Passes(_) => kernel.passes(call).iter().try_for_each(|pass| self.run_pass(pass, call)),
         })
     }
@@ -202,6 +203,8 @@ fn check_struct(entry: &Entry, name: &str, call: &Call, bytes: usize) -> Result<
         (DType::BF16, false) => 'H',
         (DType::I32, true) => 'i',
         (DType::I32, false) => 'I',
+        (DType::I8, true) => 'c',
+        (DType::I8, false) => 'C',
     };
     let arguments = call.outputs.iter().map(|a| (a, true)).chain(call.inputs.iter().map(|a| (a, false)));
     let want: Vec<(char, bool)> = arguments

@@ -11,7 +11,7 @@ pub use embedding::Positions;
 
 use super::batch::DeviceSource;
 use super::config::Common;
-use super::{Model, ModelLimits, ModelOptions};
+use super::{LmHead, Model, ModelLimits, ModelOptions};
 use crate::error::{Error, Result};
 use crate::nn::{
     Bias, Builder, CrossAttention, Init, LayerCache, LayerNorm, Memory, StepAt, dropped, keys_values,
@@ -19,6 +19,7 @@ use crate::nn::{
 use crate::ops::Position;
 use crate::tape::{Recompute, Tape};
 use crate::tensor::Tensor;
+use crate::tensor::int8::Int8;
 use crate::trace::phase;
 use blocks::{DecoderLayer, EncoderLayer};
 use embedding::Embedding;
@@ -51,6 +52,8 @@ pub struct EncoderDecoder<const N: usize> {
     dropout: f32,
     final_logits_bias: Tensor,
     shared: Tensor,
+    /// The same in 8 bits, for the head.
+    shared_int8: Option<Int8>,
     encoder: Stack<EncoderLayer>,
     decoder: Stack<DecoderLayer>,
 }
@@ -88,7 +91,7 @@ impl<const N: usize> EncoderDecoder<N> {
         let aliases = [&encoder_name, &decoder_name].map(|side| format!("{side}.embed_tokens.weight"));
         let aliases = [&aliases[0], &aliases[1], "lm_head.weight"];
         let pad = common.pad_token_id as usize;
-        let shared =
+        let (shared, shared_int8) =
             builder.tied(&format!("{prefix}.shared.weight"), &aliases, [v, c], Init::Embedding { pad })?;
         let embedding = |builder: &mut Builder, name: &str, positions| {
             let norm = match design.embedding_norm {
@@ -128,6 +131,7 @@ impl<const N: usize> EncoderDecoder<N> {
             dropout: common.dropout,
             final_logits_bias,
             shared,
+            shared_int8,
             encoder,
             decoder,
         })
@@ -252,7 +256,8 @@ impl<const N: usize> Model for EncoderDecoder<N> {
         self.d_model
     }
 
-    fn head(&self) -> (&Tensor, &Tensor) {
-        (&self.shared, &self.final_logits_bias)
+    fn head(&self) -> LmHead<'_> {
+        let int8 = self.shared_int8.as_ref();
+        LmHead { table: &self.shared, int8, bias: &self.final_logits_bias }
     }
 }

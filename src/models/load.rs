@@ -24,7 +24,8 @@ pub struct Loaded {
 impl Loaded {
     /// The same architecture with weights of zeros on another device.
     pub fn twin(&self, device: &Device, options: ModelOptions) -> Result<Loaded> {
-        let (model, parameters) = Parameters::build(device, |b| self.config.build(b, options))?;
+        let (model, parameters) =
+            Parameters::build(device, options.weights, |b| self.config.build(b, options))?;
         Ok(Loaded { config: self.config.clone(), config_text: self.config_text.clone(), model, parameters })
     }
 
@@ -38,8 +39,11 @@ impl Loaded {
         saved::mended(&self.config_text, self.config.family(), dtype)
     }
 
-    /// The weights as they are now, copied to the host.
+    /// The weights as they are now, copied to the host; fails where some are kept in 8 bits.
     pub fn weights(&self) -> Result<Weights> {
+        if self.parameters.int8.is_some() {
+            return Err(Error::internal("weights in 8 bits are not saved"));
+        }
         Ok(Weights {
             entries: self.parameters.entries.clone(),
             slab: self.parameters.slab.read()?,
@@ -49,12 +53,11 @@ impl Loaded {
 
     /// Replaces the weights by those of a model directory, which may be safetensors or PyTorch files.
     pub fn read_weights(&self, dir: &Path) -> Result<()> {
-        let Parameters { entries, slab, .. } = &self.parameters;
         // eprintln! would panic on a closed stderr.
         let mut warn = |warning| drop(writeln!(io::stderr(), "warning: {warning}"));
         // One tensor at a time: the weights are never in memory twice.
         weights::load_each(dir, &wanted(&self.parameters), &mut warn, &mut |at, values| {
-            self.parameters.part(slab, &entries[at])?.write(&values)
+            self.parameters.write(&self.parameters.entries[at], &values)
         })?;
         self.parameters.refresh()
     }
@@ -133,7 +136,7 @@ pub fn random(config: &Path, device: &Device, options: ModelOptions, seed: u64) 
             let c = entry.shape.last();
             values[pad * c..(pad + 1) * c].fill(0.0);
         }
-        loaded.parameters.part(&loaded.parameters.slab, entry)?.write(&values)?;
+        loaded.parameters.write(entry, &values)?;
     }
     loaded.parameters.refresh()?;
     Ok(loaded)
@@ -161,7 +164,7 @@ fn build(
     device: &Device,
     options: ModelOptions,
 ) -> Result<Loaded> {
-    let (model, parameters) = Parameters::build(device, |b| config.build(b, options))?;
+    let (model, parameters) = Parameters::build(device, options.weights, |b| config.build(b, options))?;
     let constants: Vec<&Entry> =
         parameters.entries.iter().filter(|entry| entry.init == Init::Sinusoids).collect();
     for entry in &constants {

@@ -5,10 +5,11 @@ use super::batch::{DeviceBatch, DeviceSource, DeviceTarget};
 use crate::error::Result;
 use crate::nn::{CacheSizes, LayerCache, StepAt};
 use crate::ops::cross_entropy::{Head, cross_entropy};
-use crate::ops::linear::linear;
+use crate::ops::linear::{linear, linear_int8};
 use crate::ops::rows;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
+use crate::tensor::int8::Int8;
 use crate::trace::phase;
 
 /// The hidden states of both sides.
@@ -17,6 +18,17 @@ pub struct States {
     pub encoder: Tensor,
     /// `[B, T, C]`.
     pub decoder: Tensor,
+}
+
+/// The language-model head.
+#[derive(Clone, Copy)]
+pub struct LmHead<'a> {
+    /// `[V, C]`, the token table.
+    pub table: &'a Tensor,
+    /// The table in 8 bits, where weights are kept so.
+    pub int8: Option<&'a Int8>,
+    /// `[V]`.
+    pub bias: &'a Tensor,
 }
 
 /// An encoder-decoder with a tied language-model head.
@@ -45,8 +57,8 @@ pub trait Model {
 
     fn d_model(&self) -> usize;
 
-    /// The head's table `[V, C]` and bias `[V]`.
-    fn head(&self) -> (&Tensor, &Tensor);
+    /// What the logits are made with.
+    fn head(&self) -> LmHead<'_>;
 }
 
 impl dyn Model {
@@ -74,17 +86,21 @@ impl dyn Model {
     /// Logits `[.., V]` of hidden states `[.., C]`.
     pub fn logits_of(&self, tape: &Tape, hidden: &Tensor) -> Result<Tensor> {
         let _phase = phase("head");
-        let (table, bias) = self.head();
-        linear(tape, hidden, table, Some(bias))
+        let LmHead { table, int8, bias } = self.head();
+        match int8 {
+            Some(table) => linear_int8(tape, hidden, table, Some(bias)),
+            None => linear(tape, hidden, table, Some(bias)),
+        }
     }
 
     /// The loss `[1]` of hidden states `[B, T, C]`, over the labelled tokens.
     pub fn loss_of(&self, tape: &Tape, hidden: &Tensor, target: &DeviceTarget) -> Result<Tensor> {
         let _phase = phase("loss");
-        let (table, bias) = self.head();
+        let LmHead { table, int8, bias } = self.head();
         let labelled = rows::gather(tape, hidden, &target.label_rows)?;
         let head = Head {
             table,
+            int8,
             bias,
             labels: &target.labels,
             normaliser: &target.normaliser,

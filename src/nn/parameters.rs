@@ -1,11 +1,14 @@
-//! Parameters by HF name, all in one slab, so that an optimizer step is one launch.
+//! Parameters by HF name, all in one slab, so that an optimizer step is one launch; weights in 8 bits lie in slabs of their
+//! own, and are not trained.
 
+use super::weights::{Kept, Place, Weight, Weights};
 use crate::device::Device;
 use crate::device::plan::Plan;
 use crate::error::{Error, Result};
 use crate::shape::{DType, Shape};
 use crate::tape::Gradients;
 use crate::tensor::cast::cast;
+use crate::tensor::int8::{self, Int8};
 use crate::tensor::{Node, Tensor};
 use std::collections::HashMap;
 
@@ -30,8 +33,9 @@ pub struct Entry {
     pub name: String,
     pub shape: Shape,
     pub init: Init,
-    /// Elements into the slab.
+    /// Elements into the slab; of no meaning where `kept` says that it is not there.
     pub first: usize,
+    pub kept: Kept,
     /// Buffers get no gradient and no update (HF `register_buffer`).
     pub trainable: bool,
     /// Other names HF stores the same tensor under.
@@ -53,13 +57,25 @@ impl Entry {
 /// Elements between parameter starts: cache lines, so that vectors never straddle two parameters.
 pub const STEP: usize = 16;
 
+/// The same of values in 8 bits.
+const INT8_STEP: usize = 64;
+
 /// Hands out a model's tensors: first to learn what it has, then bound to a slab.
 pub struct Builder {
     device: Device,
-    slab: Option<Tensor>,
+    weights: Weights,
+    slabs: Option<Slabs>,
     entries: Vec<Entry>,
     nodes: Vec<(String, Node)>,
     next: usize,
+    next_int8: Place,
+}
+
+/// What a model's tensors are parts of.
+struct Slabs {
+    /// What the model computes with.
+    working: Tensor,
+    int8: Option<Int8>,
 }
 
 impl Builder {
@@ -71,19 +87,45 @@ impl Builder {
         Ok(tensor.with_node(Some(node)))
     }
 
-    /// A trainable tensor that HF may store under other names (tied weights).
+    /// The weight `[O, I]` of a linear layer, which is trainable where it is not kept in 8 bits.
+    pub fn weight(&mut self, name: &str, [o, i]: [usize; 2]) -> Result<Weight> {
+        match self.weights {
+            Weights::Stored => Ok(Weight::Stored(self.parameter(name, [o, i], Init::Normal)?)),
+            Weights::Int8 => {
+                let (weight, place) = self.take_int8([o, i])?;
+                self.entries.push(Entry {
+                    name: name.to_string(),
+                    shape: [o, i].into(),
+                    init: Init::Normal,
+                    first: self.next,
+                    kept: Kept::Int8(place),
+                    trainable: true,
+                    aliases: Vec::new(),
+                });
+                Ok(Weight::Int8(weight))
+            }
+        }
+    }
+
+    /// A trainable table that HF may store under other names (tied weights): its rows are looked up as they are stored,
+    /// and products may have them in 8 bits.
     pub fn tied(
         &mut self,
         name: &str,
         aliases: &[&str],
-        shape: impl Into<Shape>,
+        shape: [usize; 2],
         init: Init,
-    ) -> Result<Tensor> {
+    ) -> Result<(Tensor, Option<Int8>)> {
         let tensor = self.parameter(name, shape, init)?;
+        let int8 = match self.weights {
+            Weights::Stored => None,
+            Weights::Int8 => Some(self.take_int8(shape)?),
+        };
         if let Some(entry) = self.entries.last_mut() {
             entry.aliases = aliases.iter().map(|alias| alias.to_string()).collect();
+            entry.kept = int8.as_ref().map_or(Kept::Slab, |(_, place)| Kept::Both(*place));
         }
-        Ok(tensor)
+        Ok((tensor, int8.map(|(weight, _)| weight)))
     }
 
     /// A tensor that is stored but never trained; zeros when the checkpoint lacks it.
@@ -113,12 +155,26 @@ impl Builder {
     ) -> Result<Tensor> {
         let first = self.next;
         self.next = (first + shape.len()).next_multiple_of(STEP);
-        self.entries.push(Entry { name: name.to_string(), shape, init, first, trainable, aliases });
-        match &self.slab {
-            Some(slab) => slab.slice(first, shape),
+        let (name, kept) = (name.to_string(), Kept::Slab);
+        self.entries.push(Entry { name, shape, init, first, kept, trainable, aliases });
+        match &self.slabs {
+            Some(slabs) => slabs.working.slice(first, shape),
             // Learning the names: a tensor of the right shape that holds nothing.
             None => Tensor::persistent(&self.device, shape, self.device.precision().storage()),
         }
+    }
+
+    fn take_int8(&mut self, [o, i]: [usize; 2]) -> Result<(Int8, Place)> {
+        let place = self.next_int8;
+        self.next_int8 = Place {
+            values: (place.values + o * i).next_multiple_of(INT8_STEP),
+            scales: (place.scales + o).next_multiple_of(STEP),
+        };
+        let weight = match self.slabs.as_ref().and_then(|slabs| slabs.int8.as_ref()) {
+            Some(slab) => slab.part(place.values, place.scales, [o, i])?,
+            None => Int8::zeros(&self.device, [o, i])?,
+        };
+        Ok((weight, place))
     }
 }
 
@@ -129,21 +185,34 @@ pub struct Parameters {
     pub slab: Tensor,
     /// The same in the device's storage type where that is another one: what the model computes with.
     pub working: Option<Tensor>,
+    /// Weights in 8 bits, every one at its place: `[n]` values and `[m]` scales.
+    pub int8: Option<Int8>,
     nodes: HashMap<String, Node>,
 }
 
 impl Parameters {
     /// Builds a model over a fresh slab of zeros.
-    pub fn build<M>(device: &Device, model: impl Fn(&mut Builder) -> Result<M>) -> Result<(M, Parameters)> {
-        let builder = |slab| Builder {
-            device: match &slab {
+    ///
+    /// Fails where weights are to be kept in 8 bits, and the device cannot multiply with them.
+    pub fn build<M>(
+        device: &Device,
+        weights: Weights,
+        model: impl Fn(&mut Builder) -> Result<M>,
+    ) -> Result<(M, Parameters)> {
+        if weights == Weights::Int8 && !device.has(&int8::PRODUCT) {
+            return Err(int8::refusal(&device.name()));
+        }
+        let builder = |slabs: Option<Slabs>| Builder {
+            device: match &slabs {
                 None => Device::new(Plan::new(device.precision())),
                 Some(_) => device.clone(),
             },
-            slab,
+            weights,
+            slabs,
             entries: Vec::new(),
             nodes: Vec::new(),
             next: 0,
+            next_int8: Place { values: 0, scales: 0 },
         };
         let mut first = builder(None);
         drop(model(&mut first)?);
@@ -152,10 +221,16 @@ impl Parameters {
             DType::F32 => None,
             narrow => Some(Tensor::persistent(device, [first.next], narrow)?),
         };
-        let mut second = builder(Some(working.clone().unwrap_or_else(|| slab.clone())));
+        let Place { values, scales } = first.next_int8;
+        let int8 = match weights {
+            Weights::Stored => None,
+            Weights::Int8 => Some(Int8::slab(device, values, scales)?),
+        };
+        let computed_with = working.clone().unwrap_or_else(|| slab.clone());
+        let mut second = builder(Some(Slabs { working: computed_with, int8: int8.clone() }));
         let built = model(&mut second)?;
         let nodes = second.nodes.into_iter().collect();
-        let parameters = Parameters { entries: second.entries, slab, working, nodes };
+        let parameters = Parameters { entries: second.entries, slab, working, int8, nodes };
         Ok((built, parameters))
     }
 
@@ -164,6 +239,17 @@ impl Parameters {
         match &self.working {
             Some(working) => cast(working, &self.slab),
             None => Ok(()),
+        }
+    }
+
+    /// Gives a parameter its values, rounded where it is kept in 8 bits; [`Parameters::refresh`] comes after the last.
+    pub fn write(&self, entry: &Entry, values: &[f32]) -> Result<()> {
+        if let (Some(place), Some(slab)) = (entry.kept.int8(), &self.int8) {
+            slab.part(place.values, place.scales, entry.shape.dims2("int8")?)?.write(values)?;
+        }
+        match entry.kept {
+            Kept::Int8(_) => Ok(()),
+            Kept::Slab | Kept::Both(_) => self.part(&self.slab, entry)?.write(values),
         }
     }
 
@@ -176,9 +262,20 @@ impl Parameters {
         self.slab.device()
     }
 
-    /// Entry `entry` of a slab with this layout (parameters, gradients or moments).
+    /// Entry `entry` of a slab with this layout (parameters, gradients or moments); fails for one that is kept in 8 bits.
     pub fn part(&self, slab: &Tensor, entry: &Entry) -> Result<Tensor> {
-        slab.slice(entry.first, entry.shape)
+        match entry.kept {
+            Kept::Int8(_) => Err(Error::usage(Weights::NOT_TRAINED)),
+            Kept::Slab | Kept::Both(_) => slab.slice(entry.first, entry.shape),
+        }
+    }
+
+    /// Bytes that a product with this parameter reads, `size` of them for an element that is not kept in 8 bits.
+    pub fn bytes_read(&self, entry: &Entry, size: usize) -> usize {
+        match entry.kept.int8() {
+            Some(_) => int8::bytes(entry.shape),
+            None => entry.shape.len() * size,
+        }
     }
 
     /// Host values of one entry of `slab`.
@@ -188,6 +285,9 @@ impl Parameters {
 
     /// Gradients that collect into `slab`.
     pub fn gradients(&self, slab: &Tensor) -> Result<Gradients> {
+        if self.int8.is_some() {
+            return Err(Error::usage(Weights::NOT_TRAINED));
+        }
         let mut gradients = Gradients::new();
         for entry in self.entries.iter().filter(|e| e.trainable) {
             let node = self.nodes.get(&entry.name).copied();

@@ -12,6 +12,7 @@ use crate::device::cpu::{softmax, vector};
 use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
 use crate::tape::Tape;
+use crate::tensor::int8::Int8;
 use crate::tensor::matmul::{Form, MATMUL, Padded, Product, matmul_padded};
 use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
@@ -97,6 +98,8 @@ static BACKWARD: Kernel = Kernel {
 pub struct Head<'a> {
     /// `[V, C]`, usually the token embedding.
     pub table: &'a Tensor,
+    /// What stands for the table in products, where nothing is trained.
+    pub int8: Option<&'a Int8>,
     /// `[V]`.
     pub bias: &'a Tensor,
     /// `[M]` i32, each below V.
@@ -108,6 +111,9 @@ pub struct Head<'a> {
 
 /// loss `[1]` of the rows h `[M, C]`.
 pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
+    if head.int8.is_some() && tape.is_recording() {
+        return Err(Error::internal("a table in 8 bits has no gradient"));
+    }
     let [m, c] = h.shape().dims2("cross_entropy")?;
     let [v, table_c] = head.table.shape().dims2("cross_entropy")?;
     if m == 0 || table_c != c || head.labels.len() != m || head.bias.len() != v || head.normaliser.len() != 1
@@ -118,6 +124,7 @@ pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
     let parts = Parts {
         h: h.clone(),
         table: head.table.clone(),
+        int8: head.int8.cloned(),
         bias: head.bias.clone(),
         labels: head.labels.clone(),
         lse: h.like_f32([m])?,
@@ -202,6 +209,7 @@ pub fn cross_entropy(tape: &Tape, h: &Tensor, head: Head) -> Result<Tensor> {
 struct Parts {
     h: Tensor,
     table: Tensor,
+    int8: Option<Int8>,
     bias: Tensor,
     labels: Tensor,
     lse: Tensor,
@@ -213,14 +221,13 @@ impl Parts {
     /// Rows `from..from + rows` of the logits, `[rows, pitch(V)]`.
     fn logits(&self, from: usize, rows: usize) -> Result<Tensor> {
         let logits = self.h.like([rows, pitch(self.v)])?;
-        let product = Product {
-            a: &self.h.slice(from * self.c, [rows, self.c])?,
-            b: &self.table,
-            form: Form::RightTransposed,
-            m: rows,
-            n: self.v,
-            k: self.c,
-        };
+        let h = self.h.slice(from * self.c, [rows, self.c])?;
+        if let Some(table) = &self.int8 {
+            table.product(&logits, pitch(self.v), &h, Some(&self.bias))?;
+            return Ok(logits);
+        }
+        let product =
+            Product { a: &h, b: &self.table, form: Form::RightTransposed, m: rows, n: self.v, k: self.c };
         matmul_padded(&logits, product, Some(&self.bias), false, Padded::C(pitch(self.v)))?;
         Ok(logits)
     }

@@ -8,6 +8,7 @@ use crate::device::cpu::vector;
 use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
 use crate::tape::Tape;
+use crate::tensor::int8::Int8;
 use crate::tensor::matmul::{Form, MATMUL, Planes, Product, matmul, matmul_bias, matmul_planes};
 use crate::tensor::{Launch, Tensor};
 use rayon::prelude::*;
@@ -40,6 +41,17 @@ pub fn linear(tape: &Tape, x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result
     let forward = Product { a: x, b: w, form: Form::RightTransposed, m: n, n: o, k: i };
     matmul_bias(&y, forward, b)?;
     Ok(record(tape, x, w, b, y))
+}
+
+/// y = x Wᵀ (+ b) with a weight in 8 bits, which no gradient passes.
+pub fn linear_int8(tape: &Tape, x: &Tensor, w: &Int8, b: Option<&Tensor>) -> Result<Tensor> {
+    if tape.is_recording() {
+        return Err(Error::internal("a weight in 8 bits has no gradient"));
+    }
+    let [o, _] = w.values.shape().dims2("linear")?;
+    let y = x.like(x.shape().with_last(o))?;
+    w.product(&y, o, x, b)?;
+    Ok(y)
 }
 
 /// y_p = x W_pᵀ + b_p of several layers over one input, `[.., O]` each.

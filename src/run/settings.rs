@@ -131,7 +131,8 @@ impl Settings {
     }
 
     pub(super) fn model_options(&self) -> models::ModelOptions {
-        models::ModelOptions { random_blocks: self.random_blocks, recompute: self.recompute }
+        let (random_blocks, recompute) = (self.random_blocks, self.recompute);
+        models::ModelOptions { random_blocks, recompute, ..models::ModelOptions::default() }
     }
 
     pub(super) fn lengths(&self) -> Lengths {

@@ -2,12 +2,14 @@
 
 use super::{Amount, Decoding, Sizes, Workload};
 use crate::device::plan::Recording;
-use crate::device::{Device, Precision};
+use crate::device::{Device, Precision, cpu};
 use crate::error::{Error, Result};
 use crate::generate::{self, GenerateOptions, State, generate};
 use crate::models::batch::Source;
 use crate::models::session::Session;
-use crate::models::{Loaded, ModelOptions};
+use crate::models::{LmHead, Loaded, ModelOptions};
+use crate::nn::Weights;
+use crate::tensor::int8;
 use crate::train::Lengths;
 use crate::train::synthetic::synthetic_batch;
 use serde::Serialize;
@@ -20,6 +22,7 @@ pub struct GenerationSizes {
     /// Tokens of every answer: none ends earlier.
     pub max_new_tokens: usize,
     pub num_beams: usize,
+    pub weights: Weights,
 }
 
 pub struct Generation {
@@ -45,7 +48,7 @@ impl StepBytes {
 
 impl Generation {
     fn new(session: Session<State>, sizes: GenerationSizes, seed: u64) -> Result<Self> {
-        let GenerationSizes { batch_size, max_source_length, max_new_tokens, num_beams } = sizes;
+        let GenerationSizes { batch_size, max_source_length, max_new_tokens, num_beams, .. } = sizes;
         let limits = session.real().loaded.model.limits();
         let defaults = GenerateOptions::new(&limits);
         let options = GenerateOptions { max_new_tokens, num_beams, eos_token_id: Vec::new(), ..defaults };
@@ -78,9 +81,21 @@ impl Sizes for GenerationSizes {
     }
 
     fn name(&self, model: &Path) -> String {
-        let GenerationSizes { batch_size, max_source_length, max_new_tokens, num_beams } = self;
+        let GenerationSizes { batch_size, max_source_length, max_new_tokens, num_beams, weights } = self;
         let sizes = format!("{batch_size} x {max_source_length} to {max_new_tokens}");
-        format!("{}, {sizes}, {num_beams} beams", model.display())
+        let weights = if *weights == Weights::Int8 { ", int8 weights" } else { "" };
+        format!("{}, {sizes}, {num_beams} beams{weights}", model.display())
+    }
+
+    fn options(self, options: ModelOptions) -> ModelOptions {
+        ModelOptions { weights: self.weights, ..options }
+    }
+
+    fn products(self, device: &Device) -> Option<&'static str> {
+        match self.weights {
+            Weights::Stored => device.products(),
+            Weights::Int8 => Some(cpu::int8::way()),
+        }
     }
 
     fn load(self, loaded: Loaded, options: ModelOptions, seed: u64) -> Result<Generation> {
@@ -133,18 +148,21 @@ impl Decoding for Generation {
     /// Weights, and keys and values in the middle of the run; beams share the keys of their input.
     fn step_bytes(&self) -> StepBytes {
         let Loaded { model, parameters, .. } = &self.session.real().loaded;
-        let size = parameters.device().precision().storage().size() as u64;
+        let size = parameters.device().precision().storage().size();
         // These are read once per input, not per step.
         let once =
             |name: &str| name.contains(".encoder_attn.k_proj.") || name.contains(".encoder_attn.v_proj.");
         let read = |name: &str| name.contains("decoder.layers.") && !once(name);
-        let layers: usize = parameters.entries.iter().filter(|e| read(&e.name)).map(|e| e.shape.len()).sum();
+        let layers = parameters.entries.iter().filter(|e| read(&e.name));
+        let layers: usize = layers.map(|entry| parameters.bytes_read(entry, size)).sum();
+        let LmHead { table, int8, .. } = model.head();
+        let head = int8.map_or(table.len() * size, |_| int8::bytes(table.shape()));
         let states = 2 * model.decoder_layers() * model.d_model();
         let rows = self.sizes.batch_size * self.sizes.num_beams;
         StepBytes {
-            weights: (layers + model.head().0.len()) as u64 * size,
-            cross_attention: (states * self.source.batch * self.source.padded) as u64 * size,
-            self_attention: (states * rows * self.sizes.max_new_tokens / 2) as u64 * size,
+            weights: (layers + head) as u64,
+            cross_attention: (states * self.source.batch * self.source.padded * size) as u64,
+            self_attention: (states * rows * self.sizes.max_new_tokens / 2 * size) as u64,
         }
     }
 }

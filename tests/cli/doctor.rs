@@ -40,7 +40,7 @@ fn instructions_can_be_taken_away() {
     let processor = |line: &str| wattention(&format!("doctor --json {line}")).json()["processor"].clone();
     let here = processor("");
     let without = processor("--cpu-features -avx2");
-    for name in ["fp32", "bf16"] {
+    for name in ["fp32", "bf16", "int8"] {
         let product = without["products"][name].as_str().unwrap();
         assert!(!product.contains("AVX") && here["products"][name].is_string(), "{without}");
     }
@@ -50,7 +50,7 @@ fn instructions_can_be_taken_away() {
         assert!(!other["used"].as_bool().unwrap() && other["problem"].is_string(), "{other}");
         assert_eq!(one["used"].as_bool().unwrap(), one["problem"].is_null(), "{one}");
     }
-    let names = ["avx2", "avx512", "avx512-bf16", "amx", "bf16x6"];
+    let names = ["avx2", "avx512", "avx512-bf16", "avx512-vnni", "amx", "bf16x6"];
     wattention("doctor --cpu-features=-sse9").fails(2, &names);
     let mut told = command();
     told.args(["doctor"]).env("WATTENTION_CPU_FEATURES", "avx2");

@@ -24,6 +24,7 @@ mod generate;
 #[path = "../support/golden.rs"]
 mod golden;
 mod hub;
+mod int8;
 #[path = "../support/interop.rs"]
 mod interop;
 mod kernels;

@@ -65,7 +65,7 @@ fn large_logits_do_not_overflow() {
     let bias = &upload([1, 2], &[0.0, 0.0]);
     let labels = &Tensor::upload(&device, [1], &[1i32]).unwrap();
     let normaliser = &Tensor::upload(&device, [1], &[1.0f32]).unwrap();
-    let head = Head { table: &table, bias, labels, normaliser, smoothing: 0.0 };
+    let head = Head { table: &table, int8: None, bias, labels, normaliser, smoothing: 0.0 };
     let loss = cross_entropy(&Tape::off(), &h, head).unwrap();
     assert_eq!(loss.read::<f32>().unwrap(), [600.0]);
 }
@@ -77,7 +77,7 @@ fn shapes_that_do_not_fit_are_errors() {
     let run = |h: [usize; 2], labels: usize, bias: usize, normalisers: usize| {
         let labels = &Tensor::persistent(&device, [labels], DType::I32).unwrap();
         let (table, bias, normaliser) = (&new([5, 3]), &new([1, bias]), &new([1, normalisers]));
-        let head = Head { table, bias, labels, normaliser, smoothing: 0.0 };
+        let head = Head { table, int8: None, bias, labels, normaliser, smoothing: 0.0 };
         cross_entropy(&Tape::off(), &new(h), head)
     };
     assert!(run([2, 3], 2, 5, 1).is_ok());

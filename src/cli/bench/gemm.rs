@@ -6,6 +6,8 @@ use super::options::{Baselines, Ceiling, Formats, Known, Repetition};
 use super::report::{Measured, Report, conditions, of_limit, times};
 use crate::bench::gemm::{self, Row, Size, product};
 use crate::energy::{self, Sampler};
+use crate::nn::Weights;
+use crate::settings::{self, named};
 use crate::stats::Quantiles;
 use crate::table::Column;
 use crate::units::Format;
@@ -19,6 +21,10 @@ pub struct Args {
 
     #[command(flatten)]
     formats: Formats,
+
+    /// How W is kept: as the format says (stored), or in 8 bits (int8)
+    #[arg(long, value_name = "HOW,..", value_delimiter = ',', default_value = "stored", value_parser = named::<Weights>())]
+    weights: Vec<Weights>,
 
     #[command(flatten)]
     repetition: Repetition,
@@ -49,11 +55,13 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     for device in &devices {
         let flush = args.repetition.flush(device)?;
         let sampler = Sampler::start(energy::open(device))?;
-        for &size in &sizes {
-            global.detail(size);
-            let schedule = args.repetition.schedule();
-            let (flush, limits) = (flush.as_ref(), known.limits.as_ref());
-            rows.push(product(device, size, global.seed, schedule, flush, limits, &sampler)?);
+        for &weights in &args.weights {
+            for &size in &sizes {
+                global.detail(size);
+                let schedule = args.repetition.schedule();
+                let (flush, limits) = (flush.as_ref(), known.limits.as_ref());
+                rows.push(product(device, (size, weights), global.seed, schedule, flush, limits, &sampler)?);
+            }
         }
     }
     let flushed = args.repetition.flushes();
@@ -63,7 +71,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
 
 impl Measured for Row {
     fn name(&self) -> String {
-        format!("{} {}", self.size, self.precision)
+        let weights = if self.weights == Weights::Int8 { ", int8 weights" } else { "" };
+        format!("{} {}{weights}", self.size, self.precision)
     }
 
     fn quantiles(&self) -> Quantiles {
@@ -81,6 +90,7 @@ impl Measured for Row {
             Column::file("n", |row: &Row| row.size.n),
             Column::file("k", |row: &Row| row.size.k),
             Column::words("format", |row: &Row| row.precision.to_string()).key("precision"),
+            Column::words("weights", |row: &Row| settings::name(&row.weights)).key("weights"),
         ];
         columns.extend(times(|row: &Row| (row.quantiles, row.runs)));
         columns.extend([

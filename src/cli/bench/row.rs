@@ -115,6 +115,7 @@ impl<S: Sizes> Row<S> {
             Column::words("model", |row: &Self| row.model.display().to_string()).key("model"),
             Column::words("mode", |row: &Self| row.size("mode")).key("mode"),
             Column::words("format", |row: &Self| row.precision.to_string()).key("precision"),
+            Column::words("weights", |row: &Self| row.size("weights")).key("weights"),
         ];
         columns
             .extend(SIZES.map(|(key, title)| Column::size(title, move |row: &Self| row.size(key)).key(key)));

@@ -92,6 +92,7 @@ impl<S: Sizes> Combination<S> {
         global: &Global,
     ) -> Result<Row<S>> {
         check_batch(self.sizes.batch_size(), self.sizes.lengths())?;
+        let options = self.sizes.options(options);
         let loaded = self.subject.load(device, options, global)?;
         let mut work = self.sizes.load(loaded, options, global.seed)?;
         let (measured, kernels) = measure(&mut work, repeats, meters)?;
@@ -100,7 +101,7 @@ impl<S: Sizes> Combination<S> {
             model: self.subject.name().into(),
             sizes: self.sizes,
             precision: self.precision,
-            products: device.products(),
+            products: self.sizes.products(device),
             measured,
             kernels: KernelRow::of(kernels),
         })

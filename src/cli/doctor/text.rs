@@ -1,6 +1,6 @@
 //! The report for people: one line for each thing that is here or missing.
 
-use super::{Driver, Gpu, Instructions, Kernels, Ranks, Report};
+use super::{Driver, Gpu, Instructions, Kernels, Products, Ranks, Report};
 use crate::device::cuda;
 use std::fmt;
 
@@ -9,8 +9,8 @@ impl fmt::Display for Report {
         let Report { version, commit, target, profile, processor, .. } = self;
         writeln!(f, "program    wattention {version}, commit {commit}, {target}, {profile}")?;
         writeln!(f, "processor  {}, {} threads, {}", processor.name, processor.threads, processor.vectors)?;
-        let products = &processor.products;
-        writeln!(f, "products   fp32 by {}, bf16 by {}", products.fp32, products.bf16)?;
+        let Products { fp32, bf16, int8 } = &processor.products;
+        writeln!(f, "products   fp32 by {fp32}, bf16 by {bf16}, int8 by {int8}")?;
         for Instructions { name, problem, .. } in &processor.instructions {
             if let Some(problem) = problem {
                 writeln!(f, "           {name} is not used: {problem}")?;

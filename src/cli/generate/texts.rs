@@ -11,10 +11,12 @@ use crate::data::{Document, Example};
 use crate::device::Precision;
 use crate::energy::{Activity, Work};
 use crate::error::Error;
+use crate::evaluate::{LogitError, logit_error};
 use crate::generate::{self, GenerateOptions, generate_texts};
 use crate::hub::Name;
 use crate::models;
 use crate::models::session::Session;
+use crate::nn::Weights;
 use crate::text::Spaces;
 use crate::train::{Corpus, Cut, GlobalAttention, Lengths};
 use crate::units::{Seconds, counted};
@@ -41,11 +43,15 @@ struct Report {
     model: Name,
     device: String,
     precision: Precision,
+    weights: Weights,
     documents: usize,
     global_attention: GlobalAttention,
     /// What did not fit `--max-source-length`.
     cut: Cut,
     decoding: GenerateOptions,
+    /// What 8 bits change, where weights are kept in them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logit_error: Option<LogitError>,
     seconds: f64,
     energy: energy::Report,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,7 +78,8 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
     let (documents, form) = documents::read(input, args.text_column.as_deref())?;
     let device = global.open_device()?;
     let mut energy = Predicting::start(&device, Activity::Generation)?;
-    let loaded = models::load(&model_dir, &device, args.choices.options())?;
+    let options = args.keeping.options(&args.choices);
+    let loaded = models::load(&model_dir, &device, options)?;
     let limits = loaded.model.limits();
     let decoding =
         args.decoding.options(&model_dir, &limits, Some(&tokenizer), args.num_return_sequences, global)?;
@@ -88,7 +95,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
     let said = [args.choices.global_attention.idle(&limits), cut.text()];
     said.into_iter().flatten().for_each(|what| global.note(what));
     energy.rests();
-    let mut session = Session::new(loaded, args.choices.options(), generate::state)?;
+    let mut session = Session::new(loaded, options, generate::state)?;
     let mut sink = match &args.output {
         Some(path) => Sink::File(Growing::create(path)?),
         None if global.json => Sink::Kept(Vec::new()),
@@ -120,33 +127,41 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
     let energy = energy.report(Work { samples: count as u64, tokens }, Seconds(seconds));
     progress.finish(format_args!("{} in {seconds:.1} s", counted(count, "document")));
 
+    // Its lines are the result.
+    let is_said = matches!(sink, Sink::Stdout(_));
     let predictions = match sink {
-        // Its lines are the result.
-        Sink::Stdout(_) => {
-            energy.note(global);
-            return Ok(());
-        }
+        Sink::Stdout(_) => None,
         Sink::File(growing) => {
             growing.finish()?;
             None
         }
         Sink::Kept(predictions) => Some(predictions),
     };
+    let first = &all[..args.batch_size.get().min(count)];
+    let logit_error = logit_error(session, &model_dir, options, || corpus.source(first))?;
+    if is_said {
+        logit_error.iter().for_each(|error| global.note(error));
+        energy.note(global);
+        return Ok(());
+    }
     let report = Report {
         model: args.model.clone(),
         device: device.name(),
         precision: global.precision,
+        weights: options.weights,
         documents: count,
         global_attention: corpus.global_attention,
         cut,
         decoding,
+        logit_error,
         seconds,
         energy,
         output: args.output.clone(),
         predictions,
     };
     let output = args.output.as_deref().unwrap_or(Path::new("")).display();
-    global.print(&report, format_args!("{count} predictions: {output}\n{}", report.energy.text()))
+    let text = LogitError::below(format!("{count} predictions: {output}"), report.logit_error.as_ref());
+    global.print(&report, text + "\n" + &report.energy.text())
 }
 
 /// Documents as examples without references.

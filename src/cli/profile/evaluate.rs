@@ -1,6 +1,6 @@
 //! `profile evaluate`: predictions for examples of a dataset, and their scores.
 
-use super::super::choices::{Evaluated, ModelChoices, Opened};
+use super::super::choices::{Evaluated, Keeping, ModelChoices, Opened};
 use super::super::decoding::Decoding;
 use super::super::global::Global;
 use super::measuring::{Measuring, described};
@@ -32,6 +32,9 @@ pub struct EvaluateArgs {
     choices: ModelChoices,
 
     #[command(flatten)]
+    keeping: Keeping,
+
+    #[command(flatten)]
     prediction: Prediction,
 
     #[command(flatten)]
@@ -42,12 +45,12 @@ pub struct EvaluateArgs {
 }
 
 pub fn run(args: EvaluateArgs, global: &Global) -> anyhow::Result<()> {
-    let gpu = args.prediction.limits(&args.measuring)?;
+    let options = args.keeping.options(&args.choices);
+    let gpu = args.prediction.limits(&args.measuring, options.weights)?;
     let stand = gpu.is_none().then(|| args.measuring.open(global)).transpose()?;
     let evaluated = &args.evaluated;
     let Opened { model_dir, tokenizer, dataset, examples } =
         evaluated.open(Some(args.max_samples), global)?;
-    let options = args.choices.options();
     let session = match &stand {
         Some(stand) => {
             Session::new(models::load(&model_dir, &stand.device, options)?, options, generate::state)?
@@ -79,6 +82,7 @@ pub fn run(args: EvaluateArgs, global: &Global) -> anyhow::Result<()> {
         "max_source_length": lengths.source,
         "max_target_length": lengths.target,
         "decoding": decoding,
+        "weights": options.weights,
     });
     let (protocol, batch_size) = (evaluated.protocol, args.batch_size.get());
     let mut work = Evaluation { session, tokenizer, corpus, examples, protocol, decoding, batch_size };

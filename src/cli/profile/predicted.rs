@@ -6,7 +6,9 @@ use super::measuring::{self, Measuring, described};
 use crate::device::plan::Recording;
 use crate::error::Result;
 use crate::limits::Limits;
+use crate::nn::Weights;
 use crate::profile::predict::predict;
+use crate::tensor::int8;
 use serde_json::Value;
 
 #[derive(clap::Args, Debug)]
@@ -21,9 +23,13 @@ pub struct Prediction {
 }
 
 impl Prediction {
-    /// The limits to predict by, where a prediction is asked for and can be kept where `measuring` says.
-    pub fn limits(&self, measuring: &Measuring) -> Result<Option<Limits>> {
+    /// The limits to predict by, where a prediction is asked for and can be kept where `measuring` says; fails for
+    /// weights that no GPU multiplies with.
+    pub fn limits(&self, measuring: &Measuring, weights: Weights) -> Result<Option<Limits>> {
         let Some(gpu) = self.gpu.as_deref().filter(|_| self.plan_only) else { return Ok(None) };
+        if weights == Weights::Int8 {
+            return Err(int8::refusal(gpu));
+        }
         measuring.saves().map_or(Ok(()), |path| output::check_file(path))?;
         Limits::described(gpu).map(Some)
     }

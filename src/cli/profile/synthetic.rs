@@ -55,8 +55,8 @@ impl<K: Kind> Args<K> {
 
 pub fn run<K: Kind>(args: Args<K>, global: &Global) -> anyhow::Result<()> {
     let (subject, sizes) = (args.subject()?, workload::only(&args.kind)?);
-    let (own, options) = (args.own(&subject, sizes), args.kind.options());
-    if let Some(gpu) = args.prediction.limits(&args.measuring)? {
+    let (own, options) = (args.own(&subject, sizes), sizes.options(args.kind.options()));
+    if let Some(gpu) = args.prediction.limits(&args.measuring, options.weights)? {
         let config = subject.config()?;
         workload::check(&sizes, &models::limits(&config)?)?;
         let steps = sizes.dry_run(&config, global.precision, options)?.plan()?;

@@ -19,6 +19,8 @@ pub enum Feature {
     Avx512,
     /// Products of pairs of bf16.
     Avx512Bf16,
+    /// Products of bytes, four in each lane.
+    Avx512Vnni,
     /// Products of tiles of bf16.
     Amx,
     /// Products of f32 as six of bf16, by one of the two.
@@ -26,14 +28,21 @@ pub enum Feature {
 }
 
 impl Feature {
-    pub const ALL: [Feature; 5] =
-        [Feature::Avx2, Feature::Avx512, Feature::Avx512Bf16, Feature::Amx, Feature::Bf16x6];
+    pub const ALL: [Feature; 6] = [
+        Feature::Avx2,
+        Feature::Avx512,
+        Feature::Avx512Bf16,
+        Feature::Avx512Vnni,
+        Feature::Amx,
+        Feature::Bf16x6,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Feature::Avx2 => "avx2",
             Feature::Avx512 => "avx512",
             Feature::Avx512Bf16 => "avx512-bf16",
+            Feature::Avx512Vnni => "avx512-vnni",
             Feature::Amx => "amx",
             Feature::Bf16x6 => "bf16x6",
         }
@@ -43,7 +52,9 @@ impl Feature {
         match self {
             Feature::Avx2 => None,
             Feature::Avx512 => Some(Feature::Avx2),
-            Feature::Avx512Bf16 | Feature::Amx | Feature::Bf16x6 => Some(Feature::Avx512),
+            Feature::Avx512Bf16 | Feature::Avx512Vnni | Feature::Amx | Feature::Bf16x6 => {
+                Some(Feature::Avx512)
+            }
         }
     }
 
@@ -222,6 +233,7 @@ fn detect(feature: Feature) -> std::result::Result<(), String> {
                 && is_x86_feature_detected!("avx512vl")
         }
         Feature::Avx512Bf16 => is_x86_feature_detected!("avx512bf16"),
+        Feature::Avx512Vnni => is_x86_feature_detected!("avx512vnni"),
         Feature::Amx => return amx::permission(),
         Feature::Bf16x6 => is_x86_feature_detected!("avx512bf16") || amx::permission().is_ok(),
     };

@@ -280,7 +280,7 @@ fn data_type(dtype: DType) -> Result<Type> {
     match dtype {
         DType::F32 => Ok(Type::CUDA_R_32F),
         DType::BF16 => Ok(Type::CUDA_R_16BF),
-        DType::I32 => Err(Error::internal("a product of integers")),
+        DType::I32 | DType::I8 => Err(Error::internal("a product of integers")),
     }
 }
 

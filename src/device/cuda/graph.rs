@@ -167,7 +167,7 @@ fn nodes_of(cuda: &Cuda, op: &Op) -> Result<Vec<(CUgraphNode, &'static str)>> {
     let Op::Launch { kernel, call } = op else {
         return Ok(Vec::new());
     };
-    if matches!(kernel.gpu, Gpu::Library) {
+    if !matches!(kernel.gpu, Gpu::Passes(_)) {
         cuda.run_launch(kernel, call)?;
         return Ok(Vec::new());
     }

@@ -58,8 +58,8 @@ impl WindowAttention {
         // The short way costs G/D of projecting every token; it has no place for dropout on scores.
         let o = if 2 * g <= c / self.heads && dropout.is_off() {
             let projections = Projections {
-                key: self.key_global.weight.clone(),
-                value: self.value_global.weight.clone(),
+                key: self.key_global.weight()?,
+                value: self.value_global.weight()?,
                 value_bias: bias(&self.value_global)?,
             };
             global_attention(tape, &q, x, &projections, &source.key_state, self.heads)?
