@@ -7,9 +7,10 @@
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
-use super::gemm::Size;
+use super::gemm::{Size, Store};
 use super::scratch::with_scratch;
 use super::simd::{Level, level, multiversion};
+use super::skinny::Shared;
 use rayon::prelude::*;
 
 /// The largest q.
@@ -73,16 +74,16 @@ fn round(values: &mut [i8], scales: &mut [f32], sums: &mut [i32], x: &[f32]) {
         return scales.fill(0.0);
     }
     let k = x.len() / rows;
-    let row = |(((values, scale), sum), x): (((&mut [i8], &mut f32), &mut i32), &[f32])| {
+    let one = |values: &mut [i8], scale: &mut f32, sum: &mut i32, x: &[f32]| {
         (*scale, *sum) = round_row(values, x);
     };
-    match x.len() <= ROUND {
-        true => values.chunks_mut(k).zip(scales).zip(sums).zip(x.chunks(k)).for_each(row),
-        false => {
-            let rows = values.par_chunks_mut(k).zip(scales).zip(sums).zip(x.par_chunks(k));
-            rows.with_min_len((ROUND / k).max(1)).for_each(row);
-        }
+    if x.len() <= ROUND {
+        let rows = values.chunks_mut(k).zip(scales).zip(sums).zip(x.chunks(k));
+        return rows.for_each(|(((values, scale), sum), x)| one(values, scale, sum, x));
     }
+    let rows = (values.par_chunks_mut(k), scales, sums, x.par_chunks(k)).into_par_iter();
+    let rows = rows.with_min_len((ROUND / k).max(1));
+    rows.for_each(|(values, scale, sum, x)| one(values, scale, sum, x));
 }
 
 multiversion! {
@@ -148,20 +149,6 @@ pub fn product(c: &mut [f32], c_stride: usize, x: &[f32], w: Rows, bias: &[f32],
     });
 }
 
-/// C shared by tasks that each write their own part.
-struct Shared(*mut f32);
-// SAFETY: the parts of different tasks do not overlap.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    /// # Safety
-    /// `offset` must be inside C, and no other task may touch it.
-    unsafe fn write(&self, offset: usize, value: f32) {
-        // SAFETY: the caller's contract.
-        unsafe { self.0.add(offset).write(value) };
-    }
-}
-
 /// Shares C out to the threads by rows of W, and where x has many rows by those too; the caller checked the sizes.
 fn multiply(c: &mut [f32], c_stride: usize, x: Rounded, w: Rows, bias: &[f32], size: Size) {
     let Size { m, n, k } = size;
@@ -184,7 +171,7 @@ fn multiply(c: &mut [f32], c_stride: usize, x: Rounded, w: Rows, bias: &[f32], s
                     let value = sum as f32 * x.rows.scales[i] * w.scales[j];
                     let value = value + bias.get(j).copied().unwrap_or(0.0);
                     // SAFETY: i < m and j < n, and both belong to this task alone.
-                    unsafe { c.write(i * c_stride + j, value) };
+                    unsafe { c.write(i * c_stride + j, value, Store::Assign) };
                 }
             }
         }

@@ -168,15 +168,15 @@ unsafe fn block<V: Vector, E: Operand, const X: usize, const W: usize>(
     }
 }
 
-/// C shared by tasks that each write their own columns.
-struct Shared(*mut f32);
-// SAFETY: the columns of different tasks do not overlap.
+/// C shared by tasks that each write their own part.
+pub(super) struct Shared(pub *mut f32);
+// SAFETY: the parts of different tasks do not overlap.
 unsafe impl Sync for Shared {}
 
 impl Shared {
     /// # Safety
     /// `offset` must be inside C, and no other task may touch it.
-    unsafe fn write(&self, offset: usize, value: f32, store: Store) {
+    pub unsafe fn write(&self, offset: usize, value: f32, store: Store) {
         // SAFETY: the caller's contract.
         let to = unsafe { &mut *self.0.add(offset) };
         *to = if store == Store::Add { *to + value } else { value };
