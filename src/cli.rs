@@ -22,11 +22,12 @@ mod output;
 mod plan;
 mod profile;
 mod progress;
+mod ranks;
 mod study;
 mod values;
 mod workload;
 
-use clap::{Command as Definition, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Command as Definition, CommandFactory, FromArgMatches, Parser, Subcommand};
 use global::Global;
 use layers::Line;
 use std::ffi::OsString;
@@ -85,10 +86,13 @@ pub fn main() -> ExitCode {
             Ok(Line::Print(text)) => return code(output::print(text)),
             Err(error) => return failure::report(&error.into()),
         };
-        let read = definition()
-            .try_get_matches_from(line)
-            .and_then(|found| CommandLine::from_arg_matches(&found).map_err(|e| e.format(&mut definition())));
-        let CommandLine { command, global } = match read {
+        let read = definition().try_get_matches_from(line).and_then(|found| {
+            match CommandLine::from_arg_matches(&found) {
+                Ok(line) => Ok((line, words(&found))),
+                Err(refusal) => Err(refusal.format(&mut definition())),
+            }
+        });
+        let (CommandLine { command, global }, words) = match read {
             Ok(line) => line,
             // Help and version come here too; clap knows which stream and code each has.
             Err(refusal) => {
@@ -97,7 +101,9 @@ pub fn main() -> ExitCode {
                 return refusal.exit_code();
             }
         };
-        let started = global.choose_instructions().and_then(|()| global.start_threads());
+        let started = ranks::check(&words).map_err(anyhow::Error::from);
+        let started =
+            started.and_then(|()| global.choose_instructions()).and_then(|()| global.start_threads());
         let outcome = started.and_then(|()| command.run(&global));
         code(outcome)
     }))
@@ -106,6 +112,17 @@ pub fn main() -> ExitCode {
 /// All that a command line can say.
 fn definition() -> Definition {
     help::arranged(layers::with_sources(CommandLine::command(), finetune::RECIPES))
+}
+
+/// The subcommand, such as `bench step`.
+fn words(found: &ArgMatches) -> String {
+    let mut words: Vec<&str> = Vec::new();
+    let mut within = found.subcommand();
+    while let Some((word, found)) = within {
+        words.push(word);
+        within = found.subcommand();
+    }
+    words.join(" ")
 }
 
 fn code(outcome: anyhow::Result<()>) -> i32 {

@@ -1,17 +1,20 @@
 //! Several processes that train one model: which of them this is, and what they exchange.
 //!
-//! A [`Group`] is one process (every exchange is then nothing) or the ranks that a launcher started. Sums add the ranks'
-//! parts in the order of the ranks, so that the same number of ranks gives the same bits, on all of them.
+//! A [`Group`] is one process (every exchange is then nothing) or the ranks that a launcher started, which talk by MPI or
+//! TCP. Sums add the ranks' parts in the order of the ranks, so that the same number of ranks gives the same bits, on all
+//! of them and over any transport.
 
 mod launch;
+mod meeting;
 #[cfg(feature = "mpi")]
 mod mpi;
 pub mod scale;
+mod tcp;
 mod watchdog;
 
 pub use launch::{Launch, Launcher};
 
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::units::Seconds;
 use bytemuck::Pod;
 use std::cell::Cell;
@@ -28,22 +31,38 @@ pub const BUCKET: usize = 1 << 22;
 /// Bytes that are broadcast at a time.
 const PIECE: usize = 1 << 26;
 
+type Result<T, E = Error> = std::result::Result<T, E>;
+
 /// What moves bytes between ranks. Every rank makes the same calls in the same order.
 trait Transport {
     fn rank(&self) -> usize;
     fn size(&self) -> usize;
 
     /// Block r of `theirs` is this rank's block of what rank r sends; blocks are of one size.
-    fn all_to_all(&self, ours: &[u8], theirs: &mut [u8]);
+    fn all_to_all(&self, ours: &[u8], theirs: &mut [u8]) -> Result<(), Lost>;
 
     /// Block r of `all` is what rank r sends; blocks are of one size.
-    fn all_gather(&self, ours: &[u8], all: &mut [u8]);
+    fn all_gather(&self, ours: &[u8], all: &mut [u8]) -> Result<(), Lost>;
 
     /// `bytes` are those of rank 0.
-    fn broadcast(&self, bytes: &mut [u8]);
+    fn broadcast(&self, bytes: &mut [u8]) -> Result<(), Lost>;
 
-    /// Ends all ranks.
-    fn abort(&self, code: i32) -> !;
+    /// The code with which another rank has ended all, where it is known without waiting.
+    fn has_ended(&self) -> Option<i32> {
+        None
+    }
+
+    /// Ends all ranks with `code`; `lost` is the rank that has gone, where that is why.
+    fn abort(&self, code: i32, lost: Option<usize>) -> !;
+}
+
+/// Why an exchange did not come about.
+#[derive(Debug)]
+enum Lost {
+    /// Another rank has ended all with this code, and said why.
+    Ended(i32),
+    /// A rank is there no more, and how that was noticed.
+    Gone(usize, String),
 }
 
 /// The processes that work on one run.
@@ -61,13 +80,17 @@ impl Group {
         Group { transport: None, watchdog: None, spent: Cell::default(), is_done: AtomicBool::new(true) }
     }
 
-    /// Meets the other ranks of `launch`; each wait for them ends this process after `limit`.
-    pub fn join(launch: &Launch, limit: Duration) -> Result<Self> {
+    /// Meets the other ranks of `launch`; each wait for them ends this process after `limit`. `lost` says whether it is known
+    /// that one of them will not come.
+    pub fn join(launch: &Launch, limit: Duration, lost: &dyn Fn() -> bool) -> Result<Self> {
         if launch.world_size == 1 {
             return Ok(Group::alone());
         }
         let watchdog = Watchdog::start(launch, limit)?;
-        let transport = watchdog.watch("meeting", || transport(launch))?;
+        let transport = match MPI && matches!(launch.launcher, Launcher::Mpirun | Launcher::Srun) {
+            true => watchdog.watch("meeting", mpi)?,
+            false => Box::new(meeting::meet(launch, limit, lost)?),
+        };
         let group = Group {
             transport: Some(transport),
             watchdog: Some(watchdog),
@@ -106,10 +129,10 @@ impl Group {
         self.rank() == 0
     }
 
-    /// What errors say of where the run is.
-    pub fn at_step(&self, step: u64) {
+    /// What errors say of where the work is: the step or example of this number.
+    pub fn at(&self, what: &'static str, number: u64) {
         if let Some(watchdog) = &self.watchdog {
-            watchdog.at_step(step);
+            watchdog.at(what, number);
         }
     }
 
@@ -128,14 +151,15 @@ impl Group {
                 let mut ours = bucket.to_vec();
                 ours.resize(shard * size, 0.0);
                 let mut theirs = vec![0f32; shard * size];
-                transport.all_to_all(bytemuck::cast_slice(&ours), bytemuck::cast_slice_mut(&mut theirs));
+                transport.all_to_all(bytemuck::cast_slice(&ours), bytemuck::cast_slice_mut(&mut theirs))?;
                 let (sum, others) = theirs.split_at_mut(shard);
                 for other in others.chunks(shard) {
                     sum.iter_mut().zip(other).for_each(|(sum, x)| *sum += x);
                 }
-                transport.all_gather(bytemuck::cast_slice(sum), bytemuck::cast_slice_mut(&mut ours));
+                transport.all_gather(bytemuck::cast_slice(sum), bytemuck::cast_slice_mut(&mut ours))?;
                 bucket.copy_from_slice(&ours[..bucket.len()]);
             }
+            Ok(())
         });
     }
 
@@ -144,19 +168,20 @@ impl Group {
         let gathered = self.exchange("exchange of results", |transport| {
             let bytes: &[u8] = bytemuck::cast_slice(ours);
             let mut lengths = vec![0u64; transport.size()];
-            transport.all_gather(&(bytes.len() as u64).to_ne_bytes(), bytemuck::cast_slice_mut(&mut lengths));
+            transport
+                .all_gather(&(bytes.len() as u64).to_ne_bytes(), bytemuck::cast_slice_mut(&mut lengths))?;
             let longest = lengths.iter().copied().max().unwrap_or(0) as usize;
             let mut padded = bytes.to_vec();
             padded.resize(longest, 0);
             let mut all = vec![0u8; longest * transport.size()];
             if longest > 0 {
-                transport.all_gather(&padded, &mut all);
+                transport.all_gather(&padded, &mut all)?;
             }
             let of_rank = |rank: usize| {
                 let bytes = &all[rank * longest..][..lengths[rank] as usize];
                 bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
             };
-            (0..transport.size()).map(of_rank).collect()
+            Ok((0..transport.size()).map(of_rank).collect())
         });
         gathered.unwrap_or_else(|| vec![ours.to_vec()])
     }
@@ -165,9 +190,9 @@ impl Group {
     pub fn broadcast(&self, bytes: &mut Vec<u8>) {
         self.exchange("broadcast", |transport| {
             let mut length = (bytes.len() as u64).to_ne_bytes();
-            transport.broadcast(&mut length);
+            transport.broadcast(&mut length)?;
             bytes.resize(u64::from_ne_bytes(length) as usize, 0);
-            bytes.chunks_mut(PIECE).for_each(|piece| transport.broadcast(piece));
+            bytes.chunks_mut(PIECE).try_for_each(|piece| transport.broadcast(piece))
         });
     }
 
@@ -175,7 +200,7 @@ impl Group {
     pub fn broadcast_values(&self, values: &mut [f32]) {
         self.exchange("broadcast", |transport| {
             let bytes: &mut [u8] = bytemuck::cast_slice_mut(values);
-            bytes.chunks_mut(PIECE).for_each(|piece| transport.broadcast(piece));
+            bytes.chunks_mut(PIECE).try_for_each(|piece| transport.broadcast(piece))
         });
     }
 
@@ -190,6 +215,11 @@ impl Group {
             all.extend(serde_json::from_slice::<Vec<String>>(&texts).map_err(not_json)?);
         }
         Ok(all)
+    }
+
+    /// The texts of the first rank.
+    pub fn texts_of_first(&self, ours: Vec<String>) -> Result<Vec<String>> {
+        self.gather_texts(if self.is_first() { ours } else { Vec::new() })
     }
 
     /// The greatest of the ranks' numbers.
@@ -211,6 +241,13 @@ impl Group {
     /// Waits until all ranks have come here.
     pub fn wait_for_all(&self) {
         self.gather::<u8>(&[]);
+    }
+
+    /// Fails, on every rank, unless all are about to do the same with the same program, each on its own `gpu`.
+    pub fn agree_on_work(&self, settings: &str, gpu: Option<&str>) -> Result<()> {
+        self.agree("version of wattention", env!("CARGO_PKG_VERSION"))?;
+        self.agree("settings, model or data", settings)?;
+        self.apart("GPU", gpu)
     }
 
     /// Fails, on every rank, unless `what` is the same on all of them.
@@ -251,18 +288,38 @@ impl Group {
     /// Ends all ranks with `code`.
     pub fn abort(&self, code: i32) -> ! {
         match &self.transport {
-            Some(transport) => transport.abort(code),
+            Some(transport) => transport.abort(code, None),
             None => std::process::exit(code),
         }
     }
 
-    /// An exchange with the other ranks, which is timed and watched.
-    fn exchange<R>(&self, what: &'static str, work: impl FnOnce(&dyn Transport) -> R) -> Option<R> {
+    /// The code with which another rank has ended all, having said why.
+    pub fn has_ended(&self) -> Option<i32> {
+        self.transport.as_ref()?.has_ended()
+    }
+
+    /// An exchange with the other ranks, which is timed and watched. Without one of them no rank goes on.
+    fn exchange<R>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&dyn Transport) -> Result<R, Lost>,
+    ) -> Option<R> {
         let (Some(transport), Some(watchdog)) = (&self.transport, &self.watchdog) else { return None };
         let start = Instant::now();
         let outcome = watchdog.watch(what, || work(&**transport));
         self.spent.set(self.spent.get() + start.elapsed());
-        Some(outcome)
+        match outcome {
+            Ok(outcome) => Some(outcome),
+            Err(Lost::Ended(code)) => transport.abort(code, None),
+            Err(Lost::Gone(rank, why)) => {
+                watchdog.say(
+                    &format!("rank {rank} has gone"),
+                    what,
+                    &format!("{why}; it died, or its link is down"),
+                );
+                transport.abort(Error::Device(String::new()).exit_code(), Some(rank))
+            }
+        }
     }
 }
 
@@ -281,17 +338,13 @@ fn shown(text: &str) -> String {
 }
 
 #[cfg(feature = "mpi")]
-fn transport(_: &Launch) -> Result<Box<dyn Transport>> {
+fn mpi() -> Result<Box<dyn Transport>> {
     Ok(Box::new(mpi::Mpi::start()?))
 }
 
 #[cfg(not(feature = "mpi"))]
-fn transport(launch: &Launch) -> Result<Box<dyn Transport>> {
-    Err(Error::Device(format!(
-        "{} started {} ranks, and this program was built without MPI: build it with `cargo install --features mpi`, or \
-         start one process",
-        launch.launcher, launch.world_size
-    )))
+fn mpi() -> Result<Box<dyn Transport>> {
+    Err(Error::internal("this program was built without MPI"))
 }
 
 #[cfg(test)]

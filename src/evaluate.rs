@@ -102,6 +102,7 @@ pub fn evaluate_among<X: AsRef<generate::State>>(
     let open: Vec<usize> = (predictions.len()..examples.len()).collect();
     let batches: Vec<&[usize]> = open.chunks(batch_size).collect();
     for turn in batches.chunks(group.size()) {
+        group.at("example", predictions.len() as u64);
         let mut said = Vec::new();
         if let Some(&which) = turn.get(group.rank()) {
             let source = corpus.source(which)?;

@@ -39,7 +39,7 @@ use crate::files::lock::Lock;
 use crate::metrics::{Headline, Protocol, score};
 use crate::models::Family;
 use crate::models::session::Session;
-use crate::train::checkpoint::{self, Saver};
+use crate::train::checkpoint::Saver;
 use crate::train::token_cache::TokenCache;
 use crate::train::{GlobalAttention, Shard, Summary, Trainer};
 use crate::units::{Bytes, Seconds};
@@ -249,20 +249,12 @@ impl<'a> Run<'a> {
         self.books.write()
     }
 
-    /// Fails unless all ranks are about to do the same, with the same program, model and data, each on its own GPU.
-    fn agree(&self, settings: &checkpoint::Settings) -> Result<()> {
-        let group = &self.means.group;
-        group.agree("version of wattention", env!("CARGO_PKG_VERSION"))?;
-        group.agree("settings, model or data", &settings.hash())?;
-        group.apart("GPU", self.means.device.uuid().as_deref())
-    }
-
     /// Trains to the end, from the checkpoint that the run directory says, and saves the model.
     pub fn train(&mut self, observer: &mut dyn Observer) -> Result<Outcome> {
         let lock = self.dir.lock()?;
         let settings = self.decided()?;
         let group = self.means.group.clone();
-        self.agree(&settings)?;
+        group.agree_on_work(&settings.hash(), self.means.device.uuid().as_deref())?;
         let resumed = match group.is_first() {
             true => self.dir.find(&settings, &self.means.device.name(), observer)?,
             false => None,

@@ -29,6 +29,9 @@ pub struct Phase {
     pub pass: Pass,
 }
 
+/// Label of what ranks do together, which is no launch.
+pub const EXCHANGE: &str = "exchange";
+
 /// Calls and host time of one kernel in one phase.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Timing {

@@ -32,9 +32,10 @@ pub use control::Control;
 pub use events::{Event, Observer, Scorer, Scores, Summary};
 pub use global_attention::{GlobalAttention, GlobalTokens};
 pub use largest_batch::{Fit, Planned, largest_batch};
-pub use loss::evaluate_loss;
+pub use loss::{evaluate_loss, evaluate_loss_among};
 pub use memory::{Parts, plan_run};
 pub use options::{Optimizer, Options, Schedule};
+pub use ranks::agree_on_weights;
 pub use shard::Shard;
 pub use state::{Cursor, Times, TrainerState};
 pub use step::{

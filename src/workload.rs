@@ -8,6 +8,7 @@ pub use evaluation::Evaluation;
 pub use generation::{Generation, GenerationSizes, StepBytes};
 pub use step::{Step, StepSizes};
 
+use crate::collective::Group;
 use crate::device::plan::Recording;
 use crate::device::{Device, Precision};
 use crate::error::Result;
@@ -15,6 +16,7 @@ use crate::models::{Loaded, ModelOptions};
 use crate::train::Lengths;
 use serde::Serialize;
 use std::path::Path;
+use std::rc::Rc;
 
 /// Something to do again and again.
 pub trait Workload {
@@ -31,6 +33,14 @@ pub trait Workload {
 
     /// What one run works through.
     fn amount(&self) -> Amount;
+
+    /// Does its work together with the other ranks of `group`, where ranks can share it: `amount` is then that of all.
+    fn share_among(&mut self, _group: &Rc<Group>) {}
+
+    /// Whether any of its ranks says so.
+    fn any(&self, ours: bool) -> bool {
+        ours
+    }
 
     /// The loss of the last run, where it has one.
     fn loss(&self) -> Option<f32> {

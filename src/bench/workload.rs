@@ -103,7 +103,11 @@ pub fn measure(work: &mut dyn Workload, repeats: Repeats, meters: Meters) -> Res
             samples.take(work)?;
         }
         let energy = window.stop();
-        let conditions = energy.judge(watch.stop());
+        let mut conditions = energy.judge(watch.stop());
+        // All ranks measure again, or none.
+        if work.any(conditions.disturbed.is_some()) && conditions.disturbed.is_none() {
+            conditions.disturbed = Some("another rank was disturbed".into());
+        }
         Ok((samples, energy, conditions))
     };
     let (samples, energy, conditions) = undisturbed(counted, |(_, _, conditions)| conditions)?;
@@ -148,6 +152,15 @@ pub fn measure(work: &mut dyn Workload, repeats: Repeats, meters: Meters) -> Res
         decoding,
     };
     Ok((measured, timings))
+}
+
+impl Measured {
+    /// The joules of a sample, where other devices have worked on it, too.
+    pub fn energy_is(&mut self, joules_per_sample: Option<f64>) {
+        self.joules_per_sample = joules_per_sample;
+        let samples_per_token = self.samples_per_second / self.tokens_per_second;
+        self.joules_per_token = joules_per_sample.map(|joules| joules * samples_per_token);
+    }
 }
 
 impl Samples {

@@ -4,7 +4,7 @@ use super::global::Global;
 use crate::device::Device;
 use crate::energy::{self, Activity, Efficiency, Ledger, PaperEfficiency, RunEnergy, Sampler, Work};
 use crate::error::Result;
-use crate::units::Seconds;
+use crate::units::{Joules, Seconds};
 use serde::Serialize;
 
 /// The meter of `device`, unless the environment chooses another one.
@@ -61,6 +61,11 @@ impl Predicting {
 }
 
 impl Report {
+    /// All that was counted.
+    pub fn whole(&self) -> Option<Joules> {
+        self.run.whole.energy
+    }
+
     /// One line, and one more in the paper's terms where it could be computed.
     pub fn text(&self) -> String {
         let line = self.run.line(self.activity, &self.predicted, "source token");

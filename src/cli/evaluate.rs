@@ -6,11 +6,13 @@ use super::energy::{self, Predicting};
 use super::global::Global;
 use super::output;
 use super::progress::Scoring;
-use crate::data::Split;
+use super::ranks::{Ranks, Together, work_of_device};
+use crate::collective::Group;
+use crate::data::{Example, Split};
 use crate::device::Precision;
 use crate::energy::{Activity, HELP, Work};
 use crate::error::{Error, Result};
-use crate::evaluate::{LogitError, Task, evaluate, logit_error};
+use crate::evaluate::{LogitError, Task, evaluate_among, logit_error};
 use crate::generate::{self, GenerateOptions};
 use crate::hub::{Folder, Name};
 use crate::metrics::{Protocol, Scores};
@@ -18,7 +20,7 @@ use crate::models;
 use crate::models::session::Session;
 use crate::nn::Weights;
 use crate::run::write_predictions;
-use crate::train::{Corpus, Cut, GlobalAttention, evaluate_loss};
+use crate::train::{Corpus, Cut, GlobalAttention, agree_on_weights, evaluate_loss_among};
 use crate::units::counted;
 use crate::weights;
 use partial::Partial;
@@ -62,6 +64,9 @@ pub struct Args {
 
     #[command(flatten)]
     decoding: Decoding,
+
+    #[command(flatten)]
+    ranks: Ranks,
 }
 
 /// What `--json` prints.
@@ -90,7 +95,10 @@ struct Report {
     logit_error: Option<LogitError>,
     eval_seconds: f64,
     samples_per_second: f64,
+    /// Of this rank's device.
     energy: energy::Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ranks: Option<Together>,
     predictions_output: Option<PathBuf>,
     submission: Option<PathBuf>,
 }
@@ -105,7 +113,11 @@ struct Scored {
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
-    for path in args.predictions_output.iter().chain(&args.submission) {
+    args.ranks.run(global, |global, group| score(&args, global, &group))
+}
+
+fn score(args: &Args, global: &Global, group: &Group) -> anyhow::Result<()> {
+    for path in args.predictions_output.iter().chain(&args.submission).filter(|_| group.is_first()) {
         output::check_file(path)?;
     }
     let evaluated = &args.evaluated;
@@ -136,22 +148,26 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let attention = &corpus.global_attention;
     let lengths = [lengths.source, lengths.target];
     let settings = args.settings(global, &model_dir, lengths, attention, &decoding)?;
-    let output = args.predictions_output.as_deref();
+    group.agree_on_work(&args.work(&settings, &examples), device.uuid().as_deref())?;
+    agree_on_weights(&session.real().loaded.parameters, group, "weights")?;
+    let output = args.predictions_output.as_deref().filter(|_| group.is_first());
     let (mut partial, known) =
         match output.map(|path| Partial::open(path, &settings, &examples)).transpose()? {
             Some((partial, known)) => (Some(partial), known),
             None => (None, Vec::new()),
         };
+    let known = group.texts_of_first(known)?;
     if !known.is_empty() {
         global.note(format_args!("{} predictions are there from a run that was stopped", known.len()));
     }
-    // What an earlier run predicted cost nothing here.
-    let fresh = &corpus.examples[known.len()..];
-    let work = Work {
-        samples: fresh.len() as u64,
-        tokens: fresh.iter().map(|example| example.input.len() as u64).sum(),
-    };
     let batch = args.batch_size.get();
+    // What an earlier run or another rank predicted cost nothing here.
+    let fresh =
+        corpus.examples[known.len()..].chunks(batch).skip(group.rank()).step_by(group.size()).flatten();
+    let work = fresh.fold(Work { samples: 0, tokens: 0 }, |sum, example| Work {
+        samples: sum.samples + 1,
+        tokens: sum.tokens + example.input.len() as u64,
+    });
     let mut progress = Scoring::new(global, examples.len());
     let task = Task {
         tokenizer: &tokenizer,
@@ -163,7 +179,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         known,
     };
     energy.predicts();
-    let evaluation = evaluate(&mut session, task, &mut |said| {
+    let evaluation = evaluate_among(&mut session, task, group, &mut |said| {
         progress.done(said.len());
         partial.as_mut().map_or(Ok(()), |partial| partial.add(&examples, said))
     })?;
@@ -174,18 +190,20 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         true => Some(Scored {
             scores: evaluation.scores.rounded(),
             headline: dataset.headline.name(),
-            eval_loss: evaluate_loss(&mut session, &corpus, batch)?,
+            eval_loss: evaluate_loss_among(&mut session, &corpus, batch, group)?,
         }),
     };
     if let Some(path) = output {
         write_predictions(path, &examples, &evaluation.predictions, None)?;
     }
-    if let Some(submission) = &submission {
+    if let Some(submission) = submission.filter(|_| group.is_first()) {
         submission.write(&dataset.name, &examples, &evaluation.predictions)?;
     }
     partial.map_or(Ok(()), Partial::done)?;
     let first: Vec<usize> = (0..batch.min(examples.len())).collect();
     let logit_error = logit_error(session, &model_dir, options, || corpus.source(&first))?;
+    let energy = energy.report(work_of_device(group, &device, work)?, evaluation.time);
+    let ranks = Together::of(group, &device, energy.whole())?;
     let report = Report {
         model: evaluated.model.clone(),
         dataset: dataset.name.clone(),
@@ -203,9 +221,10 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         logit_error,
         eval_seconds: evaluation.time.0,
         samples_per_second: examples.len() as f64 / evaluation.time.0,
-        energy: energy.report(work, evaluation.time),
-        predictions_output: args.predictions_output,
-        submission: args.submission,
+        energy,
+        ranks,
+        predictions_output: args.predictions_output.clone(),
+        submission: args.submission.clone(),
     };
     let text = LogitError::below(report.text(), report.logit_error.as_ref());
     let text = text + "\n" + &report.energy.text();
@@ -247,6 +266,24 @@ impl Args {
             _ => Err(Error::internal("settings are no object")),
         }
     }
+
+    /// What all ranks must have in common, as a hash.
+    fn work(&self, settings: &Map<String, Value>, examples: &[Example]) -> String {
+        let mut hash = blake3::Hasher::new();
+        for (key, value) in settings {
+            // The same weights may lie on each machine, written there at a time of its own.
+            if key != "model_modified" {
+                hash.update(format!("{key} {value}\n").as_bytes());
+            }
+        }
+        hash.update(self.batch_size.to_string().as_bytes());
+        for example in examples {
+            for text in [&example.id, &example.pid, &example.input].into_iter().chain(&example.references) {
+                hash.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+            }
+        }
+        hash.finalize().to_hex().to_string()
+    }
 }
 
 impl Report {
@@ -258,6 +295,9 @@ impl Report {
             self.split.name(),
             self.samples_per_second
         );
+        if let Some(ranks) = &self.ranks {
+            text += &format!("\n{}", ranks.text());
+        }
         let Some(Scored { scores, eval_loss, .. }) = &self.scored else {
             return text + "\nnot scored: the split has no answers";
         };

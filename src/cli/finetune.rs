@@ -5,6 +5,7 @@ use super::columns::Columns;
 use super::decoding::Decoding;
 use super::energy::open;
 use super::global::Global;
+use super::ranks::Together;
 use crate::collective::Group;
 use crate::energy::HELP;
 use crate::error::{Error, Result};
@@ -24,9 +25,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 mod cache;
-mod ranks;
 mod recipes;
 mod reporting;
+mod sharing;
 pub(super) mod signals;
 mod training;
 mod view;
@@ -35,8 +36,8 @@ mod watch;
 pub use recipes::{NAMES as RECIPES, recipe};
 
 use cache::Cache;
-use ranks::{Ranks, Together};
 use reporting::Reporting;
+use sharing::Sharing;
 use signals::Signals;
 use training::Training;
 use watch::Watch;
@@ -91,7 +92,7 @@ pub struct Args {
     training: Training,
 
     #[command(flatten)]
-    ranks: Ranks,
+    sharing: Sharing,
 
     #[command(flatten)]
     cache: Cache,
@@ -148,7 +149,7 @@ struct Report {
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     args.trainable.check()?;
-    args.ranks.run(global, |global, group| fine_tune(&args, global, group))
+    args.sharing.ranks.run(global, |global, group| fine_tune(&args, global, group))
 }
 
 fn fine_tune(args: &Args, global: &Global, group: Rc<Group>) -> anyhow::Result<()> {
@@ -170,7 +171,7 @@ fn fine_tune(args: &Args, global: &Global, group: Rc<Group>) -> anyhow::Result<(
         more_protocols: Vec::new(),
         carbon_intensity: args.reporting.carbon_intensity,
         group: group.clone(),
-        shard: args.ranks.shard(&group),
+        shard: args.sharing.shard(&group),
     };
     let mut watch = Watch::new(global);
     let mut run = Run::open(origin, settings, dir, means, &mut watch)?;
@@ -263,7 +264,7 @@ impl Args {
     /// What was asked for, and the defaults that the model bounds.
     fn settings(&self, origin: &Origin, global: &Global, group: &Group) -> Result<Settings> {
         let (training, limits) = (&self.training, origin.limits()?);
-        let ranks = ranks::of_step(group, &self.output_dir, self.resume.is_some())?;
+        let ranks = sharing::of_step(group, &self.output_dir, self.resume.is_some())?;
         let batch = Batch { ranks, ..training.batch.clone() };
         Ok(Settings {
             dataset: self.dataset.clone(),
@@ -306,6 +307,10 @@ impl Report {
                 eval.eval_rouge1, eval.eval_rouge2, eval.eval_rouge_l, eval.eval_f1
             );
         }
-        text + &format!(": {}\n{}", self.output_dir.display(), self.energy.text())
+        text += &format!(": {}\n{}", self.output_dir.display(), self.energy.text());
+        match &self.ranks {
+            Some(ranks) => text + "\n" + &ranks.text(),
+            None => text,
+        }
     }
 }

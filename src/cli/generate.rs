@@ -3,7 +3,9 @@
 use super::choices::{self, Keeping, ModelChoices};
 use super::decoding::Decoding;
 use super::global::Global;
+use super::ranks::Ranks;
 use crate::energy::HELP;
+use crate::error::Error;
 use crate::hub::Name;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -61,11 +63,18 @@ pub struct Args {
 
     #[command(flatten)]
     decoding: Decoding,
+
+    #[command(flatten)]
+    ranks: Ranks,
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
-    match &args.inputs {
+    args.ranks.run(global, |global, group| match &args.inputs {
+        Some(_) if !group.is_alone() => {
+            let what = "--inputs is one batch, which one process decodes";
+            Err(Error::usage(format!("{what}; start one, or share out documents with --input")).into())
+        }
         Some(inputs) => tokens::run(&args, inputs, global),
-        None => texts::run(&args, global),
-    }
+        None => texts::run(&args, global, &group),
+    })
 }

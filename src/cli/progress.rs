@@ -28,9 +28,9 @@ struct Lines {
 }
 
 impl Progress {
-    /// Starts the clock of `total` steps; shows nothing when quiet.
+    /// Starts the clock of `total` steps; shows nothing when quiet, and on a rank beside the first.
     pub fn new(global: &Global, total: u64, label: &str) -> Self {
-        if global.quiet {
+        if global.quiet || global.follows {
             return Progress(Shown::Nothing);
         }
         if io::stderr().is_terminal() {

@@ -2,6 +2,7 @@
 
 use super::choices::{self, Recomputation, check_batch};
 use super::global::Global;
+use super::ranks::Ranks;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::hub::Name;
@@ -31,6 +32,11 @@ pub trait Kind: clap::Args {
 
     fn options(&self) -> ModelOptions;
 
+    /// The ranks that share it, where ranks can.
+    fn ranks(&self) -> Option<&Ranks> {
+        None
+    }
+
     /// What else decides the work, as a profile has it.
     fn settings(&self) -> Value {
         json!({})
@@ -57,6 +63,9 @@ pub struct StepArgs {
 
     #[command(flatten)]
     recomputation: Recomputation,
+
+    #[command(flatten)]
+    ranks: Ranks,
 }
 
 #[derive(clap::Args, Debug)]
@@ -147,6 +156,10 @@ impl Kind for StepArgs {
 
     fn options(&self) -> ModelOptions {
         self.recomputation.options()
+    }
+
+    fn ranks(&self) -> Option<&Ranks> {
+        Some(&self.ranks)
     }
 
     fn settings(&self) -> Value {

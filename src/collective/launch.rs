@@ -31,6 +31,8 @@ pub struct Launch {
     pub host: String,
     /// Where ranks of different machines meet, where the launcher says so.
     pub master: Option<String>,
+    /// Whether torchrun has its store there.
+    pub has_store: bool,
     /// The launcher's name of the job.
     pub job: Option<String>,
     /// How often the launcher has started the ranks anew.
@@ -119,6 +121,7 @@ impl Launch {
             local_size: 1,
             host: host(),
             master: None,
+            has_store: false,
             job: None,
             restarts: 0,
         }
@@ -193,9 +196,15 @@ impl Launch {
             local_size,
             host: host(),
             master,
+            has_store: variable("TORCHELASTIC_USE_AGENT_STORE").as_deref() == Some("True"),
             job: variable(names.job),
             restarts: number(names.restarts)?.unwrap_or(0) as u64,
         })
+    }
+
+    /// Whether all ranks are on this machine.
+    pub fn is_local(&self) -> bool {
+        self.local_size == self.world_size
     }
 
     /// The threads that this rank computes with on a machine with `cores`.

@@ -1,6 +1,6 @@
 //! MPI between the ranks of `mpirun` or `srun --mpi`.
 
-use super::Transport;
+use super::{Lost, Transport};
 use crate::error::{Error, Result};
 use mpi::Threading;
 use mpi::environment::Universe;
@@ -30,19 +30,22 @@ impl Transport for Mpi {
         self.world.size() as usize
     }
 
-    fn all_to_all(&self, ours: &[u8], theirs: &mut [u8]) {
+    fn all_to_all(&self, ours: &[u8], theirs: &mut [u8]) -> std::result::Result<(), Lost> {
         self.world.all_to_all_into(ours, theirs);
+        Ok(())
     }
 
-    fn all_gather(&self, ours: &[u8], all: &mut [u8]) {
+    fn all_gather(&self, ours: &[u8], all: &mut [u8]) -> std::result::Result<(), Lost> {
         self.world.all_gather_into(ours, all);
+        Ok(())
     }
 
-    fn broadcast(&self, bytes: &mut [u8]) {
+    fn broadcast(&self, bytes: &mut [u8]) -> std::result::Result<(), Lost> {
         self.world.process_at_rank(0).broadcast_into(bytes);
+        Ok(())
     }
 
-    fn abort(&self, code: i32) -> ! {
+    fn abort(&self, code: i32, _: Option<usize>) -> ! {
         self.world.abort(code)
     }
 }

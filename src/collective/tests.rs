@@ -1,5 +1,4 @@
 use super::*;
-use std::sync::{Barrier, Mutex};
 
 fn read(variables: &[(&str, &str)]) -> Result<Launch> {
     Launch::read_from(&|name| {
@@ -85,79 +84,34 @@ fn ranks_of_a_machine_share_its_cores() {
     assert_eq!([of(1), of(2), of(3), of(16)].map(|launch| launch.threads(8)), [8, 4, 2, 1]);
 }
 
-/// Ranks that are threads of this process.
-struct Threads {
-    rank: usize,
-    board: std::sync::Arc<Board>,
+/// The launches of `size` ranks on this machine, which meet at a port that is free now.
+fn launches(size: usize) -> Vec<Launch> {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let master = Some(format!("localhost:{port}"));
+    let of = |rank| Launch {
+        launcher: Launcher::Torchrun,
+        rank,
+        world_size: size,
+        local_rank: rank,
+        local_size: size,
+        master: master.clone(),
+        ..Launch::alone()
+    };
+    (0..size).map(of).collect()
 }
 
-struct Board {
-    sent: Mutex<Vec<Vec<u8>>>,
-    barrier: Barrier,
-}
-
-impl Threads {
-    /// What every rank has sent.
-    fn round(&self, ours: &[u8]) -> Vec<Vec<u8>> {
-        self.board.sent.lock().unwrap()[self.rank] = ours.to_vec();
-        self.board.barrier.wait();
-        let all = self.board.sent.lock().unwrap().clone();
-        self.board.barrier.wait();
-        all
-    }
-}
-
-impl Transport for Threads {
-    fn rank(&self) -> usize {
-        self.rank
-    }
-
-    fn size(&self) -> usize {
-        self.board.sent.lock().unwrap().len()
-    }
-
-    fn all_to_all(&self, ours: &[u8], theirs: &mut [u8]) {
-        let block = ours.len() / self.size();
-        for (sent, theirs) in self.round(ours).iter().zip(theirs.chunks_mut(block)) {
-            theirs.copy_from_slice(&sent[self.rank * block..][..block]);
-        }
-    }
-
-    fn all_gather(&self, ours: &[u8], all: &mut [u8]) {
-        for (sent, all) in self.round(ours).iter().zip(all.chunks_mut(ours.len())) {
-            all.copy_from_slice(sent);
-        }
-    }
-
-    fn broadcast(&self, bytes: &mut [u8]) {
-        bytes.copy_from_slice(&self.round(bytes)[0]);
-    }
-
-    fn abort(&self, code: i32) -> ! {
-        panic!("a rank ended all with {code}")
-    }
-}
-
-/// What `work` gives on each of `size` ranks.
+/// What `work` gives on each of `size` ranks, which are threads of this process.
 fn ranks<R: Send>(size: usize, work: impl Fn(&Group) -> R + Sync) -> Vec<R> {
-    let board =
-        std::sync::Arc::new(Board { sent: Mutex::new(vec![Vec::new(); size]), barrier: Barrier::new(size) });
+    let work = &work;
+    let rank = |launch: Launch| {
+        let group = Group::join(&launch, Duration::from_secs(60), &|| false).unwrap();
+        let found = work(&group);
+        group.wait_for_all();
+        group.finish();
+        found
+    };
     std::thread::scope(|scope| {
-        let started: Vec<_> = (0..size)
-            .map(|rank| {
-                let (board, work) = (board.clone(), &work);
-                scope.spawn(move || {
-                    let launch = Launch { rank, world_size: size, ..Launch::alone() };
-                    let group = Group {
-                        transport: Some(Box::new(Threads { rank, board })),
-                        watchdog: Some(Watchdog::start(&launch, Duration::from_secs(60)).unwrap()),
-                        spent: Cell::default(),
-                        is_done: AtomicBool::new(true),
-                    };
-                    work(&group)
-                })
-            })
-            .collect();
+        let started: Vec<_> = launches(size).into_iter().map(|of| scope.spawn(move || rank(of))).collect();
         started.into_iter().map(|rank| rank.join().unwrap()).collect()
     })
 }
@@ -214,5 +168,29 @@ fn ranks_that_differ_are_named_on_all() {
     for (code, text) in all {
         assert_eq!(code, 2);
         assert!(text.contains("rank 2") && text.contains("settings"), "{text}");
+    }
+}
+
+/// Of an exchange whose other side has gone, and of one that it has ended.
+#[test]
+fn a_rank_that_goes_is_known_to_the_others() {
+    let met = |launch: Launch| meeting::meet(&launch, Duration::from_secs(60), &|| false).unwrap();
+    for size in [2, 3] {
+        let ends: Vec<Option<Lost>> = std::thread::scope(|scope| {
+            let rank = |launch: Launch| {
+                let tcp = met(launch);
+                let (ours, mut all) = (vec![1; 1 << 22], vec![0; size << 22]);
+                tcp.all_gather(&ours, &mut all).unwrap();
+                // The last rank leaves without a word.
+                (tcp.rank() + 1 < size).then(|| tcp.all_gather(&ours, &mut all).unwrap_err())
+            };
+            let started: Vec<_> =
+                launches(size).into_iter().map(|of| scope.spawn(move || rank(of))).collect();
+            started.into_iter().map(|rank| rank.join().unwrap()).collect()
+        });
+        assert!(matches!(ends[0], Some(Lost::Gone(..))) && ends[size - 1].is_none());
+        if size == 2 {
+            assert!(matches!(ends[0], Some(Lost::Gone(1, _))));
+        }
     }
 }

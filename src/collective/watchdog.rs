@@ -3,7 +3,6 @@
 use super::Launch;
 use crate::error::{Error, Result};
 use std::io::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,26 +14,42 @@ pub struct Watchdog {
 }
 
 struct Shared {
+    /// This rank.
+    us: String,
     waiting: Waiting,
-    step: AtomicU64,
+    /// A kind of thing, and its number.
+    place: Mutex<(&'static str, u64)>,
+}
+
+impl Shared {
+    /// Says on stderr that the work ends: `fault` in the exchange `what`, and why.
+    fn say(&self, fault: &str, what: &str, why: &str) {
+        let Shared { us, place, .. } = self;
+        let (kind, number) = *place.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = writeln!(
+            std::io::stderr(),
+            "error: {us}: {fault} at {kind} {number} ({what}): {why}; look at its log, and start again (finetune resumes \
+             with --resume auto)"
+        );
+    }
 }
 
 impl Watchdog {
     /// Waits of more than `limit` end the process with 69.
     pub fn start(launch: &Launch, limit: Duration) -> Result<Self> {
-        let shared = Arc::new(Shared { waiting: Mutex::new(None), step: AtomicU64::new(0) });
-        let (seen, who) = (Arc::downgrade(&shared), launch.to_string());
+        let shared = Arc::new(Shared {
+            us: launch.to_string(),
+            waiting: Mutex::new(None),
+            place: Mutex::new(("step", 0)),
+        });
+        let seen = Arc::downgrade(&shared);
         let pause = (limit / 10).clamp(Duration::from_millis(10), Duration::from_secs(1));
         let watch = move || {
             while let Some(shared) = seen.upgrade() {
                 let waiting = *shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some((what, _)) = waiting.filter(|(_, since)| since.elapsed() > limit) {
-                    let step = shared.step.load(Ordering::Relaxed);
-                    let _ = writeln!(
-                        std::io::stderr(),
-                        "error: {who}: another rank has not answered for {limit:?} at step {step} ({what}): it died, hangs, or \
-                         its link is down; look at its log, and resume with --resume auto (--ddp-timeout sets the limit)"
-                    );
+                    let who = format!("another rank has not answered for {limit:?} (--ddp-timeout)");
+                    shared.say(&who, what, "it died, hangs, or its link is down");
                     // SAFETY: it takes any number. What else runs at a process's end would wait for MPI, which hangs.
                     unsafe { libc::_exit(Error::Device(String::new()).exit_code()) }
                 }
@@ -47,8 +62,14 @@ impl Watchdog {
         Ok(Watchdog { shared })
     }
 
-    pub fn at_step(&self, step: u64) {
-        self.shared.step.store(step, Ordering::Relaxed);
+    /// Where the work is.
+    pub fn at(&self, what: &'static str, number: u64) {
+        *self.shared.place.lock().unwrap_or_else(PoisonError::into_inner) = (what, number);
+    }
+
+    /// Says on stderr that the work ends: `fault` in the exchange `what`, and why.
+    pub fn say(&self, fault: &str, what: &str, why: &str) {
+        self.shared.say(fault, what, why);
     }
 
     /// Watches `work`, which waits for other ranks.

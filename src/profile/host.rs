@@ -29,6 +29,9 @@ impl Gaps {
             end = end.max(slice.end);
         }
         gaps.steps += run.end.saturating_duration_since(end).as_secs_f64();
+        // They lie between steps, and are no work of the host.
+        let exchanges = run.exchanges.iter().map(|of| (of.end - of.start).as_secs_f64()).sum::<f64>();
+        gaps.steps = (gaps.steps - exchanges).max(0.0);
         gaps
     }
 }
@@ -65,10 +68,13 @@ mod tests {
         let slices = [[10, 20], [25, 30], [100, 110]].map(slice).to_vec();
         let launched = Launched { kernel: "cast", phase, cost: Default::default(), live: 0 };
         let step = |launches| Step { layout: Rc::default(), launches: vec![launched; launches] };
-        let run = Run { start: at(0), end: at(113), slices };
+        let run = Run { start: at(0), end: at(113), slices, exchanges: Vec::new() };
         let gaps = Gaps::of(&run, &[step(2), step(1)]);
         // 10 ms before the first step, 70 ms between the two and 3 ms after the last.
         assert!((gaps.launches - 0.005).abs() < 1e-9 && (gaps.steps - 0.083).abs() < 1e-9, "{gaps:?}");
+        let exchanges = vec![slice([40, 80])];
+        let shared = Gaps::of(&Run { exchanges, ..run }, &[step(2), step(1)]);
+        assert!((shared.steps - 0.043).abs() < 1e-9 && shared.launches == gaps.launches, "{shared:?}");
         let of = |untraced: f64| rows(&[gaps], &Runs { untraced_s: vec![untraced], traced_s: vec![0.113] });
         let near = |rows: [Row; 2], want: [f64; 2]| {
             rows.iter().zip(want).all(|(row, want)| row.key.is_host() && (row.time().0 - want).abs() < 1e-9)

@@ -86,10 +86,10 @@ pub fn measure(
         rows.iter().enumerate().map(|(place, row)| (row.key.clone(), place)).collect();
     let mut difference = unlike_the_plan(&steps, &work.recordings());
     let mut runs = Runs::default();
-    let (mut kept, mut gaps) = (Vec::new(), Vec::new());
+    let (mut kept, mut gaps, mut exchanges) = (Vec::new(), Vec::new(), Vec::new());
     let (began, window, watch) = (Instant::now(), Window::start(sampler), Watch::start());
     while runs.traced_s.len() < LEAST
-        || (runs.traced_s.len() < MOST && Seconds::from(began.elapsed()) < budget.seconds)
+        || (runs.traced_s.len() < MOST && work.any(Seconds::from(began.elapsed()) < budget.seconds))
     {
         let start = Instant::now();
         work.run()?;
@@ -108,12 +108,14 @@ pub fn measure(
             }
         }
         gaps.push(Gaps::of(&run, &steps));
+        exchanges.push(run.exchanges.clone());
         if kept.len() < KEPT {
             kept.push(run);
         }
         between();
     }
     let conditions = window.stop().judge(watch.stop());
+    rows.extend(rows::of_exchanges(&exchanges));
     rows.extend(host::rows(&gaps, &runs));
     let planned = Planned { launches: launches().count(), difference };
     Ok(Measured { runs, rows, planned, conditions, steps, kept })

@@ -4,7 +4,7 @@ use crate::device::repeater::Launched;
 use crate::device::{Cost, Precision};
 use crate::limits::{Bound, Limits};
 use crate::stats::{Quantiles, quantiles};
-use crate::trace::{Pass, Phase};
+use crate::trace::{EXCHANGE, Pass, Phase, Slice};
 use crate::units::{Bytes, Flops, Seconds};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -32,6 +32,11 @@ impl Key {
 
     pub fn is_host(&self) -> bool {
         self.phase.as_deref() == Some(HOST)
+    }
+
+    /// What ranks do together, which belongs to no pass.
+    pub fn exchange(what: &str) -> Self {
+        Key { phase: Some(EXCHANGE.into()), pass: None, kernel: Some(what.into()) }
     }
 
     pub fn new(phase: Phase, kernel: &str) -> Self {
@@ -150,6 +155,20 @@ pub fn of_launches<'a>(
     for Launched { kernel, phase, cost, .. } in launches {
         let least = limits.map(|limits| limits.least(kernel, *cost, precision));
         found.at(Key::new(*phase, kernel)).launch(*cost, least);
+    }
+    found.rows
+}
+
+/// One row for every kind of exchange, in order of their first, with the seconds of each of `runs`.
+pub fn of_exchanges(runs: &[Vec<Slice>]) -> Vec<Row> {
+    let mut found = Index::default();
+    for (number, slice) in
+        runs.iter().enumerate().flat_map(|(number, run)| run.iter().map(move |s| (number, s)))
+    {
+        let row = found.at(Key::exchange(slice.kernel));
+        row.seconds.resize(runs.len(), 0.0);
+        row.seconds[number] += (slice.end - slice.start).as_secs_f64();
+        row.calls += u64::from(number == 0);
     }
     found.rows
 }

@@ -1,7 +1,7 @@
 //! Runs of a workload, whole and launch by launch.
 
 use crate::error::Result;
-use crate::trace::{self, Slice};
+use crate::trace::{self, EXCHANGE, Slice};
 use crate::workload::Workload;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
@@ -11,7 +11,10 @@ use std::time::Instant;
 pub struct Run {
     pub start: Instant,
     pub end: Instant,
+    /// Launches.
     pub slices: Vec<Slice>,
+    /// What this rank did together with the others, waits for them included.
+    pub exchanges: Vec<Slice>,
 }
 
 impl Run {
@@ -23,7 +26,8 @@ impl Run {
         let end = Instant::now();
         let slices = trace::stop_timeline();
         outcome?;
-        Ok(Run { start, end, slices })
+        let (exchanges, slices) = slices.into_iter().partition(|slice| slice.phase.label == EXCHANGE);
+        Ok(Run { start, end, slices, exchanges })
     }
 }
 

@@ -6,12 +6,12 @@
 use super::runs::Run;
 use crate::device::repeater::Launched;
 use crate::energy::Sample;
+use crate::error::{Error, Result};
 use crate::trace::Slice;
 use crate::units::Joules;
 use serde_json::{Value, json};
 use std::time::Instant;
 
-const PROCESS: u32 = 1;
 const THREAD: u32 = 1;
 
 /// What happened while the runs were done.
@@ -23,13 +23,36 @@ pub struct Meanwhile {
     pub changes: Vec<(Instant, Joules)>,
 }
 
+/// Whose runs they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Named<'a> {
+    pub title: &'a str,
+    pub device: &'a str,
+    /// What processes of one trace are told apart by: the rank, where there are several.
+    pub process: usize,
+}
+
+/// Traces of several ranks as one: the clock of each begins with its first run.
+pub fn merged(traces: Vec<String>) -> Result<Value> {
+    let mut events = Vec::new();
+    for text in traces {
+        let trace = serde_json::from_str::<Value>(&text);
+        let trace = trace.map_err(|e| Error::internal(format!("a trace is not JSON: {e}")))?;
+        events.extend(trace["traceEvents"].as_array().cloned().unwrap_or_default());
+    }
+    Ok(json!({ "displayTimeUnit": "ms", "traceEvents": events }))
+}
+
 /// The trace of `runs`, each of which launched `launches`, as one JSON object.
-pub fn trace(title: &str, device: &str, runs: &[Run], launches: &[Launched], meanwhile: &Meanwhile) -> Value {
+pub fn trace(named: Named, runs: &[Run], launches: &[Launched], meanwhile: &Meanwhile) -> Value {
     let Some(zero) = runs.first().map(|run| run.start) else {
         return json!({ "traceEvents": [] });
     };
+    let process = named.process;
+    let name = |what: &str, name: &str| json!({ "ph": "M", "name": what, "pid": process, "tid": THREAD, "args": { "name": name } });
     let last = runs.last().map_or(zero, |run| run.end);
-    let mut events = Events { zero, list: vec![named("process_name", title), named("thread_name", device)] };
+    let list = vec![name("process_name", named.title), name("thread_name", named.device)];
+    let mut events = Events { zero, process, list };
     for (number, run) in runs.iter().enumerate() {
         events.run(number, run);
         // Only then are the launches known to be those of this run.
@@ -64,10 +87,6 @@ pub fn trace(title: &str, device: &str, runs: &[Run], launches: &[Launched], mea
     json!({ "displayTimeUnit": "ms", "traceEvents": events.list })
 }
 
-fn named(what: &str, name: &str) -> Value {
-    json!({ "ph": "M", "name": what, "pid": PROCESS, "tid": THREAD, "args": { "name": name } })
-}
-
 /// When an event begins; names come before everything.
 fn microseconds(event: &Value) -> f64 {
     event["ts"].as_f64().unwrap_or(-1.0)
@@ -75,6 +94,7 @@ fn microseconds(event: &Value) -> f64 {
 
 struct Events {
     zero: Instant,
+    process: usize,
     list: Vec<Value>,
 }
 
@@ -87,20 +107,23 @@ impl Events {
     fn complete(&mut self, category: &str, name: &str, [start, end]: [Instant; 2]) {
         let nanoseconds = end.saturating_duration_since(start).as_nanos();
         self.list.push(json!({
-            "ph": "X", "cat": category, "name": name, "pid": PROCESS, "tid": THREAD,
+            "ph": "X", "cat": category, "name": name, "pid": self.process, "tid": THREAD,
             "ts": self.at(start), "dur": nanoseconds as f64 / 1e3,
         }));
     }
 
     fn counter(&mut self, name: &str, at: Instant, unit: &str, value: f64) {
         let ts = self.at(at);
-        self.list.push(json!({ "ph": "C", "name": name, "pid": PROCESS, "ts": ts, "args": { unit: value } }));
+        let process = self.process;
+        self.list.push(json!({ "ph": "C", "name": name, "pid": process, "ts": ts, "args": { unit: value } }));
     }
 
     fn run(&mut self, number: usize, run: &Run) {
         self.complete("run", &format!("run {}", number + 1), [run.start, run.end]);
+        let mut slices = [&run.slices[..], &run.exchanges].concat();
+        slices.sort_by_key(|slice| slice.start);
         let whole = |slices: &[Slice]| [slices[0].start, slices[slices.len() - 1].end];
-        for pass in run.slices.chunk_by(|a, b| a.phase.pass == b.phase.pass) {
+        for pass in slices.chunk_by(|a, b| a.phase.pass == b.phase.pass) {
             self.complete("pass", pass[0].phase.pass.name(), whole(pass));
             for phase in pass.chunk_by(|a, b| a.phase == b.phase) {
                 self.complete("phase", phase[0].phase.label, whole(phase));
@@ -135,13 +158,14 @@ mod tests {
             slice("loss", Pass::Forward, "cross_entropy", 6, 7),
             slice("loss", Pass::Backward, "cross_entropy", 8, 9),
         ];
-        let run = Run { start: at(0), end: at(10), slices };
+        let run = Run { start: at(0), end: at(10), slices, exchanges: Vec::new() };
         let sample = Sample { power: Some(Watts(50.0)), ..Sample::default() };
         let meanwhile = Meanwhile {
             samples: vec![(at(5), sample), (at(99), sample)],
             changes: vec![(at(2), Joules(1.0)), (at(4), Joules(1.0 + 6e-5))],
         };
-        let trace = trace("led", "cpu", &[run], &[], &meanwhile);
+        let named = Named { title: "led", device: "cpu", process: 1 };
+        let trace = trace(named, &[run], &[], &meanwhile);
         let events = trace["traceEvents"].as_array().unwrap();
         let complete: Vec<_> = events
             .iter()

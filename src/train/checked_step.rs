@@ -3,7 +3,7 @@
 use super::control::Control;
 use super::diagnosis::diagnose;
 use super::loader::Prepared;
-use super::ranks::{gather_weights, in_turn, sum_gradients};
+use super::ranks::{gather_weights, sum_gradients, sum_losses};
 use super::state::TrainerState;
 use super::step::{Moment, StepReport, TrainState, forget_gradients, micro_step, norm_step, update_step};
 use super::trainer::{Outcome, Trainer};
@@ -19,7 +19,7 @@ impl<X: AsRef<TrainState>> Trainer<'_, X> {
             let (rule, randomness) = (self.rule(batch), self.randomness(micro.number));
             losses.push(micro_step(self.session, &micro.source, &micro.target, rule, randomness)?);
         }
-        let loss = in_turn(&self.group.gather(&losses)).sum::<f32>();
+        let loss = sum_losses(&losses, &self.group);
         let skip = |why: String, grad_norm, bad| Outcome::Skipped { why, loss, grad_norm, bad };
         if !loss.is_finite() {
             forget_gradients(self.session);

@@ -1,6 +1,7 @@
 //! How the ranks of a run stay one: all begin as the first does, and none comes apart from the others.
 
 use super::events::Observer;
+use super::ranks::agree_on_weights;
 use super::state::TrainerState;
 use super::step::TrainState;
 use super::trainer::Trainer;
@@ -42,12 +43,8 @@ impl<X: AsRef<TrainState>> Trainer<'_, X> {
 
     /// Fails if the ranks' weights have come apart, which no step may do.
     pub(super) fn check_weights(&self) -> Result<()> {
-        if self.group.is_alone() {
-            return Ok(());
-        }
-        let values: Vec<f32> = self.session.real().loaded.parameters.slab.read()?;
-        let hash = blake3::hash(bytemuck::cast_slice(&values));
-        self.group.agree(&format!("weights after step {}", self.state.global_step), hash.to_hex().as_str())
+        let name = format!("weights after step {}", self.state.global_step);
+        agree_on_weights(&self.session.real().loaded.parameters, &self.group, &name)
     }
 
     /// The signal that asks any of the ranks to stop: on all ranks at the same step.

@@ -10,11 +10,20 @@ use crate::models::session::Session;
 
 /// Mean loss per target token over all of `corpus`.
 pub fn evaluate_loss<X>(session: &mut Session<X>, corpus: &Corpus, batch_size: usize) -> Result<f64> {
-    loss_unless(session, corpus, batch_size, &Group::alone(), &|| None)
+    evaluate_loss_among(session, corpus, batch_size, &Group::alone())
 }
 
-/// As [`evaluate_loss`], the batches shared out among the ranks of `group`; given up between two of them when
-/// `interrupted` names a signal, on all ranks.
+/// As [`evaluate_loss`], the batches shared out among the ranks of `group`: the bits of one process on all of them.
+pub fn evaluate_loss_among<X>(
+    session: &mut Session<X>,
+    corpus: &Corpus,
+    batch_size: usize,
+    group: &Group,
+) -> Result<f64> {
+    loss_unless(session, corpus, batch_size, group, &|| None)
+}
+
+/// As [`evaluate_loss_among`]; given up between two batches when `interrupted` names a signal, on all ranks.
 pub(super) fn loss_unless<X>(
     session: &mut Session<X>,
     corpus: &Corpus,

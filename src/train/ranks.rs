@@ -4,13 +4,23 @@ use super::step::TrainState;
 use crate::collective::Group;
 use crate::error::Result;
 use crate::models::session::{Session, Side, Signature};
+use crate::nn::Parameters;
 use crate::tensor::Tensor;
-use crate::trace::phase;
+use crate::trace::{EXCHANGE, phase, timed};
 
 /// Parts of which rank r of N has every Nth from the rth on, in the order that one process makes them in.
 pub fn in_turn<T: Copy>(parts: &[Vec<T>]) -> impl Iterator<Item = T> {
     let most = parts.iter().map(Vec::len).max().unwrap_or(0);
     (0..most).flat_map(move |turn| parts.iter().filter_map(move |of_rank| of_rank.get(turn).copied()))
+}
+
+/// The sum of all ranks' losses of micro-batches, in the order of those.
+pub fn sum_losses(ours: &[f32], group: &Group) -> f32 {
+    if group.is_alone() {
+        return ours.iter().sum();
+    }
+    let _phase = phase(EXCHANGE);
+    timed("sum of losses", || in_turn(&group.gather(ours)).sum())
 }
 
 /// Puts the sum of all ranks' gradients in place of this rank's.
@@ -30,9 +40,12 @@ pub fn sum_gradients<X: AsRef<TrainState>>(session: &mut Session<X>, group: &Gro
         side.state.as_ref().complete_gradients()
     })?;
     let slab = session.real().state.as_ref().gradients();
-    let mut values: Vec<f32> = slab.read()?;
-    group.sum(&mut values);
-    slab.write(&values)
+    let _phase = phase(EXCHANGE);
+    timed("sum of gradients", || {
+        let mut values: Vec<f32> = slab.read()?;
+        group.sum(&mut values);
+        slab.write(&values)
+    })
 }
 
 /// Gives every rank the parts of the weights that the others have updated.
@@ -45,6 +58,15 @@ pub fn gather_weights<X: AsRef<TrainState>>(session: &Session<X>, group: &Group)
     let ours: Vec<f32> = parameters.slab.slice(part.start, [part.len()])?.read()?;
     parameters.slab.write(&group.gather(&ours).concat())?;
     parameters.refresh()
+}
+
+/// Fails, on every rank, unless all have the same weights, which `name` calls so.
+pub fn agree_on_weights(parameters: &Parameters, group: &Group, name: &str) -> Result<()> {
+    if group.is_alone() {
+        return Ok(());
+    }
+    let values: Vec<f32> = parameters.slab.read()?;
+    group.agree(name, blake3::hash(bytemuck::cast_slice(&values)).to_hex().as_str())
 }
 
 /// The moments of all parameters, whoever has which part of them; every rank asks at once.

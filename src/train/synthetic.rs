@@ -1,7 +1,9 @@
 //! Random batches, and the parts of a training step that are measured and planned on them.
 
 use super::options::Options;
+use super::ranks::{sum_gradients, sum_losses};
 use super::step::{TrainState, forget_gradients, loss_step, micro_step, optimizer_step, train_state};
+use crate::collective::Group;
 use crate::device::plan::Recording;
 use crate::device::{Device, Precision, Used};
 use crate::error::Result;
@@ -11,6 +13,7 @@ use crate::models::{self, Loaded, LossRule, ModelLimits};
 use crate::tape::{Randomness, Tape};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use std::rc::Rc;
 
 /// How much of a training step is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +65,7 @@ pub struct Stepper {
     session: Either,
     options: Options,
     steps: u64,
+    group: Rc<Group>,
 }
 
 enum Either {
@@ -101,12 +105,18 @@ impl Stepper {
     }
 
     fn over(session: Either, mode: Mode) -> Self {
-        Stepper { mode, session, options: Options::default(), steps: 0 }
+        Stepper { mode, session, options: Options::default(), steps: 0, group: Rc::new(Group::alone()) }
+    }
+
+    /// Sums the gradients with the other ranks of `group`, each of which has a micro-batch of its own of the same size.
+    pub fn share_among(&mut self, group: Rc<Group>) {
+        self.group = group;
     }
 
     /// Does the mode's work once; the loss, 0 where there is none.
     pub fn run(&mut self, source: &Source, target: &Target) -> Result<f32> {
-        let rule = LossRule { normaliser: target.labels.len() as f32, smoothing: 0.0 };
+        let tokens = target.labels.len() * self.group.size();
+        let rule = LossRule { normaliser: tokens as f32, smoothing: 0.0 };
         let step = self.steps;
         self.steps += 1;
         let session = match &mut self.session {
@@ -119,6 +129,8 @@ impl Stepper {
         };
         let randomness = Randomness { seed: self.options.seed, step };
         let loss = micro_step(session, source, target, rule, randomness)?;
+        let loss = sum_losses(&[loss], &self.group);
+        sum_gradients(session, &self.group)?;
         match self.mode {
             Mode::Train => {
                 // The schedule stands still: a run of any length does the same work.

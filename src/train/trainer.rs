@@ -182,7 +182,7 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
 
     fn steps(&mut self, loader: &Loader, observer: &mut dyn Observer) -> Result<()> {
         loop {
-            self.group.at_step(self.state.global_step);
+            self.group.at("step", self.state.global_step);
             let mut due = self.control.save_steps > 0
                 && self.state.global_step > 0
                 && self.state.global_step.is_multiple_of(self.control.save_steps);

@@ -1,6 +1,7 @@
 //! A training step, or a part of it, over a synthetic batch.
 
 use super::{Amount, Sizes, Workload};
+use crate::collective::Group;
 use crate::device::plan::Recording;
 use crate::device::{Device, Precision};
 use crate::error::Result;
@@ -10,6 +11,7 @@ use crate::train::Lengths;
 use crate::train::synthetic::{Mode, Stepper, synthetic_batch};
 use serde::Serialize;
 use std::path::Path;
+use std::rc::Rc;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct StepSizes {
@@ -25,6 +27,7 @@ pub struct Step {
     source: Source,
     target: Target,
     loss: f32,
+    group: Rc<Group>,
 }
 
 impl Step {
@@ -33,7 +36,7 @@ impl Step {
         let StepSizes { batch_size, max_source_length, max_target_length, .. } = sizes;
         let (source, target) =
             synthetic_batch(&limits, batch_size, max_source_length, max_target_length, seed)?;
-        Ok(Step { stepper, sizes, source, target, loss: 0.0 })
+        Ok(Step { stepper, sizes, source, target, loss: 0.0, group: Rc::new(Group::alone()) })
     }
 }
 
@@ -90,7 +93,17 @@ impl Workload for Step {
 
     fn amount(&self) -> Amount {
         let StepSizes { batch_size, max_source_length, .. } = self.sizes;
-        Amount { samples: batch_size, tokens: batch_size * max_source_length }
+        let samples = batch_size * self.group.size();
+        Amount { samples, tokens: samples * max_source_length }
+    }
+
+    fn share_among(&mut self, group: &Rc<Group>) {
+        self.group = group.clone();
+        self.stepper.share_among(group.clone());
+    }
+
+    fn any(&self, ours: bool) -> bool {
+        self.group.most(ours.into()) != 0
     }
 
     fn loss(&self) -> Option<f32> {

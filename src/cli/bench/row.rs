@@ -1,5 +1,6 @@
 //! Rows of `bench step` and `bench generate`: for people, for programs and for files.
 
+use super::super::ranks::Together;
 use super::options::Known;
 use super::report::{conditions, times};
 use crate::bench::workload::{DecodingTimes, Kernels, Measured};
@@ -28,6 +29,8 @@ pub struct Row<S> {
     pub measured: Measured,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kernels: Vec<KernelRow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ranks: Option<Together>,
 }
 
 #[derive(Serialize)]
@@ -219,6 +222,9 @@ impl<S: Sizes> fmt::Display for Report<S> {
         };
         for Unmeasured { name, why } in unmeasured {
             write!(f, "\nn/a: {name}: {why}")?;
+        }
+        for (row, ranks) in rows.iter().filter_map(|row| row.ranks.as_ref().map(|ranks| (row, ranks))) {
+            write!(f, "\n{}: {}", row.name, ranks.text())?;
         }
         for row in rows.iter().filter(|row| !row.kernels.is_empty()) {
             write!(f, "\n\n{}\n{}", row.name, KernelRow::table(&row.kernels).text(width()))?;

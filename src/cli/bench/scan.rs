@@ -2,6 +2,7 @@
 
 use super::super::choices::check_batch;
 use super::super::global::Global;
+use super::super::ranks::{self, Together};
 use super::super::workload::{Kind, Subject};
 use super::super::{machine, output};
 use super::base_name;
@@ -11,15 +12,17 @@ use crate::bench::Meters;
 use crate::bench::baseline::Entry;
 use crate::bench::resident::ResidentPeak;
 use crate::bench::workload::{Repeats, measure};
+use crate::collective::Group;
 use crate::device::{Device, Precision};
 use crate::energy::{self, Sampler};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::hub::Name;
 use crate::models::{self, ModelOptions};
-use crate::workload::Sizes;
+use crate::workload::{Sizes, Workload};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 /// What `--help` says below the options.
 const ROWS: &str = "\
@@ -78,8 +81,9 @@ struct Combination<S> {
 
 impl<S: Sizes> Combination<S> {
     /// All that decides the work, by which baselines know it.
-    fn name(&self) -> String {
-        format!("{}, {}", self.sizes.name(self.subject.name()), self.precision)
+    fn name(&self, group: &Group) -> String {
+        let name = format!("{}, {}", self.sizes.name(self.subject.name()), self.precision);
+        if group.is_alone() { name } else { format!("{name}, {} ranks", group.size()) }
     }
 
     /// Measures it on `device`, which is in its precision.
@@ -89,21 +93,31 @@ impl<S: Sizes> Combination<S> {
         device: &Device,
         repeats: Repeats,
         meters: Meters,
+        group: &Rc<Group>,
         global: &Global,
     ) -> Result<Row<S>> {
         check_batch(self.sizes.batch_size(), self.sizes.lengths())?;
         let options = self.sizes.options(options);
         let loaded = self.subject.load(device, options, global)?;
-        let mut work = self.sizes.load(loaded, options, global.seed)?;
-        let (measured, kernels) = measure(&mut work, repeats, meters)?;
+        // Each rank has examples of its own.
+        let mut work = self.sizes.load(loaded, options, global.seed + group.rank() as u64)?;
+        work.share_among(group);
+        let before = group.spent();
+        let (mut measured, kernels) = measure(&mut work, repeats, meters)?;
+        let ranks = Together::since(before, group, device, measured.energy.energy)?;
+        if let Some(ranks) = &ranks {
+            let samples = work.amount().samples * measured.seconds.len();
+            measured.energy_is(ranks.energy().map(|joules| joules.0 / samples as f64));
+        }
         Ok(Row {
-            name: self.name(),
+            name: self.name(group),
             model: self.subject.name().into(),
             sizes: self.sizes,
             precision: self.precision,
             products: self.sizes.products(device),
             measured,
             kernels: KernelRow::of(kernels),
+            ranks,
         })
     }
 }
@@ -130,6 +144,10 @@ impl<K: Kind> Args<K> {
 
 /// Measures every combination and prints the rows.
 pub fn run<K: Kind>(args: Args<K>, global: &Global) -> anyhow::Result<()> {
+    ranks::run(args.kind.ranks(), global, |global, group| scan(&args, global, &group))
+}
+
+fn scan<K: Kind>(args: &Args<K>, global: &Global, group: &Rc<Group>) -> anyhow::Result<()> {
     args.csv.iter().try_for_each(|path| output::check_file(path))?;
     let repeats = Repeats { warmup: args.warmup, counted: args.repeat.get(), kernels: args.kernels };
     let all = args.combinations(global);
@@ -138,6 +156,8 @@ pub fn run<K: Kind>(args: Args<K>, global: &Global) -> anyhow::Result<()> {
     let known = args.ceiling.open(&label, global)?;
     let judge = args.baselines.open(K::Sizes::NAME, &label)?;
     let sampler = Sampler::start(energy::choose(&device)?)?;
+    let names: Vec<String> = all.iter().map(|one| one.name(group)).collect();
+    group.agree_on_work(&format!("{names:?} {repeats:?}"), device.uuid().as_deref())?;
     // What cannot be measured is found before anything is.
     for one in &all {
         one.sizes.lengths().check(&models::limits(&one.subject.config()?)?)?;
@@ -148,25 +168,29 @@ pub fn run<K: Kind>(args: Args<K>, global: &Global) -> anyhow::Result<()> {
     let (mut rows, mut unmeasured) = (Vec::new(), Vec::new());
     for (number, one) in all.iter().enumerate() {
         if all.len() > 1 {
-            global.note(format_args!("{} of {}: {}", number + 1, all.len(), one.name()));
+            global.note(format_args!("{} of {}: {}", number + 1, all.len(), one.name(group)));
         }
         let resident = ResidentPeak::start(number == 0);
         let meters = Meters { sampler: &sampler, limits: known.limits.as_ref(), resident: &resident };
         let device = Device::open(&name, one.precision)?;
-        match one.measure(args.kind.options(), &device, repeats, meters, global) {
+        match one.measure(args.kind.options(), &device, repeats, meters, group, global) {
             Ok(row) => {
                 let warning = row.measured.conditions.warning();
                 warning.iter().for_each(|warning| global.warn(format_args!("{}: {warning}", row.name)));
                 rows.push(row);
             }
-            Err(Error::DoesNotFit(why)) if all.len() > 1 => {
-                unmeasured.push(Unmeasured { name: one.name(), why });
+            // It may have fitted on another rank, which cannot go on without this one.
+            Err(Error::DoesNotFit(why)) if all.len() > 1 && group.is_alone() => {
+                unmeasured.push(Unmeasured { name: one.name(group), why });
             }
             Err(why) => return Err(why.into()),
         }
     }
     if let (true, Some(Unmeasured { name, why })) = (rows.is_empty(), unmeasured.first()) {
         return Err(Error::DoesNotFit(format!("no row fits into memory, not even {name}: {why}")).into());
+    }
+    if !group.is_first() {
+        return Ok(());
     }
     let entry = |row: &Row<K::Sizes>| Entry { name: row.name.clone(), quantiles: row.measured.quantiles };
     let entries = rows.iter().map(entry).collect();

@@ -42,10 +42,10 @@ struct Meter {
 }
 
 impl View {
-    /// Shows steps `from` to `total`; nothing when quiet.
+    /// Shows steps `from` to `total`; nothing when quiet, and on a rank beside the first.
     pub fn new(global: &Global, from: u64, total: u64, planned: Bytes, eval_loss: Option<f64>) -> Self {
         let started = Instant::now();
-        let shown = match (global.quiet, io::stderr().is_terminal()) {
+        let shown = match (global.quiet || global.follows, io::stderr().is_terminal()) {
             (true, _) => Shown::Nothing,
             (false, true) => Shown::Live(bar(from, total)),
             (false, false) => Shown::Lines(started),

@@ -1,5 +1,6 @@
 //! The documents of a JSON Lines or text file, all checked before the first is worked on.
 
+use crate::collective::Group;
 use crate::data::{self, Document};
 use crate::error::{Error, Result};
 use std::fs;
@@ -15,20 +16,19 @@ pub enum Form {
     Whole,
 }
 
-/// Reads `path`, or stdin when it is `-`.
-pub fn read(path: &Path, text_column: Option<&str>) -> Result<(Vec<Document>, Form)> {
-    let (bytes, at) = match path == Path::new("-") {
-        true => {
-            let mut bytes = Vec::new();
-            let read = io::stdin().lock().read_to_end(&mut bytes);
-            read.map_err(|e| Error::read("standard input", &e))?;
-            (bytes, "standard input".to_string())
-        }
-        false => {
-            let bytes = fs::read(path).map_err(|e| Error::read(path, &e))?;
-            (bytes, path.display().to_string())
-        }
-    };
+/// Reads `path`, or stdin when it is `-`, on the first rank of `group`: launchers give no other one a stdin.
+pub fn read(path: &Path, text_column: Option<&str>, group: &Group) -> Result<(Vec<Document>, Form)> {
+    let is_stdin = path == Path::new("-");
+    let at = if is_stdin { "standard input".to_string() } else { path.display().to_string() };
+    let mut bytes = Vec::new();
+    if group.is_first() {
+        let read = match is_stdin {
+            true => io::stdin().lock().read_to_end(&mut bytes).map(|_| ()),
+            false => fs::read(path).map(|all| bytes = all),
+        };
+        read.map_err(|e| Error::read(&at, &e))?;
+    }
+    group.broadcast(&mut bytes);
     let mut decoded = Vec::new();
     let read = data::utf8(bytes.as_slice()).and_then(|mut reader| reader.read_to_end(&mut decoded));
     read.map_err(|e| Error::data(&at, e.to_string()))?;

@@ -3,10 +3,12 @@
 use super::super::choices::{self, at_most};
 use super::super::energy::{self, Predicting};
 use super::super::global::Global;
+use super::super::ranks::{Together, work_of_device};
 use super::super::{output as outputs, progress::Progress};
 use super::Args;
 use super::documents::{self, Form};
 use super::output::Growing;
+use crate::collective::Group;
 use crate::data::{Document, Example};
 use crate::device::Precision;
 use crate::energy::{Activity, Work};
@@ -18,7 +20,7 @@ use crate::models;
 use crate::models::session::Session;
 use crate::nn::Weights;
 use crate::text::Spaces;
-use crate::train::{Corpus, Cut, GlobalAttention, Lengths};
+use crate::train::{Corpus, Cut, GlobalAttention, Lengths, agree_on_weights};
 use crate::units::{Seconds, counted};
 use anyhow::Context;
 use serde::Serialize;
@@ -53,7 +55,11 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     logit_error: Option<LogitError>,
     seconds: f64,
+    samples_per_second: f64,
+    /// Of this rank's device.
     energy: energy::Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ranks: Option<Together>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,20 +68,22 @@ struct Report {
 
 /// Where predictions go.
 enum Sink {
+    /// On a rank beside the first, which has them all.
+    Nowhere,
     File(Growing),
     Stdout(Form),
     Kept(Vec<Prediction>),
 }
 
-pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
+pub fn run(args: &Args, global: &Global, group: &Group) -> anyhow::Result<()> {
     let input = args.input.as_deref().unwrap_or(Path::new("-"));
-    if let Some(path) = &args.output {
+    if let Some(path) = args.output.as_ref().filter(|_| group.is_first()) {
         outputs::check_apart(input, path)?;
         outputs::check_file(path)?;
     }
     let model_dir = choices::model_dir(&args.model, global)?;
     let tokenizer = choices::tokenizer(args.tokenizer.as_ref(), &model_dir)?;
-    let (documents, form) = documents::read(input, args.text_column.as_deref())?;
+    let (documents, form) = documents::read(input, args.text_column.as_deref(), group)?;
     let device = global.open_device()?;
     let mut energy = Predicting::start(&device, Activity::Generation)?;
     let options = args.keeping.options(&args.choices);
@@ -96,7 +104,11 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
     said.into_iter().flatten().for_each(|what| global.note(what));
     energy.rests();
     let mut session = Session::new(loaded, options, generate::state)?;
+    let work = format!("{:?} {:?} {:?} {} {:?}", decoding, lengths, corpus.global_attention, args.batch_size, options);
+    group.agree_on_work(&work, device.uuid().as_deref())?;
+    agree_on_weights(&session.real().loaded.parameters, group, "weights")?;
     let mut sink = match &args.output {
+        _ if !group.is_first() => Sink::Nowhere,
         Some(path) => Sink::File(Growing::create(path)?),
         None if global.json => Sink::Kept(Vec::new()),
         None => Sink::Stdout(form),
@@ -108,10 +120,19 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
     let mut progress = Progress::new(global, count as u64, "generation");
     let all: Vec<usize> = (0..count).collect();
     let mut documents = documents.into_iter();
-    for which in all.chunks(args.batch_size.get()) {
-        let batch = decoding.from_row(which[0]);
-        let source = corpus.source(which)?;
-        let texts = generate_texts(&mut session, &tokenizer, &source, &batch, Spaces::AsModel)?;
+    let batches: Vec<&[usize]> = all.chunks(args.batch_size.get()).collect();
+    let mut own = Work { samples: 0, tokens: 0 };
+    for turn in batches.chunks(group.size()) {
+        group.at("document", turn[0][0] as u64);
+        let mut texts = Vec::new();
+        if let Some(&which) = turn.get(group.rank()) {
+            let batch = decoding.from_row(which[0]);
+            let source = corpus.source(which)?;
+            texts = generate_texts(&mut session, &tokenizer, &source, &batch, Spaces::AsModel)?;
+            own.samples += which.len() as u64;
+            own.tokens += which.iter().map(|&i| corpus.examples[i].input.len() as u64).sum::<u64>();
+        }
+        let texts = group.gather_texts(texts)?;
         let each = decoding.num_return_sequences;
         // In this order: zip asks its first iterator first, and an asked document would be lost.
         for (predictions, document) in texts.chunks(each).zip(documents.by_ref()) {
@@ -120,16 +141,17 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
                 sink.take(Prediction { id, pid, prediction: prediction.clone() })?;
             }
         }
-        progress.step(which.len() as u64, "");
+        progress.step(turn.concat().len() as u64, "");
     }
     let seconds = start.elapsed().as_secs_f64();
-    let tokens = corpus.examples.iter().map(|example| example.input.len() as u64).sum();
-    let energy = energy.report(Work { samples: count as u64, tokens }, Seconds(seconds));
+    let energy = energy.report(work_of_device(group, &device, own)?, Seconds(seconds));
+    let ranks = Together::of(group, &device, energy.whole())?;
     progress.finish(format_args!("{} in {seconds:.1} s", counted(count, "document")));
 
     // Its lines are the result.
     let is_said = matches!(sink, Sink::Stdout(_));
     let predictions = match sink {
+        Sink::Nowhere => return Ok(()),
         Sink::Stdout(_) => None,
         Sink::File(growing) => {
             growing.finish()?;
@@ -142,6 +164,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
     if is_said {
         logit_error.iter().for_each(|error| global.note(error));
         energy.note(global);
+        ranks.iter().for_each(|ranks| global.note(ranks.text()));
         return Ok(());
     }
     let report = Report {
@@ -155,13 +178,19 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<()> {
         decoding,
         logit_error,
         seconds,
+        samples_per_second: count as f64 / seconds,
         energy,
+        ranks,
         output: args.output.clone(),
         predictions,
     };
     let output = args.output.as_deref().unwrap_or(Path::new("")).display();
-    let text = LogitError::below(format!("{count} predictions: {output}"), report.logit_error.as_ref());
-    global.print(&report, text + "\n" + &report.energy.text())
+    let mut text = LogitError::below(format!("{count} predictions: {output}"), report.logit_error.as_ref());
+    text += &format!("\n{}", report.energy.text());
+    if let Some(ranks) = &report.ranks {
+        text += &format!("\n{}", ranks.text());
+    }
+    global.print(&report, text)
 }
 
 /// Documents as examples without references.
@@ -178,6 +207,7 @@ fn examples(documents: &[Document]) -> Vec<Example> {
 impl Sink {
     fn take(&mut self, prediction: Prediction) -> anyhow::Result<()> {
         let line = match self {
+            Sink::Nowhere => return Ok(()),
             Sink::Kept(all) => {
                 all.push(prediction);
                 return Ok(());

@@ -5,6 +5,7 @@ use super::super::decoding::Decoding;
 use super::super::global::Global;
 use super::measuring::{Measuring, described};
 use super::predicted::{self, Prediction};
+use crate::collective::Group;
 use crate::error::Error;
 use crate::generate;
 use crate::metrics::Protocol;
@@ -47,7 +48,7 @@ pub struct EvaluateArgs {
 pub fn run(args: EvaluateArgs, global: &Global) -> anyhow::Result<()> {
     let options = args.keeping.options(&args.choices);
     let gpu = args.prediction.limits(&args.measuring, options.weights)?;
-    let stand = gpu.is_none().then(|| args.measuring.open(global)).transpose()?;
+    let stand = gpu.is_none().then(|| args.measuring.open(global, &Group::alone())).transpose()?;
     let evaluated = &args.evaluated;
     let Opened { model_dir, tokenizer, dataset, examples } =
         evaluated.open(Some(args.max_samples), global)?;
@@ -89,7 +90,7 @@ pub fn run(args: EvaluateArgs, global: &Global) -> anyhow::Result<()> {
     match (gpu, stand) {
         (None, Some(stand)) => {
             let described = described(own, &stand.device.name(), global.precision);
-            args.measuring.profile(&mut work, &stand, described, global)
+            args.measuring.profile(&mut work, &stand, described, global, &Group::alone())
         }
         (Some(gpu), _) => predicted::print(&work.plan()?, gpu, own, &args.measuring, global),
         (None, None) => Err(Error::internal("nothing is measured and nothing predicted").into()),

@@ -6,6 +6,7 @@ use super::super::progress::Progress;
 use super::super::values::seconds;
 use super::super::{machine, output};
 use super::text;
+use crate::collective::Group;
 use crate::device::repeater::{Launched, Repeater};
 use crate::device::{Device, Precision};
 use crate::energy::{self, Sampler};
@@ -15,7 +16,7 @@ use crate::profile::energy::{Energy, Repetition, in_place, replayed};
 use crate::profile::measure::{Budget, Measured, measure};
 use crate::profile::report::{By, Origin, Profile};
 use crate::profile::rows::{Key, grouped};
-use crate::profile::timeline::{Meanwhile, trace};
+use crate::profile::timeline::{Meanwhile, Named, merged, trace};
 use crate::settings::named;
 use crate::table::width;
 use crate::trace::Phase;
@@ -110,9 +111,12 @@ pub struct Stand {
 
 impl Measuring {
     /// Checks what can be checked before the work, and opens the device.
-    pub fn open(&self, global: &Global) -> anyhow::Result<Stand> {
-        for path in self.trace.iter().chain(&self.save) {
+    pub fn open(&self, global: &Global, group: &Group) -> anyhow::Result<Stand> {
+        for path in self.trace.iter().chain(&self.save).filter(|_| group.is_first()) {
             output::check_file(path)?;
+        }
+        if !group.is_alone() && !matches!(self.energy.energy, None | Some(Ways::None)) {
+            return Err(Error::usage(format!("--energy: {ONE_PROCESS}; leave it out, or start one")).into());
         }
         if self.trace.is_some() && self.trace == self.save {
             return Err(Error::usage("--trace and --save name the same file").into());
@@ -138,8 +142,12 @@ impl Measuring {
         stand: &Stand,
         mut described: Map<String, Value>,
         global: &Global,
+        group: &Group,
     ) -> anyhow::Result<()> {
         let Stand { device, replay } = stand;
+        if !group.is_alone() {
+            described.insert("world_size".into(), group.size().into());
+        }
         described.extend(device.products().map(|products| ("products".to_string(), products.into())));
         let Known { limits, says, .. } = self.ceiling.open(&machine::device_label(device), global)?;
         let no_limits = limits.is_none().then(|| says.trim_start_matches("n/a: ").to_string());
@@ -161,13 +169,23 @@ impl Measuring {
         if let Some(path) = &self.trace {
             let meanwhile = Meanwhile { samples: samples.take(), changes: sampler.stop_changes() };
             let launches: Vec<Launched> = measured.launches().copied().collect();
-            let text =
-                trace(&text::subject(&described), &device.name(), &measured.kept, &launches, &meanwhile);
-            files::write_text(path, &text.to_string())?;
-            global.note(format_args!("trace: {}", path.display()));
+            let (mut title, mut process) = (text::subject(&described), 1);
+            if !group.is_alone() {
+                (title, process) = (format!("{title}, rank {}", group.rank()), group.rank());
+            }
+            let named = Named { title: &title, device: &device.name(), process };
+            let mut ours = trace(named, &measured.kept, &launches, &meanwhile);
+            if !group.is_alone() {
+                ours = merged(group.gather_texts(vec![ours.to_string()])?)?;
+            }
+            if group.is_first() {
+                files::write_text(path, &ours.to_string())?;
+                global.note(format_args!("trace: {}", path.display()));
+            }
         }
         let energy = match (self.energy.energy, no_sensor) {
             (Some(Ways::None), _) => Energy::default(),
+            _ if !group.is_alone() => Energy { missing: vec![ONE_PROCESS.into()], ..Energy::default() },
             (_, Some(why)) => Energy { missing: vec![why], ..Energy::default() },
             (ways, None) => {
                 let ways = ways.unwrap_or(Ways::Both);
@@ -188,6 +206,9 @@ impl Measuring {
         print(&profile, self.by, self.save.as_ref(), global)
     }
 }
+
+/// Why there is no energy by phase.
+const ONE_PROCESS: &str = "phases are repeated for their energy by one process";
 
 impl EnergyArgs {
     fn measure(
@@ -239,7 +260,7 @@ impl EnergyArgs {
 
 /// Saves and prints a profile.
 pub fn print(profile: &Profile, by: By, save: Option<&PathBuf>, global: &Global) -> anyhow::Result<()> {
-    if let Some(path) = save {
+    if let Some(path) = save.filter(|_| !global.follows) {
         let text = serde_json::to_string(profile)
             .map_err(|e| Error::internal(format!("a profile is not JSON: {e}")))?;
         files::write_text(path, &(text + "\n"))?;

@@ -2,15 +2,18 @@
 
 use super::super::choices;
 use super::super::global::Global;
+use super::super::ranks;
 use super::super::workload::{self, Kind, Subject};
 use super::measuring::{Measuring, described};
 use super::predicted::{self, Prediction};
+use crate::collective::Group;
 use crate::error::{Error, Result};
 use crate::hub::Name;
 use crate::models;
 use crate::workload::{Sizes, Workload};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
+use std::rc::Rc;
 
 #[derive(clap::Args, Debug)]
 pub struct Args<K: Kind> {
@@ -54,6 +57,10 @@ impl<K: Kind> Args<K> {
 }
 
 pub fn run<K: Kind>(args: Args<K>, global: &Global) -> anyhow::Result<()> {
+    ranks::run(args.kind.ranks(), global, |global, group| profile(&args, global, &group))
+}
+
+fn profile<K: Kind>(args: &Args<K>, global: &Global, group: &Rc<Group>) -> anyhow::Result<()> {
     let (subject, sizes) = (args.subject()?, workload::only(&args.kind)?);
     let (own, options) = (args.own(&subject, sizes), sizes.options(args.kind.options()));
     if let Some(gpu) = args.prediction.limits(&args.measuring, options.weights)? {
@@ -62,10 +69,13 @@ pub fn run<K: Kind>(args: Args<K>, global: &Global) -> anyhow::Result<()> {
         let steps = sizes.dry_run(&config, global.precision, options)?.plan()?;
         return predicted::print(&steps, gpu, own, &args.measuring, global);
     }
-    let stand = args.measuring.open(global)?;
+    let stand = args.measuring.open(global, group)?;
+    group.agree_on_work(&format!("{own} {:?}", args.measuring), stand.device.uuid().as_deref())?;
     let loaded = subject.load(&stand.device, options, global)?;
     workload::check(&sizes, &loaded.model.limits())?;
-    let mut work = sizes.load(loaded, options, global.seed)?;
+    // Each rank has examples of its own.
+    let mut work = sizes.load(loaded, options, global.seed + group.rank() as u64)?;
+    work.share_among(group);
     let described = described(own, &stand.device.name(), global.precision);
-    args.measuring.profile(&mut work, &stand, described, global)
+    args.measuring.profile(&mut work, &stand, described, global, group)
 }

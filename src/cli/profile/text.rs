@@ -106,7 +106,7 @@ fn names(by: By) -> [Column<'static, Line>; 2] {
     };
     let pass = |line: &Line| match line.nested {
         true => None,
-        false if line.row.key.is_host() => Some("-"),
+        false if line.row.key.phase.is_some() && line.row.key.pass.is_none() => Some("-"),
         false => line.row.key.pass.map(Pass::name),
     };
     let title = if by == By::Kernel { "kernel" } else { "phase" };

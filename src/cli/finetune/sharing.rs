@@ -1,0 +1,46 @@
+//! What the ranks of a run share, beside its steps.
+
+use super::super::ranks::Ranks;
+use crate::collective::Group;
+use crate::error::Result;
+use crate::train::Shard;
+use serde::Deserialize;
+use std::path::Path;
+
+#[derive(clap::Args, Debug)]
+pub struct Sharing {
+    #[command(flatten)]
+    pub ranks: Ranks,
+
+    /// 1 keeps of the optimizer's state one part on each rank, which takes less memory and gives the same bits
+    #[arg(long, value_name = "0|1", default_value_t = 0, help_heading = "Ranks", value_parser = clap::value_parser!(u8).range(0..=1))]
+    zero_stage: u8,
+}
+
+impl Sharing {
+    /// The part of the optimizer's state that a rank of `group` has.
+    pub fn shard(&self, group: &Group) -> Shard {
+        match self.zero_stage {
+            0 => Shard::ALL,
+            _ => Shard { rank: group.rank(), size: group.size() },
+        }
+    }
+}
+
+/// How many ranks a step's accumulation is counted over: those that the run began with, whoever resumes it.
+pub fn of_step(group: &Group, dir: &Path, resumes: bool) -> Result<usize> {
+    #[derive(Deserialize)]
+    struct Config {
+        #[serde(default)]
+        ranks: Option<usize>,
+    }
+    let mut text = match group.is_first() && resumes {
+        true => std::fs::read(dir.join("config.json")).unwrap_or_default(),
+        false => Vec::new(),
+    };
+    group.broadcast(&mut text);
+    Ok(match serde_json::from_slice::<Config>(&text) {
+        Ok(config) => config.ranks.unwrap_or(1),
+        Err(_) => group.size(),
+    })
+}

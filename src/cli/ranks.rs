@@ -1,0 +1,153 @@
+//! One command by several ranks: those that a launcher started, or that `--devices` starts.
+
+use super::failure;
+use super::global::Global;
+use crate::collective::{Group, Launch};
+use crate::error::{Error, Result};
+use std::net::{Ipv4Addr, TcpListener};
+use std::num::NonZeroUsize;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+use std::time::Duration;
+
+mod together;
+
+pub use together::{Together, work_of_device};
+
+/// Commands that ranks share out, and those of which every process does a part of its own.
+const SHARED: [&str; 7] =
+    ["bench step", "doctor", "evaluate", "finetune", "generate", "profile step", "study"];
+
+/// What another rank may have to say before this one ends all of them.
+const PRECEDENCE: Duration = Duration::from_millis(500);
+
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Ranks")]
+pub struct Ranks {
+    /// Start so many ranks on this machine, which share out the work
+    #[arg(long, value_name = "N")]
+    devices: Option<NonZeroUsize>,
+
+    /// End a rank that has waited so long for another one
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800.0, value_parser = super::values::above_zero)]
+    ddp_timeout: f64,
+}
+
+/// Fails where a launcher has started several processes of `command`, which all would do the same.
+pub fn check(command: &str) -> Result<()> {
+    match Launch::read() {
+        Ok(launch) if launch.world_size > 1 && !SHARED.contains(&command) => Err(Error::usage(format!(
+            "`{command}` is the work of one process, and {} has started {}: start it without",
+            launch.launcher, launch.world_size
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Does `work` as one of the ranks that `ranks` says, or alone.
+pub fn run(
+    ranks: Option<&Ranks>,
+    global: &Global,
+    work: impl FnOnce(&Global, Rc<Group>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    match ranks {
+        Some(ranks) => ranks.run(global, work),
+        None => work(global, Rc::new(Group::alone())),
+    }
+}
+
+impl Ranks {
+    /// Does `work` as one of the ranks. An error of any rank ends all.
+    pub fn run(
+        &self,
+        global: &Global,
+        work: impl FnOnce(&Global, Rc<Group>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let launch = Launch::read()?;
+        match self.devices.map(NonZeroUsize::get) {
+            Some(devices) if devices > 1 && launch.world_size == 1 => return Err(start(devices).into()),
+            Some(devices) if launch.world_size > 1 && devices != launch.local_size => {
+                let what = format!(
+                    "--devices {devices}: {} has started {} ranks here",
+                    launch.launcher, launch.local_size
+                );
+                return Err(Error::usage(format!("{what}; leave --devices out")).into());
+            }
+            _ => {}
+        }
+        if launch.world_size == 1 {
+            return work(global, Rc::new(Group::alone()));
+        }
+        let limit = Duration::try_from_secs_f64(self.ddp_timeout).unwrap_or(Duration::MAX);
+        let group = Rc::new(Group::join(&launch, limit, &|| self.devices.is_some() && child_has_ended())?);
+        let device = match global.device.as_deref() {
+            Some("cuda") => Some(format!("cuda:{}", launch.local_rank)),
+            _ => global.device.clone(),
+        };
+        let global = Global { device, follows: !group.is_first(), ..global.clone() };
+        match work(&global, group.clone()) {
+            Ok(()) => {
+                group.finish();
+                Ok(())
+            }
+            Err(error) if matches!(error.downcast_ref(), Some(Error::Interrupted(_))) => {
+                group.finish();
+                Err(error)
+            }
+            Err(error) => {
+                if !group.is_first() {
+                    // What is wrong on all ranks is told by the first.
+                    std::thread::sleep(PRECEDENCE);
+                    if let Some(code) = group.has_ended() {
+                        group.abort(code);
+                    }
+                }
+                let code = failure::report(&error.context(launch.to_string()));
+                group.abort(code)
+            }
+        }
+    }
+}
+
+/// Whether a rank that [`start`] has started is there no more.
+fn child_has_ended() -> bool {
+    // SAFETY: it takes no pointer but a null one, and waits for nobody.
+    unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) > 0 }
+}
+
+/// Starts all ranks but the first, which takes the place of this process; the error why that is not possible.
+fn start(devices: usize) -> Error {
+    let failed =
+        |e: std::io::Error| Error::internal(format!("--devices {devices}: ranks cannot be started: {e}"));
+    let prepared = std::env::current_exe().and_then(|program| {
+        // A port that is free now; the ranks of other runs get others.
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        Ok((program, port))
+    });
+    let (program, port) = match prepared {
+        Ok(prepared) => prepared,
+        Err(e) => return failed(e),
+    };
+    let rank = |rank: usize| {
+        let mut command = Command::new(&program);
+        command
+            .args(std::env::args_os().skip(1))
+            .env("MASTER_ADDR", "localhost")
+            .env("MASTER_PORT", port.to_string());
+        for (name, value) in
+            [("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", devices), ("LOCAL_WORLD_SIZE", devices)]
+        {
+            command.env(name, value.to_string());
+        }
+        // No store of a torchrun around this one.
+        command.env_remove("TORCHELASTIC_USE_AGENT_STORE");
+        command
+    };
+    for other in 1..devices {
+        if let Err(e) = rank(other).stdin(Stdio::null()).spawn() {
+            return failed(e);
+        }
+    }
+    failed(rank(0).exec())
+}
