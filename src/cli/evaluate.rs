@@ -95,7 +95,7 @@ struct Report {
     logit_error: Option<LogitError>,
     eval_seconds: f64,
     samples_per_second: f64,
-    /// Of this rank's device.
+    /// Energy of this rank's device.
     energy: energy::Report,
     #[serde(skip_serializing_if = "Option::is_none")]
     ranks: Option<Together>,

@@ -116,7 +116,7 @@ fn first(launch: &Launch, until: Instant, lost: &dyn Fn() -> bool) -> Result<Met
         // Whoever else knocks at a port is no rank.
         let Some(hello) = hear::<Hello>(&mut peer, MAGIC) else { continue };
         if (&hello.job, hello.restarts) != (&launch.job, launch.restarts) {
-            // Of an earlier attempt, or of a later one that comes again when this one has gone.
+            // A rank of an earlier attempt, or of a later one, which comes again when this one has gone.
             continue;
         }
         if let Some(place) = peers.get_mut(hello.rank).filter(|place| place.as_ref().is_some_and(has_gone)) {
@@ -217,12 +217,9 @@ fn other(launch: &Launch, until: Instant) -> Result<Met> {
         Error::Device(format!("rank {rank} cannot be reached at {}: {e}", places[rank]))
     };
     let name = known_by.to_le_bytes();
-    for rank in 1..launch.rank {
-        let mut stream = TcpStream::connect_timeout(
-            &places[rank],
-            until.saturating_duration_since(Instant::now()).max(PAUSE),
-        )
-        .map_err(|e| lost(rank, e))?;
+    for (rank, place) in places.iter().enumerate().take(launch.rank).skip(1) {
+        let left = until.saturating_duration_since(Instant::now()).max(PAUSE);
+        let mut stream = TcpStream::connect_timeout(place, left).map_err(|e| lost(rank, e))?;
         say(&mut stream, &name, &launch.rank).map_err(|e| lost(rank, e))?;
         peers[rank] = Some(stream);
     }

@@ -94,17 +94,15 @@ impl Tcp {
     }
 }
 
-/// The code that `peer` has ended with, where it has said so.
-pub fn farewell(peer: &TcpStream) -> Option<i32> {
+/// Why `peer` has ended all, where it has said so and nothing else before.
+pub fn farewell(peer: &TcpStream) -> Option<Lost> {
     let mut bytes = [0; 16];
     peer.set_nonblocking(true).ok()?;
     let seen = peer.peek(&mut bytes);
     peer.set_nonblocking(false).ok()?;
     let (head, tail) = bytes.split_at(8);
-    match end(tail.try_into().ok()?) {
-        Lost::Ended(code) if seen.ok()? == 16 && head == ENDS.to_le_bytes() => Some(code),
-        _ => None,
-    }
+    let has_ended = seen.ok()? == bytes.len() && head == ENDS.to_le_bytes();
+    has_ended.then_some(end(tail.try_into().ok()?))
 }
 
 /// What a rank says that ends: its code, and one more than the rank that it has lost.
@@ -149,7 +147,10 @@ impl Transport for Tcp {
     }
 
     fn has_ended(&self) -> Option<i32> {
-        self.peers.iter().flatten().find_map(farewell)
+        self.peers.iter().flatten().find_map(|peer| match farewell(peer) {
+            Some(Lost::Ended(code)) => Some(code),
+            _ => None,
+        })
     }
 
     fn abort(&self, code: i32, lost: Option<usize>) -> ! {

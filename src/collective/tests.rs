@@ -171,7 +171,7 @@ fn ranks_that_differ_are_named_on_all() {
     }
 }
 
-/// Of an exchange whose other side has gone, and of one that it has ended.
+/// An exchange whose other side leaves without a word.
 #[test]
 fn a_rank_that_goes_is_known_to_the_others() {
     let met = |launch: Launch| meeting::meet(&launch, Duration::from_secs(60), &|| false).unwrap();

@@ -28,7 +28,7 @@ pub struct Meanwhile {
 pub struct Named<'a> {
     pub title: &'a str,
     pub device: &'a str,
-    /// What processes of one trace are told apart by: the rank, where there are several.
+    /// The process of the trace: the rank, where there are several.
     pub process: usize,
 }
 

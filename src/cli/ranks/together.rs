@@ -14,7 +14,7 @@ pub struct Together {
     world_size: usize,
     /// Seconds that the first rank has spent in exchanges with the others, waits for them included.
     exchange_runtime: Seconds,
-    /// Of all devices; absent where that of any is.
+    /// Energy of all devices; absent where that of any is.
     energy_j: Option<Joules>,
     devices: Vec<Spent>,
 }
@@ -56,7 +56,7 @@ impl Together {
         }))
     }
 
-    /// Of all devices.
+    /// Energy of all devices.
     pub fn energy(&self) -> Option<Joules> {
         self.energy_j
     }
