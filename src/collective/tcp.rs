@@ -55,7 +55,7 @@ impl Tcp {
                 // Whom it still sends to may wait for this rank, which reads no more.
                 self.peers.iter().flatten().for_each(|peer| drop(peer.shutdown(Shutdown::Both)));
             }
-            let sent = sender.join().unwrap_or_else(|_| Err(Lost::Ended(70)));
+            let sent = sender.join().unwrap_or(Err(Lost::Ended(70)));
             received.and(sent)
         })
     }
