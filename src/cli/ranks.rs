@@ -4,6 +4,7 @@ use super::failure;
 use super::global::Global;
 use crate::collective::{Group, Launch};
 use crate::error::{Error, Result};
+use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::num::NonZeroUsize;
 use std::os::unix::process::CommandExt;
@@ -112,8 +113,11 @@ impl Ranks {
 
 /// Whether a rank that [`start`] has started is there no more.
 fn child_has_ended() -> bool {
-    // SAFETY: it takes no pointer but a null one, and waits for nobody.
-    unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) > 0 }
+    let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    children.split_whitespace().any(|child| {
+        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, state)| state.trim_start().starts_with('Z'))
+    })
 }
 
 /// Starts all ranks but the first, which takes the place of this process; the error why that is not possible.

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::unix::process::parent_id;
 use std::time::{Duration, Instant, SystemTime};
 use store::Store;
 
@@ -182,7 +183,7 @@ fn other(launch: &Launch, until: Instant) -> Result<Met> {
         host: launch.host.clone(),
         port: listener.local_addr().map_err(failed)?.port(),
     };
-    let parent = parent();
+    let parent = parent_id();
     let (first, answer) = loop {
         let found = match launch.has_store {
             true => Store::open(&host, port, until)
@@ -200,7 +201,7 @@ fn other(launch: &Launch, until: Instant) -> Result<Met> {
         match heard {
             Ok(Some(met)) => break met,
             // The first has not begun to wait, or is one of an earlier attempt that has just ended.
-            _ if parent != self::parent() => return Err(unmet(&found, "what started this rank has ended")),
+            _ if parent != parent_id() => return Err(unmet(&found, "what started this rank has ended")),
             _ if Instant::now() < until => std::thread::sleep(20 * PAUSE),
             Ok(None) => return Err(unmet(&found, "it does not answer")),
             Err(e) => return Err(unmet(&found, &e.to_string())),
@@ -262,12 +263,6 @@ fn connect((host, port): &(String, u16), limit: Duration) -> io::Result<TcpStrea
         }
     }
     outcome
-}
-
-/// Who started this rank; another one when that has ended.
-fn parent() -> i32 {
-    // SAFETY: it takes nothing and cannot fail.
-    unsafe { libc::getppid() }
 }
 
 /// The next to come, until it is too late or `given_up`.

@@ -50,8 +50,8 @@ impl Watchdog {
                 if let Some((what, _)) = waiting.filter(|(_, since)| since.elapsed() > limit) {
                     let who = format!("another rank has not answered for {limit:?} (--ddp-timeout)");
                     shared.say(&who, what, "it died, hangs, or its link is down");
-                    // SAFETY: it takes any number. What else runs at a process's end would wait for MPI, which hangs.
-                    unsafe { libc::_exit(Error::Device(String::new()).exit_code()) }
+                    // What else runs at a process's end would wait for MPI, which hangs.
+                    signal_hook::low_level::exit(Error::Device(String::new()).exit_code());
                 }
                 drop(shared);
                 std::thread::sleep(pause);
