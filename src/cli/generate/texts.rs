@@ -104,7 +104,10 @@ pub fn run(args: &Args, global: &Global, group: &Group) -> anyhow::Result<()> {
     said.into_iter().flatten().for_each(|what| global.note(what));
     energy.rests();
     let mut session = Session::new(loaded, options, generate::state)?;
-    let work = format!("{:?} {:?} {:?} {} {:?}", decoding, lengths, corpus.global_attention, args.batch_size, options);
+    let work = format!(
+        "{:?} {:?} {:?} {} {:?}",
+        decoding, lengths, corpus.global_attention, args.batch_size, options
+    );
     group.agree_on_work(&work, device.uuid().as_deref())?;
     agree_on_weights(&session.real().loaded.parameters, group, "weights")?;
     let mut sink = match &args.output {
