@@ -13,7 +13,7 @@ KERNEL_ENTRY void fill(const Fill a) {
     contract(blockDim.x == 256);
     const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
     const float four[4] = {a.value, a.value, a.value, a.value};
-    if (e < a.n) store4(a.y + e, four, a.n - e, aligned4(a.y) && e + VECTOR <= a.n);
+    if (e < a.n) store(a.y + e, four, a.n - e, aligned_for<VECTOR>(a.y) && e + VECTOR <= a.n);
 }
 
 struct Accumulate {
@@ -27,8 +27,8 @@ KERNEL_ENTRY void accumulate(const Accumulate a) {
     contract(blockDim.x == 256);
     const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
     if (e >= a.n) return;
-    const bool whole = aligned4(a.y) && aligned4(a.x) && e + VECTOR <= a.n;
+    const bool whole = aligned_for<VECTOR>(a.y, a.x) && e + VECTOR <= a.n;
     float value[4];
-    fetch4(value, a.x + e, a.n - e, whole);
-    put_or_add4(a.y + e, value, a.n - e, whole, a.accumulate);
+    fetch(value, a.x + e, a.n - e, whole);
+    put_or_add(a.y + e, value, a.n - e, whole, a.accumulate);
 }

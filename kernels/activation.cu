@@ -29,16 +29,16 @@ struct Forward {
     int n, kind;
 };
 
-// launch: grid [n / 1024], block 256, shared 0
+// launch: grid [n / (256 * 16 bytes)], block 256, shared 0
 KERNEL_ENTRY void activation_fwd(const Forward a) {
     contract(blockDim.x == 256);
-    const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
+    const long long e = (blockIdx.x * 256ll + threadIdx.x) * WIDE;
     if (e >= a.n) return;
-    const bool whole = aligned4(a.y) && aligned4(a.x) && e + VECTOR <= a.n;
-    float value[4];
-    fetch4(value, a.x + e, a.n - e, whole);
-    for (int j = 0; j < 4; j++) value[j] = activated(value[j], a.kind);
-    store4(a.y + e, value, a.n - e, whole);
+    const bool whole = aligned_for<WIDE>(a.y, a.x) && e + WIDE <= a.n;
+    float value[WIDE];
+    fetch(value, a.x + e, a.n - e, whole);
+    for (int j = 0; j < WIDE; j++) value[j] = activated(value[j], a.kind);
+    store(a.y + e, value, a.n - e, whole);
 }
 
 struct Backward {
@@ -47,15 +47,15 @@ struct Backward {
     int n, kind, accumulate;
 };
 
-// launch: grid [n / 1024], block 256, shared 0
+// launch: grid [n / (256 * 16 bytes)], block 256, shared 0
 KERNEL_ENTRY void activation_bwd(const Backward a) {
     contract(blockDim.x == 256);
-    const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
+    const long long e = (blockIdx.x * 256ll + threadIdx.x) * WIDE;
     if (e >= a.n) return;
-    const bool whole = aligned4(a.dx) && aligned4(a.dy) && aligned4(a.x) && e + VECTOR <= a.n;
-    float value[4], gradient[4];
-    fetch4(value, a.x + e, a.n - e, whole);
-    fetch4(gradient, a.dy + e, a.n - e, whole);
-    for (int j = 0; j < 4; j++) gradient[j] *= slope(value[j], a.kind);
-    put_or_add4(a.dx + e, gradient, a.n - e, whole, a.accumulate);
+    const bool whole = aligned_for<WIDE>(a.dx, a.dy, a.x) && e + WIDE <= a.n;
+    float value[WIDE], gradient[WIDE];
+    fetch(value, a.x + e, a.n - e, whole);
+    fetch(gradient, a.dy + e, a.n - e, whole);
+    for (int j = 0; j < WIDE; j++) gradient[j] *= slope(value[j], a.kind);
+    put_or_add(a.dx + e, gradient, a.n - e, whole, a.accumulate);
 }

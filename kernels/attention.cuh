@@ -6,7 +6,8 @@
 //   attend             rows are queries: sums p v, the running maximum and the sum of p
 //   queries_backward   rows are queries: dq = scale sum_j ds k, with ds = p (dropout(do v^T) - delta)
 //   keys_backward      rows are keys: dv = sum_i dropout(p)^T do, dk = scale sum_i ds^T q
-// p is computed again from lse. delta = rowsum(do o) comes first, in a pass of its own. Every sum has one order.
+// p is computed again from lse. delta = rowsum(do o) comes first, in a pass of its own, which stores lse in base 2
+// beside it: lse_delta [B, H, T, 2]. Every sum has one order.
 // Each is compiled with dropout and without where registers allow (Drops): a block decides once.
 #pragma once
 
@@ -158,12 +159,18 @@ DEVICE void attend(
     }
 }
 
-// dq = sum over the tiles of `keys` of ds k, not scaled; lse and delta are those of the head; shared: ROWS rows of q
-// and of do, then twice N of k and v.
+// lse in base 2 and delta of row r of a tile. 2^(s - inf) = 0: a row that saw nothing, or is none, has no gradient.
+DEVICE float2 saved_of(const float* lse_delta, const RowTile& rows, int r) {
+    if (r >= rows.count) return make_float2(INFINITY, 0.0f);
+    return reinterpret_cast<const float2*>(lse_delta)[rows.first + r];
+}
+
+// dq = sum over the tiles of `keys` of ds k, not scaled; lse_delta is that of the head; shared: ROWS rows of q and of
+// do, then twice N of k and v.
 template <int D, int M, int N, bool DROPS, class Keys>
 DEVICE void queries_backward(
-    float (&dq)[M][D / 8][4], const Head& q, const Head& k, const Head& v, const Head& d_o, const float* lse,
-    const float* delta, const RowTile& rows, Keys& keys, const Kept& kept, float scale, real* shared) {
+    float (&dq)[M][D / 8][4], const Head& q, const Head& k, const Head& v, const Head& d_o,
+    const float* lse_delta, const RowTile& rows, Keys& keys, const Kept& kept, float scale, real* shared) {
     const float scale_2 = scale * LOG2_E;
     const int warp_row = threadIdx.x / WARP * 16 * M, first = rows.first + warp_row;
     const int last = rows.first + min(rows.count, warp_row + 16 * M) - 1;
@@ -171,14 +178,11 @@ DEVICE void queries_backward(
     real* d_o_tile = shared + ROWS<M> * PITCH<D>;
     real* stages = d_o_tile + ROWS<M> * PITCH<D>;
     fill(dq, 0.0f);
-    // 2^(s - inf) = 0: a row that saw nothing has no gradient.
     float lse_2[M][2], row_delta[M][2];
 #pragma unroll
     for (int i = 0; i < 2 * M; i++) {
-        const int r = warp_row + 8 * i + lane_row();
-        const float saved = r < rows.count ? lse[rows.first + r] : -INFINITY;
-        lse_2[i / 2][i % 2] = saved == -INFINITY ? INFINITY : saved * LOG2_E;
-        row_delta[i / 2][i % 2] = r < rows.count ? delta[rows.first + r] : 0.0f;
+        const float2 saved = saved_of(lse_delta, rows, warp_row + 8 * i + lane_row());
+        lse_2[i / 2][i % 2] = saved.x, row_delta[i / 2][i % 2] = saved.y;
     }
 
     Columns<N> tile, after;
@@ -224,20 +228,19 @@ DEVICE void queries_backward(
     cp_async_wait<0>();
 }
 
-// Starts loading queries and their do, and into the padding of their rows lse and delta.
+// Starts loading queries and their do, and into the padding of the queries' rows lse_delta.
 template <int D, int N>
 DEVICE void load_queries(
-    real* stage, const Head& q, const Head& d_o, const float* lse, const float* delta, const Columns<N>& tile) {
+    real* stage, const Head& q, const Head& d_o, const float* lse_delta, const Columns<N>& tile) {
     load_columns<D>(stage, q, d_o, tile);
-    load_row_numbers<D, N>(stage, lse, tile.first, tile.seen);
-    load_row_numbers<D, N>(stage + N * PITCH<D>, delta, tile.first, tile.seen);
+    load_row_numbers<D, N>(stage, lse_delta, tile.first, tile.seen);
 }
 
 // dk, not scaled, and dv, sums over the tiles of `queries`; shared: ROWS rows of k and of v, then twice N of q and do.
 template <int D, int N, bool DROPS, class Queries>
 DEVICE void keys_backward(
     float (&dk)[1][D / 8][4], float (&dv)[1][D / 8][4], const Head& q, const Head& k, const Head& v, const Head& d_o,
-    const float* lse, const float* delta, const RowTile& rows, Queries& queries, const Kept& kept, float scale,
+    const float* lse_delta, const RowTile& rows, Queries& queries, const Kept& kept, float scale,
     real* shared) {
     const float scale_2 = scale * LOG2_E;
     const int warp_row = threadIdx.x / WARP * 16, first = rows.first + warp_row;
@@ -253,14 +256,14 @@ DEVICE void keys_backward(
     if (more) {
         load_tile<D, ROWS<1>>(shared, k, rows.first, rows.gathered, rows.count);
         load_tile<D, ROWS<1>>(v_tile, v, rows.first, rows.gathered, rows.count);
-        load_queries<D>(stages, q, d_o, lse, delta, tile);
+        load_queries<D>(stages, q, d_o, lse_delta, tile);
     }
     cp_async_commit();
     for (int stage = 0; more; stage ^= 1) {
         cp_async_wait<0>();
         __syncthreads();
         more = next_tile(queries, after);
-        if (more) load_queries<D>(stages + (stage ^ 1) * 2 * N * PITCH<D>, q, d_o, lse, delta, after);
+        if (more) load_queries<D>(stages + (stage ^ 1) * 2 * N * PITCH<D>, q, d_o, lse_delta, after);
         cp_async_commit();
         if (any_rows && touches(tile, first, last)) {
             real* q_tile = stages + stage * 2 * N * PITCH<D>;
@@ -275,18 +278,17 @@ DEVICE void keys_backward(
             const bool drops = DROPS && is_on(kept);
             if (drops) kept_of_keys<N>(bits, kept, tile, first, rows.gathered, rows.count - warp_row);
 #pragma unroll
-            for (int n = 0; n < N / 4; n++) {
-                const int column = n / 2 * 8 + lane_column() + n % 2;
-                const float saved = *row_number<D>(q_tile, column), d = *row_number<D>(d_o_tile, column);
-                const float lse_2 = saved == -INFINITY ? INFINITY : saved * LOG2_E;
+            for (int n = 0; n < N / 8; n++) {
+                // lse and delta of both columns; 0 where a query is not seen, whose scores are masked.
+                const float4 of = *reinterpret_cast<const float4*>(row_numbers<D>(q_tile, n * 8 + lane_column()));
+                const float shift[2] = {tile.weight - of.x, tile.weight - of.z}, d[2] = {of.y, of.w};
 #pragma unroll
-                for (int i = 0; i < 2; i++) {
-                    float& score = s[0][n / 2][i * 2 + n % 2];
-                    float& slope = dp[0][n / 2][i * 2 + n % 2];
-                    const float p = exp2_of(fmaf(score, scale_2, tile.weight - lse_2));
-                    const float factor = drops ? kept_factor<N>(kept, bits[i], n / 2, n % 2) : 1.0f;
+                for (int e = 0; e < 4; e++) {
+                    float &score = s[0][n][e], &slope = dp[0][n][e];
+                    const float p = exp2_of(fmaf(score, scale_2, shift[e % 2]));
+                    const float factor = drops ? kept_factor<N>(kept, bits[e / 2], n, e % 2) : 1.0f;
                     score = p * factor;
-                    slope = p * fmaf(slope, factor, -d);
+                    slope = p * fmaf(slope, factor, -d[e % 2]);
                 }
             }
             multiply<D, 1, N>(dv, s, d_o_tile);
@@ -309,20 +311,30 @@ DEVICE void put_pair(__nv_bfloat16* p, float x, float y) {
 // Row 8 half + g of a lane's sums at `to`, times a factor, which 0 makes zeros; columns below d.
 template <class T, int N>
 DEVICE void put_row(T* to, const float (&x)[N][4], int half, float factor, int d, int accumulate) {
-    const bool pairs = d % 2 == 0 && reinterpret_cast<size_t>(to) % (2 * sizeof(T)) == 0;
+    float y[N][2];
 #pragma unroll
-    for (int n = 0; n < N; n++) {
-        const int column = n * 8 + lane_column();
-        float y[2];
+    for (int i = 0; i < 2 * N; i++) y[i / 2][i % 2] = factor == 0.0f ? 0.0f : x[i / 2][half * 2 + i % 2] * factor;
+    // Decided once, not column by column.
+    if (d % 2 == 0 && reinterpret_cast<size_t>(to) % (2 * sizeof(T)) == 0) {
+        if (accumulate) {
 #pragma unroll
-        for (int e = 0; e < 2; e++) y[e] = factor == 0.0f ? 0.0f : x[n][half * 2 + e] * factor;
-        if (pairs && column < d) {
-            const float2 old = accumulate ? pair_at(to + column) : make_float2(0.0f, 0.0f);
-            put_pair(to + column, old.x + y[0], old.y + y[1]);
-        } else {
-            if (column < d) put_or_add(to + column, y[0], accumulate);
-            if (column + 1 < d) put_or_add(to + column + 1, y[1], accumulate);
+            for (int n = 0; n < N; n++) {
+                const int column = n * 8 + lane_column();
+                const float2 old = column < d ? pair_at(to + column) : make_float2(0.0f, 0.0f);
+                y[n][0] += old.x, y[n][1] += old.y;
+            }
         }
+#pragma unroll
+        for (int n = 0; n < N; n++) {
+            const int column = n * 8 + lane_column();
+            if (column < d) put_pair(to + column, y[n][0], y[n][1]);
+        }
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 2 * N; i++) {
+        const int column = i / 2 * 8 + lane_column() + i % 2;
+        if (column < d) put_or_add(to + column, y[i / 2][i % 2], accumulate);
     }
 }
 
@@ -395,16 +407,24 @@ DEVICE void put_gradient(
     }
 }
 
-// delta = rowsum(do o) of the rows [B, T, H, D], a quarter of a warp to each, stored [B, H, T].
-DEVICE void sum_products(float* delta, const real* d_o, const real* o, int B, int H, int T, int D) {
+// lse_delta of the rows [B, T, H, D], delta = rowsum(do o), a quarter of a warp to each: a row of 64 in bf16 is one
+// load a lane.
+DEVICE void sum_products(
+    float* lse_delta, const real* d_o, const real* o, const float* lse, int B, int H, int T, int D) {
     const long long row = blockIdx.x * static_cast<long long>(THREADS / 8) + threadIdx.x / 8;
-    const bool valid = row < static_cast<long long>(B) * T * H;
+    const bool valid = row < static_cast<long long>(B) * T * H, whole = D % WIDE == 0 && aligned_for<WIDE>(d_o, o);
     float sum = 0.0f;
-    if (valid) {
-        for (int d = threadIdx.x % 8; d < D; d += 8) sum += to_float(d_o[row * D + d]) * to_float(o[row * D + d]);
+    for (int d = threadIdx.x % 8 * WIDE; valid && d < D; d += 8 * WIDE) {
+        float x[WIDE], y[WIDE];
+        fetch(x, d_o + row * D + d, D - d, whole);
+        fetch(y, o + row * D + d, D - d, whole);
+        for (int j = 0; j < WIDE; j++) sum += x[j] * y[j];
     }
     for (int lane = 4; lane > 0; lane /= 2) sum += __shfl_xor_sync(ALL_LANES, sum, lane);
+    if (!valid || threadIdx.x % 8 != 0) return;
     const int h = row % H;
-    const long long position = row / H;
-    if (valid && threadIdx.x % 8 == 0) delta[(position / T * H + h) * T + position % T] = sum;
+    const long long position = row / H, at = (position / T * H + h) * T + position % T;
+    const float saved = lse[at];
+    lse_delta[2 * at] = saved == -INFINITY ? INFINITY : saved * LOG2_E;
+    lse_delta[2 * at + 1] = sum;
 }

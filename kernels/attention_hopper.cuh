@@ -39,9 +39,9 @@ static_assert(STAGES >= LOADING + 2, "whoever computes waits for a tile that is 
 #ifdef WATTENTION_HOPPER
 
 // What a stage holds beside its tiles.
-struct Staged {
-    // Of columns that are queries; first, for they are read in pairs.
-    float lse[SQUARE], delta[SQUARE];
+struct alignas(16) Staged {
+    // lse_delta of columns that are queries; first, for those of two columns are read at once, 16 bytes.
+    float lse_delta[2 * SQUARE];
     Columns<SQUARE> tile;
     // Whether the walk ends here; a walk without a tile is one without a visible column.
     int last;
@@ -163,15 +163,15 @@ DEVICE void announce(const Ring<D>& ring, unsigned before) {
     arrive_as_warp(full_at(ring, (ring.turn - before) % STAGES));
 }
 
-// One head of two tensors of one shape; where they are of queries and loaded as columns, with lse and delta.
+// One head of two tensors of one shape; where they are of queries and loaded as columns, with lse_delta.
 struct Pair {
     Head first;
     const real* second;
-    const float *lse, *delta;
+    const float* lse_delta;
 };
 
 DEVICE Pair pair_of(const Head& first, const Head& second) {
-    Pair pair = {first, second.x, nullptr, nullptr};
+    Pair pair = {first, second.x, nullptr};
     pair.first.aligned = first.aligned && second.aligned;
     return pair;
 }
@@ -194,10 +194,9 @@ DEVICE void load_stage(Ring<D>& ring, const Columns<SQUARE>& tile, bool last, co
         load_swizzled<D>(tile_at(ring, stage, 0), pair.first, tile);
         load_swizzled<D>(tile_at(ring, stage, 1), second_of(pair), tile);
         if (NUMBERS) {
-            const int thread = static_cast<int>(threadIdx.x) % WARPGROUP, n = thread % SQUARE;
-            const float* from = thread < SQUARE ? pair.lse : pair.delta;
-            const bool valid = tile.seen >> n & 1;
-            cp_async_4((thread < SQUARE ? staged.lse : staged.delta) + n, valid ? from + tile.first + n : from, valid);
+            const int n = static_cast<int>(threadIdx.x) % WARPGROUP;
+            const float* from = pair.lse_delta + 2ll * (tile.first + n);
+            if (n < SQUARE) cp_async_8(staged.lse_delta + 2 * n, from, tile.seen >> n & 1);
         }
     }
     cp_async_commit();
@@ -226,6 +225,20 @@ DEVICE void load_end(const Ring<D>& ring) {
 #pragma unroll
     for (unsigned before = LOADING; before > 0; before--)
         if (ring.turn >= before) announce(ring, before);
+}
+
+// Shares out the warpgroups of a block, G that compute and one that fills the ring by `load`, and their registers:
+// whether this thread computes. It returns else, for it is through. BLOCKS of them share a processor.
+template <int G, int BLOCKS = 1, int D, class Load>
+DEVICE bool computes(Ring<D>& ring, Load load) {
+    if (warpgroup_index() < G) {
+        registers_up<COMPUTING_REGISTERS<G>, BLOCKS>();
+        return true;
+    }
+    registers_down<LOADING_REGISTERS<G>, BLOCKS>();
+    load();
+    load_end(ring);
+    return false;
 }
 
 // A warpgroup's rows of a tile of rows, and the first of this warp's.

@@ -10,10 +10,10 @@ constexpr int BACKWARD_ROWS = HOPPER_ROWS<BACKWARD_GROUPS>;
 
 #ifdef WATTENTION_HOPPER
 
-// dq = sum over the tiles of a walk over keys of ds k, not scaled; lse and delta are those of the head.
+// dq = sum over the tiles of a walk over keys of ds k, not scaled; lse_delta is that of the head.
 template <int D, bool DROPS>
 DEVICE void queries_backward_hopper(
-    float (&dq)[D / 64][8][4], Ring<D>& ring, const Pair& q_and_d_o, const float* lse, const float* delta,
+    float (&dq)[D / 64][8][4], Ring<D>& ring, const Pair& q_and_d_o, const float* lse_delta,
     const RowTile& tile_rows, const Kept& kept, float scale) {
     const float scale_2 = scale * LOG2_E;
     const GroupRows rows = group_rows(tile_rows);
@@ -25,10 +25,8 @@ DEVICE void queries_backward_hopper(
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         const int r = static_cast<int>(threadIdx.x) / WARP * 16 + 8 * i + lane_row();
-        const float saved = r < tile_rows.count ? lse[tile_rows.first + r] : -INFINITY;
-        // 2^(s - inf) = 0: a row that saw nothing has no gradient.
-        lse_2[i] = saved == -INFINITY ? INFINITY : saved * LOG2_E;
-        row_delta[i] = r < tile_rows.count ? delta[tile_rows.first + r] : 0.0f;
+        const float2 saved = saved_of(lse_delta, tile_rows, r);
+        lse_2[i] = saved.x, row_delta[i] = saved.y;
     }
     int stage;
     for (bool ended = false; (stage = find_stage(ring, ended, rows)) >= 0;) {
@@ -62,6 +60,11 @@ DEVICE void queries_backward_hopper(
     }
 }
 
+// lse_delta of a lane's two columns of piece n of the scores.
+DEVICE float4 numbers_of(const Staged& staged, int n) {
+    return *reinterpret_cast<const float4*>(staged.lse_delta + 2 * (n * 8 + lane_column()));
+}
+
 // dk, not scaled, and dv, sums over the tiles of a walk over queries.
 template <int D, bool DROPS>
 DEVICE void keys_backward_hopper(
@@ -93,8 +96,8 @@ DEVICE void keys_backward_hopper(
         }
 #pragma unroll
         for (int n = 0; n < 8; n++) {
-            const float2 lse = *reinterpret_cast<const float2*>(staged.lse + n * 8 + lane_column());
-            const float shift[2] = {fmaf(-LOG2_E, lse.x, tile.weight), fmaf(-LOG2_E, lse.y, tile.weight)};
+            const float4 of = numbers_of(staged, n);
+            const float shift[2] = {tile.weight - of.x, tile.weight - of.z};
 #pragma unroll
             for (int e = 0; e < 4; e++) s[n][e] = exp2_of(fmaf(s[n][e], scale_2, shift[e % 2]));
         }
@@ -102,12 +105,12 @@ DEVICE void keys_backward_hopper(
         wgmma_wait<0>();
 #pragma unroll
         for (int n = 0; n < 8; n++) {
-            const float2 delta = *reinterpret_cast<const float2*>(staged.delta + n * 8 + lane_column());
+            const float4 of = numbers_of(staged, n);
 #pragma unroll
             for (int e = 0; e < 4; e++) {
                 const float factor = DROPS ? kept_factor<SQUARE>(kept, bits[e / 2], n, e % 2) : 1.0f;
                 const float probability = s[n][e];
-                dp[n][e] = probability * fmaf(dp[n][e], factor, -(e % 2 ? delta.y : delta.x));
+                dp[n][e] = probability * fmaf(dp[n][e], factor, -(e % 2 ? of.w : of.y));
                 if (DROPS) s[n][e] = probability * factor;
             }
         }

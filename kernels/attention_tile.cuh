@@ -117,20 +117,20 @@ DEVICE void load_seen(real* tile, const Head& head, int first, const int* gather
     }
 }
 
-// The padding of row r: a place for a number that belongs to the row.
+// Two numbers of row r, of an even row and of the one after it together in the padding of the even one: a lane has two
+// such columns of each piece of the scores, and reads all four numbers at once.
 template <int D>
-DEVICE float* row_number(real* tile, int r) {
-    return reinterpret_cast<float*>(tile + r * PITCH<D> + D);
+DEVICE float* row_numbers(real* tile, int r) {
+    return reinterpret_cast<float*>(tile + r / 2 * 2 * PITCH<D> + D) + r % 2 * 2;
 }
 
-// Starts copying numbers first .. first + N of `x` into the padding of a tile's rows, 0 where a row is not seen.
+// Starts copying the numbers [.., 2] of rows first .. first + N to where row_numbers says, 0 where a row is not seen.
 template <int D, int N>
-DEVICE void load_row_numbers(real* tile, const float* x, int first, Bits<N> seen) {
+DEVICE void load_row_numbers(real* tile, const float* numbers, int first, Bits<N> seen) {
     static_assert(N <= THREADS, "a thread for each");
     const int r = threadIdx.x;
     if (r >= N) return;
-    const bool valid = seen >> r & 1;
-    cp_async_4(row_number<D>(tile, r), valid ? x + first + r : x, valid);
+    cp_async_8(row_numbers<D>(tile, r), numbers + 2ll * (first + r), seen >> r & 1);
 }
 
 #ifdef WATTENTION_BF16

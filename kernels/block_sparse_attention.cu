@@ -1,7 +1,7 @@
 // block_sparse_attention: o_i = sum_j softmax_j(scale q_i k_j + ln count) v_j over the key blocks that a table lists.
-// Shapes: q k v o dq dk dv [B, S, H, D] in blocks of K, key_state [B, S] (0 masked), lse delta [B, H, S]; row_ptr
-// [H, S / K + 1], col and count list the key blocks of a query block; inverse_ the query blocks of a key block. Masked
-// queries give zeros. Saved for backward: q, k, v, o, lse.
+// Shapes: q k v o dq dk dv [B, S, H, D] in blocks of K, key_state [B, S] (0 masked), lse [B, H, S], lse_delta
+// [B, H, S, 2]; row_ptr [H, S / K + 1], col and count list the key blocks of a query block; inverse_ the query blocks
+// of a key block. Masked queries give zeros. Saved for backward: q, k, v, o, lse.
 // A tile of rows never mixes two blocks: one list serves it and no pair is masked but for padding. Some lists are far
 // longer than others: `work` [items, 4] (head and block, entries from and to, slot) cuts them into parts. A part writes
 // what it finds to its slot of `partial`; a last pass joins them by `joins` [lists, 3] (head and block, first slot,
@@ -25,7 +25,7 @@ struct Forward {
 
 struct Backward {
     real *dq, *dk, *dv;
-    float *delta, *partial;
+    float *lse_delta, *partial;
     const real *d_o, *q, *k, *v, *o;
     const float* lse;
     const int *key_state, *row_ptr, *col, *count, *work, *joins;
@@ -42,6 +42,9 @@ struct Place {
     Counted visible;
     int from, to, slot;
 };
+
+// lse_delta of its head.
+DEVICE const float* lse_delta_of(const Backward& a, const Place& at) { return a.lse_delta + at.head * a.S * 2; }
 
 template <class Args>
 DEVICE Place place_of(const Args& a, const int* work) {
@@ -167,14 +170,11 @@ DEVICE void forward_hopper(const Forward& a) {
     SHARED_DYN(unsigned char, shared);
     Ring<D> ring = ring_of<D, 1>(shared);
     const Place at = place_of(a, a.work);
-    if (warpgroup_index() == 1) {
-        registers_down<LOADING_REGISTERS<1>, 2>();
+    const bool computing = computes<1, 2>(ring, [&] {
         Blocks<SQUARE> keys = blocks_of<SQUARE>(at, at.visible, a.col, a.count, a.K);
         load_walk<false>(ring, keys, pair_of(head_of(a, a.k, at), head_of(a, a.v, at)));
-        load_end(ring);
-        return;
-    }
-    registers_up<COMPUTING_REGISTERS<1>, 2>();
+    });
+    if (!computing) return;
     const Head q = head_of(a, a.q, at);
     float sums[D / 64][8][4];
     Running running;
@@ -216,7 +216,7 @@ KERNEL_ENTRY void block_sparse_attention_fwd_join(const Forward a) {
 // launch: grid [B * S * H / 16], block 128, shared 0
 KERNEL_ENTRY void block_sparse_attention_bwd(const Backward a) {
     contract(blockDim.x == THREADS);
-    sum_products(a.delta, a.d_o, a.o, a.B, a.H, a.S, a.D);
+    sum_products(a.lse_delta, a.d_o, a.o, a.lse, a.B, a.H, a.S, a.D);
 }
 
 template <int P>
@@ -229,8 +229,8 @@ DEVICE void backward_queries(const Backward& a) {
     Blocks<N> keys = blocks_of<N>(at, at.visible, a.col, a.count, a.K);
     float x[1][P / 8][4];
     queries_backward<P, 1, N, false>(
-        x, q, head_of(a, a.k, at), head_of(a, a.v, at), head_of(a, a.d_o, at), a.lse + at.head * a.S,
-        a.delta + at.head * a.S, at.tile, keys, no_dropout(), a.scale, shared);
+        x, q, head_of(a, a.k, at), head_of(a, a.v, at), head_of(a, a.d_o, at), lse_delta_of(a, at), at.tile,
+        keys, no_dropout(), a.scale, shared);
     if (at.slot < 0) {
         put_gradient<P, 1>(a.dq + (q.x - a.q), q, at.tile, all_count(), at.visible, a.S, x, a.scale, a.add_q);
     } else {
@@ -253,18 +253,15 @@ DEVICE void backward_queries_hopper(const Backward& a) {
     SHARED_DYN(unsigned char, shared);
     Ring<D> ring = ring_of<D, 1>(shared);
     const Place at = place_of(a, a.work);
-    if (warpgroup_index() == 1) {
-        registers_down<LOADING_REGISTERS<1>, 2>();
+    const bool computing = computes<1, 2>(ring, [&] {
         Blocks<SQUARE> keys = blocks_of<SQUARE>(at, at.visible, a.col, a.count, a.K);
         load_walk<false>(ring, keys, pair_of(head_of(a, a.k, at), head_of(a, a.v, at)));
-        load_end(ring);
-        return;
-    }
-    registers_up<COMPUTING_REGISTERS<1>, 2>();
+    });
+    if (!computing) return;
     const Head q = head_of(a, a.q, at);
     float x[D / 64][8][4];
     queries_backward_hopper<D, false>(
-        x, ring, pair_of(q, head_of(a, a.d_o, at)), a.lse + at.head * a.S, a.delta + at.head * a.S, at.tile,
+        x, ring, pair_of(q, head_of(a, a.d_o, at)), lse_delta_of(a, at), at.tile,
         no_dropout(), a.scale);
     if (at.slot < 0) {
         put_gradient_hopper<D>(a.dq + (q.x - a.q), q, at.tile, all_count(), at.visible, a.S, x, a.scale, a.add_q);
@@ -296,8 +293,8 @@ DEVICE void backward_keys(const Backward& a) {
     Blocks<N> queries = blocks_of<N>(at, finite, a.inverse_col, a.inverse_count, a.K);
     float x[1][P / 8][4], y[1][P / 8][4];
     keys_backward<P, N, false>(
-        x, y, head_of(a, a.q, at), k, head_of(a, a.v, at), head_of(a, a.d_o, at), a.lse + at.head * a.S,
-        a.delta + at.head * a.S, at.tile, queries, no_dropout(), a.scale, shared);
+        x, y, head_of(a, a.q, at), k, head_of(a, a.v, at), head_of(a, a.d_o, at), lse_delta_of(a, at), at.tile,
+        queries, no_dropout(), a.scale, shared);
     if (at.slot >= 0) {
         clear_rows(x, at.tile, at.visible);
         clear_rows(y, at.tile, at.visible);
@@ -324,17 +321,14 @@ DEVICE void backward_keys_hopper(const Backward& a) {
     SHARED_DYN(unsigned char, shared);
     Ring<D> ring = ring_of<D, 1>(shared);
     const Place at = place_of(a, a.inverse_work);
-    if (warpgroup_index() == 1) {
-        registers_down<LOADING_REGISTERS<1>, 2>();
+    const bool computing = computes<1, 2>(ring, [&] {
         const Counted finite = where_finite(a.lse + at.head * a.S);
         Blocks<SQUARE> queries = blocks_of<SQUARE>(at, finite, a.inverse_col, a.inverse_count, a.K);
         Pair pair = pair_of(head_of(a, a.q, at), head_of(a, a.d_o, at));
-        pair.lse = a.lse + at.head * a.S, pair.delta = a.delta + at.head * a.S;
+        pair.lse_delta = lse_delta_of(a, at);
         load_walk<true>(ring, queries, pair);
-        load_end(ring);
-        return;
-    }
-    registers_up<COMPUTING_REGISTERS<1>, 2>();
+    });
+    if (!computing) return;
     const Head k = head_of(a, a.k, at);
     float x[D / 64][8][4], y[D / 64][8][4];
     keys_backward_hopper<D, false>(x, y, ring, pair_of(k, head_of(a, a.v, at)), at.tile, no_dropout(), a.scale);

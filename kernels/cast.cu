@@ -12,8 +12,8 @@ KERNEL_ENTRY void cast(const Cast a) {
     contract(blockDim.x == 256);
     const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
     if (e >= a.n) return;
-    const bool whole = aligned4(a.y) && aligned4(a.x) && e + VECTOR <= a.n;
+    const bool whole = aligned_for<VECTOR>(a.y, a.x) && e + VECTOR <= a.n;
     float value[4];
-    fetch4(value, a.x + e, a.n - e, whole);
-    store4(a.y + e, value, a.n - e, whole);
+    fetch(value, a.x + e, a.n - e, whole);
+    store(a.y + e, value, a.n - e, whole);
 }

@@ -56,8 +56,10 @@ DEVICE float stored(float x) {
 // Whether p may be read 16 bytes at a time.
 DEVICE bool aligned16(const void* p) { return (reinterpret_cast<size_t>(p) & 15) == 0; }
 
-// Four neighbours at a time: how kernels whose time is memory traffic read and write.
+// Neighbours at a time: how kernels whose time is memory traffic read and write. Four of any type, or 16 bytes of
+// `real`, the most that a thread moves at once: half the requests for as many bytes in bf16.
 constexpr int VECTOR = 4;
+constexpr int WIDE = 16 / sizeof(real);
 
 template <int BYTES>
 struct NumberOf;
@@ -70,8 +72,9 @@ struct NumberOf<16> {
     typedef unsigned __int128 type;
 };
 
-struct alignas(8) FourBf16 {
-    __nv_bfloat162 low, high;
+template <int N>
+struct alignas(4 * N) Pairs {
+    __nv_bfloat162 pair[N];
 };
 
 // Moves a value of 8 or 16 bytes at once. As a number on a GPU: nvcc takes structures apart, and does not always find
@@ -101,83 +104,115 @@ DEVICE void store_at_once(void* p, V value) {
 #endif
 }
 
-// Whether four neighbours at p may be read at once.
-DEVICE bool aligned4(const float* p) { return (reinterpret_cast<size_t>(p) & 15) == 0; }
-DEVICE bool aligned4(const __nv_bfloat16* p) { return (reinterpret_cast<size_t>(p) & 7) == 0; }
-
-DEVICE void load4(float (&x)[4], const float* p) {
-    const float4 v = load_at_once<float4>(p);
-    x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
+// Whether N neighbours may be read at once at each of these places, 16 bytes at a time.
+template <int N, class... T>
+DEVICE bool aligned_for(const T*... p) {
+    return ((reinterpret_cast<size_t>(p) % (N * sizeof(T) < 16 ? N * sizeof(T) : 16) == 0) && ...);
 }
 
-DEVICE void load4(float (&x)[4], const __nv_bfloat16* p) {
-    const FourBf16 v = load_at_once<FourBf16>(p);
-    const float2 low = __bfloat1622float2(v.low), high = __bfloat1622float2(v.high);
-    x[0] = low.x, x[1] = low.y, x[2] = high.x, x[3] = high.y;
+// Reads N neighbours: 4, or as many as fill 16 bytes.
+template <int N>
+DEVICE void load(float (&x)[N], const float* p) {
+#pragma unroll
+    for (int i = 0; i < N; i += 4) {
+        const float4 v = load_at_once<float4>(p + i);
+        x[i] = v.x, x[i + 1] = v.y, x[i + 2] = v.z, x[i + 3] = v.w;
+    }
 }
 
-// As load4, from memory that nobody writes while the kernel runs: it need not wait for stores before it.
-DEVICE void fetch4(float (&x)[4], const float* p) {
-    const float4 v = __ldg(reinterpret_cast<const float4*>(p));
-    x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
+template <int N>
+DEVICE void load(float (&x)[N], const __nv_bfloat16* p) {
+    const Pairs<N / 2> v = load_at_once<Pairs<N / 2>>(p);
+#pragma unroll
+    for (int i = 0; i < N / 2; i++) {
+        const float2 pair = __bfloat1622float2(v.pair[i]);
+        x[2 * i] = pair.x, x[2 * i + 1] = pair.y;
+    }
 }
 
-DEVICE void fetch4(float (&x)[4], const __nv_bfloat16* p) {
+// As load, from memory that nobody writes while the kernel runs: it need not wait for stores before it.
+template <int N>
+DEVICE void fetch(float (&x)[N], const float* p) {
+#pragma unroll
+    for (int i = 0; i < N; i += 4) {
+        const float4 v = __ldg(reinterpret_cast<const float4*>(p + i));
+        x[i] = v.x, x[i + 1] = v.y, x[i + 2] = v.z, x[i + 3] = v.w;
+    }
+}
+
+DEVICE void fetch(float (&x)[2], const float* p) {
+    const float2 v = __ldg(reinterpret_cast<const float2*>(p));
+    x[0] = v.x, x[1] = v.y;
+}
+
+// A bf16 is the upper half of a float.
+DEVICE void widen(float* x, unsigned pair) {
+    x[0] = __uint_as_float(pair << 16), x[1] = __uint_as_float(pair & 0xffff0000u);
+}
+
+DEVICE void fetch(float (&x)[2], const __nv_bfloat16* p) { widen(x, __ldg(reinterpret_cast<const unsigned*>(p))); }
+
+DEVICE void fetch(float (&x)[4], const __nv_bfloat16* p) {
     const uint2 v = __ldg(reinterpret_cast<const uint2*>(p));
-    // A bf16 is the upper half of a float.
-    x[0] = __uint_as_float(v.x << 16), x[1] = __uint_as_float(v.x & 0xffff0000u);
-    x[2] = __uint_as_float(v.y << 16), x[3] = __uint_as_float(v.y & 0xffff0000u);
+    widen(x, v.x), widen(x + 2, v.y);
 }
 
-DEVICE void store4(float* p, const float (&x)[4]) {
-    store_at_once(p, make_float4(x[0], x[1], x[2], x[3]));
+DEVICE void fetch(float (&x)[8], const __nv_bfloat16* p) {
+    const uint4 v = __ldg(reinterpret_cast<const uint4*>(p));
+    widen(x, v.x), widen(x + 2, v.y), widen(x + 4, v.z), widen(x + 6, v.w);
 }
 
-DEVICE void store4(__nv_bfloat16* p, const float (&x)[4]) {
-    FourBf16 v;
-    v.low = __floats2bfloat162_rn(x[0], x[1]), v.high = __floats2bfloat162_rn(x[2], x[3]);
+template <int N>
+DEVICE void store(float* p, const float (&x)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; i += 4) store_at_once(p + i, make_float4(x[i], x[i + 1], x[i + 2], x[i + 3]));
+}
+
+template <int N>
+DEVICE void store(__nv_bfloat16* p, const float (&x)[N]) {
+    Pairs<N / 2> v;
+#pragma unroll
+    for (int i = 0; i < N / 2; i++) v.pair[i] = __floats2bfloat162_rn(x[2 * i], x[2 * i + 1]);
     store_at_once(p, v);
 }
 
-// The same where the four may not be aligned or not all be there: `whole` says that they are, n how many there are.
-// Beyond them are zeros.
-template <class T>
-DEVICE void load4(float (&x)[4], const T* p, long long n, bool whole) {
+// The same where the neighbours may not be aligned or not all be there: `whole` says that they are, n how many there
+// are. Beyond them are zeros.
+template <int N, class T>
+DEVICE void load(float (&x)[N], const T* p, long long n, bool whole) {
     if (whole) {
-        load4(x, p);
+        load(x, p);
         return;
     }
-    for (int j = 0; j < 4; j++) x[j] = j < n ? to_float(p[j]) : 0.0f;
+    for (int j = 0; j < N; j++) x[j] = j < n ? to_float(p[j]) : 0.0f;
 }
 
-template <class T>
-DEVICE void fetch4(float (&x)[4], const T* p, long long n, bool whole) {
+template <int N, class T>
+DEVICE void fetch(float (&x)[N], const T* p, long long n, bool whole) {
     if (whole) {
-        fetch4(x, p);
+        fetch(x, p);
         return;
     }
-    for (int j = 0; j < 4; j++) x[j] = j < n ? to_float(p[j]) : 0.0f;
+    for (int j = 0; j < N; j++) x[j] = j < n ? to_float(p[j]) : 0.0f;
 }
 
-template <class T>
-DEVICE void store4(T* p, const float (&x)[4], long long n, bool whole) {
+template <int N, class T>
+DEVICE void store(T* p, const float (&x)[N], long long n, bool whole) {
     if (whole) {
-        store4(p, x);
+        store(p, x);
         return;
     }
-    for (int j = 0; j < 4; j++)
+    for (int j = 0; j < N; j++)
         if (j < n) put(p + j, x[j]);
 }
 
 // p = x, or p += x.
-template <class T>
-DEVICE void put_or_add4(T* p, const float (&x)[4], long long n, bool whole, int accumulate) {
-    float y[4] = {x[0], x[1], x[2], x[3]};
-    if (accumulate) {
-        load4(y, p, n, whole);
-        for (int j = 0; j < 4; j++) y[j] += x[j];
-    }
-    store4(p, y, n, whole);
+template <int N, class T>
+DEVICE void put_or_add(T* p, const float (&x)[N], long long n, bool whole, int accumulate) {
+    float y[N];
+    if (accumulate) load(y, p, n, whole);
+    for (int j = 0; j < N; j++) y[j] = accumulate ? y[j] + x[j] : x[j];
+    store(p, y, n, whole);
 }
 
 // f(Constant<flag>()): what f does is compiled for both, without a branch inside its loops.
@@ -338,26 +373,35 @@ DEVICE void dropout_factors(float (&factor)[4], const Dropout& d, unsigned long 
     for (int j = 0; j < 4; j++) factor[j] = word[j] >= d.threshold ? d.scale : 0.0f;
 }
 
-// Elements before the first one from which four may be read at once.
-template <class T>
-DEVICE int elements_to_alignment(const T* p, int n) {
-    const size_t vector = VECTOR * sizeof(T);
-    return min(n, static_cast<int>((vector - reinterpret_cast<size_t>(p) % vector) % vector / sizeof(T)));
+// The factors of neighbours in fours.
+template <int N>
+DEVICE void dropout_factors(float (&factor)[N], const Dropout& d, unsigned long long first) {
+#pragma unroll
+    for (int i = 0; i < N; i += 4) {
+        float four[4];
+        dropout_factors(four, d, first + i);
+        for (int j = 0; j < 4; j++) factor[i + j] = four[j];
+    }
+}
+
+// Elements before the first one from which WIDE may be read at once.
+DEVICE int elements_to_alignment(const real* p, int n) {
+    return min(n, static_cast<int>((16 - reinterpret_cast<size_t>(p) % 16) % 16 / sizeof(real)));
 }
 
 // f(i, x[i]) for every element of a row that starts anywhere, spread over the block; a thread's indices ascend.
 template <class F>
 DEVICE void for_each_of_row(const real* x, int n, F f) {
-    const int head = elements_to_alignment(x, n), vectors = (n - head) / VECTOR;
+    const int head = elements_to_alignment(x, n), vectors = (n - head) / WIDE;
     const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
     if (thread < head) f(thread, to_float(x[thread]));
 #pragma unroll 2
     for (int vector = thread; vector < vectors; vector += threads) {
-        const int i = head + vector * VECTOR;
-        float value[4];
-        load4(value, x + i);
-        for (int j = 0; j < 4; j++) f(i + j, value[j]);
+        const int i = head + vector * WIDE;
+        float value[WIDE];
+        load(value, x + i);
+        for (int j = 0; j < WIDE; j++) f(i + j, value[j]);
     }
-    const int tail = head + vectors * VECTOR + thread;
+    const int tail = head + vectors * WIDE + thread;
     if (tail < n) f(tail, to_float(x[tail]));
 }

@@ -75,15 +75,15 @@ KERNEL_ENTRY void cross_entropy_bwd(const Backward a) {
         const float g = fmaf(scale, expf(logit - row_lse), shift);
         return i == label ? g - scale * (1.0f - a.smoothing) : g;
     };
-    const int head = elements_to_alignment(part, n), vectors = (n - head) / VECTOR;
-    const int thread = static_cast<int>(threadIdx.x), tail = head + vectors * VECTOR + thread;
+    const int head = elements_to_alignment(part, n), vectors = (n - head) / WIDE;
+    const int thread = static_cast<int>(threadIdx.x), tail = head + vectors * WIDE + thread;
     if (thread < head) put(part + thread, gradient(thread, to_float(part[thread])));
     for (int vector = thread; vector < vectors; vector += 256) {
-        const int i = head + vector * VECTOR;
-        float value[4];
-        load4(value, part + i);
-        for (int j = 0; j < 4; j++) value[j] = gradient(i + j, value[j]);
-        store4(part + i, value);
+        const int i = head + vector * WIDE;
+        float value[WIDE];
+        load(value, part + i);
+        for (int j = 0; j < WIDE; j++) value[j] = gradient(i + j, value[j]);
+        store(part + i, value);
     }
     if (tail < n) put(part + tail, gradient(tail, to_float(part[tail])));
 }

@@ -1,13 +1,15 @@
 // dense_attention: o = softmax(scale q k^T) v per head over all keys, up to the diagonal, or those not masked.
 // Shapes: q o dq [B, T, H, D], k v dk dv [B, rows, H, D] of which the first S count, key_state [B, rows] (0 masked,
-// may be absent), lse delta [B, H, T]. causal: query i sees keys up to i + offset. Saved for backward: q, k, v, o, lse.
+// may be absent), lse [B, H, T], lse_delta [B, H, T, 2]. causal: query i sees keys up to i + offset. Saved: q, k, v, o,
+// lse.
 // Keys behind the last visible one are cut off before the walk begins, so padding costs a look and no product. Where
 // queries are few, `splits` blocks share the keys of a tile; what each finds goes to `partial`, and a last pass joins
 // them in order. One query over a cache is decode_attention.cu.
-// Also compiled with -DWATTENTION_TF32 and -DWATTENTION_TF32X3.
+// Also compiled with -DWATTENTION_TF32 and -DWATTENTION_TF32X3. Entries with `hopper` in their names are those of
+// WATTENTION_ATTENTION=hopper: one warpgroup that computes, for tiles are few where targets are.
 // spills: dense_attention_fwd_wide_d64 in tf32x3: a few bytes, for a sum of three products has two accumulators
 // spills: dense_attention_bwd_kv_d128 in tf32x3: a few bytes, for a sum of three products has two accumulators
-#include "attention.cuh"
+#include "attention_hopper_backward.cuh"
 
 struct Forward {
     real* o;
@@ -20,7 +22,7 @@ struct Forward {
 
 struct Backward {
     real *dq, *dk, *dv;
-    float *delta, *partial;
+    float *lse_delta, *partial;
     const real *d_o, *q, *k, *v, *o;
     const float* lse;
     const int *key_state, *randomness;
@@ -64,6 +66,9 @@ struct Place {
     int from, end;
 };
 
+// lse_delta of its head.
+DEVICE const float* lse_delta_of(const Backward& a, const Place& at) { return a.lse_delta + at.head * a.T * 2; }
+
 template <class Args>
 DEVICE Place place_of(const Args& a, int tiles, int rows, int causal, int splits) {
     const int tile = blockIdx.x % tiles, head = blockIdx.x / tiles;
@@ -87,14 +92,32 @@ DEVICE Kept kept_of(const Args& a, const Place& at) {
     return {site_of(a.randomness, a.site, a.p), at.head * a.T, a.S};
 }
 
-// The keys of that share that `count` queries see.
+// How many keys further than itself a query sees.
+template <class Args>
+DEVICE int reach_of(const Args& a) {
+    return a.causal ? min(a.offset, FAR) : FAR;
+}
+
+// One past the last key of that share that `count` queries may see.
+template <class Args>
+DEVICE int keys_end(const Args& a, const Place& at, int count) {
+    return max(at.from, min(at.end, at.first + count + reach_of(a)));
+}
+
+// Those keys, cut off behind the last visible one.
 template <int N, class Args>
 DEVICE Band<N> keys_of(const Args& a, const Place& at, int count, void* scratch) {
     const Counted visible = visible_keys(a, at.b);
-    const int reach = a.causal ? min(a.offset, FAR) : FAR;
-    const int seen = max(at.from, min(at.end, at.first + count + reach));
-    const int end = visible_end(visible, at.from, seen, static_cast<int*>(scratch));
-    return band<N>(visible, at.from, end, -FAR, reach);
+    const int end = visible_end(visible, at.from, keys_end(a, at, count), static_cast<int*>(scratch));
+    return band<N>(visible, at.from, end, -FAR, reach_of(a));
+}
+
+// The queries that the gradients of a tile of R keys are summed over; none where no key is visible.
+template <int N, int R>
+DEVICE Band<N> queries_of(const Backward& a, const Place& at) {
+    const bool any = any_counts<R>(visible_keys(a, at.b), at.first, min(a.S - at.first, R));
+    const int reach = reach_of(a);
+    return band<N>(where_finite(a.lse + at.head * a.T), max(0, at.first - reach), any ? a.T : 0, -reach, FAR);
 }
 
 // What a split found for a row: the maximum, the sum of p, and the sums of p v.
@@ -142,6 +165,46 @@ KERNEL_ENTRY void dense_attention_fwd_wide_d16(const Forward a) { forward<16, 2>
 KERNEL_ENTRY void dense_attention_fwd_wide_d32(const Forward a) { forward<32, 2>(a); }
 KERNEL_ENTRY void dense_attention_fwd_wide_d64(const Forward a) { forward<64, 2>(a); }
 
+template <int D>
+DEVICE void forward_hopper(const Forward& a) {
+    contract(blockDim.x == HOPPER_THREADS<1> && static_cast<int>(gridDim.y) == a.splits && a.D <= D);
+#ifndef WATTENTION_HOPPER
+    contract(false);
+#else
+    SHARED_DYN(unsigned char, shared);
+    Ring<D> ring = ring_of<D, 1>(shared);
+    const Place at = place_of(a, CEIL_DIV(a.T, SQUARE), SQUARE, a.causal, a.splits);
+    const RowTile tile = {at.first, min(a.T - at.first, SQUARE), nullptr};
+    const bool computing = computes<1, 2>(ring, [&] {
+        const int end = keys_end(a, at, tile.count);
+        Band<SQUARE> keys = band<SQUARE>(visible_keys(a, at.b), at.from, end, -FAR, reach_of(a));
+        load_walk<false>(ring, keys, pair_of(key_head(a, a.k, at), key_head(a, a.v, at)));
+    });
+    if (!computing) return;
+    const Head q = query_head(a, a.q, at);
+    float sums[D / 64][8][4];
+    Running running;
+    with_constant(a.p > 0.0f, [&](auto drops) {
+        attend_hopper<D, decltype(drops)::value>(sums, running, ring, q, tile, kept_of(a, at), a.scale);
+    });
+    if (a.splits == 1) {
+        put_attended_hopper<D>(a.o + (q.x - a.q), a.lse + at.head * a.T, q, tile, all_count(), sums, running);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int r = static_cast<int>(threadIdx.x) / WARP * 16 + 8 * i + lane_row();
+        if (r >= tile.count) continue;
+        float* part = part_of(a, blockIdx.y, at.head * a.T + at.first + r);
+        put_panels<D>(part + 2, sums, i, 1.0f, a.D, 0);
+        if (lane_column() == 0) part[0] = running.most[i], part[1] = running.sum[i];
+    }
+#endif
+}
+
+// launch: grid [B * H * ceil(T / 64), splits], block 256, shared a ring of 4 stages
+KERNEL_ENTRY void __launch_bounds__(256, 2) dense_attention_fwd_hopper_d64(const Forward a) { forward_hopper<64>(a); }
+
 // Joins the splits; a warp for each row.
 // launch: grid [B * H * T / 4], block 128, shared 0
 KERNEL_ENTRY void dense_attention_fwd_join(const Forward a) {
@@ -156,7 +219,12 @@ KERNEL_ENTRY void dense_attention_fwd_join(const Forward a) {
 // launch: grid [B * T * H / 16], block 128, shared 0
 KERNEL_ENTRY void dense_attention_bwd(const Backward a) {
     contract(blockDim.x == THREADS);
-    sum_products(a.delta, a.d_o, a.o, a.B, a.H, a.T, a.D);
+    sum_products(a.lse_delta, a.d_o, a.o, a.lse, a.B, a.H, a.T, a.D);
+}
+
+// Where a split's sums for row r of a tile go.
+DEVICE float* split_row(const Backward& a, const Place& at, int r) {
+    return a.partial + ((blockIdx.y * static_cast<long long>(a.B) * a.H + at.head) * a.T + at.first + r) * a.D;
 }
 
 template <int P>
@@ -172,8 +240,8 @@ DEVICE void backward_queries(const Backward& a) {
     const Kept kept = kept_of(a, at);
     with_dropout<Drops::APART>(kept, [&](auto drops) {
         queries_backward<P, 1, N, decltype(drops)::value>(
-            x, q, key_head(a, a.k, at), key_head(a, a.v, at), query_head(a, a.d_o, at), a.lse + at.head * a.T,
-            a.delta + at.head * a.T, tile, keys, kept, a.scale, shared);
+            x, q, key_head(a, a.k, at), key_head(a, a.v, at), query_head(a, a.d_o, at), lse_delta_of(a, at),
+            tile, keys, kept, a.scale, shared);
     });
     if (a.splits == 1) {
         put_gradient<P, 1>(a.dq + (q.x - a.q), q, tile, all_count(), all_count(), a.T, x, a.scale, a.add_q);
@@ -182,8 +250,7 @@ DEVICE void backward_queries(const Backward& a) {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         const int r = threadIdx.x / WARP * 16 + 8 * i + lane_row();
-        const long long row = (blockIdx.y * static_cast<long long>(a.B) * a.H + at.head) * a.T + at.first + r;
-        if (r < tile.count) put_row(a.partial + row * a.D, x[0], i, a.scale, a.D, 0);
+        if (r < tile.count) put_row(split_row(a, at, r), x[0], i, a.scale, a.D, 0);
     }
 }
 
@@ -192,6 +259,45 @@ KERNEL_ENTRY void dense_attention_bwd_q_d16(const Backward a) { backward_queries
 KERNEL_ENTRY void dense_attention_bwd_q_d32(const Backward a) { backward_queries<32>(a); }
 KERNEL_ENTRY void dense_attention_bwd_q_d64(const Backward a) { backward_queries<64>(a); }
 KERNEL_ENTRY void dense_attention_bwd_q_d128(const Backward a) { backward_queries<128>(a); }
+
+template <int D>
+DEVICE void backward_queries_hopper(const Backward& a) {
+    contract(blockDim.x == HOPPER_THREADS<1> && static_cast<int>(gridDim.y) == a.splits && a.D <= D);
+#ifndef WATTENTION_HOPPER
+    contract(false);
+#else
+    SHARED_DYN(unsigned char, shared);
+    Ring<D> ring = ring_of<D, 1>(shared);
+    const Place at = place_of(a, CEIL_DIV(a.T, SQUARE), SQUARE, a.causal, a.splits);
+    const RowTile tile = {at.first, min(a.T - at.first, SQUARE), nullptr};
+    const bool computing = computes<1, 2>(ring, [&] {
+        const int end = keys_end(a, at, tile.count);
+        Band<SQUARE> keys = band<SQUARE>(visible_keys(a, at.b), at.from, end, -FAR, reach_of(a));
+        load_walk<false>(ring, keys, pair_of(key_head(a, a.k, at), key_head(a, a.v, at)));
+    });
+    if (!computing) return;
+    const Head q = query_head(a, a.q, at);
+    float x[D / 64][8][4];
+    with_constant(a.p > 0.0f, [&](auto drops) {
+        queries_backward_hopper<D, decltype(drops)::value>(
+            x, ring, pair_of(q, query_head(a, a.d_o, at)), lse_delta_of(a, at), tile, kept_of(a, at), a.scale);
+    });
+    if (a.splits == 1) {
+        put_gradient_hopper<D>(a.dq + (q.x - a.q), q, tile, all_count(), all_count(), a.T, x, a.scale, a.add_q);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int r = static_cast<int>(threadIdx.x) / WARP * 16 + 8 * i + lane_row();
+        if (r < tile.count) put_panels<D>(split_row(a, at, r), x, i, a.scale, a.D, 0);
+    }
+#endif
+}
+
+// launch: grid [B * H * ceil(T / 64), splits], block 256, shared a ring of 4 stages
+KERNEL_ENTRY void __launch_bounds__(256, 2) dense_attention_bwd_q_hopper_d64(const Backward a) {
+    backward_queries_hopper<64>(a);
+}
 
 // Adds up the splits of dq.
 // launch: grid [B * T * H * D / 128], block 128, shared 0
@@ -214,17 +320,14 @@ DEVICE void backward_keys(const Backward& a) {
     const Place at = place_of(a, CEIL_DIV(a.rows, ROWS<1>), ROWS<1>, 0, 1);
     const RowTile tile = {at.first, min(a.rows - at.first, ROWS<1>), nullptr};
     const Counted visible = visible_keys(a, at.b);
-    const bool any = any_counts<ROWS<1>>(visible, at.first, min(a.S - at.first, ROWS<1>));
-    const int reach = a.causal ? min(a.offset, FAR) : FAR;
     const Head k = key_head(a, a.k, at);
-    const Counted finite = where_finite(a.lse + at.head * a.T);
-    Band<N> queries = band<N>(finite, max(0, at.first - reach), any ? a.T : 0, -reach, FAR);
+    Band<N> queries = queries_of<N, ROWS<1>>(a, at);
     float x[1][P / 8][4], y[1][P / 8][4];
     const Kept kept = kept_of(a, at);
     with_dropout<KEYS_DROPS<P>>(kept, [&](auto drops) {
         keys_backward<P, N, decltype(drops)::value>(
-            x, y, query_head(a, a.q, at), k, key_head(a, a.v, at), query_head(a, a.d_o, at), a.lse + at.head * a.T,
-            a.delta + at.head * a.T, tile, queries, kept, a.scale, shared);
+            x, y, query_head(a, a.q, at), k, key_head(a, a.v, at), query_head(a, a.d_o, at),
+            lse_delta_of(a, at), tile, queries, kept, a.scale, shared);
     });
     if (a.dk) put_gradient<P, 1>(a.dk + (k.x - a.k), k, tile, all_count(), visible, a.S, x, a.scale, a.add_k);
     if (a.dv) put_gradient<P, 1>(a.dv + (k.x - a.k), k, tile, all_count(), visible, a.S, y, 1.0f, a.add_v);
@@ -235,3 +338,38 @@ KERNEL_ENTRY void dense_attention_bwd_kv_d16(const Backward a) { backward_keys<1
 KERNEL_ENTRY void dense_attention_bwd_kv_d32(const Backward a) { backward_keys<32>(a); }
 KERNEL_ENTRY void dense_attention_bwd_kv_d64(const Backward a) { backward_keys<64>(a); }
 KERNEL_ENTRY void dense_attention_bwd_kv_d128(const Backward a) { backward_keys<128>(a); }
+
+template <int D>
+DEVICE void backward_keys_hopper(const Backward& a) {
+    contract(blockDim.x == HOPPER_THREADS<1> && a.D <= D);
+#ifndef WATTENTION_HOPPER
+    contract(false);
+#else
+    SHARED_DYN(unsigned char, shared);
+    Ring<D> ring = ring_of<D, 1>(shared);
+    const Place at = place_of(a, CEIL_DIV(a.rows, SQUARE), SQUARE, 0, 1);
+    const RowTile tile = {at.first, min(a.rows - at.first, SQUARE), nullptr};
+    const bool computing = computes<1, 2>(ring, [&] {
+        Band<SQUARE> queries = queries_of<SQUARE, SQUARE>(a, at);
+        Pair pair = pair_of(query_head(a, a.q, at), query_head(a, a.d_o, at));
+        pair.lse_delta = lse_delta_of(a, at);
+        load_walk<true>(ring, queries, pair);
+    });
+    if (!computing) return;
+    const Head k = key_head(a, a.k, at);
+    float x[D / 64][8][4], y[D / 64][8][4];
+    with_constant(a.p > 0.0f, [&](auto drops) {
+        keys_backward_hopper<D, decltype(drops)::value>(
+            x, y, ring, pair_of(k, key_head(a, a.v, at)), tile, kept_of(a, at), a.scale);
+    });
+    const Counted visible = visible_keys(a, at.b);
+    const long long offset = k.x - a.k;
+    if (a.dk) put_gradient_hopper<D>(a.dk + offset, k, tile, all_count(), visible, a.S, x, a.scale, a.add_k);
+    if (a.dv) put_gradient_hopper<D>(a.dv + offset, k, tile, all_count(), visible, a.S, y, 1.0f, a.add_v);
+#endif
+}
+
+// launch: grid [B * H * ceil(rows / 64)], block 256, shared a ring of 4 stages
+KERNEL_ENTRY void __launch_bounds__(256, 2) dense_attention_bwd_kv_hopper_d64(const Backward a) {
+    backward_keys_hopper<64>(a);
+}

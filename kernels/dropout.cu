@@ -16,10 +16,10 @@ KERNEL_ENTRY void dropout_fwd(const Forward a) {
     const Dropout dropout = dropout_of(a.randomness, a.site, a.p);
     const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
     if (e >= a.n) return;
-    const bool whole = aligned4(a.y) && aligned4(a.x) && e + VECTOR <= a.n;
+    const bool whole = aligned_for<VECTOR>(a.y, a.x) && e + VECTOR <= a.n;
     float value[4], factor[4];
-    fetch4(value, a.x + e, a.n - e, whole);
+    fetch(value, a.x + e, a.n - e, whole);
     dropout_factors(factor, dropout, e);
     for (int j = 0; j < 4; j++) value[j] *= factor[j];
-    store4(a.y + e, value, a.n - e, whole);
+    store(a.y + e, value, a.n - e, whole);
 }

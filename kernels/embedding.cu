@@ -29,16 +29,16 @@ KERNEL_ENTRY void embedding_fwd(const Forward a) {
     contract(blockDim.x == WARPS * WARP);
     const int token = blockIdx.x * WARPS + warp_index();
     if (token >= a.B * a.T) return;
-    const bool whole = a.C % VECTOR == 0 && aligned4(a.y) && aligned4(a.table) && aligned4(a.positions);
+    const bool whole = a.C % VECTOR == 0 && aligned_for<VECTOR>(a.y, a.table, a.positions);
     const int t = token % a.T, before = a.past == nullptr ? 0 : *a.past;
     const long long row = static_cast<long long>(a.ids[token]) * a.C;
     const long long position = (static_cast<long long>(before) + t) * a.C;
     for (int c = lane_index() * VECTOR; c < a.C; c += STEP) {
         float value[4], place[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        fetch4(value, a.table + row + c, a.C - c, whole);
-        if (t < a.placed) fetch4(place, a.positions + position + c, a.C - c, whole);
+        fetch(value, a.table + row + c, a.C - c, whole);
+        if (t < a.placed) fetch(place, a.positions + position + c, a.C - c, whole);
         for (int j = 0; j < 4; j++) value[j] = fmaf(a.scale, value[j], place[j]);
-        store4(a.y + static_cast<long long>(token) * a.C + c, value, a.C - c, whole);
+        store(a.y + static_cast<long long>(token) * a.C + c, value, a.C - c, whole);
     }
 }
 
@@ -57,7 +57,7 @@ KERNEL_ENTRY void embedding_bwd_table_zero(const TableBackward a) {
     contract(blockDim.x == 256);
     const long long n = static_cast<long long>(a.V) * a.C, e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
     const float nothing[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    if (e < n) store4(a.dtable + e, nothing, n - e, aligned4(a.dtable) && e + VECTOR <= n);
+    if (e < n) store(a.dtable + e, nothing, n - e, aligned_for<VECTOR>(a.dtable) && e + VECTOR <= n);
 }
 
 // order: the positions of all tokens but pad, by token and then by position; -1 beyond the last of them.
@@ -141,7 +141,7 @@ KERNEL_ENTRY void embedding_bwd_table(const TableBackward a) {
     __syncthreads();
     const int c = (blockIdx.y * WARPS * WARP + threadIdx.x) * VECTOR;
     if (c >= a.C) return;
-    with_constant(a.C % VECTOR == 0 && aligned4(a.dtable) && aligned4(a.dy) && aligned4(a.edge), [&](auto flag) {
+    with_constant(a.C % VECTOR == 0 && aligned_for<VECTOR>(a.dtable, a.dy, a.edge), [&](auto flag) {
         constexpr bool WHOLE = decltype(flag)::value;
         float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
         bool began_here = tokens[0] != tokens[1];
@@ -150,7 +150,7 @@ KERNEL_ENTRY void embedding_bwd_table(const TableBackward a) {
             float rows[AT_ONCE][4];
 #pragma unroll
             for (int k = 0; k < AT_ONCE; k++)
-                fetch4(rows[k], a.dy + static_cast<long long>(max(positions[group + k], 0)) * a.C + c, a.C - c, WHOLE);
+                fetch(rows[k], a.dy + static_cast<long long>(max(positions[group + k], 0)) * a.C + c, a.C - c, WHOLE);
 #pragma unroll
             for (int k = 0; k < AT_ONCE; k++) {
                 const int token = tokens[group + k + 1];
@@ -159,10 +159,10 @@ KERNEL_ENTRY void embedding_bwd_table(const TableBackward a) {
                 const bool ends = tokens[group + k + 2] != token, last = group + k == CHUNK - 1;
                 if (!ends && !last) continue;
                 if (ends && began_here) {
-                    put_or_add4(a.dtable + static_cast<long long>(token) * a.C + c, sum, a.C - c, WHOLE, a.accumulate);
+                    put_or_add(a.dtable + static_cast<long long>(token) * a.C + c, sum, a.C - c, WHOLE, a.accumulate);
                 } else {
                     const long long chunk = blockIdx.x + (began_here ? gridDim.x : 0u);
-                    store4(a.edge + chunk * a.C + c, sum, a.C - c, WHOLE);
+                    store(a.edge + chunk * a.C + c, sum, a.C - c, WHOLE);
                 }
                 began_here = true;
                 for (int j = 0; j < 4; j++) sum[j] = 0.0f;
@@ -189,17 +189,17 @@ KERNEL_ENTRY void embedding_bwd_table_join(const TableBackward a) {
     } while (found == WARPS * WARP);
     const int c = (blockIdx.y * WARPS * WARP + threadIdx.x) * VECTOR;
     if (c >= a.C) return;
-    const bool whole_edge = a.C % VECTOR == 0 && aligned4(a.edge);
+    const bool whole_edge = a.C % VECTOR == 0 && aligned_for<VECTOR>(a.edge);
     float sum[4];
-    fetch4(sum, a.edge + (static_cast<long long>(gridDim.x) + chunk) * a.C + c, a.C - c, whole_edge);
+    fetch(sum, a.edge + (static_cast<long long>(gridDim.x) + chunk) * a.C + c, a.C - c, whole_edge);
 #pragma unroll 8
     for (int k = 1; k <= more; k++) {
         float part[4];
-        fetch4(part, a.edge + (static_cast<long long>(chunk) + k) * a.C + c, a.C - c, whole_edge);
+        fetch(part, a.edge + (static_cast<long long>(chunk) + k) * a.C + c, a.C - c, whole_edge);
         for (int j = 0; j < 4; j++) sum[j] += part[j];
     }
-    const bool whole = a.C % VECTOR == 0 && aligned4(a.dtable);
-    put_or_add4(a.dtable + static_cast<long long>(token) * a.C + c, sum, a.C - c, whole, a.accumulate);
+    const bool whole = a.C % VECTOR == 0 && aligned_for<VECTOR>(a.dtable);
+    put_or_add(a.dtable + static_cast<long long>(token) * a.C + c, sum, a.C - c, whole, a.accumulate);
 }
 
 struct PositionsBackward {
@@ -216,14 +216,14 @@ KERNEL_ENTRY void embedding_bwd_positions(const PositionsBackward a) {
     if (row >= a.P) return;
     const bool used = t >= 0 && t < min(a.placed, a.T);
     if (!used && a.accumulate) return;
-    const bool whole = a.C % VECTOR == 0 && aligned4(a.dpositions) && aligned4(a.dy);
+    const bool whole = a.C % VECTOR == 0 && aligned_for<VECTOR>(a.dpositions, a.dy);
     for (int c = lane_index() * VECTOR; c < a.C; c += STEP) {
         float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
         for (int b = 0; used && b < a.B; b++) {
             float value[4];
-            fetch4(value, a.dy + (static_cast<long long>(b) * a.T + t) * a.C + c, a.C - c, whole);
+            fetch(value, a.dy + (static_cast<long long>(b) * a.T + t) * a.C + c, a.C - c, whole);
             for (int j = 0; j < 4; j++) sum[j] += value[j];
         }
-        put_or_add4(a.dpositions + static_cast<long long>(row) * a.C + c, sum, a.C - c, whole, a.accumulate);
+        put_or_add(a.dpositions + static_cast<long long>(row) * a.C + c, sum, a.C - c, whole, a.accumulate);
     }
 }

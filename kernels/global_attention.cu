@@ -4,7 +4,8 @@
 // scores [B, R, S], with R = G H rows (g, h). part_z part_du [B, P, R, C], part_max part_sum [B, P, R]: sums over the
 // tokens of one of P splits. Saved: q, x, u, z, lse, scores.
 // x is read twice in each direction, the second time as far as it fits from the cache: for the scores, a warp has four
-// tokens, lanes share channels; for the weighted sums, a thread has a channel and goes through the tokens of a split.
+// tokens, lanes share channels; for the weighted sums, a thread has two channels, read at once, and goes through the
+// tokens of a split: as many weights are read from shared memory for two channels as for one.
 #include "common.cuh"
 
 // Rows a block handles at a time; what is beyond R is computed with zeros.
@@ -35,7 +36,7 @@ DEVICE void project_back(
 #pragma unroll
         for (int i = 0; i < QUERIES; i += 4) {
             float left[4];
-            load4(left, shared + d * QUERIES + i);
+            load(left, shared + d * QUERIES + i);
             for (int j = 0; j < 4; j++) sum[i + j] += left[j] * weight;
         }
     }
@@ -48,13 +49,13 @@ DEVICE float project(const float* a, const real* w, int query, int o, int H, int
     const float* a_row = a + (static_cast<long long>(query) * H + o / D) * C;
     const real* w_row = w + static_cast<long long>(o) * C;
     float sum = 0.0f;
-    with_constant(C % VECTOR == 0 && aligned4(a) && aligned4(w), [&](auto flag) {
+    with_constant(C % VECTOR == 0 && aligned_for<VECTOR>(a, w), [&](auto flag) {
         constexpr bool WHOLE = decltype(flag)::value;
 #pragma unroll 4
         for (int c = lane_index() * VECTOR; c < C; c += WARP * VECTOR) {
             float left[4], right[4];
-            fetch4(left, a_row + c, C - c, WHOLE);
-            fetch4(right, w_row + c, C - c, WHOLE);
+            fetch(left, a_row + c, C - c, WHOLE);
+            fetch(right, w_row + c, C - c, WHOLE);
             for (int j = 0; j < 4; j++) sum += left[j] * right[j];
         }
     });
@@ -87,13 +88,13 @@ DEVICE Tile tile_of(int tile, int tiles, int R) {
 // Copies rows of [R, C] to shared memory, each padded to whole vectors.
 DEVICE void stage_rows(float* shared, const float* rows, int count, int C) {
     const int width = CEIL_DIV(C, VECTOR) * VECTOR;
-    const bool whole = C % VECTOR == 0 && aligned4(rows);
+    const bool whole = C % VECTOR == 0 && aligned_for<VECTOR>(rows);
     for (int r = warp_index(); r < count; r += warps_of_block()) {
 #pragma unroll 4
         for (int c = lane_index() * VECTOR; c < C; c += WARP * VECTOR) {
             float value[4];
-            fetch4(value, rows + static_cast<long long>(r) * C + c, C - c, whole);
-            store4(shared + r * width + c, value);
+            fetch(value, rows + static_cast<long long>(r) * C + c, C - c, whole);
+            store(shared + r * width + c, value);
         }
     }
     __syncthreads();
@@ -106,7 +107,7 @@ DEVICE void dot_products(
     const int b = blockIdx.z, width = CEIL_DIV(C, VECTOR) * VECTOR, group = warps_of_block() * KEYS;
     const real* x_b = x + static_cast<long long>(b) * S * C;
     const int* states = key_state + static_cast<long long>(b) * S;
-    with_constant(C % VECTOR == 0 && aligned4(x), [&](auto flag) {
+    with_constant(C % VECTOR == 0 && aligned_for<VECTOR>(x), [&](auto flag) {
         constexpr bool WHOLE = decltype(flag)::value;
         for (long long first = blockIdx.x * group + warp_index() * KEYS; first < S; first += gridDim.x * group) {
             bool visible[KEYS];
@@ -122,7 +123,7 @@ DEVICE void dot_products(
             int c = lane_index() * VECTOR;
 #pragma unroll
             for (int k = 0; k < KEYS; k++)
-                if (c < end) fetch4(next[k], token[k] + c, C - c, WHOLE);
+                if (c < end) fetch(next[k], token[k] + c, C - c, WHOLE);
             while (c < end) {
                 float now[KEYS][4];
                 const int here = c;
@@ -131,13 +132,13 @@ DEVICE void dot_products(
                 for (int k = 0; k < KEYS; k++) {
                     for (int j = 0; j < 4; j++) now[k][j] = next[k][j];
                     // On its way while the products below are computed.
-                    if (c < end) fetch4(next[k], token[k] + c, C - c, WHOLE);
+                    if (c < end) fetch(next[k], token[k] + c, C - c, WHOLE);
                 }
 #pragma unroll
                 for (int r = 0; r < ROWS; r++) {
                     if (r < tile.count) {
                         float row[4];
-                        load4(row, staged + r * width + here);
+                        load(row, staged + r * width + here);
 #pragma unroll
                         for (int k = 0; k < KEYS; k++)
                             for (int j = 0; j < 4; j++) sum[r * KEYS + k] += row[j] * now[k][j];
@@ -159,24 +160,31 @@ DEVICE void dot_products(
 DEVICE void weighted_sum(
     float* part, const float* weights, const real* x, int b, const Tile& tile, int from, int to, bool any, int R, int S,
     int C) {
-    const int c = blockIdx.x * blockDim.x + threadIdx.x;
+    const int c = (blockIdx.x * blockDim.x + threadIdx.x) * 2;
     if (c >= C) return;
-    float sum[ROWS] = {};
+    float sum[ROWS][2] = {};
     const real* x_column = x + (static_cast<long long>(b) * S + from) * C + c;
+    with_constant(C % 2 == 0 && aligned_for<2>(x), [&](auto flag) {
+        constexpr bool WHOLE = decltype(flag)::value;
 #pragma unroll 8
-    for (int s = 0; s < (any ? to - from : 0); s++) {
-        const float value = to_float(x_column[static_cast<long long>(s) * C]);
+        for (int s = 0; s < (any ? to - from : 0); s++) {
+            float value[2];
+            fetch(value, x_column + static_cast<long long>(s) * C, C - c, WHOLE);
 #pragma unroll
-        for (int r = 0; r < ROWS; r += 4) {
-            float weight[4];
-            load4(weight, weights + s * WEIGHTS + r);
-            for (int j = 0; j < 4; j++) sum[r + j] += weight[j] * value;
+            for (int r = 0; r < ROWS; r += 4) {
+                float weight[4];
+                load(weight, weights + s * WEIGHTS + r);
+                for (int i = 0; i < 8; i++) sum[r + i / 2][i % 2] += weight[i / 2] * value[i % 2];
+            }
         }
-    }
+    });
     float* part_row = part + ((static_cast<long long>(b) * gridDim.y + blockIdx.y) * R + tile.first) * C + c;
 #pragma unroll
-    for (int r = 0; r < ROWS; r++)
-        if (r < tile.count) part_row[static_cast<long long>(r) * C] = sum[r];
+    for (int r = 0; r < ROWS; r++) {
+        if (r >= tile.count) continue;
+        part_row[static_cast<long long>(r) * C] = sum[r][0];
+        if (c + 1 < C) part_row[static_cast<long long>(r) * C + 1] = sum[r][1];
+    }
 }
 
 struct Forward {
@@ -206,7 +214,7 @@ KERNEL_ENTRY void __launch_bounds__(256, 2) global_attention_fwd_scores(const Fo
 }
 
 // The softmax is relative to the split's own maximum, which global_attention_fwd_z then corrects.
-// launch: grid [C / 128, P, B tiles], block 128, shared (S / P) 20 floats
+// launch: grid [C / 256, P, B tiles], block 128, shared (S / P) 20 floats
 KERNEL_ENTRY void global_attention_fwd_values(const Forward a) {
     contract(blockDim.x == 128 && static_cast<int>(gridDim.y) == a.P && static_cast<int>(gridDim.z) % a.B == 0);
     SHARED_DYN(float, weights);
@@ -320,7 +328,7 @@ KERNEL_ENTRY void __launch_bounds__(256, 2) global_attention_bwd_scores(const Ba
 // p of one row and token.
 DEVICE float probability(float score, float lse) { return lse > -INFINITY ? expf(score - lse) : 0.0f; }
 
-// launch: grid [C / 128, P, B tiles], block 128, shared (S / P) 20 floats
+// launch: grid [C / 256, P, B tiles], block 128, shared (S / P) 20 floats
 KERNEL_ENTRY void global_attention_bwd_values(const Backward a) {
     contract(blockDim.x == 128 && static_cast<int>(gridDim.y) == a.P && static_cast<int>(gridDim.z) % a.B == 0);
     SHARED_DYN(float, weights);
@@ -376,8 +384,8 @@ KERNEL_ENTRY void global_attention_bwd_dx(const Backward a) {
 #pragma unroll
             for (int t = 0; t < TOKENS; t += 4) {
                 float p[4], ds[4];
-                load4(p, p_tile + r * TOKENS + t);
-                load4(ds, ds_tile + r * TOKENS + t);
+                load(p, p_tile + r * TOKENS + t);
+                load(ds, ds_tile + r * TOKENS + t);
                 for (int j = 0; j < 4; j++) sum[t + j] += p[j] * dz_c + ds[j] * u_c;
             }
         }
@@ -414,7 +422,7 @@ KERNEL_ENTRY void global_attention_bwd_weights(const Backward a) {
         if (lane_index() == 0) put_or_add(a.dbv + channel, sum, a.add_bv);
     }
     if (a.dwk == nullptr && a.dwv == nullptr) return;
-    const bool whole = C % VECTOR == 0 && aligned4(a.z) && aligned4(a.du) && aligned4(a.dwk) && aligned4(a.dwv);
+    const bool whole = C % VECTOR == 0 && aligned_for<VECTOR>(a.z, a.du, a.dwk, a.dwv);
     for (int c = thread * VECTOR; c < C; c += 128 * VECTOR) {
         float dk[4] = {}, dv[4] = {};
 #pragma unroll 2
@@ -422,11 +430,11 @@ KERNEL_ENTRY void global_attention_bwd_weights(const Backward a) {
             const float left_k = a.scale * to_float(a.q[query * C + channel]);
             const float left_v = to_float(a.d_o[query * C + channel]);
             float du_c[4], z_c[4];
-            fetch4(du_c, a.du + (query * a.H + h) * C + c, C - c, whole);
-            fetch4(z_c, a.z + (query * a.H + h) * C + c, C - c, whole);
+            fetch(du_c, a.du + (query * a.H + h) * C + c, C - c, whole);
+            fetch(z_c, a.z + (query * a.H + h) * C + c, C - c, whole);
             for (int j = 0; j < 4; j++) dk[j] += left_k * du_c[j], dv[j] += left_v * z_c[j];
         }
-        if (a.dwk != nullptr) put_or_add4(a.dwk + weight_row + c, dk, C - c, whole, a.add_wk);
-        if (a.dwv != nullptr) put_or_add4(a.dwv + weight_row + c, dv, C - c, whole, a.add_wv);
+        if (a.dwk != nullptr) put_or_add(a.dwk + weight_row + c, dk, C - c, whole, a.add_wk);
+        if (a.dwv != nullptr) put_or_add(a.dwv + weight_row + c, dv, C - c, whole, a.add_wv);
     }
 }

@@ -19,17 +19,17 @@ KERNEL_ENTRY void gradient_norm_fwd(const Forward a) {
         for (int j = 0; j < 4; j++) sum += static_cast<double>(value[j]) * static_cast<double>(value[j]);
     };
     long long e = first;
-    if (aligned4(a.g)) {
+    if (aligned_for<VECTOR>(a.g)) {
 #pragma unroll 4
         for (; e + VECTOR <= a.n; e += step) {
             float value[4];
-            fetch4(value, a.g + e);
+            fetch(value, a.g + e);
             add(value);
         }
     }
     for (; e < a.n; e += step) {
         float value[4];
-        fetch4(value, a.g + e, a.n - e, false);
+        fetch(value, a.g + e, a.n - e, false);
         add(value);
     }
     sum = block_sum(sum, scratch);

@@ -3,7 +3,7 @@
 // (parts warps)-th row after those.
 #include "common.cuh"
 
-constexpr int COLUMNS = WARP * VECTOR;
+constexpr int COLUMNS = WARP * WIDE;
 // Rows a thread has in flight.
 constexpr int AT_ONCE = 4;
 
@@ -13,26 +13,26 @@ struct BiasBackward {
     int N, O, parts, accumulate;
 };
 
-// launch: grid [O / 128, parts], block 256, shared 8 * 128 floats
+// launch: grid [O / (32 * 16 bytes), parts], block 256, shared 256 * 16 bytes of `real` as floats
 KERNEL_ENTRY void linear_bwd_bias(const BiasBackward a) {
     contract(blockDim.x == 256 && static_cast<int>(gridDim.y) == a.parts);
     SHARED_DYN(float, sums);
-    const int warps = warps_of_block(), column = blockIdx.x * COLUMNS + lane_index() * VECTOR;
-    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    with_constant(a.O % VECTOR == 0 && aligned4(a.dy), [&](auto flag) {
+    const int warps = warps_of_block(), column = blockIdx.x * COLUMNS + lane_index() * WIDE;
+    float sum[WIDE] = {};
+    with_constant(a.O % WIDE == 0 && aligned_for<WIDE>(a.dy), [&](auto flag) {
         constexpr bool WHOLE = decltype(flag)::value;
         const long long step = static_cast<long long>(a.parts) * warps;
         for (long long row = blockIdx.y * warps + warp_index(); column < a.O && row < a.N; row += AT_ONCE * step) {
-            float value[AT_ONCE][4] = {};
+            float value[AT_ONCE][WIDE] = {};
 #pragma unroll
             for (int k = 0; k < AT_ONCE; k++)
-                if (row + k * step < a.N) fetch4(value[k], a.dy + (row + k * step) * a.O + column, a.O - column, WHOLE);
+                if (row + k * step < a.N) fetch(value[k], a.dy + (row + k * step) * a.O + column, a.O - column, WHOLE);
 #pragma unroll
             for (int k = 0; k < AT_ONCE; k++)
-                for (int j = 0; j < 4; j++) sum[j] += value[k][j];
+                for (int j = 0; j < WIDE; j++) sum[j] += value[k][j];
         }
     });
-    store4(sums + threadIdx.x * VECTOR, sum);
+    store(sums + threadIdx.x * WIDE, sum);
     __syncthreads();
     const int own = blockIdx.x * COLUMNS + threadIdx.x;
     if (threadIdx.x >= COLUMNS || own >= a.O) return;

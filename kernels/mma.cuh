@@ -66,10 +66,10 @@ static __device__ __forceinline__ void cp_async_16(void* to, const void* from, b
                  : "memory");
 }
 
-// The same for 4 bytes.
-static __device__ __forceinline__ void cp_async_4(void* to, const void* from, bool valid) {
+// The same for 8 bytes.
+static __device__ __forceinline__ void cp_async_8(void* to, const void* from, bool valid) {
     const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" :: "r"(address), "l"(from), "r"(valid ? 4 : 0)
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" :: "r"(address), "l"(from), "r"(valid ? 8 : 0)
                  : "memory");
 }
 

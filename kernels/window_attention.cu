@@ -1,10 +1,11 @@
 // window_attention: o_i = sum_j softmax_j(scale q_i k_j) v_j over local keys with |i - j| <= W and all global ones.
 // Shapes: q k v o dq dk dv [B, S, H, D], key_state [B, S] (0 masked, 1 local, 2 global), global_index [B, G] ascending,
-// then -1; lse delta [B, H, S]. Masked and global queries give zeros. Saved for backward: q, k, v, o, lse.
+// then -1; lse [B, H, S], lse_delta [B, H, S, 2]. Masked and global queries give zeros. Saved: q, k, v, o, lse.
 // Global keys are gathered into tiles of their own, in the same softmax. Their dk and dv are sums over all queries:
 // blocks take SPAN queries each and write partial [B, H, S / SPAN, G, 2, D], which a last pass adds up in order.
 // Also compiled with -DWATTENTION_TF32 and -DWATTENTION_TF32X3. Entries with `hopper` in their names are those of
 // WATTENTION_ATTENTION=hopper.
+// spills: window_attention_bwd_kv_d64 in tf32x3: a few bytes, for the same reason as the next
 // spills: window_attention_bwd_kv_d128 in tf32x3: a few bytes, for a sum of three products has two accumulators
 #include "attention_hopper_backward.cuh"
 
@@ -21,7 +22,7 @@ struct Forward {
 
 struct Backward {
     real *dq, *dk, *dv;
-    float *delta, *partial;
+    float *lse_delta, *partial;
     const real *d_o, *q, *k, *v, *o;
     const float* lse;
     const int *key_state, *global_index, *randomness;
@@ -49,6 +50,9 @@ template <class Args>
 DEVICE Head head_of(const Args& a, const real* x, const Place& at) {
     return head_of(x, at.b, at.h, a.S, a.H, a.D, a.S);
 }
+
+// lse_delta of its head.
+DEVICE const float* lse_delta_of(const Backward& a, const Place& at) { return a.lse_delta + at.head * a.S * 2; }
 
 template <class Args>
 DEVICE Kept kept_of(const Args& a, const Place& at) {
@@ -109,8 +113,7 @@ DEVICE void forward_hopper(const Forward& a) {
     constexpr int R = HOPPER_ROWS<GROUPS<D>>;
     Ring<D> ring = ring_of<D, GROUPS<D>>(shared);
     const int tiles = CEIL_DIV(a.S, R), works = a.B * a.H * tiles, blocks = static_cast<int>(gridDim.x);
-    if (warpgroup_index() == GROUPS<D>) {
-        registers_down<LOADING_REGISTERS<GROUPS<D>>>();
+    const bool computing = computes<GROUPS<D>>(ring, [&] {
         for (int work = blockIdx.x; work < works; work += blocks) {
             const Place at = place_of(a, work, tiles, R);
             const int count = query_rows<R>(a, at).count;
@@ -118,10 +121,8 @@ DEVICE void forward_hopper(const Forward& a) {
             BandAndList<SQUARE> keys = keys_of<SQUARE>(a, at, count, any);
             load_walk<false>(ring, keys, pair_of(head_of(a, a.k, at), head_of(a, a.v, at)));
         }
-        load_end(ring);
-        return;
-    }
-    registers_up<COMPUTING_REGISTERS<GROUPS<D>>>();
+    });
+    if (!computing) return;
     with_constant(a.p > 0.0f, [&](auto drops) {
         for (int work = blockIdx.x; work < works; work += blocks) {
             const Place at = place_of(a, work, tiles, R);
@@ -153,7 +154,7 @@ KERNEL_ENTRY void __launch_bounds__(384, 1) window_attention_fwd_hopper_d128(con
 // launch: grid [B * S * H / 16], block 128, shared 0
 KERNEL_ENTRY void window_attention_bwd(const Backward a) {
     contract(blockDim.x == THREADS);
-    sum_products(a.delta, a.d_o, a.o, a.B, a.H, a.S, a.D);
+    sum_products(a.lse_delta, a.d_o, a.o, a.lse, a.B, a.H, a.S, a.D);
 }
 
 template <int P>
@@ -170,8 +171,8 @@ DEVICE void backward_queries(const Backward& a) {
     const Kept kept = kept_of(a, at);
     with_dropout<Drops::APART>(kept, [&](auto drops) {
         queries_backward<P, 1, N, decltype(drops)::value>(
-            x, q, head_of(a, a.k, at), head_of(a, a.v, at), head_of(a, a.d_o, at), a.lse + at.head * a.S,
-            a.delta + at.head * a.S, tile, keys, kept, a.scale, shared);
+            x, q, head_of(a, a.k, at), head_of(a, a.v, at), head_of(a, a.d_o, at), lse_delta_of(a, at), tile,
+            keys, kept, a.scale, shared);
     });
     put_gradient<P, 1>(a.dq + (q.x - a.q), q, tile, all_count(), local, a.S, x, a.scale, a.add_q);
 }
@@ -248,8 +249,8 @@ DEVICE void backward_keys(const Backward& a) {
     const Kept kept = kept_of(a, at);
     with_dropout<KEYS_DROPS<P>>(kept, [&](auto drops) {
         keys_backward<P, N, decltype(drops)::value>(
-            x, y, head_of(a, a.q, at), k, head_of(a, a.v, at), head_of(a, a.d_o, at), a.lse + at.head * a.S,
-            a.delta + at.head * a.S, tile.rows, queries, kept, a.scale, shared);
+            x, y, head_of(a, a.q, at), k, head_of(a, a.v, at), head_of(a, a.d_o, at), lse_delta_of(a, at),
+            tile.rows, queries, kept, a.scale, shared);
     });
     if (tile.global) {
         put_partial<P>(partial_of(a, tile), tile.rows, a.D, x, y);
@@ -276,8 +277,7 @@ DEVICE void backward_queries_hopper(const Backward& a) {
     constexpr int R = BACKWARD_ROWS;
     Ring<D> ring = ring_of<D, BACKWARD_GROUPS>(shared);
     const int tiles = CEIL_DIV(a.S, R), works = a.B * a.H * tiles, blocks = static_cast<int>(gridDim.x);
-    if (warpgroup_index() == BACKWARD_GROUPS) {
-        registers_down<LOADING_REGISTERS<BACKWARD_GROUPS>>();
+    const bool computing = computes<BACKWARD_GROUPS>(ring, [&] {
         for (int work = blockIdx.x; work < works; work += blocks) {
             const Place at = place_of(a, work, tiles, R);
             const int count = query_rows<R>(a, at).count;
@@ -285,17 +285,15 @@ DEVICE void backward_queries_hopper(const Backward& a) {
             BandAndList<SQUARE> keys = keys_of<SQUARE>(a, at, count, any);
             load_walk<false>(ring, keys, pair_of(head_of(a, a.k, at), head_of(a, a.v, at)));
         }
-        load_end(ring);
-        return;
-    }
-    registers_up<COMPUTING_REGISTERS<BACKWARD_GROUPS>>();
+    });
+    if (!computing) return;
     with_constant(a.p > 0.0f, [&](auto drops) {
         for (int work = blockIdx.x; work < works; work += blocks) {
             const Place at = place_of(a, work, tiles, R);
             float x[D / 64][8][4];
             queries_backward_hopper<D, decltype(drops)::value>(
-                x, ring, pair_of(head_of(a, a.q, at), head_of(a, a.d_o, at)), a.lse + at.head * a.S,
-                a.delta + at.head * a.S, query_rows<R>(a, at), kept_of(a, at), a.scale);
+                x, ring, pair_of(head_of(a, a.q, at), head_of(a, a.d_o, at)), lse_delta_of(a, at),
+                query_rows<R>(a, at), kept_of(a, at), a.scale);
             const Place to = place_of(a, opaque(work), tiles, R);
             const Head q = head_of(a, a.q, to);
             put_gradient_hopper<D>(
@@ -322,19 +320,16 @@ DEVICE void backward_keys_hopper(const Backward& a) {
     Ring<D> ring = ring_of<D, BACKWARD_GROUPS>(shared);
     const int works = a.B * a.H * (CEIL_DIV(a.S, R) + CEIL_DIV(a.S, SPAN) * CEIL_DIV(a.G, R));
     const int blocks = static_cast<int>(gridDim.x);
-    if (warpgroup_index() == BACKWARD_GROUPS) {
-        registers_down<LOADING_REGISTERS<BACKWARD_GROUPS>>();
+    const bool computing = computes<BACKWARD_GROUPS>(ring, [&] {
         for (int work = blockIdx.x; work < works; work += blocks) {
             const KeyTile tile = key_tile<R>(a, work);
             Band<SQUARE> queries = queries_of<SQUARE, R>(a, tile);
             Pair pair = pair_of(head_of(a, a.q, tile.at), head_of(a, a.d_o, tile.at));
-            pair.lse = a.lse + tile.at.head * a.S, pair.delta = a.delta + tile.at.head * a.S;
+            pair.lse_delta = lse_delta_of(a, tile.at);
             load_walk<true>(ring, queries, pair);
         }
-        load_end(ring);
-        return;
-    }
-    registers_up<COMPUTING_REGISTERS<BACKWARD_GROUPS>>();
+    });
+    if (!computing) return;
     with_constant(a.p > 0.0f, [&](auto drops) {
         for (int work = blockIdx.x; work < works; work += blocks) {
             float x[D / 64][8][4], y[D / 64][8][4];

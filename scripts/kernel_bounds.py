@@ -171,7 +171,7 @@ def row_of(entry, architecture, path, registers):
     threads = 128
     if hopper:
         # One warpgroup that loads, and those that compute.
-        threads = 256 if entry.startswith("block_sparse") else 512 if head <= 64 and "_fwd_" in entry else 384
+        threads = 256 if entry.startswith(("block_sparse", "dense")) else 512 if head <= 64 and "_fwd_" in entry else 384
     # Registers are given to warps in units of 256.
     by_registers = 65536 // (threads // 32 * -(-registers * 32 // 256) * 256)
     by_shared = chip["shared"] // (shared_bytes(entry, head) + 1024)
@@ -208,6 +208,20 @@ def row_of(entry, architecture, path, registers):
         "modelled_tflops": round(modelled),
         "useful_tflops": round(modelled * useful),
     }
+
+
+def backwards(rows):
+    """Both passes of each backward together: five products that count, of the seven that they execute."""
+    rates = {(row["entry"], row["architecture"]): row for row in rows}
+    found = []
+    for (entry, architecture), queries in rates.items():
+        keys = rates.get((entry.replace("_bwd_q_", "_bwd_kv_"), architecture))
+        if "_bwd_q_" not in entry or keys is None:
+            continue
+        rate = 5 / (3 / queries["useful_tflops"] + 4 / keys["useful_tflops"])
+        name = entry.replace("_bwd_q_", "_bwd_")
+        found.append({"entry": name, "architecture": architecture, "chip": queries["chip"], "useful_tflops": round(rate)})
+    return found
 
 
 def tool(name):
@@ -295,6 +309,8 @@ def text(rows):
             f" {pipe + ' ' + str(bound):>16} {row['modelled_tflops']:5} {row['useful_tflops']:6}"
         )
         lines.append("    " + ", ".join(f"{pipe} {count}" for pipe, count in row["pipes"].items()))
+    lines += ["", "both passes of a backward, of whose seven products five count"]
+    lines += [f"{row['entry']:44} {row['chip']:5} {row['useful_tflops']:52}" for row in backwards(rows)]
     return "\n".join(lines)
 
 
@@ -336,7 +352,7 @@ def main():
     rows, wrong = table(arguments)
     print(text(rows))
     if arguments.json:
-        report = {"what": "modelled, not measured", "rows": rows}
+        report = {"what": "modelled, not measured", "rows": rows, "backwards": backwards(rows)}
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
     if arguments.svg:
         arguments.svg.write_text(drawing(rows))

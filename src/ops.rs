@@ -18,7 +18,7 @@ pub mod layer_norm;
 pub mod linear;
 pub mod rows;
 
-use crate::device::Kernel;
+use crate::device::{Call, Kernel};
 use crate::tensor::Tensor;
 use crate::{tape, tensor};
 
@@ -73,6 +73,16 @@ pub static ALL: &[&OpSpec] = &[
     &rows::OP,
     &attention::window_attention::OP,
 ];
+
+/// Elements of 16 bytes, the most that a thread of `call`'s kernel moves at once.
+fn wide(call: &Call) -> usize {
+    16 / call.real().size()
+}
+
+/// Blocks of 256 threads for `n` elements, `wide` of them to a thread.
+fn wide_blocks(call: &Call, n: usize) -> usize {
+    n.div_ceil(256 * wide(call))
+}
 
 /// Threads of a block that goes through a row of `n` elements, four at a time.
 fn row_threads(n: usize) -> u32 {

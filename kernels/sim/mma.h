@@ -140,8 +140,8 @@ static inline void sim_copy(void* to, const void* from, unsigned bytes, bool val
 static inline void cp_async_16(void* to, const void* from, bool valid, SIM_SITE) {
     sim_copy(to, from, 16, valid, file, line);
 }
-static inline void cp_async_4(void* to, const void* from, bool valid, SIM_SITE) {
-    sim_copy(to, from, 4, valid, file, line);
+static inline void cp_async_8(void* to, const void* from, bool valid, SIM_SITE) {
+    sim_copy(to, from, 8, valid, file, line);
 }
 
 // Notes that this thread wrote these bytes by ordinary means, where products may read them.

@@ -213,6 +213,63 @@ KERNEL_ENTRY void planted_product_outside(const Arguments a) { products<Fault::O
 KERNEL_ENTRY void planted_product_lanes_differ(const Arguments a) { products<Fault::LANES_DIFFER>(a); }
 KERNEL_ENTRY void planted_product_warps_differ(const Arguments a) { products<Fault::WARPS_DIFFER>(a); }
 
+// --- Products with both operands in shared memory, in rows of 32, 64 and 128 bytes: y[64 r + n] = x'[64 n + r].
+
+enum class Operand { RIGHT, NOT_FENCED, WRITTEN, ANOTHER_SWIZZLE };
+
+// Byte of element (r, n) of 64 by 64, in panels of rows of 16 << BITS bytes, one behind the other. The 16-byte pieces of a
+// row change places as the address is, beyond 128 bytes.
+template <int BITS>
+DEVICE int swizzled_place(int r, int n) {
+    constexpr int ROW = 16 << BITS, ELEMENTS = ROW / 2;
+    const int piece = n % ELEMENTS / 8 ^ r * ROW / 128 % (1 << BITS);
+    return n / ELEMENTS * 64 * ROW + r * ROW + piece * 16 + n % 8 * 2;
+}
+
+template <int BITS, Operand FAULT>
+DEVICE void operands(const Arguments& a) {
+    contract(blockDim.x == WARPGROUP && a.n == 4096);
+    SHARED_DYN(unsigned char, shared);
+    constexpr unsigned ROW = 16 << BITS;
+    const unsigned beyond = shared_address(shared) % SWIZZLE_PERIOD;
+    unsigned char* tile = shared + (beyond ? SWIZZLE_PERIOD - beyond : 0);
+    unsigned char* unit = tile + 64 * SWIZZLED_ROW;
+    const auto put_at = [](unsigned char* matrix, int e, float value) {
+        __nv_bfloat16* to = reinterpret_cast<__nv_bfloat16*>(matrix + swizzled_place<BITS>(e / 64, e % 64));
+        store_for_products(to, __float2bfloat16_rn(value));
+    };
+    for (int e = threadIdx.x; e < 4096; e += WARPGROUP)
+        put_at(tile, e, static_cast<float>(static_cast<int>(a.x[e] - 1.0f) % 251));
+    fence_proxy_async();
+    for (int e = threadIdx.x; e < 4096; e += WARPGROUP) put_at(unit, e, e / 64 == e % 64);
+    if (FAULT != Operand::NOT_FENCED) fence_proxy_async();
+    __syncthreads();
+    const unsigned long long kind = FAULT == Operand::ANOTHER_SWIZZLE ? 3 : 4 - BITS;
+    const auto operand = [&](unsigned char* matrix, unsigned k) {
+        const unsigned at = k * 32 / ROW * 64 * ROW + k * 32 % ROW;
+        return (shared_address(matrix + at) & 0x3ffff) >> 4 | 1ull << 16 | 8ull * ROW / 16 << 32 | kind << 62;
+    };
+    float d[8][4];
+    wgmma_fence();
+    for (int k = 0; k < 4; k++) wgmma<false>(d, operand(unit, k), operand(tile, k), k > 0);
+    wgmma_commit();
+    if (FAULT == Operand::WRITTEN && threadIdx.x == 0) {
+        store_for_products(unit, static_cast<unsigned char>(unit[0] ^ 1));
+        fence_proxy_async();
+    }
+    wgmma_wait<0>();
+    const int row = threadIdx.x / WARP * 16 + threadIdx.x % WARP / 4, column = threadIdx.x % 4 * 2;
+    for (int i = 0; i < 32; i++) a.y[(row + i / 2 % 2 * 8) * 64 + i / 4 * 8 + column + i % 2] = d[i / 4][i % 4];
+}
+
+// launch: grid [1], block 128, shared two tiles and a period
+KERNEL_ENTRY void planted_operands_128(const Arguments a) { operands<3, Operand::RIGHT>(a); }
+KERNEL_ENTRY void planted_operands_64(const Arguments a) { operands<2, Operand::RIGHT>(a); }
+KERNEL_ENTRY void planted_operands_32(const Arguments a) { operands<1, Operand::RIGHT>(a); }
+KERNEL_ENTRY void planted_operands_not_fenced(const Arguments a) { operands<3, Operand::NOT_FENCED>(a); }
+KERNEL_ENTRY void planted_operands_written(const Arguments a) { operands<3, Operand::WRITTEN>(a); }
+KERNEL_ENTRY void planted_operands_another_swizzle(const Arguments a) { operands<2, Operand::ANOTHER_SWIZZLE>(a); }
+
 // --- Named barriers: two warps exchange.
 
 enum class Meeting { RIGHT, ANOTHER_COUNT, ANOTHER_NUMBER, NO_BARRIER, NO_WARPS, LEFT_BEHIND };

@@ -17,6 +17,8 @@ pub struct Decode {
     pub d: usize,
     /// A column of the index for every key, or one for all.
     pub columns: usize,
+    /// Neighbours that are said to share their row, whether they do or not.
+    pub beams: usize,
     /// Hides the keys of a cache row, where there are several, and a fifth of the others'.
     pub masked: bool,
     /// S is not a size of the launch, but one more than the position in memory.
@@ -26,6 +28,7 @@ pub struct Decode {
 impl Decode {
     pub fn all() -> Vec<Self> {
         let of = |name, [n, r, s, rows, h, d, columns]: [usize; 7], masked| Decode {
+            beams: 1,
             name,
             n,
             r,
@@ -38,11 +41,16 @@ impl Decode {
             moving: false,
         };
         let moving = |name, sizes, masked| Decode { moving: true, ..of(name, sizes, masked) };
+        let beams = |name, sizes, beams| Decode { beams, ..of(name, sizes, true) };
         vec![
             of("one", [1, 1, 1, 1, 1, 1, 1], false),
             of("shared keys, masked", [6, 3, 70, 70, 2, 8, 1], true),
-            // More beams than are read together, more keys than one task has.
-            of("beams of two inputs", [11, 2, 600, 610, 2, 8, 1], true),
+            // More beams than are read together, more keys than one task has, and splits of them.
+            beams("beams of two inputs", [11, 2, 600, 610, 2, 8, 1], 6),
+            beams("beams of an input each", [5, 5, 40, 40, 1, 5, 1], 4),
+            beams("beams, heads of 32", [8, 2, 90, 90, 1, 32, 1], 4),
+            beams("beams, heads of 64", [6, 3, 70, 80, 1, 64, 1], 2),
+            beams("beams, heads of 128", [5, 1, 40, 40, 1, 128, 1], 5),
             of("a row for each key", [5, 5, 37, 40, 3, 5, 40], false),
             of("a row for each key, long", [3, 4, 700, 1100, 1, 16, 1100], false),
             of("a row for each key, masked", [4, 2, 20, 24, 2, 4, 24], true),
@@ -74,7 +82,7 @@ impl Decode {
     }
 
     pub fn case(self) -> Case {
-        let Decode { n, r, s, rows, h, d, columns, moving, .. } = self;
+        let Decode { n, r, s, rows, h, d, columns, beams, moving, .. } = self;
         let (c, state, index) = (h * d, self.key_state(), self.index());
         let keys = Input::activation([r, rows, c]);
         Case {
@@ -92,7 +100,7 @@ impl Decode {
                     false => Keys::First(s),
                 };
                 let (k, v, key_state) = (&x[1], &x[2], state.as_ref());
-                let cached = Cached { heads: h, k, v, index: &index, keys, key_state };
+                let cached = Cached { heads: h, k, v, index: &index, beams, keys, key_state };
                 Ok(vec![decode_attention(tape, &x[0], cached)?])
             }),
             terms: s + d,

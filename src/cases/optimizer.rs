@@ -2,7 +2,7 @@
 
 use super::{Case, Input, random, upload};
 use crate::error::Result;
-use crate::ops::adamw::{AdamW, State, adamw};
+use crate::ops::adamw::{AdamW, State, adamw, table};
 use crate::ops::argmax::argmax;
 use crate::ops::gradient_norm::gradient_norm;
 use crate::ops::rows;
@@ -19,7 +19,8 @@ fn update(hf: bool, x: &[Tensor]) -> Result<Vec<Tensor>> {
     let (p, m, g) = (slab(2)?, slab(3)?, slab(4)?);
     let v: Vec<f32> = random(5, SLAB).iter().map(|v| v * v).collect();
     let v = Tensor::upload(device, [SLAB], &v)?;
-    let segments = Tensor::upload(device, [SEGMENTS.len()], &SEGMENTS)?;
+    let segments = table(&SEGMENTS, SLAB);
+    let segments = Tensor::upload(device, [segments.len()], &segments)?;
     let norm = Tensor::upload(device, [1], &[3.0f32])?;
     let rule = AdamW { beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1, max_grad_norm: 1.0, hf };
     let (segments, norm, rates) = (&segments, &norm, &rule.rates(device, 1e-2, 3)?);

@@ -1,7 +1,8 @@
 //! Matrix products: linear layers and the language-model head with its loss.
 
 use super::{Case, Input, mixed, random, upload};
-use crate::ops::cross_entropy::{Head, SLICE, cross_entropy};
+use crate::device::Precision;
+use crate::ops::cross_entropy::{Head, cross_entropy, slice};
 use crate::ops::linear::linear;
 use crate::tensor::Tensor;
 
@@ -49,9 +50,18 @@ pub struct CrossEntropy {
 
 impl CrossEntropy {
     pub fn all() -> Vec<Self> {
-        // Up to SLICE rows the logits are kept; beyond, each slice is computed again. The last is a row of more
+        // Up to a slice of rows the logits are kept; beyond, each slice is computed again. The last is a row of more
         // than one block of gradients, that starts anywhere in a vector.
-        let sizes = [[1, 1, 1], [1, 9, 3], [5, 7, 3], [SLICE, 13, 4], [2 * SLICE + 9, 13, 4], [3, 8201, 2]];
+        let [few, many] = [Precision::Fp32, Precision::Bf16].map(slice);
+        let sizes = [
+            [1, 1, 1],
+            [1, 9, 3],
+            [5, 7, 3],
+            [few, 13, 4],
+            [2 * few + 9, 13, 4],
+            [2 * many + 3, 3, 1],
+            [3, 8201, 2],
+        ];
         let of = |[m, v, c]: [usize; 3]| {
             [(0.0, m as f32), (0.1, 3.75)].map(|(smoothing, normaliser)| CrossEntropy {
                 m,

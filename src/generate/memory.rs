@@ -166,7 +166,7 @@ impl Steps {
                 ],
             )?;
             let position = Position { value: position, on_device: now };
-            let at = StepAt { position, places, past, sources };
+            let at = StepAt { position, places, past, sources, beams: self.each };
             let hidden = model.decode_step(ids, &caches.layers, &caches.key_state, &at)?;
             finish(model.logits_of(&Tape::off(), &hidden)?)
         })

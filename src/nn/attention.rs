@@ -74,6 +74,7 @@ impl Attention {
             k: &cache.self_k,
             v: &cache.self_v,
             index: at.past,
+            beams: 1,
             keys: Keys::UpTo(at.position),
             key_state: None,
         };
@@ -149,6 +150,7 @@ impl CrossAttention {
             k: &cache.cross_k,
             v: &cache.cross_v,
             index: at.sources,
+            beams: at.beams,
             keys: Keys::First(key_state.shape().last()),
             key_state: Some(key_state),
         };
@@ -210,6 +212,8 @@ pub struct StepAt<'a> {
     pub past: &'a Tensor,
     /// `[N, 1]` i32: the input that row n answers.
     pub sources: &'a Tensor,
+    /// How many rows that follow each other answer one input, as a rule.
+    pub beams: usize,
 }
 
 /// What decoding has room for.

@@ -2,7 +2,7 @@
 //!
 //! Shapes: x, y `[..]`. Saved: x. Hendrycks and Gimpel 2016, arXiv 1606.08415.
 
-use super::{Gradient, OpSpec};
+use super::{Gradient, OpSpec, wide_blocks};
 use crate::device::cpu::activation as cpu;
 use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::Result;
@@ -41,7 +41,7 @@ static FORWARD: Kernel = Kernel {
         let (y, x) = (call.out::<f32>("y"), call.input::<f32>("x"));
         y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| apply(y, x));
     },
-    gpu: Gpu::Passes(|call| vec![Pass::new("activation_fwd", call.size("n").div_ceil(1024), 256)]),
+    gpu: Gpu::Passes(|call| vec![Pass::new("activation_fwd", wide_blocks(call, call.size("n")), 256)]),
 };
 
 static BACKWARD: Kernel = Kernel {
@@ -67,7 +67,7 @@ static BACKWARD: Kernel = Kernel {
             },
         );
     },
-    gpu: Gpu::Passes(|call| vec![Pass::new("activation_bwd", call.size("n").div_ceil(1024), 256)]),
+    gpu: Gpu::Passes(|call| vec![Pass::new("activation_bwd", wide_blocks(call, call.size("n")), 256)]),
 };
 
 /// Elements one task handles: three operands stay in the first-level cache.

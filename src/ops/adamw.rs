@@ -2,8 +2,7 @@
 //!
 //! m = b1 m + (1-b1) g; v = b2 v + (1-b2) g²; p -= lr (m/c1 / (sqrt(v/c2) + eps) + wd p).
 //! In HF's form: p -= lr sqrt(c2)/c1 m / (sqrt(v) + eps), then p -= lr wd p.
-//! Shapes: p, m, v, g `[n]` slabs; segments `[3 * parts]` i32 of (first, length, decays), ascending and apart;
-//! norm `[1]`; rates `[3]`: lr, c1, c2.
+//! Shapes: p, m, v, g `[n]` slabs; segments i32, see [`table`]; norm `[1]`; rates `[4]`, see [`AdamW::rates`].
 //! Loshchilov and Hutter 2019, arXiv 1711.05101, as torch.optim.AdamW; HF's form is that of
 //! `transformers.AdamW`, which version 5 has no more. No gradient.
 
@@ -22,10 +21,22 @@ static UPDATE: Kernel = Kernel {
     outputs: &["p", "m", "v", "copy"],
     inputs: &["g", "segments", "norm", "rates"],
     sizes: &["n", "parts"],
-    scalars: &["beta1", "beta2", "eps", "weight_decay", "max_norm", "hf"],
+    scalars: &["beta1", "beta2", "eps", "max_norm"],
     cpu: update_cpu,
-    gpu: Gpu::Passes(|call| vec![Pass::new("adamw_update", call.size("n").div_ceil(4096), 256).shared(16)]),
+    gpu: Gpu::Passes(|call| vec![Pass::new("adamw_update", call.size("n").div_ceil(SPAN), 256)]),
 };
+
+/// Elements that a block of the kernel updates.
+const SPAN: usize = 4096;
+
+/// What the update of a slab of `n` elements reads of its `segments`, (first, length, decays) each, ascending and apart:
+/// themselves, and for every 4096 elements the number of the first segment that ends beyond their start, so that nobody
+/// searches.
+pub fn table(segments: &[i32], n: usize) -> Vec<i32> {
+    let ends: Vec<usize> = segments.chunks(3).map(|part| part[0] as usize + part[1] as usize).collect();
+    let firsts = (0..n).step_by(SPAN).map(|start| ends.partition_point(|&end| end <= start) as i32);
+    segments.iter().copied().chain(firsts).collect()
+}
 
 /// What stays the same from step to step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,10 +52,19 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// [`State::rates`] of a step, which counts from 1.
+    /// [`State::rates`] of a step, which counts from 1, each combined in f64 and rounded once: what a parameter that decays
+    /// is multiplied with, the step of one that does not and of one that does, and the factor of sqrt(v).
     pub fn rates(&self, device: &Device, learning_rate: f32, step: u64) -> Result<Tensor> {
-        let correction = |beta: f32| (1.0 - (beta as f64).powf(step as f64)) as f32;
-        Tensor::upload(device, [3], &[learning_rate, correction(self.beta1), correction(self.beta2)])
+        let correction = |beta: f32| f64::from((1.0 - f64::from(beta).powf(step as f64)) as f32);
+        let keep = (1.0 - f64::from(learning_rate) * f64::from(self.weight_decay)) as f32;
+        let size = f64::from(learning_rate) / correction(self.beta1);
+        let root = correction(self.beta2).sqrt();
+        // (p - s d) keep = p keep - (s keep) d: decaying last is a smaller step of the same form.
+        let [still, decaying, root_scale] = match self.hf {
+            true => [size * root, size * root * f64::from(keep), 1.0],
+            false => [size, size, 1.0 / root],
+        };
+        Tensor::upload(device, [4], &[keep, still as f32, decaying as f32, root_scale as f32])
     }
 }
 
@@ -56,9 +76,10 @@ pub struct State<'a> {
     /// The parameters in another storage type, brought up to date.
     pub copy: Option<&'a Tensor>,
     pub g: &'a Tensor,
+    /// [`table`].
     pub segments: &'a Tensor,
     pub norm: &'a Tensor,
-    /// `[3]`: what changes from step to step, see [`AdamW::rates`].
+    /// `[4]`: what changes from step to step, see [`AdamW::rates`].
     pub rates: &'a Tensor,
 }
 
@@ -78,13 +99,11 @@ pub fn adamw(state: State, rule: AdamW) -> Result<()> {
         .input("norm", state.norm)
         .input("rates", state.rates)
         .size("n", n)
-        .size("parts", state.segments.len() / 3)
+        .size("parts", (state.segments.len() - n.div_ceil(SPAN)) / 3)
         .scalar("beta1", rule.beta1)
         .scalar("beta2", rule.beta2)
         .scalar("eps", rule.eps)
-        .scalar("weight_decay", rule.weight_decay)
         .scalar("max_norm", rule.max_grad_norm)
-        .scalar("hf", if rule.hf { 1.0 } else { 0.0 })
         .flops(14 * n as u64)
         .run(state.p.device())
 }
@@ -105,21 +124,19 @@ fn update_cpu(call: &mut CpuCall) {
         true => (max_norm / (norm[0] + 1e-6)).min(1.0),
         false => 1.0,
     };
-    let rule = optimizer::AdamW {
-        learning_rate: rates[0],
+    let decaying = optimizer::AdamW {
         beta1: call.scalar("beta1"),
         beta2: call.scalar("beta2"),
         epsilon: call.scalar("eps"),
-        weight_decay: call.scalar("weight_decay"),
-        correction1: rates[1],
-        correction2: rates[2],
+        keep: rates[0],
+        step_size: rates[2],
+        root_scale: rates[3],
         gradient_scale,
-        hf: call.scalar("hf") == 1.0,
     };
-    let still = optimizer::AdamW { weight_decay: 0.0, ..rule };
-    for segment in segments.chunks(3) {
+    let still = optimizer::AdamW { keep: 1.0, step_size: rates[1], ..decaying };
+    for segment in segments[..3 * call.size("parts")].chunks(3) {
         let (from, len) = (segment[0] as usize, segment[1] as usize);
-        let rule = if segment[2] == 1 { rule } else { still };
+        let rule = if segment[2] == 1 { decaying } else { still };
         let part = from..from + len;
         (
             p[part.clone()].par_chunks_mut(CHUNK),

@@ -3,8 +3,8 @@
 //! o = softmax(scale q kᵀ over the pattern) v per head, scale 1/sqrt(D). Shapes: q, o `[B, T, C]`,
 //! k v `[B, rows, C]`, lse `[B, H, T]`. Online softmax forward, scores recomputed in the backward,
 //! never a score matrix (Dao 2023, arXiv 2307.08691). A row that sees no key gives zeros. On a GPU the
-//! backward runs in passes, over queries and over keys, after one that writes delta `[B, H, T]`, the
-//! sums of do o over a row: an output that no op reads.
+//! backward runs in passes, over queries and over keys, after one that writes lse_delta `[B, H, T, 2]`, lse
+//! in base 2 and the sums of do o over a row: an output that no op reads.
 
 pub mod block_sparse_attention;
 mod block_table;
@@ -77,7 +77,8 @@ impl Attention {
             let dq = gradients.slot(&saved_q)?;
             let dk = gradients.slot(&saved_k)?;
             let dv = gradients.slot(&saved_v)?;
-            let launch = Launch::of(self.backward.kernel).output("delta", &d_o.like_f32(lse.shape())?);
+            let lse_delta = d_o.like_f32([b, self.heads, t, 2])?;
+            let launch = Launch::of(self.backward.kernel).output("lse_delta", &lse_delta);
             self.shared(&self.backward, launch, &d_o, d)?
                 .gradient("dq", "add_q", dq.as_ref())
                 .gradient("dk", "add_k", dk.as_ref())

@@ -106,7 +106,7 @@ impl Grids {
     fn values(&self, entry: &'static str) -> Pass {
         let shared = 4 * 20 * self.s.div_ceil(self.splits);
         let tiles = self.rows.div_ceil(16);
-        Pass::new(entry, self.c.div_ceil(128), 128).y(self.splits).z(self.b * tiles).shared(shared)
+        Pass::new(entry, self.c.div_ceil(256), 128).y(self.splits).z(self.b * tiles).shared(shared)
     }
 }
 

@@ -24,11 +24,7 @@ static FORWARD: Kernel = Kernel {
     sizes: &["N", "C", "site"],
     scalars: &["eps", "p"],
     cpu: forward_cpu,
-    gpu: Gpu::Passes(|call| {
-        let [n, c] = call.sizes(["N", "C"]);
-        let warps = warps(c, 1);
-        vec![Pass::new("layer_norm_fwd", n.div_ceil(warps), 32 * warps as u32).shared(row_bytes(c) * warps)]
-    }),
+    gpu: Gpu::Passes(|call| vec![Pass::new("layer_norm_fwd", call.size("N").div_ceil(4), 128)]),
 };
 
 static BACKWARD: Kernel = Kernel {
@@ -40,8 +36,8 @@ static BACKWARD: Kernel = Kernel {
     cpu: backward_cpu,
     gpu: Gpu::Passes(|call| {
         let (c, parts) = (call.size("C"), call.size("parts"));
-        let warps = warps(c, 4);
-        let rows = Pass::new("layer_norm_bwd", parts, 32 * warps as u32).shared(4 * row_bytes(c) * warps);
+        let warps = warps(c);
+        let rows = Pass::new("layer_norm_bwd", parts, 32 * warps as u32).shared(sum_bytes(c) * warps);
         let sum = Pass::new("layer_norm_bwd_sum", (2 * c).div_ceil(32), 512).shared(4 * 512);
         match call.output("partial").len {
             0 => vec![rows],
@@ -50,14 +46,14 @@ static BACKWARD: Kernel = Kernel {
     }),
 };
 
-/// Bytes of a row in shared memory.
-fn row_bytes(c: usize) -> usize {
-    4 * c.next_multiple_of(4)
+/// Bytes of a warp's sums of dw and of db in shared memory.
+fn sum_bytes(c: usize) -> usize {
+    2 * 4 * c.next_multiple_of(8)
 }
 
-/// Warps of a block, each with `rows` rows in shared memory: as many as any GPU has room for, up to 4.
-fn warps(c: usize, rows: usize) -> usize {
-    ((99 << 10) / (rows * row_bytes(c)).max(1)).clamp(1, 4)
+/// Warps of a block of the backward: as many as any GPU has room for the sums of, up to 4.
+fn warps(c: usize) -> usize {
+    ((99 << 10) / sum_bytes(c).max(1)).clamp(1, 4)
 }
 
 /// Partial sums of dw and db; fixed by N, so that the bits do not depend on the GPU.

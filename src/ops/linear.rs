@@ -3,7 +3,7 @@
 //! Shapes: x `[.., I]`, W `[O, I]` (as in torch.nn.Linear), b `[O]`, y `[.., O]`. Saved: x.
 //! Backward: dx = dy W, dW = dyᵀ x, db = sum of dy over rows; on a GPU from partial sums `[parts, O]`.
 
-use super::{Gradient, OpSpec};
+use super::{Gradient, OpSpec, wide};
 use crate::device::cpu::vector;
 use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
@@ -25,7 +25,9 @@ static BACKWARD_BIAS: Kernel = Kernel {
     cpu: backward_bias_cpu,
     gpu: Gpu::Passes(|call| {
         let [o, parts] = call.sizes(["O", "parts"]);
-        let columns = Pass::new("linear_bwd_bias", o.div_ceil(128), 256).y(parts).shared(8 * 128 * 4);
+        let wide = wide(call);
+        let columns =
+            Pass::new("linear_bwd_bias", o.div_ceil(32 * wide), 256).y(parts).shared(256 * wide * 4);
         vec![columns, Pass::new("linear_bwd_bias_sum", o.div_ceil(32), 512).shared(4 * 512)]
     }),
 };
@@ -101,8 +103,9 @@ fn record(tape: &Tape, x: &Tensor, w: &Tensor, b: Option<&Tensor>, y: Tensor) ->
         let Some(db) = gradients.slot(&b)? else {
             return Ok(());
         };
-        // Fixed by the rows, so that the bits do not depend on the GPU.
-        let parts = n.div_ceil(16).clamp(1, 64);
+        // Fixed by the rows, so that the bits do not depend on the GPU. Enough blocks for one of 132 processors also
+        // where O is small, and eight rows to a warp, so that the partial sums are little beside what was read.
+        let parts = n.div_ceil(64).clamp(1, 256);
         Launch::of(&BACKWARD_BIAS)
             .gradient("db", "accumulate", Some(&db))
             .output("partial", &dy.like_f32([parts, o])?)

@@ -3,7 +3,7 @@
 //! Shapes: x `[N, C]`, index `[M]` i32 with -1 for none, y `[M, C]`. Saved: index. Rows of y with one index
 //! are added in order; of those that are stored the last one stays.
 
-use super::{Gradient, OpSpec};
+use super::{Gradient, OpSpec, wide_blocks};
 use crate::device::cpu::vector;
 use crate::device::{CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
@@ -57,7 +57,7 @@ static SCATTER: Kernel = Kernel {
         let [m, n, c, accumulate] = call.sizes(["M", "N", "C", "accumulate"]);
         let rows = Pass::new("rows_scatter", m.div_ceil(4), 128);
         match accumulate {
-            0 => vec![Pass::new("rows_scatter_zero", (n * c).div_ceil(1024), 256), rows],
+            0 => vec![Pass::new("rows_scatter_zero", wide_blocks(call, n * c), 256), rows],
             _ => vec![rows],
         }
     }),

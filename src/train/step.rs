@@ -8,7 +8,7 @@ use crate::models::batch::{DeviceBatch, Source, Target};
 use crate::models::session::{Session, Side, Signature};
 use crate::models::{Loaded, LossRule};
 use crate::nn::STEP;
-use crate::ops::adamw::{AdamW, State, adamw};
+use crate::ops::adamw::{AdamW, State, adamw, table};
 use crate::ops::gradient_norm::gradient_norm;
 use crate::shape::DType;
 use crate::tape::{Gradients, Randomness, Tape};
@@ -38,7 +38,7 @@ pub fn sharded_train_state(loaded: &Loaded, shard: Shard) -> Result<TrainState> 
     let parameters = &loaded.parameters;
     let part = shard.range(parameters.slab.len(), STEP)?;
     let slab = |len: usize| Tensor::persistent(parameters.device(), [len], DType::F32);
-    let segments = within(&parameters.segments(), &part);
+    let segments = table(&within(&parameters.segments(), &part), part.len());
     let on_device = Tensor::persistent(parameters.device(), [segments.len()], DType::I32)?;
     on_device.write(&segments)?;
     let g = slab(parameters.slab.len())?;

@@ -2,7 +2,7 @@
 //
 // FAKE_CUDA holds settings such as "capability=75,free=1000": gpus, version, capability, free (bytes), init, load and
 // fault (the codes of cuInit, of cuModuleLoadData and of the first kernel), capture (that of a recording), fill (what
-// memory holds), log (1: totals on stderr at exit).
+// memory holds), shared (bytes of a block), log (1: totals on stderr at exit).
 // Kernels do nothing, unless fake_kernels was told what does them. Work is done when it is put on a stream, of which
 // every thread has one, or when the graph that recorded it is launched.
 #include <stdint.h>
@@ -212,7 +212,7 @@ int cuDeviceGetAttribute(int* value, int attribute, int device) {
         case 75: *value = (int)(capability / 10); break;   // compute capability, major
         case 76: *value = (int)(capability % 10); break;   // and minor
         case 16: *value = 4; break;                        // multiprocessors
-        case 97: *value = 227 << 10; break;                // shared memory of a block
+        case 97: *value = (int)setting("shared", 227 << 10); break;  // shared memory of a block
         default: return 1;
     }
     return 0;

@@ -103,6 +103,12 @@ fn whatever_is_wrong_with_a_gpu_is_said_in_one_line() {
         ("capability=75", "cuda", 69, ["compute capability 7.5", "sm_80"]),
         ("load=222,version=12040", "cuda", 69, ["for CUDA 12.4", "update the driver"]),
         ("load=209", "cuda", 69, ["does not take kernels compiled by nvcc", "update the driver"]),
+        (
+            "shared=4096",
+            "cuda",
+            69,
+            ["bytes of shared memory, and a block on this GPU has 4096", "--device cpu"],
+        ),
         ("free=1000000", "cuda", 75, ["976.6 KiB of 4.00 GiB free", "smaller batch"]),
         ("free=33600000", "cuda", 75, ["of 4.00 GiB free", "smaller batch"]),
         ("fault=700,fill=0", "cuda", 69, ["memory that is not its own", "CUDA_LAUNCH_BLOCKING=1"]),
@@ -110,6 +116,20 @@ fn whatever_is_wrong_with_a_gpu_is_said_in_one_line() {
         let output = on(both, settings, &training(device)).output().unwrap();
         refused(&output, code, &parts);
     }
+}
+
+/// Asked for by the variable or by the flag; where there is code for sm_90 alone, `errors` says what is refused.
+#[test]
+fn attention_for_hopper_is_refused_on_other_gpus() {
+    let Some(StandIns { both, .. }) = stand_ins() else { return };
+    for (capability, says) in [(80, "Fake GPU 0 has 8.0"), (86, "has 8.6"), (100, "has 10.0")] {
+        let settings = format!("capability={capability}");
+        let mut command = on(both, &settings, &training("cuda"));
+        let output = command.env("WATTENTION_ATTENTION", "hopper").output().unwrap();
+        refused(&output, 69, &["needs compute capability 9.0", says, "set WATTENTION_ATTENTION=mma"]);
+    }
+    let output = on(both, "", &training("cuda")).env("WATTENTION_ATTENTION", "wgmma").output().unwrap();
+    refused(&output, 2, &["WATTENTION_ATTENTION='wgmma'", "mma and hopper"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@ use crate::ops::case::on_threads;
 use crate::ops::device::poisoned;
 use crate::support::compare::{assert_close, bits, random, widened};
 use wattention::error::Error;
-use wattention::ops::adamw::{AdamW, State, adamw};
+use wattention::ops::adamw::{AdamW, State, adamw, table};
 use wattention::ops::gradient_norm::gradient_norm;
 use wattention::shape::DType;
 use wattention::tensor::Tensor;
@@ -32,7 +32,8 @@ fn update(rule: AdamW, step: u64, skip: usize) -> Slabs<f32> {
         Tensor::upload(&device, [block.len()], &block).unwrap().slice(skip, [values.len()]).unwrap()
     };
     let [p, m, v] = slabs.each_ref().map(|slab| up(slab, skip));
-    let segments = Tensor::upload(&device, [9], SEGMENTS.as_flattened()).unwrap();
+    let segments = table(SEGMENTS.as_flattened(), N);
+    let segments = Tensor::upload(&device, [segments.len()], &segments).unwrap();
     let g = up(&g, 0);
     let norm = gradient_norm(&g).unwrap();
     let (segments, norm, rates) = (&segments, &norm, &rule.rates(&device, RATE, step).unwrap());
@@ -101,7 +102,7 @@ fn values() {
 fn slabs_of_other_lengths_are_errors() {
     let device = poisoned();
     let new = |n: usize| Tensor::persistent(&device, [n], DType::F32).unwrap();
-    let segments = &Tensor::upload(&device, [3], &[0i32, 4, 1]).unwrap();
+    let segments = &Tensor::upload(&device, [4], &[0i32, 4, 1, 0]).unwrap();
     let run = |[p, m, v, g]: [usize; 4]| {
         let (p, m, v, g, norm) = (&new(p), &new(m), &new(v), &new(g), &new(1));
         let rates = &RULE.rates(&device, RATE, 1).unwrap();

@@ -60,7 +60,7 @@ fn shapes_that_do_not_fit_are_errors() {
     let run = |q: &Tensor, heads, columns, keys, states: Option<usize>| {
         let index = Tensor::persistent(&device, [3, columns], DType::I32).unwrap();
         let state = states.map(|n| Tensor::persistent(&device, [n], DType::I32).unwrap());
-        let cached = Cached { heads, k: &k, v: &k, index: &index, keys, key_state: state.as_ref() };
+        let cached = Cached { heads, k: &k, v: &k, index: &index, beams: 1, keys, key_state: state.as_ref() };
         decode_attention(&Tape::off(), q, cached)
     };
     let first = Keys::First;

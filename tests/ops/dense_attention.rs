@@ -3,27 +3,37 @@ use crate::ops::case::check_f32;
 use crate::ops::device::poisoned;
 use crate::ops::truth;
 use crate::support::attention::{Pair, Sizes, attention};
-use wattention::cases::attention as cases;
+use wattention::cases::{Case, attention as cases};
 use wattention::error::Error;
 use wattention::ops::attention::dense_attention::{Dense, dense_attention};
 use wattention::shape::DType;
 use wattention::tape::{Dropout, Tape};
 use wattention::tensor::Tensor;
 
+/// Gives `check` a case with its sizes, how often each pair counts, and the factors of dropout.
+pub fn with_truth(
+    case: &cases::Dense,
+    check: impl FnOnce(&Case, Sizes, &(dyn Fn(Pair) -> f64 + Sync), &(dyn Fn(Pair) -> f64 + Sync)),
+) {
+    let cases::Dense { b, t, s, rows, h, d, causal, dropout, .. } = *case;
+    let (sizes, state) = (Sizes { b, t, s, rows, h, d }, case.key_state());
+    let visible = |b: usize, j: usize| state.as_ref().is_none_or(|m| m[b * rows + j] != 0);
+    let before = |i: usize, j: usize| causal.is_none_or(|offset| j <= i + offset);
+    let times = |at: Pair| (visible(at.b, at.j) && before(at.i, at.j)) as u8 as f64;
+    let factor = |at| match dropout.is_off() {
+        true => 1.0,
+        false => truth::dropout(dropout, sizes.element(at)),
+    };
+    check(&case.case(), sizes, &times, &factor);
+}
+
 #[test]
 fn gradients() {
     for case in cases::Dense::all() {
-        let cases::Dense { b, t, s, rows, h, d, causal, dropout, .. } = case;
-        let (sizes, state) = (Sizes { b, t, s, rows, h, d }, case.key_state());
-        let visible = |b: usize, j: usize| state.as_ref().is_none_or(|m| m[b * rows + j] != 0);
-        let before = |i: usize, j: usize| causal.is_none_or(|offset| j <= i + offset);
-        let times = |at: Pair| (visible(at.b, at.j) && before(at.i, at.j)) as u8 as f64;
-        let factor = |at| match dropout.is_off() {
-            true => 1.0,
-            false => truth::dropout(dropout, sizes.element(at)),
-        };
-        check_f32(&case.case(), &|x| vec![attention([&x[0], &x[1], &x[2]], sizes, &times, &factor).0]);
-        attention_precision::check(&case.case(), sizes, &times, &factor);
+        with_truth(&case, |case, sizes, times, factor| {
+            check_f32(case, &|x| vec![attention([&x[0], &x[1], &x[2]], sizes, times, factor).0]);
+            attention_precision::check(case, sizes, times, factor);
+        });
     }
 }
 

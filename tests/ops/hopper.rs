@@ -2,13 +2,14 @@
 //! the other kernels in bf16, and the same bits in every order of threads and of what lands.
 
 use crate::ops::attention_precision::check_in;
+use crate::ops::dense_attention::with_truth as with_dense_truth;
 use crate::ops::device::on_hopper;
 use crate::ops::window_attention::with_truth;
 use crate::support::attention::{Pair, Sizes, all_kept};
 use crate::support::compare::bits;
 use wattention::cases::Case;
 use wattention::cases::Site;
-use wattention::cases::attention::{BlockSparse, Sample, Window};
+use wattention::cases::attention::{BlockSparse, Dense, Sample, Window};
 use wattention::device::Precision;
 use wattention::device::sim::Order;
 
@@ -66,6 +67,38 @@ fn check_in_orders(case: &Case, sizes: Sizes, times: &dyn Fn(Pair) -> f64, facto
     let first = run(Order::Forward);
     for order in [Order::Reverse, Order::Shuffled(3)] {
         assert_eq!(run(order), first, "{}: {order:?}", case.name);
+    }
+}
+
+#[test]
+fn dense_attention_is_right_and_the_same_in_every_order() {
+    let listed = Dense::all();
+    let dropout = listed.iter().map(|case| case.dropout).find(|site| !site.is_off()).unwrap();
+    let off = Site::OFF;
+    let of = |name, [b, t, s, rows, h, d]: [usize; 6], causal, masked, dropout| Dense {
+        name,
+        b,
+        t,
+        s,
+        rows,
+        h,
+        d,
+        causal,
+        masked,
+        dropout,
+    };
+    let more = [
+        of("several rounds of the ring", [1, 70, 600, 600, 1, 64], None, false, off),
+        of("causal, heads of 64", [1, 200, 200, 200, 2, 64], Some(0), false, off),
+        of("causal from a past", [1, 70, 190, 200, 1, 64], Some(120), true, off),
+        // Few queries over many keys, which blocks share, the last ones masked.
+        of("split keys", [2, 5, 1300, 1310, 1, 64], None, true, off),
+        of("padded heads that start anywhere", [1, 66, 130, 130, 2, 37], None, true, off),
+        of("dropout, heads of 64", [1, 80, 150, 150, 1, 64], Some(70), true, dropout),
+        of("one query", [1, 1, 90, 90, 1, 64], None, false, off),
+    ];
+    for case in listed.into_iter().filter(|case| (33..=64).contains(&case.d)).chain(more) {
+        with_dense_truth(&case, |case, sizes, times, factor| check_in_orders(case, sizes, times, factor));
     }
 }
 

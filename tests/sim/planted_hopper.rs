@@ -16,6 +16,13 @@ macro_rules! product {
     };
 }
 
+/// The same with the other factor in shared memory, too.
+macro_rules! operands {
+    ($name:literal) => {
+        run(planted!($name, 128, 4096, 17408), 4096)
+    };
+}
+
 macro_rules! meeting {
     ($name:literal) => {
         run(planted!($name, 64, 64, 256), 128)
@@ -42,6 +49,20 @@ fn gives(runs: &Runs, want: impl Fn(usize) -> f32) {
 fn unit_products(at: usize) -> f32 {
     let (row, column) = (at / 64, at % 64);
     ((64 * column + row) % 251) as f32 + 256.0 * ((64 * row + column) % 251) as f32
+}
+
+/// What [`operands!`] should give.
+fn by_rows(at: usize) -> f32 {
+    ((at % 64 * 64 + at / 64) % 251) as f32
+}
+
+/// Every order ends with other numbers than these.
+fn gives_others(runs: &Runs, right: impl Fn(usize) -> f32) {
+    for outcome in &runs.outcomes {
+        let bits = outcome.as_ref().unwrap();
+        let wrong = bits.iter().enumerate().filter(|&(i, &got)| f32::from_bits(got) != right(i));
+        assert!(wrong.count() > 2048, "another layout gives the same numbers");
+    }
 }
 
 /// Some order fails or gives NaN or other bits than the others.
@@ -128,18 +149,23 @@ fn nothing_of_a_product_is_touched_before_its_end() {
 
 #[test]
 fn descriptors_are_read_bit_by_bit() {
-    for runs in [product!("planted_product_no_swizzle"), product!("planted_product_wrong_stride")] {
-        for outcome in &runs.outcomes {
-            let bits = outcome.as_ref().unwrap();
-            let wrong = bits.iter().enumerate().filter(|&(i, &got)| f32::from_bits(got) != unit_products(i));
-            assert!(wrong.count() > 2048, "another layout gives the same numbers");
-        }
-    }
+    gives_others(&product!("planted_product_no_swizzle"), unit_products);
+    gives_others(&product!("planted_product_wrong_stride"), unit_products);
     product!("planted_product_not_transposed").fails_with(&["an operand reaches outside of shared memory"]);
     product!("planted_product_outside").fails_with(&["an operand reaches outside of shared memory"]);
     product!("planted_product_inside_the_pattern").fails_with(&["begins inside of its swizzle's pattern"]);
     product!("planted_product_base_offset").fails_with(&["has a base offset"]);
     product!("planted_product_loose_bits").fails_with(&["bits that mean nothing"]);
+}
+
+#[test]
+fn both_operands_may_lie_in_shared_memory_in_rows_of_any_swizzle() {
+    gives(&operands!("planted_operands_128"), by_rows);
+    gives(&operands!("planted_operands_64"), by_rows);
+    gives(&operands!("planted_operands_32"), by_rows);
+    gives_others(&operands!("planted_operands_another_swizzle"), by_rows);
+    operands!("planted_operands_not_fenced").fails_with(&["was written by ordinary means and not fenced"]);
+    operands!("planted_operands_written").fails_with(&["shared memory was written before the wait"]);
 }
 
 #[test]

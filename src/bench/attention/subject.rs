@@ -191,7 +191,7 @@ fn decode(work: &Work, device: &Device) -> Result<Attend> {
     Ok(Box::new(move |tape, x| {
         let (k, v) = (&x[1].value, &x[2].value);
         let keys = Keys::First(s);
-        let cached = Cached { heads, k, v, index: &index, keys, key_state: None };
+        let cached = Cached { heads, k, v, index: &index, beams: 1, keys, key_state: None };
         decode_attention(tape, &x[0].value, cached)
     }))
 }

@@ -5,7 +5,7 @@ use crate::cases::{self, check};
 use crate::device::{Device, Engine, Precision};
 use crate::error::{Error, Result};
 use crate::ops;
-use crate::ops::attention::{block_sparse_attention, window_attention};
+use crate::ops::attention::{block_sparse_attention, dense_attention, window_attention};
 use serde::Serialize;
 use std::fmt;
 
@@ -57,7 +57,8 @@ pub fn run(global: &Global) -> anyhow::Result<()> {
 }
 
 /// Ops of which a device has several kernels.
-const SEVERAL: [&str; 2] = [window_attention::OP.name, block_sparse_attention::OP.name];
+const SEVERAL: [&str; 3] =
+    [window_attention::OP.name, block_sparse_attention::OP.name, dense_attention::OP.name];
 
 /// Their cases, by the kernels that the device does not take by itself.
 fn with_other_engines(device: &Device, global: &Global) -> Result<Vec<check::Comparison>> {

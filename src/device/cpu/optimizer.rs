@@ -2,19 +2,18 @@
 
 use super::simd::{fma, multiversion};
 
-/// The scalars of one step; the two corrections are `1 - beta^step`.
+/// The scalars of one step.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamW {
-    pub learning_rate: f32,
     pub beta1: f32,
     pub beta2: f32,
     pub epsilon: f32,
-    /// Decoupled: the parameter shrinks by `learning_rate * weight_decay`.
-    pub weight_decay: f32,
-    pub correction1: f32,
-    pub correction2: f32,
-    /// HF's form: epsilon without bias correction, and decay of the updated parameter.
-    pub hf: bool,
+    /// What the parameter shrinks to: decoupled decay.
+    pub keep: f32,
+    /// The learning rate, as far as the bias corrections change it.
+    pub step_size: f32,
+    /// The same of sqrt(v).
+    pub root_scale: f32,
     /// Multiplies the gradient, for clipping and for averages over micro-batches.
     pub gradient_scale: f32,
 }
@@ -24,19 +23,8 @@ multiversion! {
     pub fn adamw_update(p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], step: AdamW) {
         let n = p.len();
         let (m, v, g) = (&mut m[..n], &mut v[..n], &g[..n]);
-        // The scalars are combined in f64 and rounded once.
-        let wide = |x: f32| x as f64;
-        let keep = (1.0 - wide(step.learning_rate) * wide(step.weight_decay)) as f32;
-        let step_size = wide(step.learning_rate) / wide(step.correction1);
-        let correction = wide(step.correction2).sqrt();
-        // (p - s d) keep = p keep - (s keep) d: decaying last is a smaller step of the same form.
-        let (step_size, root_scale) = match step.hf {
-            true => (step_size * correction * wide(keep), 1.0),
-            false => (step_size, 1.0 / correction),
-        };
-        let (step_size, root_scale) = (step_size as f32, root_scale as f32);
         let (gain1, gain2) = (1.0 - step.beta1, 1.0 - step.beta2);
-        let AdamW { beta2, epsilon, gradient_scale, .. } = step;
+        let AdamW { beta2, epsilon, keep, step_size, root_scale, gradient_scale, .. } = step;
         for i in 0..n {
             let g = g[i] * gradient_scale;
             m[i] = fma::<FMA>(gain1, g - m[i], m[i]);
@@ -64,15 +52,13 @@ mod tests {
             for t in 1..=10 {
                 let g: Vec<f32> = (0..n).map(|i| ((i + t) as f32 * 1.7).cos()).collect();
                 let step = AdamW {
-                    learning_rate: lr as f32,
                     beta1: b1 as f32,
                     beta2: b2 as f32,
                     epsilon: eps as f32,
-                    weight_decay: wd as f32,
-                    correction1: (1.0 - f64::powi(b1, t as i32)) as f32,
-                    correction2: (1.0 - f64::powi(b2, t as i32)) as f32,
+                    keep: (1.0 - lr * wd) as f32,
+                    step_size: (lr / (1.0 - f64::powi(b1, t as i32))) as f32,
+                    root_scale: (1.0 / (1.0 - f64::powi(b2, t as i32)).sqrt()) as f32,
                     gradient_scale: scale as f32,
-                    hf: false,
                 };
                 adamw_update(&mut p, &mut m, &mut v, &g, step);
                 for (state, &g) in wide.iter_mut().zip(&g) {

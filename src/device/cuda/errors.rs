@@ -216,6 +216,19 @@ mod tests {
             (no_such_gpu(3, 2, visible), 69, ["cuda:0 to cuda:1", "with CUDA_VISIBLE_DEVICES='7'"]),
             (no_kernels("NVCC=none"), 69, ["(NVCC=none)", "build again"]),
             (no_code("Tesla T4", (7, 5), "sm_80"), 69, ["capability 7.5", "code for sm_80"]),
+            (
+                no_hopper("A100", (8, 0), "sm_80, sm_90a"),
+                69,
+                ["needs compute capability 9.0, and A100 has 8.0", "set WATTENTION_ATTENTION=mma"],
+            ),
+            (
+                no_hopper("H200", (9, 0), "sm_80, sm_90"),
+                69,
+                [
+                    "code for sm_90a",
+                    "program has code for sm_80, sm_90: build it with WATTENTION_CUDA_ARCHS=80,90a",
+                ],
+            ),
             (no_cublaslt(), 69, ["cuBLASLt", "LD_LIBRARY_PATH"]),
             (out_of_memory(2 << 30, 1 << 30, 4 << 30), 75, ["1.00 GiB of 4.00 GiB free", "smaller batch"]),
             (

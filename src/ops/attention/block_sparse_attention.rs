@@ -37,7 +37,7 @@ static FORWARD: Kernel = Kernel {
 
 static BACKWARD: Kernel = Kernel {
     name: "block_sparse_attention_bwd",
-    outputs: &["dq", "dk", "dv", "delta", "partial"],
+    outputs: &["dq", "dk", "dv", "lse_delta", "partial"],
     inputs: &[
         "d_o",
         "q",
@@ -71,7 +71,7 @@ fn forward_passes(call: &Call) -> Vec<Pass> {
     const ENTRIES: Entries = entries!("block_sparse_attention_fwd", 16 32 64 128);
     let d = call.size("D");
     let all = if hopper::serves_blocks(call) {
-        let tile = hopper::Tile::list();
+        let tile = hopper::Tile::single();
         Some(tile.each("block_sparse_attention_fwd_hopper_d64", blocks(call, tile.rows(), "work")))
     } else {
         let tile = Tile::forward_in_blocks(call.real(), d);
@@ -88,7 +88,7 @@ fn backward_passes(call: &Call) -> Vec<Pass> {
         ["block_sparse_attention_bwd_q_hopper_d64", "block_sparse_attention_bwd_kv_hopper_d64"];
     let blocks = |rows: usize| [blocks(call, rows, "work"), blocks(call, rows, "inverse_work")];
     let passes = if hopper::serves_blocks(call) {
-        let tile = hopper::Tile::list();
+        let tile = hopper::Tile::single();
         tile.backward_passes("block_sparse_attention_bwd", HOPPER, call, blocks(tile.rows()))
     } else {
         let tile = Tile::backward(call.real(), call.size("D"));

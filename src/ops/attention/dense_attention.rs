@@ -6,7 +6,7 @@
 //! finds for each row of q: forward `[splits, B, H, T, D + 2]`, backward `[splits, B, H, T, D]`.
 
 use super::tile::{self, Entries, Tile, entries};
-use super::{Attention, Side, dimensions, gradients};
+use super::{Attention, Side, dimensions, gradients, hopper};
 use crate::device::cpu::attention::{self as cpu, Pattern, Sizes};
 use crate::device::cpu::philox::Mask;
 use crate::device::{Call, CpuCall, Gpu, Kernel, Pass};
@@ -33,7 +33,7 @@ static FORWARD: Kernel = Kernel {
 
 static BACKWARD: Kernel = Kernel {
     name: "dense_attention_bwd",
-    outputs: &["dq", "dk", "dv", "delta", "partial"],
+    outputs: &["dq", "dk", "dv", "lse_delta", "partial"],
     inputs: &["d_o", "q", "k", "v", "o", "lse", "key_state", "randomness"],
     sizes: &[
         "B", "H", "D", "T", "S", "rows", "causal", "offset", "splits", "site", "add_q", "add_k", "add_v",
@@ -51,8 +51,13 @@ fn forward_passes(call: &Call) -> Vec<Pass> {
     const NARROW: Entries = entries!("dense_attention_fwd", 16 32 64 128);
     const WIDE: Entries = entries!("dense_attention_fwd_wide", 16 32 64);
     let [b, h, d, t, splits] = call.sizes(["B", "H", "D", "T", "splits"]);
-    let tile = Tile::forward(call.real(), d, b * h, t, call.scalar("p"));
-    let first = tile.pass(tile.choose(NARROW, WIDE), call, d, b * h * t.div_ceil(tile.rows));
+    let first = if hopper::serves_small(call) {
+        let tile = hopper::Tile::single();
+        Some(tile.each("dense_attention_fwd_hopper_d64", b * h * t.div_ceil(tile.rows())))
+    } else {
+        let tile = Tile::forward(call.real(), d, b * h, t, call.scalar("p"));
+        tile.pass(tile.choose(NARROW, WIDE), call, d, b * h * t.div_ceil(tile.rows))
+    };
     let rows = if splits > 1 { b * h * t } else { 0 };
     let join = tile::pass("dense_attention_fwd_join", rows * 32);
     first.map(|pass| pass.y(splits)).into_iter().chain(join).collect()
@@ -62,10 +67,17 @@ fn backward_passes(call: &Call) -> Vec<Pass> {
     const QUERIES: Entries = entries!("dense_attention_bwd_q", 16 32 64 128);
     const KEYS: Entries = entries!("dense_attention_bwd_kv", 16 32 64 128);
     let [b, h, d, t, rows, splits] = call.sizes(["B", "H", "D", "T", "rows", "splits"]);
-    let tile = Tile::backward(call.real(), d);
-    let blocks = [t, rows].map(|rows| b * h * rows.div_ceil(tile.rows));
-    let mut passes = tile::backward_passes("dense_attention_bwd", [QUERIES, KEYS], call, tile, blocks);
-    if let Some(at) = passes.iter().position(|pass| QUERIES.contains(&pass.entry)) {
+    const HOPPER: [&str; 2] = ["dense_attention_bwd_q_hopper_d64", "dense_attention_bwd_kv_hopper_d64"];
+    let blocks = |tile_rows: usize| [t, rows].map(|rows| b * h * rows.div_ceil(tile_rows));
+    let mut passes = if hopper::serves_small(call) {
+        let tile = hopper::Tile::single();
+        tile.backward_passes("dense_attention_bwd", HOPPER, call, blocks(tile.rows()))
+    } else {
+        let tile = Tile::backward(call.real(), d);
+        tile::backward_passes("dense_attention_bwd", [QUERIES, KEYS], call, tile, blocks(tile.rows))
+    };
+    let queries = |pass: &Pass| QUERIES.contains(&pass.entry) || pass.entry == HOPPER[0];
+    if let Some(at) = passes.iter().position(queries) {
         passes[at] = passes[at].y(splits);
         if splits > 1 {
             let join = tile::pass("dense_attention_bwd_q_join", call.output("dq").len);

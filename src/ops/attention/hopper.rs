@@ -2,7 +2,7 @@
 //! makes it.
 //!
 //! A block of one warpgroup that loads and one to three that compute, 64 rows each; columns go through a ring of stages of
-//! 64. For a window it works on one tile of rows after the other, for a table of blocks on one.
+//! 64. For a window it works on one tile of rows after the other, for a table of blocks and all keys on one.
 
 use super::tile;
 use crate::device::{Call, Engine, Pass};
@@ -23,14 +23,15 @@ pub fn serves(call: &Call) -> bool {
     call.engine == Some(Engine::Hopper) && call.real() == DType::BF16 && (33..=HEADS[1]).contains(&d)
 }
 
-/// Whether they do in the backward, whose larger heads have too many sums for the registers.
-pub fn serves_backward(call: &Call) -> bool {
+/// Whether they do where larger heads have too many sums for the registers: in every backward, and in blocks of one
+/// warpgroup that computes, of which two share a processor.
+pub fn serves_small(call: &Call) -> bool {
     serves(call) && call.size("D") <= HEADS[0]
 }
 
 /// Whether they serve the blocks of a table, forward and backward: smaller ones leave most of a tile empty.
 pub fn serves_blocks(call: &Call) -> bool {
-    serves_backward(call) && call.size("K").is_multiple_of(COLUMNS)
+    serves_small(call) && call.size("K").is_multiple_of(COLUMNS)
 }
 
 /// Blocks for tiles that each of them takes one after the other.
@@ -60,8 +61,8 @@ impl Tile {
         Tile { head: HEADS[0], groups: 2 }
     }
 
-    /// Of a list of a table's blocks.
-    pub fn list() -> Self {
+    /// Of a list of a table's blocks, and of all keys: no two lists are alike, and dense tiles are few where targets are.
+    pub fn single() -> Self {
         Tile { head: HEADS[0], groups: 1 }
     }
 
@@ -115,6 +116,6 @@ mod tests {
             assert!(pass.block <= 512 && pass.shared <= 227 << 10, "{pass:?}");
         }
         // Two of these share one.
-        assert!(2 * (Tile::list().each("list", 1).shared + 1024) <= 228 << 10);
+        assert!(2 * (Tile::single().each("single", 1).shared + 1024) <= 228 << 10);
     }
 }

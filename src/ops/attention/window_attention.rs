@@ -39,7 +39,7 @@ static FORWARD: Kernel = Kernel {
 
 static BACKWARD: Kernel = Kernel {
     name: "window_attention_bwd",
-    outputs: &["dq", "dk", "dv", "delta", "partial"],
+    outputs: &["dq", "dk", "dv", "lse_delta", "partial"],
     inputs: &["d_o", "q", "k", "v", "o", "lse", "key_state", "global_index", "randomness"],
     sizes: &["B", "H", "D", "S", "W", "G", "site", "add_q", "add_k", "add_v"],
     scalars: &["scale", "p"],
@@ -75,7 +75,7 @@ fn backward_passes(call: &Call) -> Vec<Pass> {
         [b * h * local, b * h * (local + s.div_ceil(SPAN) * g.div_ceil(rows))]
     };
     let keys_wanted = tile::is_wanted(call, "dk") || tile::is_wanted(call, "dv");
-    let mut passes = if hopper::serves_backward(call) {
+    let mut passes = if hopper::serves_small(call) {
         let tile = hopper::Tile::backward();
         let blocks = tiles(tile.rows()).map(hopper::one_after_the_other);
         tile.backward_passes("window_attention_bwd", HOPPER, call, blocks)
