@@ -71,8 +71,7 @@ struct State {
 impl Lock {
     /// Takes `dir`, which exists; an error naming the process that holds it otherwise.
     ///
-    /// A claim of another machine is watched, for a lease at most, until it shows whether its owner lives; a process of
-    /// this one has two seconds to end.
+    /// A claim of another machine is watched, for a lease at most, until it shows whether its owner lives.
     pub fn take(dir: &Path) -> Result<Self> {
         Contender::new(LEASE).take(dir)
     }

@@ -14,10 +14,6 @@ const TRIES: usize = 100;
 /// How often a lock is looked at while one waits for it.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long the system may take to end a process of this machine that was killed, while its last write is on its way to
-/// the disk: `mpirun` returns before that.
-const GRACE: Duration = Duration::from_secs(2);
-
 /// What came of an attempt to take a lock.
 #[derive(Debug)]
 pub enum Attempt {
@@ -83,17 +79,14 @@ impl Contender {
 
     /// As [`Lock::take`].
     pub fn take(&mut self, dir: &Path) -> Result<Lock> {
-        let (mut first, start) = (None, Instant::now());
+        let mut first: Option<Claim> = None;
         loop {
             let claim = match self.attempt(dir)? {
                 Attempt::Taken(lock) => return Ok(lock),
                 Attempt::Held(claim) => claim,
             };
-            let lives = match claim.holder.is_here() {
-                true => start.elapsed() > GRACE,
-                false => first.as_ref().is_some_and(|first| *first != claim),
-            };
-            if lives {
+            let lives = first.as_ref().is_some_and(|first| *first != claim);
+            if claim.holder.is_here() || lives {
                 return Err(refusal(dir, &claim));
             }
             first = Some(claim);

@@ -32,20 +32,6 @@ fn a_second_one_is_refused_by_the_name_of_the_first() {
     Lock::take(dir.path()).unwrap();
 }
 
-/// As a rank does that `mpirun` has killed, while the next `mpirun` starts.
-#[test]
-fn whoever_is_about_to_end_is_waited_for() {
-    let dir = tempfile::tempdir().unwrap();
-    let lock = Lock::take(dir.path()).unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            std::thread::sleep(Duration::from_millis(200));
-            drop(lock);
-        });
-        Lock::take(dir.path()).unwrap();
-    });
-}
-
 #[test]
 fn what_is_left_behind_is_no_obstacle() {
     let dir = tempfile::tempdir().unwrap();
