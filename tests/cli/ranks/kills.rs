@@ -39,10 +39,12 @@ fn random_kills_change_nothing() {
             if killed < wanted {
                 std::thread::sleep(Duration::from_millis(upto(once)));
                 let there = ranks_of(&child);
-                let which = &there[upto(there.len() as u64) as usize];
-                // It may have ended by itself.
-                if lives(which) && child.try_wait().unwrap().is_none() {
-                    let _ = Command::new("kill").args(["-KILL", which]).stderr(Stdio::null()).status();
+                // A launcher may have started none yet; and a rank may have ended by itself.
+                let which = upto(there.len().max(1) as u64) as usize;
+                if let Some(rank) = there.get(which).filter(|rank| lives(rank))
+                    && child.try_wait().unwrap().is_none()
+                {
+                    let _ = Command::new("kill").args(["-KILL", rank]).stderr(Stdio::null()).status();
                     killed += 1;
                 }
             }
