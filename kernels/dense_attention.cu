@@ -112,6 +112,15 @@ DEVICE Band<N> keys_of(const Args& a, const Place& at, int count, void* scratch)
     return band<N>(visible, at.from, end, -FAR, reach_of(a));
 }
 
+#ifdef WATTENTION_HOPPER
+// Gives the ring the keys and values that `count` queries see.
+template <int D, class Args>
+DEVICE void load_keys(Ring<D>& ring, const Args& a, const Place& at, int count) {
+    Band<SQUARE> keys = band<SQUARE>(visible_keys(a, at.b), at.from, keys_end(a, at, count), -FAR, reach_of(a));
+    load_walk<false>(ring, keys, pair_of(key_head(a, a.k, at), key_head(a, a.v, at)));
+}
+#endif
+
 // The queries that the gradients of a tile of R keys are summed over; none where no key is visible.
 template <int N, int R>
 DEVICE Band<N> queries_of(const Backward& a, const Place& at) {
@@ -175,12 +184,7 @@ DEVICE void forward_hopper(const Forward& a) {
     Ring<D> ring = ring_of<D, 1>(shared);
     const Place at = place_of(a, CEIL_DIV(a.T, SQUARE), SQUARE, a.causal, a.splits);
     const RowTile tile = {at.first, min(a.T - at.first, SQUARE), nullptr};
-    const bool computing = computes<1, 2>(ring, [&] {
-        const int end = keys_end(a, at, tile.count);
-        Band<SQUARE> keys = band<SQUARE>(visible_keys(a, at.b), at.from, end, -FAR, reach_of(a));
-        load_walk<false>(ring, keys, pair_of(key_head(a, a.k, at), key_head(a, a.v, at)));
-    });
-    if (!computing) return;
+    if (!computes<1, 2>(ring, [&] { load_keys(ring, a, at, tile.count); })) return;
     const Head q = query_head(a, a.q, at);
     float sums[D / 64][8][4];
     Running running;
@@ -270,12 +274,7 @@ DEVICE void backward_queries_hopper(const Backward& a) {
     Ring<D> ring = ring_of<D, 1>(shared);
     const Place at = place_of(a, CEIL_DIV(a.T, SQUARE), SQUARE, a.causal, a.splits);
     const RowTile tile = {at.first, min(a.T - at.first, SQUARE), nullptr};
-    const bool computing = computes<1, 2>(ring, [&] {
-        const int end = keys_end(a, at, tile.count);
-        Band<SQUARE> keys = band<SQUARE>(visible_keys(a, at.b), at.from, end, -FAR, reach_of(a));
-        load_walk<false>(ring, keys, pair_of(key_head(a, a.k, at), key_head(a, a.v, at)));
-    });
-    if (!computing) return;
+    if (!computes<1, 2>(ring, [&] { load_keys(ring, a, at, tile.count); })) return;
     const Head q = query_head(a, a.q, at);
     float x[D / 64][8][4];
     with_constant(a.p > 0.0f, [&](auto drops) {

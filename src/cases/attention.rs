@@ -31,19 +31,19 @@ pub struct Dense {
 }
 
 impl Dense {
+    /// Sizes are `[b, t, s, rows, h, d]`.
+    pub fn new(
+        name: &'static str,
+        [b, t, s, rows, h, d]: [usize; 6],
+        causal: Option<usize>,
+        masked: bool,
+        dropout: Site,
+    ) -> Self {
+        Dense { name, b, t, s, rows, h, d, causal, masked, dropout }
+    }
+
     pub fn all() -> Vec<Self> {
-        let of = |name, [b, t, s, rows, h, d]: [usize; 6], causal, masked, dropout| Dense {
-            name,
-            b,
-            t,
-            s,
-            rows,
-            h,
-            d,
-            causal,
-            masked,
-            dropout,
-        };
+        let of = Self::new;
         let off = Site::OFF;
         vec![
             of("one", [1, 1, 1, 1, 1, 1], Some(0), false, off),

@@ -65,8 +65,14 @@ pub fn agree_on_weights(parameters: &Parameters, group: &Group, name: &str) -> R
     if group.is_alone() {
         return Ok(());
     }
-    let values: Vec<f32> = parameters.slab.read()?;
-    group.agree(name, blake3::hash(bytemuck::cast_slice(&values)).to_hex().as_str())
+    let mut hash = blake3::Hasher::new();
+    let floats = |of: &Tensor| -> Result<Vec<f32>> { of.read() };
+    hash.update(bytemuck::cast_slice(&floats(&parameters.slab)?));
+    if let Some(int8) = &parameters.int8 {
+        let values: Vec<i8> = int8.values.read()?;
+        hash.update(bytemuck::cast_slice(&values)).update(bytemuck::cast_slice(&floats(&int8.scales)?));
+    }
+    group.agree(name, hash.finalize().to_hex().as_str())
 }
 
 /// The moments of all parameters, whoever has which part of them; every rank asks at once.

@@ -75,18 +75,7 @@ fn dense_attention_is_right_and_the_same_in_every_order() {
     let listed = Dense::all();
     let dropout = listed.iter().map(|case| case.dropout).find(|site| !site.is_off()).unwrap();
     let off = Site::OFF;
-    let of = |name, [b, t, s, rows, h, d]: [usize; 6], causal, masked, dropout| Dense {
-        name,
-        b,
-        t,
-        s,
-        rows,
-        h,
-        d,
-        causal,
-        masked,
-        dropout,
-    };
+    let of = Dense::new;
     let more = [
         of("several rounds of the ring", [1, 70, 600, 600, 1, 64], None, false, off),
         of("causal, heads of 64", [1, 200, 200, 200, 2, 64], Some(0), false, off),

@@ -160,10 +160,10 @@ fn multiply(c: &mut [f32], c_stride: usize, x: Rounded, w: Rows, bias: &[f32], s
         let (row, column) = (index / across * X_ROWS, index % across * wide);
         let (rows, last) = (X_ROWS.min(m - row), n.min(column + wide));
         let values = &x.rows.values[row * k..][..rows * k];
+        let mut out = [0; X_ROWS * W_ROWS];
         for first in (column..last).step_by(W_ROWS) {
             // A ragged last group repeats its last row, and drops the copies.
             let group = std::array::from_fn(|j| &w.values[(first + j).min(n - 1) * k..][..k]);
-            let mut out = [0; X_ROWS * W_ROWS];
             // SAFETY: `sums` gives only what the processor was found to have; all rows are k long.
             unsafe { sums(&mut out[..rows * W_ROWS], values, &x.sums[row..][..rows], group) };
             for (i, sums) in (row..row + rows).zip(out.chunks(W_ROWS)) {

@@ -61,6 +61,32 @@ fn ranks_that_do_not_meet_say_with_whom() {
     assert!(pair.iter().all(|rank| rank.code == Some(2)), "{} {}", pair[0].err, pair[1].err);
 }
 
+/// One path that is another model on each machine, however its weights are kept.
+#[test]
+fn weights_that_differ_are_refused() {
+    let (ours, theirs) = (talkative(), talkative());
+    let file = theirs.path().join("model.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    let at = {
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        // A weight of a linear layer, which 8 bits keep apart from others.
+        let name = tensors.names().into_iter().find(|name| name.ends_with("fc1.weight")).unwrap();
+        tensors.tensor(name).unwrap().data().as_ptr() as usize - bytes.as_ptr() as usize
+    };
+    bytes[at..at + 4].copy_from_slice(&100f32.to_le_bytes());
+    fs::write(&file, bytes).unwrap();
+    for flags in ["", "--weights int8"] {
+        let (command, port) = (evaluation(Path::new("."), flags), free_port());
+        let start = |rank: usize, dir: &Path| {
+            let mut command = as_rank(&command, rank, 2, port);
+            command.current_dir(dir).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let [first, second] = [start(0, ours.path()), start(1, theirs.path())].map(left);
+        assert_eq!((first.code, second.code), (Some(2), Some(2)), "{} {}", first.err, second.err);
+        assert!(first.err.contains("rank 1 differs from rank 0 in its weights"), "{}", first.err);
+    }
+}
+
 /// A command that nobody shares out is not done by every process of a launcher.
 #[test]
 fn other_commands_are_the_work_of_one_process() {

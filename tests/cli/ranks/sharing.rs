@@ -63,6 +63,12 @@ fn ranks_with_a_small_batch_are_one_with_a_large_one() {
     }
 }
 
+/// The run in `dir` again from its checkpoint of a step.
+fn resumed(dir: &Path, ranks: usize, step: usize, flags: &str) {
+    let from = dir.join(format!("run/checkpoint-{step}"));
+    ran(&mut run(dir, ranks, &format!("{flags} --resume {}", from.display()))).succeeds();
+}
+
 #[test]
 fn a_run_goes_on_by_any_number_of_ranks() {
     if !has_ranks() {
@@ -74,9 +80,7 @@ fn a_run_goes_on_by_any_number_of_ranks() {
     let dir = tempfile::tempdir().unwrap();
     ran(&mut run(dir.path(), 4, flags)).succeeds();
     for (ranks, step) in [(2, 2), (3, 4), (1, 6)] {
-        let from = dir.path().join(format!("run/checkpoint-{step}"));
-        let flags = format!("{flags} --resume {}", from.display());
-        ran(&mut run(dir.path(), ranks, &flags)).succeeds();
+        resumed(dir.path(), ranks, step, flags);
         same_run(whole.path(), dir.path());
     }
     // As many examples a step as it began with, and no others.
@@ -103,9 +107,7 @@ fn a_sharded_optimizer_changes_no_bit() {
     let saved = full - sharded;
     assert!(saved.abs_diff(moments * 3 / 4) < moments / 20, "{saved} of {moments}");
     for (ranks, step, stage) in [(2, 2, 1), (3, 4, 1), (3, 4, 0), (1, 6, 1)] {
-        let from = dir.path().join(format!("run/checkpoint-{step}"));
-        let flags = format!("{flags} --zero-stage {stage} --resume {}", from.display());
-        ran(&mut run(dir.path(), ranks, &flags)).succeeds();
+        resumed(dir.path(), ranks, step, &format!("{flags} --zero-stage {stage}"));
         same_run(whole.path(), dir.path());
     }
 }
