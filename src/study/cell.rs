@@ -59,14 +59,24 @@ pub fn finished(dir: &Path, plan: &CellPlan) -> Option<Vec<Cell>> {
 
 /// Forgets what is in `dir`, whose lock the caller has, so that the cell runs from its beginning.
 pub fn forget(dir: &Path) -> Result<()> {
+    // First what says that it is done: a process may die between two files.
+    remove(&dir.join("cell.json"))?;
     for entry in fs::read_dir(dir).map_err(|e| Error::output(dir, e))? {
         let path = entry.map_err(|e| Error::output(dir, e))?.path();
         if path.file_name().is_some_and(|name| name != lock::NAME) {
-            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            removed.map_err(|e| Error::output(&path, e))?;
+            remove(&path)?;
         }
     }
     Ok(())
+}
+
+/// Removes the file or folder `path` if it is there.
+fn remove(path: &Path) -> Result<()> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::output(path, e)),
+        _ => Ok(()),
+    }
 }
 
 /// Runs the cell in its run directory `dir`, whose lock the caller has, to its end, from wherever an earlier process
@@ -124,18 +134,19 @@ pub fn run(
     Ok(finished.cells)
 }
 
+/// Whether a worker has left nothing in `dir` that a finished cell does not need.
+pub fn is_tidy(dir: &Path, plan: &CellPlan) -> bool {
+    let has = |name| dir.join(name).exists();
+    let is_left = has(lock::NAME) || has(failed::NAME) || checkpoint::is_any_in(dir);
+    !is_left && (plan.keep_model || !has("model"))
+}
+
 /// Removes from `dir`, whose lock the caller has, what a finished cell does not need.
 pub fn tidy(dir: &Path, plan: &CellPlan) -> Result<()> {
+    files::remove_leftovers(dir)?;
     failed::forget(dir)?;
     checkpoint::remove_all(dir)?;
-    if plan.keep_model {
-        return Ok(());
-    }
-    let model = dir.join("model");
-    match fs::remove_dir_all(&model) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::output(&model, e)),
-        _ => Ok(()),
-    }
+    if plan.keep_model { Ok(()) } else { remove(&dir.join("model")) }
 }
 
 /// The model that the cell starts from.

@@ -12,7 +12,7 @@ mod write;
 pub use find::{Checkpoint, Found, newest, open};
 pub use manifest::Manifest;
 pub use settings::Settings;
-pub use write::{Saver, Snapshot, remove_all};
+pub use write::{Saver, Snapshot, is_any_in, remove_all};
 
 use std::path::Path;
 

@@ -99,6 +99,33 @@ fn workers_that_are_killed_at_random_find_what_one_finds() {
     assert_eq!(found(dir.path()), found(whole.path()));
 }
 
+/// A worker may die before it has removed all, and another one that finds the cell finished may have its lock by then.
+#[test]
+fn what_a_finished_cell_does_not_need_is_removed_whoever_left_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = grid().replace("seeds = [1, 2, 3, 4, 5, 6]", "seeds = [1]").replace("[64, 96, 128]", "[64]");
+    ran(&mut study(dir.path(), &config, "")).succeeds();
+    let names = cells(dir.path());
+    let cell = dir.path().join("out/cells").join(&names[0]);
+    let files = names_in(&cell);
+    let leave = |name: &str| {
+        let path = cell.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "left").unwrap();
+    };
+    let checkpoint = ["checkpoint-2/manifest.json", "checkpoint-4.tmp-1-old/model.safetensors", "latest"];
+    for left in [&checkpoint[..], &["failed.json"], &["model/config.json"]] {
+        left.iter().for_each(|name| leave(name));
+        let again = ran(&mut study(dir.path(), &config, ""));
+        again.succeeds();
+        assert_eq!(names_in(&cell), files, "{left:?}");
+    }
+    // What is not ours stays.
+    leave("checkpoint-2/notes.txt");
+    ran(&mut study(dir.path(), &config, "")).succeeds();
+    assert!(cell.join("checkpoint-2/notes.txt").exists());
+}
+
 #[test]
 fn one_cell_runs_by_its_name_or_its_number() {
     let dir = tempfile::tempdir().unwrap();

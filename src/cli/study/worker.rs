@@ -10,7 +10,7 @@ use crate::device::{Device, Precision};
 use crate::energy::Sampler;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::files::lock::{self, Attempt, Claim, Contender, Lock};
+use crate::files::lock::{Attempt, Claim, Contender, Lock};
 use crate::study::cell::{self, Shared};
 use crate::study::folder::{Folder, Registered};
 use crate::study::grid::{CellPlan, in_keys};
@@ -163,6 +163,9 @@ impl Worker<'_> {
         };
         // Another worker may have finished it before the lock was free.
         if self.is_over(plan, &dir, &title) {
+            if cell::finished(&dir, plan).is_some() {
+                cell::tidy(&dir, plan)?;
+            }
             return Ok(Look::Over);
         }
         if self.before.again.remove(&plan.name).is_some() {
@@ -206,11 +209,10 @@ impl Worker<'_> {
 
     /// Finishes what a worker left that died when its cell was done.
     fn tidy(&mut self, plan: &CellPlan, dir: &Path) -> Result<()> {
-        if dir.join(lock::NAME).exists()
-            && cell::finished(dir, plan).is_some()
+        if cell::finished(dir, plan).is_some()
+            && !cell::is_tidy(dir, plan)
             && let Attempt::Taken(_lock) = self.contender.attempt(dir)?
         {
-            files::remove_leftovers(dir)?;
             cell::tidy(dir, plan)?;
         }
         Ok(())

@@ -8,6 +8,9 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
+/// The file of a cell that could not be run.
+pub(super) const NAME: &str = "failed.json";
+
 /// A cell that could not be run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failed {
@@ -20,7 +23,7 @@ pub struct Failed {
 
 /// The failure in `dir` if it was of a cell of exactly this plan.
 pub fn failed(dir: &Path, plan: &CellPlan) -> Option<Failed> {
-    let text = fs::read_to_string(dir.join("failed.json")).ok()?;
+    let text = fs::read_to_string(dir.join(NAME)).ok()?;
     let failed: Failed = serde_json::from_str(&text).ok()?;
     (failed.plan == *plan).then_some(failed)
 }
@@ -33,12 +36,12 @@ pub fn fail(dir: &Path, plan: &CellPlan, error: &Error) -> Result<()> {
         error: error.to_string(),
         exit_code: error.exit_code(),
     };
-    files::write_json(&dir.join("failed.json"), &failed)
+    files::write_json(&dir.join(NAME), &failed)
 }
 
 /// Removes what an earlier attempt wrote.
 pub(super) fn forget(dir: &Path) -> Result<()> {
-    let path = dir.join("failed.json");
+    let path = dir.join(NAME);
     match fs::remove_file(&path) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::output(path, e)),
         _ => Ok(()),

@@ -104,11 +104,11 @@ impl Target {
         let step = snapshot.state.global_step;
         let name = folder(step);
         let finished = self.run.join(&name);
-        let unfinished = self.temporary(&name, "new");
+        let unfinished = temporary(&self.run, &name, "new");
         let written = self.fill(&unfinished, snapshot).and_then(|()| {
             // A damaged one of this step may be in the way.
             if finished.exists() {
-                rename(&finished, &self.temporary(&name, "old"))?;
+                rename(&finished, &temporary(&self.run, &name, "old"))?;
             }
             rename(&unfinished, &finished)?;
             files::sync_dir(&self.run)
@@ -119,7 +119,7 @@ impl Target {
         }
         written?;
         self.settle(&snapshot.state)?;
-        remove(&self.temporary(&name, "old"))
+        remove(&temporary(&self.run, &name, "old"))
     }
 
     /// Names the checkpoint of `state` the latest, and removes those that it makes superfluous.
@@ -127,11 +127,6 @@ impl Target {
         let step = state.global_step;
         files::write_text(&self.run.join(LATEST), &(folder(step) + "\n"))?;
         self.prune(step, state.best.step)
-    }
-
-    /// The name of a folder while it comes or goes.
-    fn temporary(&self, name: &str, which: &str) -> PathBuf {
-        self.run.join(format!("{name}.tmp-{}-{which}", std::process::id()))
     }
 
     fn fill(&self, dir: &Path, snapshot: &Snapshot) -> Result<()> {
@@ -161,10 +156,7 @@ impl Target {
         for step in steps {
             if surplus > 0 && step != newest && Some(step) != best {
                 let name = folder(step);
-                // Under a name that is never taken for a checkpoint: removing takes many steps.
-                let going = self.temporary(&name, "old");
-                rename(&self.run.join(&name), &going)?;
-                remove(&going)?;
+                remove_whole(&self.run, &name)?;
                 surplus -= 1;
             }
         }
@@ -189,18 +181,38 @@ fn write_moments(path: &Path, snapshot: &Snapshot) -> Result<()> {
     write_file(path, &tensors)
 }
 
-/// Removes every checkpoint of the run directory `run`, and what names one.
+/// Whether the run directory `run` has checkpoints, or some of what [`remove_all`] has yet to remove.
+pub fn is_any_in(run: &Path) -> bool {
+    run.join(LATEST).exists()
+}
+
+/// Removes every checkpoint of the run directory `run`, and what names one at the end.
 pub fn remove_all(run: &Path) -> Result<()> {
     for path in folders(run)? {
-        // A folder that another program put there has no manifest.
-        if is_unfinished(&path) || step_of(&path).is_some() && path.join(MANIFEST).exists() {
+        if is_unfinished(&path) {
             remove(&path)?;
+        // A folder that another program put there has no manifest.
+        } else if let Some(step) = step_of(&path).filter(|_| path.join(MANIFEST).exists()) {
+            remove_whole(run, &folder(step))?;
         }
     }
     match fs::remove_file(run.join(LATEST)) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::output(run.join(LATEST), e)),
         _ => Ok(()),
     }
+}
+
+/// The name in `run` of a folder while it comes or goes.
+fn temporary(run: &Path, name: &str, which: &str) -> PathBuf {
+    run.join(format!("{name}.tmp-{}-{which}", std::process::id()))
+}
+
+/// Removes the checkpoint `name` under a name that is never taken for one: removing takes many steps, and a process may
+/// die between them.
+fn remove_whole(run: &Path, name: &str) -> Result<()> {
+    let going = temporary(run, name, "old");
+    rename(&run.join(name), &going)?;
+    remove(&going)
 }
 
 fn remove(dir: &Path) -> Result<()> {
