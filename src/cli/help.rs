@@ -46,7 +46,7 @@ fn version() -> &'static str {
             env!("WATTENTION_COMMIT"),
             env!("WATTENTION_TARGET"),
             env!("WATTENTION_PROFILE"),
-            machine::vectors(),
+            machine::instructions(),
         )
     })
 }

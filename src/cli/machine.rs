@@ -1,7 +1,7 @@
 //! What the machine is, as far as it says, and when it was asked.
 
 use crate::device::Device;
-use crate::device::cpu::simd;
+use crate::device::cpu::{features, simd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The processor's name, or else its kind.
@@ -21,6 +21,15 @@ pub fn vectors() -> &'static str {
         simd::Level::Avx2 => "AVX2",
         simd::Level::Avx512 => "AVX-512",
     }
+}
+
+/// All instructions beyond the baseline that the `cpu` executor uses, by the names that `--cpu-features` takes.
+pub fn instructions() -> String {
+    let used: Vec<&str> = features::states()
+        .into_iter()
+        .filter_map(|(feature, state)| (state == features::State::Used).then_some(feature.name()))
+        .collect();
+    if used.is_empty() { "baseline".into() } else { used.join(", ") }
 }
 
 /// What times are of: a GPU by its name, or the processor and how many threads compute on it.

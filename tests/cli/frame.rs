@@ -18,6 +18,11 @@ fn help_and_version_go_to_stdout() {
     for (line, name) in lines[1..].iter().zip(["commit", "target", "processor", "kernels", "simulator"]) {
         assert_eq!(line.split_whitespace().next(), Some(name), "{long}");
     }
+    let here = wattention("doctor --json").json()["processor"]["instructions"].clone();
+    let used = here.as_array().unwrap().iter().filter(|one| one["used"] == true);
+    let names: Vec<&str> = used.map(|one| one["name"].as_str().unwrap()).collect();
+    let wanted = if names.is_empty() { "baseline".into() } else { names.join(", ") };
+    assert_eq!(lines[3].split_once(' ').unwrap().1.trim(), wanted);
 }
 
 #[test]

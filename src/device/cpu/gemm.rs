@@ -71,12 +71,8 @@ pub enum Store {
     Add,
 }
 
-/// Words of k that are multiplied before C is written.
-const DEPTH: usize = 1536;
 /// Words of A that are packed at a time, for all threads.
 const LEFT: usize = 2 << 20;
-/// Words of B that a task packs for itself, at most: they stay in its second-level cache.
-const RIGHT: usize = 192 << 10;
 /// Rows of A that a task multiplies with them at a time, so that the sums stay there too.
 const ROWS: usize = 192;
 /// Tasks for each thread, so that none waits long for the last.
@@ -111,7 +107,8 @@ pub fn gemm_bf16(c: &mut [f32], c_stride: usize, a: Matrix<bf16>, b: Matrix<bf16
 
 /// Whether sums over `k` values of `E` are complete before they are stored, so that C may hold less than f32.
 pub fn stores_once<E: Factor>(k: usize) -> bool {
-    E::product().words(k) <= DEPTH
+    let product = E::product();
+    product.words(k) <= product.depth
 }
 
 /// `C = alpha A B + bias`, or `C += alpha A B`, whatever the number of rows; where C is not f32, [`stores_once`] holds.
@@ -149,7 +146,8 @@ fn blocked<E: Factor, C: Written>(
         return part.clear();
     }
     let words = product.words(k);
-    let depth = words.div_ceil(words.div_ceil(DEPTH)).next_multiple_of(product.multiple * product.parts);
+    let depth =
+        words.div_ceil(words.div_ceil(product.depth)).next_multiple_of(product.multiple * product.parts);
     let rows = (LEFT / depth).next_multiple_of(product.mr).min(m.next_multiple_of(product.mr));
     let serial = m * n * k < SERIAL;
     with_scratch(rows * depth, |packed| {
@@ -199,11 +197,11 @@ fn multiply<E: Factor, C: Written>(
     right: PanelSource<E>,
     serial: bool,
 ) {
-    let &Product { mr, nr, run, pack_right, .. } = product;
+    let &Product { mr, nr, run, pack_right, right: most, .. } = product;
     let depth = product.words(right.depth);
     let (row_panels, panels) = (part.rows.div_ceil(mr), part.columns.div_ceil(nr));
     let enough = if serial { 1 } else { TASKS * rayon::current_num_threads() };
-    let wide = panels.div_ceil(enough).min(RIGHT / (nr * depth)).max(1);
+    let wide = panels.div_ceil(enough).min(most / (nr * depth)).max(1);
     let across = panels.div_ceil(wide);
     let down = enough.div_ceil(across).min(part.rows.div_ceil(ROWS));
     let high = row_panels.div_ceil(down);

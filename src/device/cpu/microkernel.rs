@@ -247,14 +247,15 @@ pub(super) unsafe fn product<V: Vector, T: Term<V>, const MR: usize, const NV: u
         let mut acc = [[V::splat(0.0); NV]; MR];
         let (mut a, mut b) = (a, b);
         for _ in 0..k {
+            // Plain indices, for without much optimisation the sums would leave their registers for an iterator.
             let mut columns = [V::splat(0.0); NV];
-            for (v, column) in columns.iter_mut().enumerate() {
-                *column = V::load(b.add(v * V::LANES));
+            for v in 0..NV {
+                columns[v] = V::load(b.add(v * V::LANES));
             }
-            for (i, row) in acc.iter_mut().enumerate() {
+            for i in 0..MR {
                 let x = V::splat(*a.add(i * strides.row));
-                for (sum, column) in row.iter_mut().zip(columns) {
-                    *sum = T::add(*sum, x, column);
+                for v in 0..NV {
+                    acc[i][v] = T::add(acc[i][v], x, columns[v]);
                 }
             }
             a = a.wrapping_add(strides.depth);

@@ -1,24 +1,30 @@
 //! Working memory that a thread keeps between calls.
 
+use super::memory::Memory;
 use std::cell::RefCell;
 
-/// Floats to a cache line; vectors that straddle two lines load at half the speed.
-const LINE: usize = 16;
+/// Bytes of a huge page; panels on ordinary ones would wait for their addresses, above all in a virtual machine.
+const PAGE: usize = 2 << 20;
 
 thread_local! {
     /// One buffer for each loan inside another, the innermost first.
-    static SCRATCH: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<Vec<Memory>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lends `len` floats on a cache line boundary; what is in them is unspecified.
+/// Lends `len` floats on a cache line boundary, large ones on a huge page's; what is in them is unspecified.
+///
+/// Panics where the machine has no memory left.
 pub fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+    use crate::device::blocks::Memory as _;
+    let bytes = len * size_of::<f32>();
+    let wanted = if bytes < PAGE / 2 { bytes } else { bytes.next_multiple_of(PAGE) + PAGE };
     // Taken, not borrowed: while `f` waits for other threads, this one may run another caller of ours.
-    let mut buffer = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
-    if buffer.len() < len + LINE {
-        buffer.resize(len + LINE, 0.0);
-    }
-    let skip = buffer.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
-    let result = f(&mut buffer[skip..skip + len]);
+    let buffer = SCRATCH.with_borrow_mut(Vec::pop).filter(|buffer| buffer.bytes() >= wanted);
+    let buffer = buffer.unwrap_or_else(|| Memory::new(wanted).unwrap_or_else(|error| panic!("{error}")));
+    let whole = wanted - bytes >= PAGE;
+    let start = if whole { buffer.address().next_multiple_of(PAGE) } else { buffer.address() };
+    // SAFETY: the mapping, which began as zeros and which nobody else has now, reaches that far beyond its boundary.
+    let result = f(unsafe { std::slice::from_raw_parts_mut(start as *mut f32, len) });
     SCRATCH.with_borrow_mut(|buffers| buffers.push(buffer));
     result
 }

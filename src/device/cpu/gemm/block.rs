@@ -56,9 +56,9 @@ pub unsafe fn run<V: Vector, T: Term<V>, const MR: usize, const NV: usize>(panel
                     let (a, b) = (a.as_ptr().add(first * MR), b.as_ptr().add(first * nr));
                     let products = product::<V, T, MR, NV>(words, a, packed, b, nr);
                     let corner = sums.as_mut_ptr();
-                    for (i, row) in products.into_iter().enumerate() {
-                        for (v, sum) in row.into_iter().enumerate() {
-                            let to = corner.add(i * nr + v * V::LANES);
+                    for i in 0..MR {
+                        for v in 0..NV {
+                            let (sum, to) = (products[i][v], corner.add(i * nr + v * V::LANES));
                             match first {
                                 0 => sum.store(to),
                                 _ => sum.fma(V::splat(1.0), V::load(to)).store(to),

@@ -1,7 +1,7 @@
 //! Which of the ways to compute a product is used here.
 
 use super::block::floats;
-use super::product::{Pack, Product};
+use super::product::{PASS, Pack, Product};
 #[cfg(target_arch = "x86_64")]
 use super::{pairs, parts, tiles};
 #[cfg(target_arch = "x86_64")]
@@ -21,7 +21,7 @@ impl Factor for f32 {
     fn product() -> Product<f32> {
         #[cfg(target_arch = "x86_64")]
         if has(Feature::Bf16x6) {
-            return if has(Feature::Amx) { parts::on_tiles() } else { parts::on_pairs() };
+            return parts::product();
         }
         multiply_adds(pack_panel)
     }
@@ -56,6 +56,8 @@ fn multiply_adds<E>(pack: Pack<E>) -> Product<E> {
         values: 1,
         multiple: 1,
         parts: 1,
+        depth: PASS.0,
+        right: PASS.1,
         pack_left: pack,
         pack_right: pack,
         run: floats(level()),

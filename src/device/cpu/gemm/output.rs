@@ -111,24 +111,29 @@ multiversion! {
 
 #[inline(always)]
 fn write<C: Stored>(part: Part<C>, sums: &[f32], mr: usize, nr: usize) {
-    let Part { c, stride, alpha, store, bias, rows, columns } = part;
-    let column = rows.div_ceil(mr) * mr * nr;
-    for i in 0..rows {
-        for (first, tiles) in (0..columns).step_by(nr).zip(sums.chunks_exact(column)) {
-            let sums = &tiles[i * nr..][..nr.min(columns - first)];
+    let alpha = part.alpha;
+    match (part.store, part.bias) {
+        (Store::Add, _) => each(part, sums, mr, nr, |to, sum, _| C::narrow(sum * alpha + to.wide())),
+        (Store::Assign, []) => each(part, sums, mr, nr, |_, sum, _| C::narrow(sum * alpha)),
+        (Store::Assign, _) => each(part, sums, mr, nr, |_, sum, bias| C::narrow(sum * alpha + bias)),
+    }
+}
+
+/// Stores what `value` makes of what C holds, a sum and the bias of its column.
+#[inline(always)]
+fn each<C: Stored>(part: Part<C>, sums: &[f32], mr: usize, nr: usize, value: impl Fn(C, f32, f32) -> C) {
+    let Part { c, stride, bias, rows, columns, .. } = part;
+    let tiles = sums.chunks_exact(rows.next_multiple_of(mr) * nr);
+    for (first, tiles) in (0..columns).step_by(nr).zip(tiles) {
+        let wide = nr.min(columns - first);
+        // Biases that are not there are never looked at.
+        let bias = bias.get(first..first + wide).unwrap_or(&tiles[..wide]);
+        for (i, sums) in tiles.chunks_exact(nr).take(rows).enumerate() {
             // SAFETY: the part is the caller's, and the columns are inside it.
-            let to = unsafe { std::slice::from_raw_parts_mut(c.add(i * stride + first), sums.len()) };
-            match (store, bias.get(first..first + sums.len())) {
-                (Store::Add, _) => {
-                    to.iter_mut().zip(sums).for_each(|(to, sum)| *to = C::narrow(sum * alpha + to.wide()));
-                }
-                (Store::Assign, Some(bias)) if !bias.is_empty() => {
-                    let both = sums.iter().zip(bias);
-                    to.iter_mut().zip(both).for_each(|(to, (sum, bias))| *to = C::narrow(sum * alpha + bias));
-                }
-                (Store::Assign, _) => {
-                    to.iter_mut().zip(sums).for_each(|(to, sum)| *to = C::narrow(sum * alpha));
-                }
+            let to = unsafe { std::slice::from_raw_parts_mut(c.add(i * stride + first), wide) };
+            let (sums, bias) = (&sums[..wide], &bias[..wide]);
+            for j in 0..wide {
+                to[j] = value(to[j], sums[j], bias[j]);
             }
         }
     }

@@ -18,12 +18,19 @@ pub struct Product<E> {
     pub multiple: usize,
     /// Words for the same values of k, one for each part that a value is split into.
     pub parts: usize,
+    /// Words of k that are multiplied before C is written, at most.
+    pub depth: usize,
+    /// Words of B that a task packs for itself, at most: they stay in its second-level cache.
+    pub right: usize,
     pub pack_left: Pack<E>,
     pub pack_right: Pack<E>,
     /// Gives the sums of all panels of A with all panels of B, in tiles of `mr` rows and `nr` columns, one after the
     /// other down each column of tiles. Unsafe to call on a machine without the instructions.
     pub run: unsafe fn(Panels, &mut [f32]),
 }
+
+/// Words of k in a pass over C, and of B for a task, where a core has 1 MiB of second-level cache.
+pub const PASS: (usize, usize) = (1536, 192 << 10);
 
 impl<E> Product<E> {
     /// Words that `k` values take.

@@ -3,26 +3,18 @@
 use super::super::{Matrix, Output, Size, Store, blocked};
 use super::*;
 use crate::device::cpu::features::{Feature, has};
-use crate::device::cpu::gemm::pairs::tests::Twin as PairsTwin;
-use crate::device::cpu::gemm::tiles::tests::Twin as TilesTwin;
-use crate::device::cpu::microkernel::Baseline;
+use crate::device::cpu::gemm::tiles::tests::Twin;
 use crate::noise::random;
 
-unsafe fn pairs_twin(panels: Panels, sums: &mut [f32]) {
-    // SAFETY: plain Rust.
-    unsafe { pairs::<Baseline, PairsTwin, 2, 2>(panels, sums) }
+fn twin() -> Product<f32> {
+    unsafe fn on_twin(panels: Panels, sums: &mut [f32]) {
+        // SAFETY: plain Rust.
+        unsafe { run::<Twin>(panels, sums) }
+    }
+    with(on_twin)
 }
 
-unsafe fn tiles_twin(panels: Panels, sums: &mut [f32]) {
-    // SAFETY: plain Rust.
-    unsafe { tiles::<TilesTwin>(panels, sums) }
-}
-
-fn twins() -> [Product<f32>; 2] {
-    [by_pairs("pairs' twin", 2, 8, pairs_twin), by_tiles("tiles' twin", tiles_twin)]
-}
-
-fn product(of: &Product<f32>, a: Matrix, b: Matrix, size: Size, store: Store) -> Vec<f32> {
+fn by(of: &Product<f32>, a: Matrix, b: Matrix, size: Size, store: Store) -> Vec<f32> {
     let mut c = random(3, size.m * size.n);
     let out = Output { c: &mut c, stride: size.n, alpha: 1.0, store, bias: &[] };
     blocked(of, out, a, b, size);
@@ -39,50 +31,38 @@ fn every_form_and_ragged_size_is_as_exact_as_f32() {
         for (left, right) in lefts.into_iter().flat_map(|left| rights.map(|right| (left, right))) {
             let size = Size { m, n, k };
             let at = |x: &Matrix, i: usize, j: usize| x.data[i * x.row_stride + j * x.column_stride];
-            for of in twins() {
-                let got = product(&of, left, right, size, Store::Assign);
-                let (mut error, mut in_order, mut norm) = (0.0, 0.0, 0.0);
-                for (here, got) in got.iter().enumerate() {
-                    let terms = (0..k).map(|p| (at(&left, here / n, p), at(&right, p, here % n)));
-                    let want: f64 = terms.clone().map(|(a, b)| f64::from(a) * f64::from(b)).sum();
-                    let plain = terms.fold(0f32, |sum, (a, b)| a.mul_add(b, sum));
-                    error += (f64::from(*got) - want).powi(2);
-                    in_order += (f64::from(plain) - want).powi(2);
-                    norm += want * want;
-                }
-                let [error, in_order] = [error, in_order].map(|squares| (squares / norm).sqrt());
-                let allowed = 3e-7f64.max(in_order);
-                assert!(
-                    error <= allowed,
-                    "{}: {size:?} off by {error:e}, f32 in order by {in_order:e}",
-                    of.name
-                );
+            let got = by(&twin(), left, right, size, Store::Assign);
+            let (mut error, mut in_order, mut norm) = (0.0, 0.0, 0.0);
+            for (here, got) in got.iter().enumerate() {
+                let terms = (0..k).map(|p| (at(&left, here / n, p), at(&right, p, here % n)));
+                let want: f64 = terms.clone().map(|(a, b)| f64::from(a) * f64::from(b)).sum();
+                let plain = terms.fold(0f32, |sum, (a, b)| a.mul_add(b, sum));
+                error += (f64::from(*got) - want).powi(2);
+                in_order += (f64::from(plain) - want).powi(2);
+                norm += want * want;
             }
+            let [error, in_order] = [error, in_order].map(|squares| (squares / norm).sqrt());
+            let allowed = 3e-7f64.max(in_order);
+            assert!(error <= allowed, "{size:?} off by {error:e}, f32 in order by {in_order:e}");
         }
     }
 }
 
 #[test]
-fn bits_by_instructions_are_those_of_the_twins_and_do_not_depend_on_the_threads() {
+fn bits_on_tiles_are_those_of_their_twin_and_do_not_depend_on_the_threads() {
     for (m, n, k) in [(5, 9, 33), (40, 70, 700)] {
         let (a, b, size) = (random(1, m * k), random(2, k * n), Size { m, n, k });
         let (a, b) = (Matrix::rows(&a, k), Matrix::transposed(&b, k));
         for store in [Store::Assign, Store::Add] {
             let on = |of: &Product<f32>, threads| -> Vec<u32> {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                let c = pool.install(|| product(of, a, b, size, store));
+                let c = pool.install(|| by(of, a, b, size, store));
                 c.into_iter().map(f32::to_bits).collect()
             };
-            let [by_pairs, by_tiles] = twins().map(|of| {
-                let one = on(&of, 1);
-                assert_eq!(on(&of, 3), one, "{}", of.name);
-                one
-            });
-            if is_x86_feature_detected!("avx512bf16") {
-                assert_eq!(on(&on_pairs(), 2), by_pairs);
-            }
+            let want = on(&twin(), 1);
+            assert_eq!(on(&twin(), 3), want);
             if has(Feature::Amx) {
-                assert_eq!(on(&on_tiles(), 2), by_tiles);
+                assert_eq!(on(&product(), 2), want);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The tile registers of the processor. Their instructions are named in assembly, for the compiler has no stable ones; it
 //! never uses the registers itself, so that they keep their contents from one instruction here to the next.
 
-use super::Tiles;
+use super::{LINE, Tiles};
 use std::arch::asm;
 
 /// The tiles of this thread, between their configuration and their release.
@@ -48,6 +48,15 @@ unsafe impl Tiles for Registers {
         // SAFETY: the trait's contract.
         unsafe {
             asm!("tileloadd tmm{}, [{} + {}]", const T, in(reg) from, in(reg) stride,
+                options(nostack, readonly, preserves_flags))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn pass<const T: u8>(&mut self, from: *const f32) {
+        // SAFETY: the trait's contract.
+        unsafe {
+            asm!("tileloaddt1 tmm{}, [{} + {}]", const T, in(reg) from, in(reg) LINE,
                 options(nostack, readonly, preserves_flags))
         }
     }

@@ -35,6 +35,11 @@ unsafe impl Tiles for Twin {
         }
     }
 
+    unsafe fn pass<const T: u8>(&mut self, from: *const f32) {
+        // SAFETY: the trait's contract.
+        unsafe { self.load::<T>(from, LINE) }
+    }
+
     unsafe fn store<const T: u8>(&mut self, to: *mut f32, stride: usize) {
         for (i, row) in self.registers[usize::from(T)].chunks_exact(SIDE).enumerate() {
             // SAFETY: the trait's contract.
