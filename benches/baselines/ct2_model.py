@@ -29,9 +29,9 @@ class Numbers:
 
     def __init__(self, config):
         self.size = config.vocab_size
-        self.bos_token, self.pad_token, self.eos_token = map(
-            str, (config.bos_token_id, config.pad_token_id, config.eos_token_id)
-        )
+        self.pad_token, self.eos_token = str(config.pad_token_id), str(config.eos_token_id)
+        # Pegasus has none.
+        self.bos_token = str(getattr(config, "bos_token_id", config.pad_token_id))
         # BART's number; Pegasus has a higher one, and no input of a comparison has either.
         self.unk_token = "3"
 
