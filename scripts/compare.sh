@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# wattention beside PyTorch on the same work, both sides in turn, and the table of their ratios.
+# wattention beside PyTorch, and CTranslate2, on the same work, all sides in turn, and the table of their ratios.
 #
 #   scripts/compare.sh attention|step|generate [FLAGS]
 #
 # attention  window, block-sparse and dense, forward and backward, at 1024 to 8192 tokens: FlexAttention, SDPA and the
 #            attention of transformers (benches/baselines/compare_attention.py)
 # step       a model step beside transformers (compare.py)
-# generate   generation beside transformers (compare_generate.py)
+# generate   generation beside transformers and, with --model benches/baselines/bart-base, CTranslate2
+#            (compare_generate.py)
 #
 # FLAGS go to the script; with --help it says which there are. WATTENTION_PYTHON is a Python with torch and transformers
 # (python3). The program is target/release/wattention, built where it is not there, or what --wattention names.

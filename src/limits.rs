@@ -22,6 +22,9 @@ pub struct Limits {
     pub fp32: f64,
     pub tf32: Option<f64>,
     pub bf16: Option<f64>,
+    /// The same of products of bytes; absent where they were not measured.
+    #[serde(default)]
+    pub int8: Option<f64>,
     /// Exponentials a second.
     pub exponentials: f64,
     /// From one launch to the next.
@@ -149,6 +152,7 @@ impl Limits {
             fp32: gpu.fp32,
             tf32: Some(gpu.tf32),
             bf16: Some(gpu.bf16),
+            int8: None,
             exponentials: gpu.exp,
             launch: GRAPH_LAUNCH,
             power: Some(Watts(gpu.watts)),
@@ -183,6 +187,7 @@ impl Limits {
             ("fp32", Some(self.fp32)),
             ("tf32", self.tf32),
             ("bf16", self.bf16),
+            ("int8", self.int8),
             ("exponentials", Some(self.exponentials)),
             ("launch_s", Some(self.launch.0)),
             ("power_limit_w", self.power.map(|power| power.0)),
@@ -204,12 +209,15 @@ impl Limits {
     /// The least time of one launch of `kernel`, and what bounds it.
     pub fn least(&self, kernel: &str, cost: Cost, precision: Precision) -> (Seconds, Bound) {
         let flops = cost.flops.0 as f64;
-        let arithmetic = match multiplies(kernel) {
-            true if self.products(precision) > self.fma => (flops / self.products(precision), Bound::Tensor),
-            true => (flops / self.products(precision), Bound::Fma),
-            // Nobody measured how many products of bytes there are at most.
-            false if kernel == "int8_product" => (0.0, Bound::Fma),
-            false => (flops / self.fma, Bound::Fma),
+        let rate = match kernel {
+            "int8_product" => self.int8,
+            _ if multiplies(kernel) => Some(self.products(precision)),
+            _ => Some(self.fma),
+        };
+        let arithmetic = match rate {
+            Some(rate) if rate > self.fma => (flops / rate, Bound::Tensor),
+            Some(rate) => (flops / rate, Bound::Fma),
+            None => (0.0, Bound::Fma),
         };
         let bounds = [
             arithmetic,
@@ -262,6 +270,10 @@ mod tests {
         assert_eq!(bound("cross_entropy", cost(8, 8, 1 << 40), Precision::Bf16).1, Bound::Exponential);
         assert_eq!(bound("zero", cost(8, 0, 0), Precision::Bf16), (GRAPH_LAUNCH, Bound::Launch));
         assert_eq!(h200.energy(Seconds(2.0)), Some(Joules(1400.0)));
+        let bytes = Limits { int8: Some(1978e12), ..h200.clone() };
+        assert_eq!(bytes.least("int8_product", product, Precision::Fp32), (Seconds(5e-4), Bound::Tensor));
+        // Where nobody measured it, the arithmetic is no bound.
+        assert_eq!(bound("int8_product", product, Precision::Fp32).1, Bound::Launch);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod predictions;
 mod recorder;
 mod report;
 mod resume;
+mod scoring;
 mod settings;
 mod splits;
 mod tensorboard;
@@ -27,18 +28,21 @@ pub use observer::{Message, Observer};
 pub use origin::{Origin, config_with_window};
 pub use predictions::write_predictions;
 pub use report::{Evaluated, Trained};
+pub use scoring::Scored;
 pub use settings::{Batch, Settings};
 pub use splits::{Part, SplitLeftOut};
 
 use crate::collective::Group;
 use crate::device::Device;
-use crate::energy::{self, Activity, Measurement, Sampler, StepPhases, Window};
-use crate::error::{Error, Result};
-use crate::evaluate::{Evaluation, Shared, Task, Work, evaluate_among, sharded_work};
+use crate::energy::{self, Activity, Sampler, StepPhases};
+use crate::error::Result;
+use crate::evaluate::{Shared, Work, sharded_work};
 use crate::files::lock::Lock;
-use crate::metrics::{Headline, Protocol, score};
+use crate::generate;
+use crate::metrics::{Headline, Protocol};
 use crate::models::Family;
 use crate::models::session::Session;
+use crate::nn::Weights;
 use crate::train::checkpoint::Saver;
 use crate::train::token_cache::TokenCache;
 use crate::train::{GlobalAttention, Shard, Summary, Trainer};
@@ -62,6 +66,8 @@ pub struct Means<'a> {
     pub tensorboard: Option<PathBuf>,
     /// Protocols that the run is scored under besides its own; the memory for them is planned.
     pub more_protocols: Vec<Protocol>,
+    /// How weights are kept when the run is scored, besides as they are stored; the memory for them is planned.
+    pub more_weights: Vec<Weights>,
     /// Grams of CO2 for a kilowatt-hour, where the user knows it; the model card then has the run's emissions.
     pub carbon_intensity: Option<f64>,
     /// The ranks that share the run out. The first one's run directory has the run; those of others are for scratch.
@@ -79,6 +85,7 @@ impl<'a> Means<'a> {
             cache: None,
             tensorboard: None,
             more_protocols: Vec::new(),
+            more_weights: Vec::new(),
             carbon_intensity: None,
             group: Rc::new(Group::alone()),
             shard: Shard::ALL,
@@ -98,6 +105,8 @@ pub struct Run<'a> {
     validation: Option<Part>,
     needs: Needs,
     session: Session<Work>,
+    /// The trained model with its weights in 8 bits, once it is scored.
+    rounded: Option<Session<generate::State>>,
     books: Books<'a>,
     started: Option<Started>,
     results: Results,
@@ -125,12 +134,6 @@ pub struct LeftOut {
     pub validation: Option<SplitLeftOut>,
 }
 
-/// Predictions with their scores.
-pub struct Scored {
-    pub evaluation: Evaluation,
-    pub energy: Measurement,
-}
-
 impl<'a> Run<'a> {
     /// Reads the splits, chooses the batch and loads the weights; nothing is written yet.
     pub fn open(
@@ -143,6 +146,7 @@ impl<'a> Run<'a> {
         let mut books = Books::start(means.sampler, settings.energy_per_phase, dir.root());
         let limits = origin.limits()?;
         settings.check()?;
+        means.more_weights.iter().try_for_each(|weights| weights.check(means.device))?;
         let splits = Splits::open(&origin, &settings, limits, means.cache.clone())?;
         books.enter(Activity::Data);
         let train = splits.train(observer)?;
@@ -158,6 +162,7 @@ impl<'a> Run<'a> {
             train: &train.corpus,
             validation: validation.as_ref().map(|part| &part.corpus),
             protocols: if settings.predicts() { &protocols } else { &[] },
+            more_weights: &means.more_weights,
             decoding: &settings.decoding,
             shard: means.shard,
         };
@@ -177,6 +182,7 @@ impl<'a> Run<'a> {
             validation,
             needs,
             session,
+            rounded: None,
             books,
             started,
             results,
@@ -337,58 +343,5 @@ impl<'a> Run<'a> {
         let log = Log::open(&self.dir.metrics(), Keep::Training, steps_per_epoch)?;
         self.started = Some(Started { log, lock });
         Ok(())
-    }
-
-    /// Predicts and scores the validation split under the run's own protocol: writes `predictions.jsonl`, and the
-    /// last line of `metrics.jsonl`, which also has the loss after `steps`.
-    pub fn predict(
-        &mut self,
-        eval_loss: Option<f64>,
-        steps: u64,
-        observer: &mut dyn Observer,
-    ) -> Result<(Evaluated, Scored)> {
-        let Some(part) = self.validation.take() else {
-            return Err(Error::internal("there is nothing to predict"));
-        };
-        let scored = self.score(&part, self.settings.protocol, observer);
-        let written = scored.and_then(|scored| {
-            write_predictions(&self.dir.predictions(), &part.examples, &scored.evaluation.predictions, None)?;
-            let Some(Started { log, .. }) = &mut self.started else {
-                return Err(Error::internal("a run predicts when it has trained"));
-            };
-            let evaluated = Evaluated::new(&scored.evaluation, eval_loss, steps, log.epoch(steps));
-            log.write(&evaluated)?;
-            let answers = part.examples.iter().zip(&scored.evaluation.predictions);
-            let each =
-                answers.map(|(example, said)| score(self.settings.protocol, said, &example.references));
-            self.results.each = each.collect::<Result<_>>()?;
-            self.results.evaluated = Some(evaluated.clone());
-            Ok((evaluated, scored))
-        });
-        self.validation = Some(part);
-        written
-    }
-
-    /// The validation split as `protocol` groups it.
-    pub fn validation_under(&mut self, protocol: Protocol, observer: &mut dyn Observer) -> Result<Part> {
-        self.books.enter(Activity::Data);
-        let part = self.splits.validation_under(protocol, observer);
-        self.books.enter(Activity::Rest);
-        part
-    }
-
-    /// Predicts and scores `part` under `protocol`; writes nothing.
-    pub fn score(&mut self, part: &Part, protocol: Protocol, observer: &mut dyn Observer) -> Result<Scored> {
-        self.books.enter(Activity::Evaluation);
-        let window = Window::start(self.means.sampler);
-        let task: Task = self.splits.task(part, protocol, &self.settings.decoding, &self.settings.training);
-        let total = part.examples.len();
-        let group = self.means.group.clone();
-        let evaluation = evaluate_among(&mut self.session, task, &group, &mut |said| {
-            observer.scored(protocol, said.len(), total);
-            group.asked(observer.interrupted()).map_or(Ok(()), |signal| Err(Error::Interrupted(signal)))
-        });
-        self.books.enter(Activity::Rest);
-        Ok(Scored { evaluation: evaluation?, energy: window.stop() })
     }
 }

@@ -10,7 +10,8 @@ after the other and in turn first, so that other work on the machine meets both.
 samples with their 20th and 80th percentiles; the ratio is transformers over wattention, above 1 where wattention is
 faster or smaller: the median of the rounds' own ratios, with the least and the greatest. Memory is the largest
 resident set of the process as the kernel counted it, everything included: weights, libraries and, on the Python side,
-the interpreter.
+the interpreter. With --compile a third side is transformers through torch.compile, whose first run is no part of the
+time; a row where it fails, or takes more than three minutes, goes without it and says why in `left_out`.
 
 With --device cuda the transformers side is one process that stays (hf_step.py --serve), idle while wattention runs.
 Memory is what the GPU held for tensors at most, as each side counts it: weights, gradients, optimizer state and
@@ -26,6 +27,7 @@ import sys
 import sides
 from sides import HERE, ROOT, as_typed, measure, percentile
 
+COMPILED = "transformers-compiled"
 MODES = ["encoder", "forward", "forward-backward", "train"]
 
 
@@ -52,10 +54,11 @@ def commands(args, length, mode):
         *["--warmup", str(args.warmup), "--repeat", str(args.repeat), "--json"],
         *["--device", args.device, "--precision", args.precision],
     ]
-    compiled = ["--compile"] if args.compile else []
+    hf = [args.python, str(HERE / "hf_step.py"), "--model", str(args.model), *step]
     return {
         "wattention": [str(args.wattention), "bench", "step", "--config", str(args.model / "config.json"), *step],
-        "transformers": [args.python, str(HERE / "hf_step.py"), "--model", str(args.model), *step, *compiled],
+        "transformers": hf,
+        **({COMPILED: [*hf, "--compile"]} if args.compile else {}),
     }
 
 
@@ -76,14 +79,23 @@ def summary(runs, memory):
 def compare(args, length, mode, server):
     memory = memory_key(args)
     asked = commands(args, length, mode)
+    why = sides.trial(asked[COMPILED]) if COMPILED in asked else None
+    if why:
+        print(f"without {COMPILED}: {why}", file=sys.stderr, flush=True)
+        del asked[COMPILED]
     rounds = sides.in_turn(f"{length} {mode}", args.rounds, list(asked), lambda side: measure(asked[side], server))
     summed = {side: summary([one[side] for one in rounds], memory) for side in asked}
-    ratios = [median_of(one, "transformers") / median_of(one, "wattention") for one in rounds]
+
+    def ratio(peer):
+        return sides.spread([median_of(one, peer) / median_of(one, "wattention") for one in rounds])
+
     return {
         "max_source_length": length,
         "mode": mode,
         **summed,
-        "speed_ratio": sides.spread(ratios),
+        "speed_ratio": ratio("transformers"),
+        **({"compiled_speed_ratio": ratio(COMPILED)} if COMPILED in asked else {}),
+        **({"left_out": {COMPILED: why}} if why else {}),
         "memory_ratio": summed["transformers"][memory] / summed["wattention"][memory],
         "commands": {side: as_typed(command) for side, command in asked.items()},
         "rounds": rounds,
@@ -117,15 +129,24 @@ def table(rows, memory_of):
         ours, theirs = (row[side][memory_of] / 2**30 for side in ("wattention", "transformers"))
         return f"{ours:.2f} / {theirs:.2f} ({row['memory_ratio']:.2f}x)"
 
-    lines = [("tokens", "mode", "wattention s", "transformers s", "faster", "peak GiB, ours / theirs")]
+    def faster(ratio):
+        return f"{ratio['median']:.2f}x ({ratio['min']:.2f} to {ratio['max']:.2f})"
+
+    def compiled(row):
+        if not with_compiled:
+            return ()
+        return (time(row[COMPILED]), faster(row["compiled_speed_ratio"])) if COMPILED in row else ("left out", "")
+
+    with_compiled = any(COMPILED in row or "left_out" in row for row in rows)
+    titles = ("compiled s", "faster") if with_compiled else ()
+    lines = [("tokens", "mode", "wattention s", "transformers s", "faster", *titles, "peak GiB, ours / theirs")]
     for row in rows:
         if "failed" in row:
-            lines.append((str(row["max_source_length"]), row["mode"], "failed: " + row["failed"], "", "", ""))
+            empty = [""] * (3 + len(titles))
+            lines.append((str(row["max_source_length"]), row["mode"], "failed: " + row["failed"], *empty))
             continue
-        ratio = row["speed_ratio"]
-        faster = f"{ratio['median']:.2f}x ({ratio['min']:.2f} to {ratio['max']:.2f})"
-        times = (time(row["wattention"]), time(row["transformers"]))
-        lines.append((str(row["max_source_length"]), row["mode"], *times, faster, memory(row)))
+        times = (time(row["wattention"]), time(row["transformers"]), faster(row["speed_ratio"]), *compiled(row))
+        lines.append((str(row["max_source_length"]), row["mode"], *times, memory(row)))
     return sides.aligned(lines)
 
 

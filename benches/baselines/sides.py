@@ -1,4 +1,4 @@
-"""What the comparisons of wattention with PyTorch share: both sides run in turn, on the same words, and summed up.
+"""What the comparisons of wattention with its peers share: all sides run in turn, on the same words, and summed up.
 
 The standard library is enough; --python names the interpreter that has torch and transformers.
 """
@@ -20,6 +20,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 # PyTorch's threads wait for each other by spinning, so that other work slows them down out of proportion.
 BUSY = 0.5
+# What torch.compile may take, with the first run of what it made.
+COMPILE_SECONDS = 180
 
 
 def add_arguments(parser, rounds=5):
@@ -36,10 +38,12 @@ def add_model_arguments(parser, batch_size):
     # Results name the model as it is given; where the checkout lies is nobody's business.
     led_base = Path(os.path.relpath(HERE / "led-base"))
     parser.add_argument("--model", type=Path, default=led_base, help="folder with a config.json (LED-base)")
-    parser.add_argument("--batch-size", type=int, default=batch_size)
+    several = {"nargs": "+"} if isinstance(batch_size, list) else {}
+    parser.add_argument("--batch-size", type=int, default=batch_size, **several)
     parser.add_argument("--warmup", type=int, default=1, help="runs of a turn before the timed ones (1)")
     parser.add_argument("--repeat", type=int, default=1, help="timed runs of a turn (1)")
-    parser.add_argument("--compile", action="store_true", help="the transformers side through torch.compile")
+    help = f"transformers through torch.compile, too, where that takes no more than {COMPILE_SECONDS} s"
+    parser.add_argument("--compile", action="store_true", help=help)
 
 
 def add_device_arguments(parser):
@@ -49,8 +53,9 @@ def add_device_arguments(parser):
 
 def check(parser, args):
     """Ends the program where something asked for is not there."""
-    counts = [args.rounds, args.threads, getattr(args, "repeat", 1), getattr(args, "batch_size", 1)]
-    if min(counts) < 1:
+    batches = getattr(args, "batch_size", 1)
+    counts = [args.rounds, args.threads, getattr(args, "repeat", 1)]
+    if min(counts + (batches if isinstance(batches, list) else [batches])) < 1:
         parser.error("--rounds, --repeat, --threads and --batch-size must be at least 1")
     if getattr(args, "device", "cpu") == "cpu" and getattr(args, "precision", "fp32") == "tf32":
         parser.error("on the CPU the precision is fp32 or bf16")
@@ -85,6 +90,17 @@ def run(command):
             sys.exit(f"{shlex.join(command)}\nexited with {process.returncode}:\n{err.read().strip()}")
         out.seek(0)
         return out.read(), usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def trial(command):
+    """Runs a command whose compiling may fail or not end; why it did, or nothing."""
+    print("compiling", file=sys.stderr, flush=True)
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMPILE_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"torch.compile took more than {COMPILE_SECONDS} s"
+    said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    return None if done.returncode == 0 else said[-1].replace(f"{ROOT}/", "") if said else f"exit {done.returncode}"
 
 
 class Server:
@@ -154,9 +170,12 @@ def in_turn(label, rounds, sides, ask):
     return done
 
 
-def as_typed(command):
-    """A command as somebody would type it in the repository: no path of this machine."""
+def as_typed(command, names=()):
+    """A command as somebody would type it in the repository: no path of this machine. `names` are pairs of a folder
+    and what stands for it."""
     short = [word.removeprefix(f"{ROOT}/") for word in command]
+    for folder, name in names:
+        short = [word.replace(str(folder), name) for word in short]
     return shlex.join(Path(word).name if Path(word).name.startswith("python") else word for word in short)
 
 

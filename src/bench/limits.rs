@@ -89,6 +89,7 @@ pub fn limits(open: impl Fn(Precision) -> Result<Device>, device: &str, time: Du
         bf16 = bf16.max(registers.as_ref().map_or(matrix, |rate| rate.value));
         rates.extend(registers);
     }
+    let of_bytes = if measure.on_cpu { measure.byte_products()? } else { None };
     let limits = Limits {
         device: device.into(),
         origin: Origin::Measured,
@@ -98,10 +99,12 @@ pub fn limits(open: impl Fn(Precision) -> Result<Device>, device: &str, time: Du
         fp32: matrix,
         tf32,
         bf16: Some(bf16),
+        int8: of_bytes.as_ref().map(|rate| rate.value),
         exponentials: exponentials.value,
         launch: Seconds(launch.value),
         power: described.and_then(|described| described.power),
     };
+    rates.extend(of_bytes);
     rates.extend([fma, exponentials, launch]);
     Ok(Found { limits, rates, conditions })
 }
@@ -231,6 +234,22 @@ impl Measure<'_> {
         })?;
         let flops = 2.0 * count as f64 * rayon::current_num_threads() as f64;
         Self::rate(name, "FLOP/s", flops, "products of registers, on every thread".into(), &seconds).map(Some)
+    }
+
+    /// None where no instruction that is used multiplies bytes.
+    fn byte_products(&self) -> Result<Option<Rate>> {
+        let Some((count, _)) = peak::byte_products(ROUNDS) else {
+            return Ok(None);
+        };
+        let seconds = self.timed(|| {
+            on_every_thread(|| {
+                std::hint::black_box(peak::byte_products(ROUNDS));
+            });
+            Ok(())
+        })?;
+        let flops = 2.0 * count as f64 * rayon::current_num_threads() as f64;
+        let how = "products of registers, on every thread";
+        Self::rate("products of bytes", "FLOP/s", flops, how.into(), &seconds).map(Some)
     }
 
     fn exponentials(&self) -> Result<Rate> {

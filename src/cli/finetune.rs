@@ -169,6 +169,7 @@ fn fine_tune(args: &Args, global: &Global, group: Rc<Group>) -> anyhow::Result<(
         cache: args.cache.open(),
         tensorboard: args.reporting.tensorboard(&args.output_dir).filter(|_| group.is_first()),
         more_protocols: Vec::new(),
+        more_weights: Vec::new(),
         carbon_intensity: args.reporting.carbon_intensity,
         group: group.clone(),
         shard: args.sharing.shard(&group),

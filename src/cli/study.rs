@@ -11,12 +11,13 @@ use crate::files;
 use crate::limits::Limits;
 use crate::study::folder::{Folder, Registered};
 use crate::study::forecast::{self, Forecast};
-use crate::study::grid::{CellPlan, Grid, Memory};
+use crate::study::grid::{CellPlan, Grid, Memory, in_keys};
 use crate::study::presets;
 use crate::study::published::Places;
 use crate::study::report;
 use crate::study::results::{Cell, Results, emissions};
 use crate::table::width;
+use crate::tensor::int8;
 use crate::units::Bytes;
 use clap::value_parser;
 use std::path::{Path, PathBuf};
@@ -206,7 +207,11 @@ fn study(args: StudyArgs, global: &Global) -> anyhow::Result<()> {
 /// What is foreseen of every cell, on the GPU that is named, or else on the study's.
 fn foresee(defined: &Defined, gpu: Option<&String>) -> Result<(Vec<Forecast>, Option<Limits>)> {
     let Defined { grid, places, study } = defined;
-    let limits = gpu.or(grid.gpu.as_ref()).map(|name| Limits::described(name)).transpose()?;
+    let gpu = gpu.or(grid.gpu.as_ref());
+    let limits = gpu.map(|name| Limits::described(name)).transpose()?;
+    if let Some(gpu) = gpu.filter(|_| study.cells.iter().any(|cell| !cell.more_weights().is_empty())) {
+        return Err(in_keys(int8::refusal(gpu)));
+    }
     let forecasts = forecast::forecast(&study.cells, places, limits.as_ref(), grid.memory)?;
     Ok((forecasts, limits))
 }

@@ -199,9 +199,7 @@ impl Parameters {
         weights: Weights,
         model: impl Fn(&mut Builder) -> Result<M>,
     ) -> Result<(M, Parameters)> {
-        if weights == Weights::Int8 && !device.has(&int8::PRODUCT) {
-            return Err(int8::refusal(&device.name()));
-        }
+        weights.check(device)?;
         let builder = |slabs: Option<Slabs>| Builder {
             device: match &slabs {
                 None => Device::new(Plan::new(device.precision())),

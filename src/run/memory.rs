@@ -4,10 +4,11 @@ use super::settings::Batch;
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::evaluate::{Work, plan_evaluation, sharded_work};
-use crate::generate::GenerateOptions;
+use crate::generate::{self, GenerateOptions};
 use crate::metrics::Protocol;
 use crate::models::session::Session;
 use crate::models::{self, Loaded};
+use crate::nn::Weights;
 use crate::train::{BatchSize, Corpus, Options, Parts, Shard, largest_batch, plan_run};
 use crate::units::Bytes;
 use serde::Serialize;
@@ -24,6 +25,8 @@ pub struct MemoryRequest<'a> {
     pub validation: Option<&'a Corpus>,
     /// How the validation split is predicted, if it is.
     pub protocols: &'a [Protocol],
+    /// How the weights are kept while it is, besides as they are stored.
+    pub more_weights: &'a [Weights],
     pub decoding: &'a GenerateOptions,
     /// The part of the optimizer's state that is here.
     pub shard: Shard,
@@ -66,13 +69,35 @@ impl MemoryRequest<'_> {
                 all = plan_evaluation(&mut session, corpus, protocol, self.decoding, batch)?;
             }
         }
-        let needs = Needs {
+        let mut needs = Needs {
             parts,
             caches: Bytes((all.persistent - training.persistent) as u64),
             arena: Bytes(all.arena as u64),
             total: Bytes(all.total() as u64),
         };
+        for &weights in self.more_weights {
+            self.beside(weights, options, &mut needs)?;
+        }
         Ok((needs, session))
+    }
+
+    /// Adds what a second model for predictions takes, whose weights are kept so.
+    fn beside(&self, weights: Weights, options: &Options, needs: &mut Needs) -> Result<()> {
+        let choices = models::ModelOptions { weights, ..self.choices };
+        let mut session = Session::dry_run(self.config, self.precision, choices, generate::state)?;
+        let alone = session.planned();
+        let mut all = alone;
+        for (&protocol, corpus) in self.protocols.iter().flat_map(|one| Some((one, self.validation?))) {
+            let batch = options.per_device_eval_batch_size;
+            all = plan_evaluation(&mut session, corpus, protocol, self.decoding, batch)?;
+        }
+        // The arena is one for both.
+        let arena = needs.arena.0.max(all.arena as u64);
+        needs.total.0 += all.persistent as u64 + (arena - needs.arena.0);
+        needs.arena.0 = arena;
+        needs.parts.weights.0 += alone.persistent as u64;
+        needs.caches.0 += (all.persistent - alone.persistent) as u64;
+        Ok(())
     }
 
     /// The options with the batch that was asked for, or that fits, and what it needs; `free` bytes are there.
@@ -135,7 +160,8 @@ impl MemoryRequest<'_> {
             Err(error) => return error,
         };
         // Training alone tells whether it is the evaluation that is too large.
-        let alone = MemoryRequest { validation: None, protocols: &[], ..*self }.needs(smallest);
+        let alone =
+            MemoryRequest { validation: None, protocols: &[], more_weights: &[], ..*self }.needs(smallest);
         let remedy = match alone {
             Ok((training, _)) if training.total <= limit.bytes => {
                 format!(

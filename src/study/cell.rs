@@ -1,5 +1,5 @@
-//! One cell of a study: a fine-tuning run like any other, scored under every protocol of the study; what is done is
-//! not done again.
+//! One cell of a study: a fine-tuning run like any other, scored under every protocol of the study and with its
+//! weights kept in every way; what is done is not done again.
 
 mod failed;
 mod phases;
@@ -30,6 +30,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub use failed::{Failed, fail, failed};
+use scored::How;
 pub use scored::example_scores;
 
 /// What a study's cells share.
@@ -46,7 +47,7 @@ pub struct Shared<'a> {
 #[derive(Serialize, Deserialize)]
 struct Finished {
     plan: CellPlan,
-    /// One a protocol.
+    /// One a protocol and a way to keep weights.
     cells: Vec<Cell>,
 }
 
@@ -80,7 +81,7 @@ fn remove(path: &Path) -> Result<()> {
 }
 
 /// Runs the cell in its run directory `dir`, whose lock the caller has, to its end, from wherever an earlier process
-/// left it; one result a protocol.
+/// left it; one result a protocol and a way to keep weights.
 pub fn run(
     plan: &CellPlan,
     dir: &Path,
@@ -98,6 +99,7 @@ pub fn run(
         cache: Some(TokenCache::new(&shared.beside.join("tokens"))),
         tensorboard: None,
         more_protocols: plan.protocols[1..].to_vec(),
+        more_weights: plan.more_weights(),
         carbon_intensity: None,
         group: Rc::new(Group::alone()),
         shard: Shard::ALL,
@@ -118,8 +120,11 @@ pub fn run(
         None => trained::train(plan, dir, &mut run, observer)?,
     };
     let mut cells = Vec::new();
-    for &protocol in &plan.protocols {
-        cells.push(scored::score(plan, dir, &mut run, protocol, &trained, observer)?);
+    for &weights in &plan.weights {
+        for &protocol in &plan.protocols {
+            let how = How { protocol, weights };
+            cells.push(scored::score(plan, dir, &mut run, how, &trained, observer)?);
+        }
     }
     let energy = run.write_energy()?;
     run.write_card(&energy)?;

@@ -4,6 +4,7 @@ use super::cell::example_scores;
 use super::results::{COSTS, Cell, Results, agreement};
 use crate::metrics::bootstrap::{self, Interval};
 use crate::metrics::{Headline, Scores};
+use crate::nn::Weights;
 use crate::reading::Reading;
 use crate::stats::in_quadrature;
 use serde::Serialize;
@@ -35,6 +36,8 @@ pub struct Pair {
     pub protocol: String,
     /// Number formats of A and of B.
     pub precisions: [String; 2],
+    /// How weights were kept in A and in B while they were scored.
+    pub weights: [Weights; 2],
     pub scores: [Reading; 2],
     /// B's score less A's.
     pub difference: Reading,
@@ -64,18 +67,19 @@ pub struct Ratio {
     pub ratio: Reading,
 }
 
-/// Compares the cells of equal model, dataset, length, seed and protocol; of equal precision where there is one.
+/// Compares the cells of equal model, dataset, length, seed and protocol; of equal precision, and with weights kept
+/// alike, where there is one.
 pub fn compare(a: &Side, b: &Side) -> Comparison {
     let mut left: Vec<&Cell> = b.results.cells.iter().collect();
     let (mut matched, mut only_a) = (Vec::new(), Vec::new());
     let several = |cells: &[Cell], one: &Cell| cells.iter().filter(|other| is_same(one, other)).count() > 1;
     for cell in &a.results.cells {
         let same = |other: &&Cell| is_same(cell, other);
-        let at =
-            left.iter().position(|other| same(other) && other.precision == cell.precision).or_else(|| {
-                let alone = !several(&a.results.cells, cell) && !several(&b.results.cells, cell);
-                left.iter().position(|other| same(other) && alone)
-            });
+        let alike = |other: &&Cell| other.precision == cell.precision && other.weights == cell.weights;
+        let at = left.iter().position(|other| same(other) && alike(other)).or_else(|| {
+            let alone = !several(&a.results.cells, cell) && !several(&b.results.cells, cell);
+            left.iter().position(|other| same(other) && alone)
+        });
         match at {
             Some(at) => matched.push(pair((a, cell), (b, left.remove(at)))),
             None => only_a.push(name(cell)),
@@ -98,7 +102,13 @@ fn is_same(a: &Cell, b: &Cell) -> bool {
 
 fn name(cell: &Cell) -> String {
     let Cell { model, dataset, max_source_length, precision, seed, protocol, .. } = cell;
-    format!("{model} on {dataset}, {max_source_length} tokens, {precision}, seed {seed}, {protocol} protocol")
+    let weights = match cell.weights {
+        Weights::Stored => String::new(),
+        weights => format!(", {} weights", weights.name()),
+    };
+    format!(
+        "{model} on {dataset}, {max_source_length} tokens, {precision}{weights}, seed {seed}, {protocol} protocol"
+    )
 }
 
 fn pair(a: (&Side, &Cell), b: (&Side, &Cell)) -> Pair {
@@ -117,6 +127,7 @@ fn pair(a: (&Side, &Cell), b: (&Side, &Cell)) -> Pair {
         seed: one.seed,
         protocol: one.protocol.clone(),
         precisions: [one.precision.clone(), two.precision.clone()],
+        weights: [one.weights, two.weights],
         scores: [one.headline().clone(), two.headline().clone()],
         difference,
         interval,
@@ -143,7 +154,7 @@ fn same_examples(a: (&Side, &Cell), b: (&Side, &Cell)) -> Option<(Vec<Scores>, V
     let read = |(side, cell): (&Side, &Cell)| {
         let plain = !cell.run.is_empty() && !cell.run.contains(['/', '\\']) && cell.run != "..";
         let dir = side.folder.join("cells").join(&cell.run);
-        plain.then(|| example_scores(&dir, &cell.protocol)).flatten()
+        plain.then(|| example_scores(&dir, &cell.protocol, cell.weights)).flatten()
     };
     let (old, new) = (read(a)?, read(b)?);
     let by_pid: HashMap<String, Scores> = new.into_iter().collect();
@@ -218,6 +229,22 @@ mod tests {
         assert!(pair.ratios[3].ratio.value().is_none(), "energy was not measured");
         assert!(found.only_a[0].contains("2048") && found.only_b[0].contains("bigbird"));
         assert_eq!(found.environment, [("device".into(), "cpu".into(), "cuda:0".into())]);
+    }
+
+    #[test]
+    fn weights_that_are_kept_alike_are_matched() {
+        let int8 =
+            |score| Cell { weights: Weights::Int8, ..with_score(cell("led", "d", 1), score, 0.0, 99.0) };
+        let stored = with_score(cell("led", "d", 1), 10.0, 9.0, 11.0);
+        let here = [Path::new("."), Path::new(".")];
+        let found =
+            compared(&results(vec![stored.clone(), int8(8.0)], "x"), &results(vec![int8(7.0)], "x"), here);
+        assert_eq!(found.matched.len(), 1);
+        assert_eq!(found.matched[0].weights, [Weights::Int8, Weights::Int8]);
+        assert_eq!(found.matched[0].difference.value(), Some(-1.0));
+        assert_eq!(found.only_a.len(), 1);
+        let found = compared(&results(vec![stored], "x"), &results(vec![int8(7.0)], "x"), here);
+        assert_eq!(found.matched[0].weights, [Weights::Stored, Weights::Int8], "each alone in its study");
     }
 
     #[test]

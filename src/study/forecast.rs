@@ -14,6 +14,7 @@ use crate::device::Precision;
 use crate::error::Result;
 use crate::limits::Limits;
 use crate::metrics::Protocol;
+use crate::nn::Weights;
 use crate::reading::Reading;
 use crate::train::Options;
 use crate::units::Seconds;
@@ -30,6 +31,8 @@ pub struct Forecast {
     pub dataset: String,
     pub max_source_length: usize,
     pub precision: Precision,
+    /// How the trained weights are kept while they are scored.
+    pub weights: Vec<Weights>,
     pub batch_size: Option<usize>,
     /// The batch that Ang et al. 2022 had, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -193,6 +196,7 @@ impl Forecast {
             dataset: cell.dataset_name(),
             max_source_length: length,
             precision: cell.precision,
+            weights: cell.weights.clone(),
             batch_size: plan.map(|plan| plan.batch),
             paper_batch_size: presets::paper_batch(model, length),
             memory_bytes: match plan {

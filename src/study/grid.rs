@@ -17,6 +17,7 @@ use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::metrics::Protocol;
 use crate::models::RandomBlocks;
+use crate::nn::Weights;
 use crate::train::{self, Control, GlobalAttention};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -64,6 +65,8 @@ pub struct Grid {
     pub gpu: Option<String>,
     /// How each trained model is scored.
     pub protocols: Vec<Protocol>,
+    /// How its weights are kept then: as they are stored, or those of linear layers and of the head in 8 bits.
+    pub weights: Vec<Weights>,
     /// BigBird's random blocks outside of training; left out, drawn where `paper` is among the protocols.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub random_blocks: Option<RandomBlocks>,
@@ -131,6 +134,7 @@ impl Grid {
             ("attention_windows", windows.len()),
             ("batch_sizes", batch_sizes.len()),
             ("protocols", self.protocols.len()),
+            ("weights", self.weights.len()),
         ] {
             if entries == 0 {
                 return Err(Error::usage(format!("the study's `{key}` is empty; list at least one")));

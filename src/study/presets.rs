@@ -6,6 +6,7 @@ use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::hub::embedded;
 use crate::metrics::Protocol;
+use crate::nn::Weights;
 use crate::train::{self, Control, GlobalAttention, Optimizer};
 use crate::units::Bytes;
 use serde_json::{Map, Value, json};
@@ -119,6 +120,7 @@ fn meetings() -> Grid {
         memory: None,
         gpu: None,
         protocols: vec![Protocol::Scrolls],
+        weights: vec![Weights::Stored],
         random_blocks: None,
         max_train_samples: 0,
         max_eval_samples: 0,

@@ -7,6 +7,7 @@ use super::total_cost::{self, Expense};
 use super::trade_off::{Choice, choices};
 use crate::error::{Error, Result};
 use crate::metrics::bootstrap::Interval;
+use crate::nn::Weights;
 use crate::reading::Reading;
 use crate::units::{Joules, significant};
 use serde::Serialize;
@@ -46,6 +47,7 @@ pub struct Recommendation {
 pub struct Chosen {
     pub model: String,
     pub precision: String,
+    pub weights: Weights,
     pub max_source_length: u64,
     pub score: Reading,
     pub interval: Option<Interval>,
@@ -225,6 +227,7 @@ fn chosen(choice: &Choice, wishes: &Wishes) -> Chosen {
     Chosen {
         model: choice.series.clone(),
         precision: choice.cells.first().map_or("", |cell| &cell.precision).into(),
+        weights: choice.cells.first().map(|cell| cell.weights).unwrap_or_default(),
         max_source_length: choice.length,
         score: choice.score(),
         interval,

@@ -12,6 +12,7 @@ mod tables;
 use super::results::{Cell, Results, Varying};
 use crate::error::Result;
 use crate::markup::{escape, push};
+use crate::nn::Weights;
 use crate::units::integer;
 use std::path::Path;
 
@@ -165,6 +166,8 @@ fn common(study: &Study) -> Vec<(&'static str, String)> {
         (varying.device, "device", cell.machine()),
         (varying.precision, "precision", cell.precision.clone()),
         (varying.protocol, "protocol", cell.protocol.clone()),
+        // Weights as they are stored are nothing to be said.
+        (varying.weights || cell.weights == Weights::Stored, "weights", cell.weights.name().into()),
         (varying.seed, "seed", cell.seed.to_string()),
         (varying.batch_size, "batch size", cell.batch_size.to_string()),
     ]

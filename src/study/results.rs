@@ -1,4 +1,4 @@
-//! What a study found: one [`Cell`] per trained combination and protocol, kept in `results.json` and, to be read
+//! What a study found: one [`Cell`] per trained combination and way to score it, kept in `results.json` and, to be read
 //! elsewhere, in `results.csv`, `results.md` and `results.tex`.
 
 mod activities;
@@ -21,6 +21,7 @@ use crate::files;
 use crate::metrics::bootstrap::Interval;
 use crate::metrics::{Headline, Scores};
 use crate::models;
+use crate::nn::Weights;
 use crate::reading::Reading;
 use crate::run::SplitLeftOut;
 use crate::units::Joules;
@@ -44,6 +45,9 @@ pub struct Cell {
     pub seed: u64,
     /// How accuracy was taken: `paper` (teacher-forced) or `scrolls` (generated).
     pub protocol: String,
+    /// How the trained weights were kept while they were scored.
+    #[serde(default)]
+    pub weights: Weights,
     pub device: String,
     /// The name of the processor, in results that say it.
     #[serde(default, skip_serializing_if = "String::is_empty")]

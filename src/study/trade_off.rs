@@ -50,10 +50,10 @@ impl Choice<'_> {
         self.cells.iter().all(|cell| cell.is_dense())
     }
 
-    /// Whether both were measured alike: in one number format, on one device.
+    /// Whether both were measured alike: in one number format, with weights kept in one way, on one device.
     pub fn is_like(&self, other: &Choice) -> bool {
-        let key =
-            |choice: &Choice| choice.cells.first().map(|cell| (cell.precision.clone(), cell.device.clone()));
+        let of = |cell: &Cell| (cell.precision.clone(), cell.weights, cell.device.clone());
+        let key = |choice: &Choice| choice.cells.first().map(|cell| of(cell));
         key(self) == key(other)
     }
 

@@ -179,8 +179,10 @@ fn what_limits_finds_is_what_other_commands_read() {
     }
     let mut names: Vec<&str> =
         report["rates"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
-    // Of a processor with instructions for bf16 that are faster than multiply-adds.
-    names.retain(|name| !["pairs of bf16", "tiles of bf16"].contains(name));
+    // Of a processor with instructions for bf16 that are faster than multiply-adds, and with one for bytes.
+    let of_bytes = names.contains(&"products of bytes");
+    assert_eq!(report["int8"].as_f64().is_some_and(|rate| rate > 0.0), of_bytes, "{report:?}");
+    names.retain(|name| !["pairs of bf16", "tiles of bf16", "products of bytes"].contains(name));
     assert_eq!(names, ["copy", "read", "products fp32", "products bf16", "FMA", "exponentials", "launch"]);
     let mut reading = command();
     let line = format!("bench gemm {QUICK} --sizes 512x512x512 --json --limits");
@@ -188,6 +190,12 @@ fn what_limits_finds_is_what_other_commands_read() {
     let gemm = ran(&mut reading);
     assert!(!gemm.err.contains("the limits are of"), "the same device and threads: {}", gemm.err);
     assert_eq!(gemm.json()["limits_origin"], "measured");
+    let mut bytes = command();
+    bytes.args(line.split_whitespace()).arg(&file).args(["--weights", "int8"]);
+    let report = ran(&mut bytes).json();
+    let row = &rows(&report)[0];
+    let share = row["share_of_limit"].as_f64().unwrap();
+    assert!(share > 0.0 && (!of_bytes || row["bound"] != "launch"), "{row}");
     wattention("bench limits --device sim --seconds 0").fails(2, &["simulator", "cpu or cuda"]);
 }
 

@@ -47,6 +47,7 @@ mod signals;
 mod study;
 mod study_energy;
 mod study_results;
+mod study_weights;
 mod submit;
 mod to_led;
 #[path = "../support/torch_file.rs"]

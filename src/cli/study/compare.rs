@@ -2,6 +2,7 @@
 
 use super::super::global::Global;
 use crate::markup::plain;
+use crate::nn::Weights;
 use crate::study::compare::{Comparison, Pair, Side, compare};
 use crate::study::results::{COSTS, SCORE, agreement};
 use crate::table::{Column, Table, Value, width, wrapped};
@@ -49,6 +50,12 @@ fn matched(pairs: &[Pair]) -> String {
         [a, b] if a == b => a.clone(),
         [a, b] => format!("{a}, {b}"),
     };
+    // Weights as they are stored in both are nothing to be said.
+    let weights = |pair: &Pair| match pair.weights {
+        [Weights::Stored, Weights::Stored] => None,
+        [a, b] if a == b => Some(a.name().to_string()),
+        [a, b] => Some(format!("{}, {}", a.name(), b.name())),
+    };
     let interval = |pair: &Pair| match (pair.interval, pair.paired) {
         (None, _) => Value::Text("not recorded".into()),
         (Some(interval), paired) => {
@@ -66,6 +73,7 @@ fn matched(pairs: &[Pair]) -> String {
         Column::words("dataset", |pair: &Pair| pair.dataset.clone()),
         Column::size("tokens", |pair: &Pair| pair.max_source_length),
         Column::words("precision", precision).rank(3),
+        Column::words("weights", weights).rank(3),
         Column::size("seed", |pair: &Pair| pair.seed).rank(4),
         Column::words("protocol", |pair: &Pair| pair.protocol.clone()).rank(4),
         Column::number("score A", SCORE.format, |pair: &Pair| pair.scores[0].clone()),

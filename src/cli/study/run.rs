@@ -10,7 +10,7 @@ use super::{StudyArgs, open};
 use crate::error::Error;
 use crate::files::lock::Contender;
 use crate::study::folder::{Folder, Registered};
-use crate::study::grid::CellPlan;
+use crate::study::grid::{CellPlan, in_keys};
 use crate::study::published::Places;
 use crate::study::report::sentences;
 use crate::study::results::{Results, text};
@@ -47,7 +47,9 @@ pub fn run(
             // The device is said once.
             let quiet = global.quiet || !devices.is_empty();
             let global = Global { precision: plan.precision, quiet, ..global.clone() };
-            devices.insert(plan.precision, global.open_device()?);
+            let device = global.open_device()?;
+            plan.weights.iter().try_for_each(|weights| weights.check(&device)).map_err(in_keys)?;
+            devices.insert(plan.precision, device);
         }
     }
     let Some(device) = mine.first().and_then(|plan| devices.get(&plan.precision)) else {

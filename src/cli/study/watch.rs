@@ -6,6 +6,7 @@ use super::super::progress::Progress;
 use super::budget::{Budget, SPENT};
 use crate::error::Result;
 use crate::metrics::Protocol;
+use crate::nn::Weights;
 use crate::run::{self, Message};
 use crate::study::results::Cell;
 use crate::train::{Event, Observer};
@@ -32,7 +33,11 @@ impl<'a> Watch<'a> {
             .iter()
             .map(|cell| {
                 let score = cell.headline().value().map_or("n/a".into(), |score| decimals(score, 2));
-                format!("{} {score} ({})", cell.headline_metric.label(), cell.protocol)
+                let weights = match cell.weights {
+                    Weights::Stored => String::new(),
+                    weights => format!(", {} weights", weights.name()),
+                };
+                format!("{} {score} ({}{weights})", cell.headline_metric.label(), cell.protocol)
             })
             .collect();
         let line = format!("{}: {}", self.title, scores.join(", "));
@@ -74,7 +79,8 @@ impl run::Observer for Watch<'_> {
 
     fn scored(&mut self, protocol: Protocol, done: usize, total: usize) {
         let before = match self.scored {
-            Some((of, before)) if of == protocol => before,
+            // The same protocol begins again with weights that are kept in another way.
+            Some((of, before)) if of == protocol && done > before => before,
             _ => {
                 let label = format!("{}, scoring", self.title);
                 self.progress = Some(Progress::new(self.global, total as u64, &label));

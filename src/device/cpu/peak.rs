@@ -37,6 +37,18 @@ pub fn bf16_products(steps: usize) -> Option<(&'static str, u64, f32)> {
     None
 }
 
+/// As [`multiply_adds`], of bytes, by the instruction that weights in 8 bits are multiplied with; nothing where it is not
+/// used.
+pub fn byte_products(steps: usize) -> Option<(u64, i32)> {
+    #[cfg(target_arch = "x86_64")]
+    if has(Feature::Avx512Vnni) {
+        // SAFETY: the instruction was detected.
+        return Some(unsafe { rounds_of_bytes(steps) });
+    }
+    let _ = steps;
+    None
+}
+
 /// Steps of vectors that take about as long as one of tiles.
 #[cfg(target_arch = "x86_64")]
 const TILE_STEPS: usize = 10;
@@ -58,6 +70,23 @@ unsafe fn rounds_of_pairs(steps: usize) -> (u64, f32) {
     let small = f32::from_bits(0x3c00_3c00);
     // SAFETY: the caller's contract.
     unsafe { rounds::<std::arch::x86_64::__m512, Pairs>(steps, (small, small)) }
+}
+
+/// # Safety
+/// AVX-512 with VNNI must have been detected.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn rounds_of_bytes(steps: usize) -> (u64, i32) {
+    use std::arch::x86_64::*;
+    let [a, b] = [1, 1].map(|one| _mm512_set1_epi8(std::hint::black_box(one)));
+    let mut sums = [_mm512_setzero_si512(); CHAINS];
+    for _ in 0..steps {
+        for sum in &mut sums {
+            *sum = _mm512_dpbusd_epi32(*sum, a, b);
+        }
+    }
+    let total = sums.into_iter().fold(0i32, |total, sum| total.wrapping_add(_mm512_reduce_add_epi32(sum)));
+    ((steps * CHAINS * size_of::<__m512i>()) as u64, total)
 }
 
 /// # Safety
@@ -95,6 +124,10 @@ mod tests {
                 let lanes = count as f64 / 8192.0;
                 let want = lanes * (1.0 + 8192.0 / 16384.0);
                 assert!(f64::from(total) == want, "{total}, not {want}");
+            }
+            if let Some((count, total)) = byte_products(3) {
+                // Every product is 1.
+                assert!(count > 0 && total as u64 == count, "{count} {total}");
             }
         });
     }

@@ -7,6 +7,7 @@ use crate::generate::GenerateOptions;
 use crate::limits::Limits;
 use crate::metrics::Protocol;
 use crate::models::{self, RandomBlocks};
+use crate::nn::Weights;
 use crate::run::{MemoryRequest, config_with_window};
 use crate::study::grid::{BatchSize, CellPlan, Memory};
 use crate::study::published::Places;
@@ -30,6 +31,7 @@ pub struct Key {
     eval_batch: usize,
     new_tokens: usize,
     protocols: Vec<&'static str>,
+    more_weights: Vec<Weights>,
     /// Examples in use for the largest batch.
     most: usize,
 }
@@ -76,6 +78,7 @@ pub fn key(
         eval_batch: cell.train.per_device_eval_batch_size,
         new_tokens: cell.max_new_tokens,
         protocols: cell.protocols.iter().map(|protocol| protocol.name()).collect(),
+        more_weights: cell.more_weights(),
         most: match cell.batch_size {
             BatchSize::Of(size) => size,
             BatchSize::Largest => examples.unwrap_or(EXAMPLES).min(EXAMPLES),
@@ -117,6 +120,7 @@ pub fn planned(key: &Key, cell: &CellPlan, limits: Option<&Limits>) -> Result<Pl
         train: &train,
         validation: Some(&validation),
         protocols: &cell.protocols,
+        more_weights: &key.more_weights,
         decoding: &decoding,
         shard: Shard::ALL,
     };

@@ -5,7 +5,7 @@ use crate::settings::Declared;
 use crate::train::{Control, Options};
 
 /// Keys of a study that are flags of `finetune`, besides those of training.
-const OWN: [&str; 8] = [
+const OWN: [&str; 9] = [
     "max_train_samples",
     "max_eval_samples",
     "max_new_tokens",
@@ -14,6 +14,7 @@ const OWN: [&str; 8] = [
     "text_column",
     "summary_column",
     "skip_bad_records",
+    "weights",
 ];
 
 /// What `study` has a flag for, too.
@@ -51,6 +52,7 @@ mod tests {
             ("--learning-rate is 0; --eval-steps", "learning_rate is 0; eval_steps"),
             ("give --memory, or --seed", "give --memory, or --seed"),
             ("name it by --text-column, or", "name it by text_column, or"),
+            ("leave --weights int8 out", "leave weights int8 out"),
         ] {
             assert_eq!(in_keys(Error::usage(flags)).to_string(), keys);
         }

@@ -6,6 +6,7 @@ use crate::device::Precision;
 use crate::error::Result;
 use crate::metrics::Protocol;
 use crate::models::RandomBlocks;
+use crate::nn::Weights;
 use crate::train::{self, Control, GlobalAttention};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -28,6 +29,9 @@ pub struct CellPlan {
     pub batch_size: BatchSize,
     pub memory: Option<Memory>,
     pub protocols: Vec<Protocol>,
+    /// How the trained weights are kept while they are scored.
+    #[serde(default = "stored", skip_serializing_if = "is_stored")]
+    pub weights: Vec<Weights>,
     pub random_blocks: RandomBlocks,
     pub max_train_samples: usize,
     pub max_eval_samples: usize,
@@ -100,6 +104,7 @@ impl CellPlan {
             batch_size: batch,
             memory: grid.memory.filter(|_| batch == BatchSize::Largest),
             protocols: grid.protocols.clone(),
+            weights: grid.weights.clone(),
             random_blocks: grid.blocks(),
             max_train_samples,
             max_eval_samples,
@@ -111,6 +116,11 @@ impl CellPlan {
         })
     }
 
+    /// How weights are kept while they are scored, besides as they are stored.
+    pub fn more_weights(&self) -> Vec<Weights> {
+        self.weights.iter().copied().filter(|&weights| weights != Weights::Stored).collect()
+    }
+
     /// The model and the dataset that it needs.
     pub fn needs(&self) -> (&str, &str) {
         (&self.model, &self.dataset)
@@ -120,6 +130,15 @@ impl CellPlan {
     pub fn dataset_name(&self) -> String {
         dataset_name(&self.dataset)
     }
+}
+
+/// What a plan has that says nothing of it.
+fn stored() -> Vec<Weights> {
+    vec![Weights::Stored]
+}
+
+fn is_stored(weights: &[Weights]) -> bool {
+    weights == [Weights::Stored]
 }
 
 /// Adds a hash to the names of cells that would share a folder.

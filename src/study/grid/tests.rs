@@ -51,7 +51,8 @@ fn unknown_keys_and_empty_lists_are_refused() {
     let error = read("title = 'x'\nmodles = ['a']\n").unwrap_err();
     assert_eq!(error.exit_code(), 65);
     assert!(error.to_string().contains("study.toml:2"), "{error}");
-    for list in ["models", "seeds", "precisions", "batch_sizes", "protocols", "attention_windows"] {
+    for list in ["models", "seeds", "precisions", "batch_sizes", "protocols", "weights", "attention_windows"]
+    {
         let grid = read(&format!("{list} = []\n")).unwrap();
         let error = grid.cells(&Places::default(), Precision::Fp32, 1).unwrap_err();
         assert_eq!(error.exit_code(), 2);
@@ -116,6 +117,24 @@ fn a_baseline_runs_once_at_what_it_reads() {
     // One that is also a model has that cell already.
     let twice = text.replace("['tiny-led']", "['tiny-led', 'tiny-bart']").replace("[512, 2048]", "[1024]");
     assert_eq!(of(&twice), [at("nowhere/bart", 1024), at("tiny-led", 1024), at("tiny-bart", 1024)]);
+}
+
+#[test]
+fn weights_in_8_bits_are_scored_by_the_cells_that_are_there() {
+    let of = |text: &str| {
+        let grid = read(&format!("models = ['m']\ndatasets = ['d']\nmax_source_lengths = [64]\n{text}"));
+        cells(&grid.unwrap())
+    };
+    let (alone, both) = (of(""), of("weights = ['stored', 'int8']"));
+    assert_eq!((both.len(), &both[0].name), (1, &alone[0].name));
+    assert_eq!((alone[0].more_weights(), both[0].more_weights()), (vec![], vec![Weights::Int8]));
+    // A cell that was finished before there was a choice is the cell of today that makes none.
+    let json = serde_json::to_value(&alone[0]).unwrap();
+    assert!(json.get("weights").is_none());
+    assert_eq!(serde_json::from_value::<CellPlan>(json).unwrap(), alone[0]);
+    let json = serde_json::to_value(&both[0]).unwrap();
+    assert_eq!(serde_json::from_value::<CellPlan>(json).unwrap(), both[0]);
+    assert_eq!(read("weights = ['int4']").unwrap_err().exit_code(), 65);
 }
 
 #[test]

@@ -199,6 +199,7 @@ fn numbers<'a>(study: &Study, cells: impl IntoIterator<Item = &'a Cell>, metrics
         Column::size("tokens", |c: &Cell| c.max_source_length).key("max_source_length"),
         Column::file("seed", |c: &Cell| c.seed),
         Column::file("protocol", |c: &Cell| c.protocol.clone()),
+        Column::file("weights", |c: &Cell| c.weights.name()),
     ];
     columns.extend(metrics.iter().map(Metric::column));
     Table::new(&columns, cells)

@@ -1,23 +1,52 @@
-//! What another number format changed, from the choices that differ in their format alone.
+//! What another number format changed, and weights in 8 bits, from the choices that differ in that alone.
 
 use super::Study;
 use super::statements::points;
-use crate::study::results::{Cell, Metric, PEAK_MEMORY, TRAIN_ENERGY, TRAIN_TIME};
+use crate::study::results::{
+    Cell, INFERENCE_ENERGY, INFERENCE_TIME, Metric, PEAK_MEMORY, TRAIN_ENERGY, TRAIN_TIME,
+};
 use crate::study::trade_off::{Choice, choices};
 use crate::units::{Format, decimals};
 
-/// The format that others are compared with, where the study has it.
-const FIRST: &str = "fp32";
+/// A way in which numbers are kept.
+struct Axis {
+    /// In words.
+    of: fn(&Cell) -> String,
+    /// What others are compared with, where the study has it.
+    first: &'static str,
+    /// Whether two cells agree in all others.
+    is_same: fn(&Cell, &Cell) -> bool,
+    /// What it may change.
+    costs: &'static [Metric],
+}
 
-/// One sentence for every task and every format but the first; none in a study of one format.
+const FORMATS: Axis = Axis {
+    of: |cell| cell.precision.clone(),
+    first: "fp32",
+    is_same: |one, two| one.weights == two.weights,
+    costs: &[TRAIN_TIME, PEAK_MEMORY, TRAIN_ENERGY],
+};
+
+/// Weights are kept so only once they are trained.
+const WEIGHTS: Axis = Axis {
+    of: |cell| format!("{} weights", cell.weights.name()),
+    first: "stored weights",
+    is_same: |one, two| one.precision == two.precision,
+    costs: &[INFERENCE_TIME, INFERENCE_ENERGY],
+};
+
+/// One sentence for every task and every format but the first, and every way to keep weights but the first; none for
+/// what does not differ in the study.
 pub fn sentences(study: &Study) -> Vec<String> {
-    if !study.varying.precision {
-        return Vec::new();
-    }
+    let axes = [(study.varying.precision, FORMATS), (study.varying.weights, WEIGHTS)];
+    axes.iter().filter(|(varies, _)| *varies).flat_map(|(_, axis)| along(axis, study)).collect()
+}
+
+fn along(axis: &Axis, study: &Study) -> Vec<String> {
     let all = choices(study.cells);
-    let format = |choice: &Choice| choice.cells.first().map_or("", |cell| &cell.precision).to_string();
+    let format = |choice: &Choice| choice.cells.first().map_or(String::new(), |cell| (axis.of)(cell));
     let formats = super::distinct(all.iter().map(format));
-    let Some(first) = formats.iter().find(|name| *name == FIRST).or(formats.first()) else {
+    let Some(first) = formats.iter().find(|name| *name == axis.first).or(formats.first()) else {
         return Vec::new();
     };
     let mut out = Vec::new();
@@ -28,26 +57,26 @@ pub fn sentences(study: &Study) -> Vec<String> {
                 .iter()
                 .filter(|choice| format(choice) == *first)
                 .filter_map(|one| {
-                    let is_pair = |two: &&&Choice| format(two) == *other && is_same(one, two);
+                    let is_pair = |two: &&&Choice| format(two) == *other && is_same(axis, one, two);
                     Some((*one, *here.iter().find(is_pair)?))
                 })
                 .collect();
-            out.extend(sentence(task, first, other, &pairs));
+            out.extend(sentence(axis, [task, first, other], &pairs));
         }
     }
     out
 }
 
-/// Whether two choices differ in nothing but perhaps their number format.
-fn is_same(one: &Choice, two: &Choice) -> bool {
-    let key = |choice: &Choice| {
-        let of = |cell: &Cell| (cell.model.clone(), cell.max_source_length, cell.device.clone());
-        choice.cells.first().map(|cell| of(cell))
-    };
-    key(one) == key(two)
+/// Whether two choices differ in nothing but perhaps along `axis`.
+fn is_same(axis: &Axis, one: &Choice, two: &Choice) -> bool {
+    let key = |cell: &Cell| (cell.model.clone(), cell.max_source_length, cell.device.clone());
+    match (one.cells.first(), two.cells.first()) {
+        (Some(one), Some(two)) => key(one) == key(two) && (axis.is_same)(one, two),
+        _ => false,
+    }
 }
 
-fn sentence(task: &str, first: &str, other: &str, pairs: &[(&Choice, &Choice)]) -> Option<String> {
+fn sentence(axis: &Axis, [task, first, other]: [&str; 3], pairs: &[(&Choice, &Choice)]) -> Option<String> {
     let known: Vec<_> = pairs.iter().filter_map(|(one, two)| Some((one, two, one.differs(two)?))).collect();
     if pairs.is_empty() {
         return None;
@@ -73,8 +102,7 @@ fn sentence(task: &str, first: &str, other: &str, pairs: &[(&Choice, &Choice)]) 
             changed.join(", ")
         ),
     };
-    let costs = [TRAIN_TIME, PEAK_MEMORY, TRAIN_ENERGY].iter().filter_map(|metric| ratio(metric, pairs));
-    let costs: Vec<String> = costs.collect();
+    let costs: Vec<String> = axis.costs.iter().filter_map(|metric| ratio(metric, pairs)).collect();
     let costs = if costs.is_empty() { String::new() } else { format!("; {}", costs.join(", ")) };
     Some(format!("On {task}, {other} beside {first}: {scores}{costs}."))
 }

@@ -277,6 +277,33 @@ fn number_formats_are_compared_pair_by_pair() {
 }
 
 #[test]
+fn weights_in_8_bits_are_compared_by_what_inference_takes() {
+    let int8 = |cell: Cell| Cell {
+        weights: Weights::Int8,
+        eval_seconds: Reading::measured(4.0),
+        eval_samples_per_second: Reading::measured(16.0),
+        ..cell
+    };
+    let bf16 = |cell: Cell| Cell { precision: "bf16".into(), ..cell };
+    let base = || scored("base", 1024, [14.0, 15.0, 16.0], 50.0);
+    let cells = vec![base(), int8(scored("base", 1024, [8.0, 9.0, 10.0], 50.0))];
+    let of = |cells: &[Cell]| precisions::sentences(&Study::of(cells));
+    assert_eq!(
+        of(&cells),
+        [
+            "On qmsum, int8 weights beside stored weights: 1 of 1 scores differ by more than the 95 % intervals: base at \
+             1024 tokens by −6.00; 0.50 times the inference time per example."
+        ]
+    );
+    // Formats are compared where weights are kept alike, and the other way round.
+    let both = [vec![base(), int8(base())], vec![bf16(base()), bf16(int8(base()))]].concat();
+    let said = of(&both);
+    assert!(said[0].contains("bf16 beside fp32: no score of 2 differs"), "{said:?}");
+    assert!(said[1].contains("int8 weights beside stored weights: no score of 2 differs"), "{said:?}");
+    assert!(page(&study(cells)).contains("base · int8 weights"));
+}
+
+#[test]
 fn models_are_compared_at_the_longest_input_that_several_have() {
     let cells = vec![
         scored("large", 4096, [34.0, 35.0, 36.0], 100.0),

@@ -7,6 +7,7 @@ use super::Cell;
 pub struct Varying {
     pub precision: bool,
     pub protocol: bool,
+    pub weights: bool,
     /// The kind of GPU, or the processor.
     pub device: bool,
     pub seed: bool,
@@ -21,6 +22,7 @@ impl Varying {
         Varying {
             precision: differs(cells, |c| c.precision.clone()),
             protocol: differs(cells, |c| c.protocol.clone()),
+            weights: differs(cells, |c| c.weights),
             device: differs(cells, Cell::machine),
             seed: differs(cells, |c| c.seed),
             batch_size: differs(cells, |c| c.batch_size),
@@ -32,6 +34,7 @@ impl Varying {
         let parts = [
             Some(cell.model.clone()),
             self.precision.then(|| cell.precision.clone()),
+            self.weights.then(|| format!("{} weights", cell.weights.name())),
             self.device.then(|| cell.machine()),
         ];
         join(parts)

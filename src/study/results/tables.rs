@@ -16,6 +16,7 @@ pub fn csv(cells: &[Cell]) -> String {
         Column::file("precision", |c: &Cell| c.precision.clone()),
         Column::file("seed", |c: &Cell| c.seed),
         Column::file("protocol", |c: &Cell| c.protocol.clone()),
+        Column::file("weights", |c: &Cell| c.weights.name()),
         Column::file("device", |c: &Cell| c.device.clone()),
         Column::file("batch_size", |c: &Cell| c.batch_size),
         Column::file("steps", |c: &Cell| c.steps),
