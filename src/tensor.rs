@@ -1,6 +1,7 @@
 //! Tensors: shared storage on a device, a row-major shape, and a place on the tape.
 
-use crate::device::{Arg, Block, Call, Device, Kernel, Lifetime, bytes_of};
+use crate::collective::Group;
+use crate::device::{Arg, Block, Call, Device, Exchange, Kernel, Lifetime, bytes_of};
 use crate::error::{Error, Result};
 use crate::shape::{DType, Element, Shape};
 use crate::units::{Bytes, Flops};
@@ -201,6 +202,12 @@ impl Tensor {
         self.expect::<T>(values.len())?;
         let bytes = bytemuck::cast_slice_mut(values);
         self.device().download(&self.storage.block, self.byte_offset(), bytes)
+    }
+
+    /// Exchanges these f32 elements, from device to device, with those of the group's other ranks.
+    pub fn exchange(&self, group: &Group, exchange: &Exchange) -> Result<()> {
+        self.expect::<f32>(self.len())?;
+        self.device().exchange(group, exchange, &self.storage.block, self.byte_offset())
     }
 
     /// Fails unless the shapes agree.

@@ -109,8 +109,12 @@ impl Stepper {
     }
 
     /// Sums the gradients with the other ranks of `group`, each of which has a micro-batch of its own of the same size.
-    pub fn share_among(&mut self, group: Rc<Group>) {
+    pub fn share_among(&mut self, group: Rc<Group>) -> Result<()> {
         self.group = group;
+        match self.session {
+            Either::Train(_) => self.device().meet(&self.group),
+            Either::Forward(_) => Ok(()),
+        }
     }
 
     /// Does the mode's work once; the loss, 0 where there is none.

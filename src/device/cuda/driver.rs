@@ -142,6 +142,16 @@ impl Context {
         // SAFETY: the stream lives as long as `self`.
         unsafe { result::stream::synchronize(self.stream) }.map_err(|e| e.0)
     }
+
+    /// Whether all work on the stream is done, without waiting for it.
+    pub fn is_idle(&self) -> Result<bool, CUresult> {
+        // SAFETY: the stream lives as long as `self`.
+        match unsafe { sys::cuStreamQuery(self.stream) } {
+            CUresult::CUDA_SUCCESS => Ok(true),
+            CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            code => Err(code),
+        }
+    }
 }
 
 impl Drop for Context {
