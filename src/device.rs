@@ -118,9 +118,15 @@ pub trait Executor {
         Ok(())
     }
 
-    /// Exchanges f32 elements from `offset` bytes into `block` on with the devices that it has met, and waits for them.
-    fn exchange(&self, _: &Group, _: &Exchange, _: &Block, _: usize) -> Result<()> {
+    /// Begins to exchange f32 elements from `offset` bytes into `block` on with the devices that it has met, when what was
+    /// launched before is done and beside what is launched later.
+    fn begin_exchange(&self, _: &Exchange, _: &Block, _: usize) -> Result<()> {
         Err(Error::internal(format!("{} has met no other device", self.name())))
+    }
+
+    /// Waits for all exchanges, which errors call `what`.
+    fn finish_exchanges(&self, _: &Group, _what: &'static str) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -305,10 +311,16 @@ impl Device {
         }
     }
 
-    /// Exchanges what `exchange` says of `block`, from `offset` bytes into it on, with the devices that this one has met.
-    pub fn exchange(&self, group: &Group, exchange: &Exchange, block: &Block, offset: usize) -> Result<()> {
+    /// Begins to exchange what `exchange` says of `block`, from `offset` bytes into it on, with the devices that this one has
+    /// met.
+    pub fn begin_exchange(&self, exchange: &Exchange, block: &Block, offset: usize) -> Result<()> {
         within(block, offset, exchange.elements() * size_of::<f32>())?;
-        self.0.exchange(group, exchange, block, offset)
+        self.0.begin_exchange(exchange, block, offset)
+    }
+
+    /// Waits for all exchanges that were begun, which errors call `what`.
+    pub fn finish_exchanges(&self, group: &Group, what: &'static str) -> Result<()> {
+        self.0.finish_exchanges(group, what)
     }
 
     /// Whether two handles name the same executor.

@@ -364,9 +364,13 @@ impl Executor for Cuda {
         Ok(())
     }
 
-    fn exchange(&self, group: &Group, exchange: &Exchange, block: &Block, offset: usize) -> Result<()> {
-        self.graphs.refuse("an exchange with other ranks")?;
-        self.exchange_among(group, exchange, (block.address + offset) as u64)
+    fn begin_exchange(&self, exchange: &Exchange, block: &Block, offset: usize) -> Result<()> {
+        self.graphs.take(self, Op::Exchange { exchange: exchange.clone(), block: *block, offset })
+    }
+
+    fn finish_exchanges(&self, group: &Group, what: &'static str) -> Result<()> {
+        self.graphs.refuse("a wait for other ranks")?;
+        self.exchanged(group, what)
     }
 
     fn free(&self) -> Option<usize> {
@@ -382,6 +386,9 @@ impl Runner for Cuda {
         match op {
             Op::Launch { kernel, call } => self.run_launch(kernel, call),
             Op::Upload { block, offset, bytes } => self.copy_in(block, *offset, bytes),
+            Op::Exchange { exchange, block, offset } => {
+                self.exchange(exchange, (block.address + offset) as u64)
+            }
             // The arena's places are fixed.
             Op::Allocate(_) | Op::Release(_) => Ok(()),
         }

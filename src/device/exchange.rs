@@ -23,7 +23,7 @@ impl Exchange {
     }
 
     /// What errors and the watchdog call it.
-    pub(super) fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Exchange::Sum(_) => "sum of gradients",
             Exchange::Broadcast(_) => "broadcast of weights",

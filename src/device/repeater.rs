@@ -288,7 +288,11 @@ impl Executor for Repeater {
         self.inner.0.meet(group)
     }
 
-    fn exchange(&self, group: &Group, exchange: &Exchange, block: &Block, offset: usize) -> Result<()> {
-        self.inner.0.exchange(group, exchange, block, offset)
+    fn begin_exchange(&self, exchange: &Exchange, block: &Block, offset: usize) -> Result<()> {
+        self.inner.0.begin_exchange(exchange, block, offset)
+    }
+
+    fn finish_exchanges(&self, group: &Group, what: &'static str) -> Result<()> {
+        self.inner.0.finish_exchanges(group, what)
     }
 }

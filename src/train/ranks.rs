@@ -25,8 +25,8 @@ pub fn sum_losses(ours: &[f32], group: &Group) -> f32 {
     timed("sum of losses", || in_turn(&group.gather(ours)).sum())
 }
 
-/// Puts the sum of all ranks' gradients in place of this rank's: from GPU to GPU by NCCL, or else over the host, so that
-/// every executor's ranks can be summed by whatever moves bytes.
+/// Puts the sum of all ranks' gradients in place of this rank's: from GPU to GPU by NCCL, which may have begun, or else over
+/// the host, so that every executor's ranks can be summed by whatever moves bytes. Every rank comes here in every step.
 pub fn sum_gradients<X: AsRef<TrainState>>(session: &mut Session<X>, group: &Group) -> Result<()> {
     if group.is_alone() {
         return Ok(());
@@ -40,10 +40,14 @@ pub fn sum_gradients<X: AsRef<TrainState>>(session: &mut Session<X>, group: &Gro
         let _phase = phase("optimizer");
         side.state.as_ref().complete_gradients()
     })?;
-    let slab = session.real().state.as_ref().gradients();
+    let state = session.real().state.as_ref();
+    let slab = state.gradients();
     let _phase = phase(EXCHANGE);
     timed("sum of gradients", || match slab.device().backend(group) {
-        Backend::Nccl => slab.exchange(group, &Exchange::Sum(slab.len())),
+        Backend::Nccl => {
+            state.sums().begin_rest(slab)?;
+            slab.device().finish_exchanges(group, "sum of gradients")
+        }
         Backend::Host => {
             let mut values: Vec<f32> = slab.read()?;
             group.sum(&mut values);

@@ -1,8 +1,9 @@
 //! Random batches, and the parts of a training step that are measured and planned on them.
 
 use super::options::Options;
+use super::overlap::last_micro_step;
 use super::ranks::{sum_gradients, sum_losses};
-use super::step::{TrainState, forget_gradients, loss_step, micro_step, optimizer_step, train_state};
+use super::step::{TrainState, forget_gradients, loss_step, optimizer_step, train_state};
 use crate::collective::Group;
 use crate::device::plan::Recording;
 use crate::device::{Device, Precision, Used};
@@ -132,7 +133,7 @@ impl Stepper {
             Either::Train(session) => session,
         };
         let randomness = Randomness { seed: self.options.seed, step };
-        let loss = micro_step(session, source, target, rule, randomness)?;
+        let loss = last_micro_step(session, source, target, rule, randomness, &self.group)?;
         let loss = sum_losses(&[loss], &self.group);
         sum_gradients(session, &self.group)?;
         match self.mode {

@@ -5,7 +5,7 @@
 // n-th call counted from 1 is killed (die), does nothing more (hang) or says one element less (short); log (1: what was
 // done on stderr at the end).
 // What NCCL leaves undefined is refused here: calls that differ by rank in kind, type, size, root or order, a second
-// stream, a call before the last one is on the stream, a group that is not ended.
+// stream or one that does not wait for what was launched, a call before the last one is on the stream, a group that is not ended.
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
@@ -22,6 +22,8 @@
 // Of the stand-in for libcuda: a stream has work that another thread does, and then has not.
 void fake_begin(void* stream);
 void fake_end(void* stream);
+// Whether what is put on the stream comes after all that this thread has put on others.
+int fake_is_ordered(const void* stream);
 
 enum { SUCCESS = 0, SYSTEM_ERROR = 2, INVALID_ARGUMENT = 4, INVALID_USAGE = 5, IN_PROGRESS = 7 };
 enum { FLOAT = 7, BFLOAT16 = 9, SUM = 0 };
@@ -250,7 +252,11 @@ int ncclGetUniqueId(struct Id* id) {
 
 const char* ncclGetLastError(const struct Comm* comm) { return (void)comm, said; }
 
-int ncclCommGetAsyncError(struct Comm* comm, int* state) { return *state = comm->state, SUCCESS; }
+int ncclCommGetAsyncError(struct Comm* comm, int* state) {
+    if (comm == NULL) return INVALID_ARGUMENT;
+    *state = comm->state;
+    return SUCCESS;
+}
 
 int ncclCommAbort(struct Comm* comm) {
     pthread_mutex_lock(&comm->lock);
@@ -279,6 +285,7 @@ static int put(struct Comm* comm, struct Work work, void* stream) {
     if (work.call.type != FLOAT && work.call.type != BFLOAT16) return refuse("elements of another type");
     if (work.from == NULL || work.to == NULL || work.call.count == 0) return INVALID_ARGUMENT;
     if (stream == NULL || (comm->stream != NULL && comm->stream != stream)) return refuse("another stream than before");
+    if (!fake_is_ordered(stream)) return refuse("a stream that does not wait for what it is given");
     pthread_mutex_lock(&comm->lock);
     const int fits = comm->queued < QUEUE;
     if (fits) {

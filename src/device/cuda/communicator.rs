@@ -1,14 +1,18 @@
-//! This rank's place among GPUs that exchange by NCCL: what lies in their memory goes from one to the other, in the order
-//! of the stream, and never over the host.
+//! This rank's place among GPUs that exchange by NCCL: what lies in their memory goes from one to the other, on a stream
+//! beside that of the kernels, and never over the host.
 
 use super::Cuda;
-use super::driver::Context;
+use super::driver::{Context, is_idle};
+use super::errors::refused;
 use super::nccl::{self, Config, FLOAT, Functions, Handle, IN_PROGRESS, SUCCESS, SUM, Status, UniqueId};
 use crate::collective::{Begun, Group};
 use crate::device::Exchange;
 use crate::error::{Error, Result};
 use bytemuck::Zeroable;
-use std::cell::Cell;
+use cudarc::driver::result::{DriverError, event, stream};
+use cudarc::driver::sys::{CUevent, CUevent_flags, CUevent_wait_flags, CUstream};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::ffi::c_int;
 use std::rc::Rc;
 
@@ -17,6 +21,14 @@ pub(super) struct Communicator {
     functions: &'static Functions,
     /// Null before it is made, and when it was given up.
     handle: Cell<Handle>,
+    stream: CUstream,
+    /// Where the kernels were when an exchange began.
+    event: CUevent,
+    /// Exchanges that NCCL has not been given yet, each with the address of its first element: it takes the next when it
+    /// has put the last on the stream.
+    waiting: RefCell<VecDeque<(Exchange, u64)>>,
+    /// What went wrong with one of them.
+    fault: RefCell<Option<Error>>,
     context: Rc<Context>,
 }
 
@@ -25,8 +37,16 @@ impl Communicator {
     pub fn meet(context: &Rc<Context>, group: &Group) -> Result<Self> {
         let functions = nccl::load()?;
         group.agree("version of NCCL", &functions.version.to_string())?;
-        let this =
-            Communicator { functions, handle: Cell::new(std::ptr::null_mut()), context: context.clone() };
+        let made = |e: DriverError| refused(e.0, "make a stream for exchanges");
+        let this = Communicator {
+            functions,
+            handle: Cell::new(std::ptr::null_mut()),
+            stream: stream::create(stream::StreamKind::NonBlocking).map_err(made)?,
+            event: event::create(CUevent_flags::CU_EVENT_DISABLE_TIMING).map_err(made)?,
+            waiting: RefCell::default(),
+            fault: RefCell::default(),
+            context: context.clone(),
+        };
         let mut id = UniqueId::zeroed();
         if group.is_first() {
             // SAFETY: NCCL writes one identifier.
@@ -39,14 +59,38 @@ impl Communicator {
         Ok(this)
     }
 
-    /// Puts this rank's part of `exchange` on the stream; `address` is that of its first element.
-    pub fn begin(&self, exchange: &Exchange, address: u64) -> Result<()> {
+    /// Begins `exchange`, or has it begin later; `address` is that of its first element. What goes wrong is told to who waits
+    /// for it, together with the rank that has caused it.
+    fn put(&self, exchange: &Exchange, address: u64) {
+        self.waiting.borrow_mut().push_back((exchange.clone(), address));
+        if let Err(error) = self.go_on() {
+            self.fault.borrow_mut().get_or_insert(error);
+        }
+    }
+
+    /// Gives NCCL what waits, as far as it takes it.
+    fn go_on(&self) -> Result<()> {
+        while !self.waiting.borrow().is_empty() && self.is_settled()? {
+            let Some((exchange, address)) = self.waiting.borrow_mut().pop_front() else { break };
+            self.begin(&exchange, address)?;
+        }
+        Ok(())
+    }
+
+    /// Puts this rank's part of `exchange` on the stream, after all that the kernels' stream has now.
+    fn begin(&self, exchange: &Exchange, address: u64) -> Result<()> {
+        let ordered = |e: DriverError| refused(e.0, "order an exchange");
+        // SAFETY: the event and both streams live.
+        unsafe {
+            event::record(self.event, self.context.stream).map_err(ordered)?;
+            stream::wait_event(self.stream, self.event, CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT)
+                .map_err(ordered)?;
+        }
         let (Functions { all_reduce, broadcast, group_start, group_end, .. }, handle) =
             (self.functions, self.handle.get());
-        let stream = self.context.stream.cast();
-        let doing = "exchange what the GPUs have";
-        // SAFETY: `device::within` checked that a live block has so many elements at the address, and the caller waits
-        // for the stream before it does anything else with them. The communicator and the stream live.
+        let (stream, doing) = (self.stream.cast(), "exchange what the GPUs have");
+        // SAFETY: `device::within` checked that a live block has so many elements at the address, and nothing else touches
+        // them until they are waited for. The communicator and the stream live.
         unsafe {
             match exchange {
                 Exchange::Sum(len) => {
@@ -68,8 +112,8 @@ impl Communicator {
         }
     }
 
-    /// Whether all that was begun is on the stream; fails where GPUs have lost each other.
-    pub fn is_settled(&self) -> Result<bool> {
+    /// Whether NCCL has put all that it was given on the stream; fails where GPUs have lost each other.
+    fn is_settled(&self) -> Result<bool> {
         let mut state = SUCCESS;
         // SAFETY: the communicator lives, and NCCL writes one number.
         let asked = unsafe { (self.functions.state)(self.handle.get(), &mut state) };
@@ -79,7 +123,7 @@ impl Communicator {
     }
 
     /// Ends what was begun, on this rank alone.
-    pub fn give_up(&self) {
+    fn give_up(&self) {
         let handle = self.handle.replace(std::ptr::null_mut());
         if !handle.is_null() {
             // SAFETY: the communicator was made once and is given up once.
@@ -98,6 +142,12 @@ impl Communicator {
 impl Drop for Communicator {
     fn drop(&mut self) {
         self.give_up();
+        // SAFETY: both were made with this value, and what used them is given up. After a fault this fails, and so did what
+        // matters.
+        unsafe {
+            let _ = event::destroy(self.event);
+            let _ = stream::destroy(self.stream);
+        }
     }
 }
 
@@ -128,38 +178,46 @@ impl Begun for Meeting<'_> {
 }
 
 impl Cuda {
-    /// Does `exchange` with the GPUs that this one has met; `address` is that of its first element.
-    pub(super) fn exchange_among(&self, group: &Group, exchange: &Exchange, address: u64) -> Result<()> {
+    /// Begins `exchange` with the GPUs that this one has met; `address` is that of its first element.
+    pub(super) fn exchange(&self, exchange: &Exchange, address: u64) -> Result<()> {
         let communicator = self.communicator.borrow();
         let unmet = || Error::internal(format!("GPU {} has met no other", self.gpu.ordinal));
-        let communicator = communicator.as_ref().ok_or_else(unmet)?;
-        group.by_devices(exchange.name(), &Exchanging { cuda: self, communicator, exchange, address })
+        communicator.as_ref().ok_or_else(unmet)?.put(exchange, address);
+        Ok(())
+    }
+
+    /// Waits for all exchanges.
+    pub(super) fn exchanged(&self, group: &Group, what: &'static str) -> Result<()> {
+        match &*self.communicator.borrow() {
+            Some(communicator) => group.by_devices(what, &Exchanging { cuda: self, communicator, what }),
+            None => Ok(()),
+        }
     }
 }
 
-/// An exchange of what lies at an address.
+/// Exchanges that have begun.
 struct Exchanging<'a> {
     cuda: &'a Cuda,
     communicator: &'a Communicator,
-    exchange: &'a Exchange,
-    address: u64,
+    what: &'static str,
 }
 
 impl Begun for Exchanging<'_> {
     fn begin(&self) -> Result<()> {
-        self.communicator.begin(self.exchange, self.address)
+        self.communicator.fault.take().map_or(Ok(()), Err)
     }
 
     fn is_done(&self) -> Result<bool> {
-        // Until NCCL has put it there, the stream has nothing of it.
-        if !self.communicator.is_settled()? {
+        let communicator = self.communicator;
+        communicator.go_on()?;
+        // Until NCCL has put them there, the stream has nothing of them.
+        if !communicator.waiting.borrow().is_empty() || !communicator.is_settled()? {
             return Ok(false);
         }
-        let idle = self.cuda.context.is_idle();
-        let idle =
-            idle.map_err(|code| self.cuda.failed(code, format_args!("do the {}", self.exchange.name())))?;
+        let idle = is_idle(communicator.stream);
+        let idle = idle.map_err(|code| self.cuda.failed(code, format_args!("do the {}", self.what)))?;
         // What went wrong on the way may have emptied it.
-        Ok(idle && self.communicator.is_settled()?)
+        Ok(idle && communicator.is_settled()?)
     }
 
     fn give_up(&self) {

@@ -142,16 +142,6 @@ impl Context {
         // SAFETY: the stream lives as long as `self`.
         unsafe { result::stream::synchronize(self.stream) }.map_err(|e| e.0)
     }
-
-    /// Whether all work on the stream is done, without waiting for it.
-    pub fn is_idle(&self) -> Result<bool, CUresult> {
-        // SAFETY: the stream lives as long as `self`.
-        match unsafe { sys::cuStreamQuery(self.stream) } {
-            CUresult::CUDA_SUCCESS => Ok(true),
-            CUresult::CUDA_ERROR_NOT_READY => Ok(false),
-            code => Err(code),
-        }
-    }
 }
 
 impl Drop for Context {
@@ -162,5 +152,15 @@ impl Drop for Context {
             let _ = result::stream::destroy(self.stream);
             let _ = result::primary_ctx::release(self.device);
         }
+    }
+}
+
+/// Whether all work on `stream`, which lives, is done, without waiting for it.
+pub(super) fn is_idle(stream: CUstream) -> Result<bool, CUresult> {
+    // SAFETY: the stream lives.
+    match unsafe { sys::cuStreamQuery(stream) } {
+        CUresult::CUDA_SUCCESS => Ok(true),
+        CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+        code => Err(code),
     }
 }

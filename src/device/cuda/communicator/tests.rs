@@ -26,8 +26,9 @@ fn after(size: usize, exchange: &(dyn Fn(usize) -> Exchange + Sync)) -> Vec<Resu
         let values: Vec<f32> = (0..COUNT).map(|i| value(group.rank(), i)).collect();
         let block = device.allocate(4 * COUNT, Lifetime::Persistent).unwrap();
         device.upload(&block, 0, bytemuck::cast_slice(&values)).unwrap();
-        let done =
-            device.meet(group).and_then(|()| device.exchange(group, &exchange(group.rank()), &block, 0));
+        let exchange = exchange(group.rank());
+        let begun = device.meet(group).and_then(|()| device.begin_exchange(&exchange, &block, 0));
+        let done = begun.and_then(|()| device.finish_exchanges(group, exchange.name()));
         let mut after = vec![0f32; COUNT];
         device.download(&block, 0, bytemuck::cast_slice_mut(&mut after)).unwrap();
         device.release(block);
@@ -95,19 +96,26 @@ fn the_stand_in_refuses_what_nccl_leaves_undefined() {
         let cuda = stand_in::open(Precision::Fp32, true).unwrap();
         cuda.meet(group).unwrap();
         let block = cuda.allocate(4, Lifetime::Persistent).unwrap();
-        cuda.exchange(group, &Exchange::Sum(1), &block, 0).unwrap();
+        cuda.begin_exchange(&Exchange::Sum(1), &block, 0).unwrap();
+        cuda.finish_exchanges(group, "sum").unwrap();
         let functions = nccl::load().unwrap();
-        let handle = cuda.communicator.borrow().as_ref().unwrap().handle.get();
-        let (at, own, other) = (block.address as u64, cuda.context.stream.cast(), 64 as *mut c_void);
+        let communicator = cuda.communicator.borrow();
+        let communicator = communicator.as_ref().unwrap();
+        let (at, handle) = (block.address as u64, communicator.handle.get());
+        let (own, other) = (communicator.stream.cast(), cuda.context.stream.cast());
+        // What NCCL's stream was not told to wait for.
+        cuda.upload(&block, 0, &[0; 4]).unwrap();
         // SAFETY: the block and the communicator live; a stream that is refused is not used.
         let statuses = unsafe {
             let sum = |type_, operation, stream: *mut c_void| {
                 (functions.all_reduce)(at, at, 1, type_, operation, handle, stream)
             };
-            [sum(FLOAT, SUM, other), sum(2, SUM, own), sum(FLOAT, 3, own), (functions.group_end)()]
+            let streams = [sum(FLOAT, SUM, other), sum(FLOAT, SUM, own)];
+            let [of_integers, product] = [sum(2, SUM, own), sum(FLOAT, 1, own)];
+            [streams[0], streams[1], of_integers, product, (functions.group_end)()]
         };
         cuda.release(block);
         statuses
     });
-    assert_eq!(all, [[REFUSED; 4]; 2]);
+    assert_eq!(all, [[REFUSED; 5]; 2]);
 }
