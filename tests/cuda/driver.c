@@ -345,7 +345,7 @@ int cuEventCreate(struct Event** event, unsigned flags) {
     *event = calloc(1, sizeof(**event));
     return (void)flags, 0;
 }
-int cuEventRecord(struct Event* event, struct Stream* stream) { 
+int cuEventRecord(struct Event* event, struct Stream* stream) {
     (void)stream;
     event->works = works;
     return fault;
