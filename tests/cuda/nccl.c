@@ -1,11 +1,12 @@
-// A stand-in for libnccl: ranks, which may be threads or processes, sum and broadcast over shared memory, in the order of
-// the ranks. A call returns at once, as those of a communicator that does not block, and its work is done by a thread.
+// A stand-in for libnccl: ranks, which may be threads or processes, sum and broadcast over shared memory, in their order.
+// A call returns at once, as those of a communicator that does not block, and its work is done by a thread.
 //
 // FAKE_NCCL holds settings such as "version=21304,rank=1,die=3": version; rank (the one that misbehaves), which at its
 // n-th call counted from 1 is killed (die), does nothing more (hang) or says one element less (short); log (1: what was
 // done on stderr at the end).
 // What NCCL leaves undefined is refused here: calls that differ by rank in kind, type, size, root or order, a second
-// stream or one that does not wait for what was launched, a call before the last one is on the stream, a group that is not ended.
+// stream or one that does not wait for what was launched, a call before the last one is on the stream, the end of a group
+// that did not start.
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
