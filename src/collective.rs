@@ -362,6 +362,4 @@ fn mpi() -> Result<Box<dyn Transport>> {
 }
 
 #[cfg(test)]
-mod tests;
-#[cfg(test)]
-pub(crate) mod threads;
+pub(crate) mod tests;

@@ -1,5 +1,7 @@
-use super::threads::{launches, ranks};
+pub(crate) mod threads;
+
 use super::*;
+use threads::{launches, ranks};
 
 fn read(variables: &[(&str, &str)]) -> Result<Launch> {
     Launch::read_from(&|name| {

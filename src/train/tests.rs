@@ -7,7 +7,7 @@ use super::{
     Control, Corpus, Encoded, GlobalAttention, GlobalTokens, Options, Shard, Trainer, forget_gradients,
     sharded_train_state, train_state,
 };
-use crate::collective::threads::ranks_over;
+use crate::collective::tests::threads::ranks_over;
 use crate::collective::{Backend, Group};
 use crate::device::cuda::stand_in;
 use crate::device::{Device, GraphCounts, Precision};

@@ -3,7 +3,7 @@
 use super::super::{nccl, stand_in};
 use super::*;
 use crate::collective::Backend;
-use crate::collective::threads::ranks_over;
+use crate::collective::tests::threads::ranks_over;
 use crate::device::{Device, Executor, Lifetime, Precision};
 use std::ffi::c_void;
 

@@ -1,6 +1,6 @@
 //! Ranks that are threads of one process, for tests.
 
-use super::{Backend, Group, Launch, Launcher};
+use super::super::{Backend, Group, Launch, Launcher};
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::time::Duration;
