@@ -107,7 +107,7 @@ mod tests {
     fn buckets_cover_a_slab_from_its_end() {
         assert_eq!(buckets(10, 4), [6..10, 2..6, 0..2]);
         assert_eq!(buckets(8, 4), [4..8, 0..4]);
-        assert_eq!(buckets(3, 4), [0..3]);
+        assert_eq!(buckets(5, 4), [1..5, 0..1]);
         assert!(buckets(0, 4).is_empty());
     }
 
