@@ -27,6 +27,7 @@ mod study;
 mod values;
 mod workload;
 
+use crate::device::cuda::nccl;
 use clap::{ArgMatches, Command as Definition, CommandFactory, FromArgMatches, Parser, Subcommand};
 use global::Global;
 use layers::Line;
@@ -78,6 +79,8 @@ subcommands! {
 
 /// Runs the process's command line and gives its exit code.
 pub fn main() -> ExitCode {
+    // Before anything starts a thread.
+    nccl::fix_order();
     failure::install_panic_hook();
     ExitCode::from(failure::guard(|| {
         let line = std::env::args_os().map(kebab).collect();

@@ -2,8 +2,10 @@
 //!
 //! A [`Group`] is one process (every exchange is then nothing) or the ranks that a launcher started, which talk by MPI or
 //! TCP. Sums add the ranks' parts in the order of the ranks, so that the same number of ranks gives the same bits, on all
-//! of them and over any transport.
+//! of them and over either. Where the ranks' devices exchange what is in their memory themselves, a group brings them
+//! together and watches over them.
 
+mod devices;
 mod launch;
 mod meeting;
 #[cfg(feature = "mpi")]
@@ -12,6 +14,7 @@ pub mod scale;
 mod tcp;
 mod watchdog;
 
+pub use devices::{Backend, Begun};
 pub use launch::{Launch, Launcher};
 
 use crate::error::Error;
@@ -47,8 +50,8 @@ trait Transport {
     /// `bytes` are those of rank 0.
     fn broadcast(&self, bytes: &mut [u8]) -> Result<(), Lost>;
 
-    /// The code with which another rank has ended all, where it is known without waiting.
-    fn has_ended(&self) -> Option<i32> {
+    /// Whether another rank has ended all or gone, where it is known without waiting.
+    fn lost(&self) -> Option<Lost> {
         None
     }
 
@@ -69,6 +72,7 @@ enum Lost {
 pub struct Group {
     transport: Option<Box<dyn Transport>>,
     watchdog: Option<Watchdog>,
+    backend: Option<Backend>,
     spent: Cell<Duration>,
     /// Whether this rank came to its end: a rank that is dropped before that ends all others, too.
     is_done: AtomicBool,
@@ -77,7 +81,13 @@ pub struct Group {
 impl Group {
     /// One process.
     pub fn alone() -> Self {
-        Group { transport: None, watchdog: None, spent: Cell::default(), is_done: AtomicBool::new(true) }
+        Group {
+            transport: None,
+            watchdog: None,
+            backend: None,
+            spent: Cell::default(),
+            is_done: AtomicBool::new(true),
+        }
     }
 
     /// Meets the other ranks of `launch`; each wait for them ends this process after `limit`. `lost` says whether it is known
@@ -94,6 +104,7 @@ impl Group {
         let group = Group {
             transport: Some(transport),
             watchdog: Some(watchdog),
+            backend: None,
             spent: Cell::default(),
             is_done: AtomicBool::new(false),
         };
@@ -295,7 +306,10 @@ impl Group {
 
     /// The code with which another rank has ended all, having said why.
     pub fn has_ended(&self) -> Option<i32> {
-        self.transport.as_ref()?.has_ended()
+        match self.transport.as_ref()?.lost()? {
+            Lost::Ended(code) => Some(code),
+            Lost::Gone(..) => None,
+        }
     }
 
     /// An exchange with the other ranks, which is timed and watched. Without one of them no rank goes on.
@@ -348,4 +362,4 @@ fn mpi() -> Result<Box<dyn Transport>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,6 +9,7 @@ mod call;
 pub mod cpu;
 pub mod cuda;
 mod engine;
+mod exchange;
 mod graph;
 mod host;
 mod kernel;
@@ -21,6 +22,7 @@ pub mod sim;
 
 pub use call::{Arg, Call, Cost};
 pub use engine::Engine;
+pub use exchange::Exchange;
 pub use graph::GraphCounts;
 pub use host::{CpuCall, narrow};
 pub use kernel::{Gpu, Kernel, Pass};
@@ -28,6 +30,7 @@ pub use layout::Layout;
 pub use precision::Precision;
 pub use signature::{Kind, Signature};
 
+use crate::collective::{Backend, Group};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use std::rc::Rc;
@@ -103,6 +106,27 @@ pub trait Executor {
     /// Why launches of steps could not be recorded as graphs, each reason once; nothing where all could.
     fn refused_graphs(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Over what ranks exchange what lies in this device's memory.
+    fn backend(&self) -> Backend {
+        Backend::Host
+    }
+
+    /// Meets the devices of the group's other ranks, where they exchange among themselves.
+    fn meet(&self, _: &Group) -> Result<()> {
+        Ok(())
+    }
+
+    /// Begins to exchange f32 elements from `offset` bytes into `block` on with the devices that it has met, when what was
+    /// launched before is done and beside what is launched later.
+    fn begin_exchange(&self, _: &Exchange, _: &Block, _: usize) -> Result<()> {
+        Err(Error::internal(format!("{} has met no other device", self.name())))
+    }
+
+    /// Waits for all exchanges, which errors call `what`.
+    fn finish_exchanges(&self, _: &Group, _what: &'static str) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -261,6 +285,42 @@ impl Device {
     /// Why launches of steps could not be recorded as graphs, each reason once.
     pub fn refused_graphs(&self) -> Vec<String> {
         self.0.refused_graphs()
+    }
+
+    /// Over what this rank of `group` exchanges what lies in the device's memory.
+    pub fn backend(&self, group: &Group) -> Backend {
+        match group.is_alone() {
+            true => Backend::Host,
+            false => group.backend().unwrap_or(self.0.backend()),
+        }
+    }
+
+    /// Prepares for exchanges with the other ranks of `group`. Fails, on every rank, unless all do them in the same way.
+    pub fn meet(&self, group: &Group) -> Result<()> {
+        let backend = self.backend(group);
+        if backend == Backend::Nccl && self.0.backend() == Backend::Host {
+            let device = self.name();
+            return Err(Error::usage(format!(
+                "--ddp-backend nccl is for ranks on GPUs, and this one is on {device}: leave it out"
+            )));
+        }
+        group.agree("way to exchange gradients", &backend.to_string())?;
+        match backend {
+            Backend::Nccl => self.0.meet(group),
+            Backend::Host => Ok(()),
+        }
+    }
+
+    /// Begins to exchange what `exchange` says of `block`, from `offset` bytes into it on, with the devices that this one has
+    /// met.
+    pub fn begin_exchange(&self, exchange: &Exchange, block: &Block, offset: usize) -> Result<()> {
+        within(block, offset, exchange.elements() * size_of::<f32>())?;
+        self.0.begin_exchange(exchange, block, offset)
+    }
+
+    /// Waits for all exchanges that were begun, which errors call `what`.
+    pub fn finish_exchanges(&self, group: &Group, what: &'static str) -> Result<()> {
+        self.0.finish_exchanges(group, what)
     }
 
     /// Whether two handles name the same executor.

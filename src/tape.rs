@@ -5,13 +5,18 @@ use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::tensor::{Launch, Node, Tensor};
 use crate::trace::{self, Pass, Phase};
+use progress::Progress;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::ops::Range;
+use std::rc::Rc;
 
 mod accumulate;
+mod progress;
 mod randomness;
 mod recompute;
 
+pub use progress::{Act, Writes, buckets};
 pub use randomness::{Dropout, Randomness};
 pub use recompute::{Part, Recompute};
 
@@ -160,6 +165,7 @@ impl Tape {
         while let Some(step) = steps.pop() {
             let _phase = step.enter();
             (step.run)(gradients)?;
+            gradients.advance()?;
         }
         Ok(())
     }
@@ -189,6 +195,7 @@ impl Launch {
 #[derive(Default)]
 pub struct Gradients {
     slots: HashMap<Node, Held>,
+    progress: Option<Progress>,
 }
 
 struct Held {
@@ -196,10 +203,19 @@ struct Held {
     written: bool,
     /// Whether [`Gradients::add`] moved the buffer in: others may hold it too.
     moved: bool,
-    parameter: bool,
+    /// A parameter's place in the slab of all.
+    parameter: Option<Range<usize>>,
 }
 
 impl Held {
+    /// Tells whoever watches the pass that it writes this gradient.
+    fn tell(&self, node: Node, progress: &mut Option<Progress>) -> Result<()> {
+        match (&self.parameter, progress) {
+            (Some(place), Some(progress)) => progress.writes(node, place),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes the buffer safe to add to.
     ///
     /// Only a moved-in buffer is copied: one that a live [`Slot`] shares must stay the same buffer,
@@ -222,14 +238,15 @@ impl Gradients {
     /// Registers the buffer that collects a parameter's gradient.
     pub fn register(&mut self, parameter: &Tensor, buffer: Tensor) -> Result<()> {
         let node = parameter.node().ok_or_else(|| Error::internal("a parameter has no node"))?;
-        let held = Held { tensor: buffer, written: false, moved: false, parameter: true };
+        let parameter = Some(buffer.place());
+        let held = Held { tensor: buffer, written: false, moved: false, parameter };
         self.slots.insert(node, held);
         Ok(())
     }
 
     /// Whether no step has written a parameter's gradient since the last reset.
     pub fn is_fresh(&self) -> bool {
-        !self.slots.values().any(|held| held.parameter && held.written)
+        !self.slots.values().any(|held| held.parameter.is_some() && held.written)
     }
 
     /// Forgets all parameter gradients: the next write assigns.
@@ -237,12 +254,19 @@ impl Gradients {
         for held in self.slots.values_mut() {
             held.written = false;
         }
+        self.progress = None;
     }
 
     /// Zeroes the parameter gradients that no step has written since the last reset.
     pub fn finish(&mut self) -> Result<()> {
+        self.fill(|_| true)
+    }
+
+    /// Zeroes those of `which` that no step has written.
+    fn fill(&mut self, which: impl Fn(Node) -> bool) -> Result<()> {
+        let is_open = |node: Node, held: &Held| held.parameter.is_some() && !held.written && which(node);
         let mut unwritten: Vec<_> =
-            self.slots.iter_mut().filter(|(_, h)| h.parameter && !h.written).collect();
+            self.slots.iter_mut().filter(|(node, held)| is_open(**node, held)).collect();
         unwritten.sort_by_key(|(node, _)| **node);
         for (_, held) in unwritten {
             accumulate::fill(&held.tensor, 0.0)?;
@@ -251,12 +275,34 @@ impl Gradients {
         Ok(())
     }
 
+    /// Has the next backward pass do `act` with each of `buckets`, in their order, as soon as its gradients are final;
+    /// `known` is what such a pass writes, without which nothing is done. No other pass may write them later.
+    pub fn watch(&mut self, known: Option<Rc<Writes>>, buckets: Rc<[Range<usize>]>, act: Act) -> Result<()> {
+        if let Some(known) = &known {
+            self.fill(|node| known.of(node) == 0)?;
+        }
+        let place = |(node, held): (&Node, &Held)| held.parameter.clone().map(|place| (*node, place));
+        let parameters: Vec<_> = self.slots.iter().filter_map(place).collect();
+        self.progress = Some(Progress::new(known, buckets, &parameters, act));
+        Ok(())
+    }
+
+    /// What the pass that was watched has written, and how many buckets were acted on.
+    pub fn watched(&mut self) -> (Writes, usize) {
+        self.progress.take().map(Progress::finish).unwrap_or_default()
+    }
+
+    fn advance(&mut self) -> Result<()> {
+        self.progress.as_mut().map_or(Ok(()), Progress::advance)
+    }
+
     /// The gradient to write for `x`, or `None` when none is wanted. The caller must write all of it.
     pub fn slot(&mut self, x: &Tensor) -> Result<Option<Slot>> {
         let Some(node) = x.node() else {
             return Ok(None);
         };
         if let Some(held) = self.slots.get_mut(&node) {
+            held.tell(node, &mut self.progress)?;
             let accumulate = std::mem::replace(&mut held.written, true);
             held.own()?;
             let tensor = held.tensor.reshape(x.shape())?;
@@ -278,6 +324,7 @@ impl Gradients {
     fn give(&mut self, node: Node, gradient: Tensor) -> Result<()> {
         match self.slots.get_mut(&node) {
             Some(held) => {
+                held.tell(node, &mut self.progress)?;
                 let written = std::mem::replace(&mut held.written, true);
                 held.own()?;
                 accumulate::add(&held.tensor, &gradient, written)
@@ -290,7 +337,7 @@ impl Gradients {
     }
 
     fn hold(&mut self, node: Node, tensor: Tensor, moved: bool) {
-        let held = Held { tensor, written: true, moved, parameter: false };
+        let held = Held { tensor, written: true, moved, parameter: None };
         self.slots.insert(node, held);
     }
 

@@ -1,10 +1,12 @@
 //! Tensors: shared storage on a device, a row-major shape, and a place on the tape.
 
-use crate::device::{Arg, Block, Call, Device, Kernel, Lifetime, bytes_of};
+use crate::collective::Group;
+use crate::device::{Arg, Block, Call, Device, Exchange, Kernel, Lifetime, bytes_of};
 use crate::error::{Error, Result};
 use crate::shape::{DType, Element, Shape};
 use crate::units::{Bytes, Flops};
 use std::cell::Cell;
+use std::ops::Range;
 use std::rc::Rc;
 
 pub mod cast;
@@ -151,6 +153,11 @@ impl Tensor {
         Ok(Tensor { offset: self.offset + from, shape, node: None, ..self.clone() })
     }
 
+    /// Which elements of its storage it is.
+    pub fn place(&self) -> Range<usize> {
+        self.offset..self.offset + self.len()
+    }
+
     /// From the first element of the first of `parts` to the last of the last, and the distance from
     /// each to the next, where they lie in one storage at equal distances, in order.
     pub fn spaced(parts: &[&Tensor]) -> Option<(Tensor, usize)> {
@@ -201,6 +208,19 @@ impl Tensor {
         self.expect::<T>(values.len())?;
         let bytes = bytemuck::cast_slice_mut(values);
         self.device().download(&self.storage.block, self.byte_offset(), bytes)
+    }
+
+    /// Begins to exchange these f32 elements, from device to device, with those of the other ranks; nothing else touches
+    /// them until [`Device::finish_exchanges`].
+    pub fn begin_exchange(&self, exchange: &Exchange) -> Result<()> {
+        self.expect::<f32>(self.len())?;
+        self.device().begin_exchange(exchange, &self.storage.block, self.byte_offset())
+    }
+
+    /// Exchanges these f32 elements, from device to device, with those of the group's other ranks.
+    pub fn exchange(&self, group: &Group, exchange: &Exchange) -> Result<()> {
+        self.begin_exchange(exchange)?;
+        self.device().finish_exchanges(group, exchange.name())
     }
 
     /// Fails unless the shapes agree.

@@ -35,7 +35,9 @@ pub trait Workload {
     fn amount(&self) -> Amount;
 
     /// Does its work together with the other ranks of `group`, where ranks can share it: `amount` is then that of all.
-    fn share_among(&mut self, _group: &Rc<Group>) {}
+    fn share_among(&mut self, _group: &Rc<Group>) -> Result<()> {
+        Ok(())
+    }
 
     /// Whether any of its ranks says so.
     fn any(&self, ours: bool) -> bool {

@@ -6,7 +6,7 @@ use crate::collective::{Launch, MPI};
 use crate::device::cpu::features::{self, State};
 use crate::device::cpu::{gemm, int8};
 use crate::device::cuda::kernels::{ARCHITECTURES, MISSING, MODULES, NVCC, PTX, RESOURCES};
-use crate::device::cuda::{self, Cuda, Library};
+use crate::device::cuda::{self, Cuda, Library, nccl};
 use crate::device::{Device, Precision};
 use crate::energy;
 use crate::units::Bytes;
@@ -104,6 +104,8 @@ struct Found {
     name: &'static str,
     path: Option<PathBuf>,
     loads: bool,
+    /// As the library says it, where it does.
+    version: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -216,7 +218,11 @@ fn gpu(gpu: cuda::Properties) -> Gpu {
 
 fn found(library: Library) -> Found {
     let loads = library.load();
-    Found { name: library.name(), path: library.path().filter(|_| loads), loads }
+    let version = match library {
+        Library::Nccl => nccl::version().map(|version| version.to_string()),
+        Library::Driver | Library::CublasLt | Library::Nvml => None,
+    };
+    Found { name: library.name(), path: library.path().filter(|_| loads), loads, version }
 }
 
 fn kernels(each: bool) -> Kernels {

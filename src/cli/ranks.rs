@@ -2,8 +2,9 @@
 
 use super::failure;
 use super::global::Global;
-use crate::collective::{Group, Launch};
+use crate::collective::{Backend, Group, Launch};
 use crate::error::{Error, Result};
+use crate::settings::named;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::num::NonZeroUsize;
@@ -33,6 +34,11 @@ pub struct Ranks {
     /// End a rank that has waited so long for another one
     #[arg(long, value_name = "SECONDS", default_value_t = 1800.0, value_parser = super::values::above_zero)]
     ddp_timeout: f64,
+
+    /// Over what ranks exchange gradients and weights: from GPU to GPU by NCCL, or over the hosts' memory, in the order of
+    /// the ranks [default: nccl on GPUs, host elsewhere]
+    #[arg(long, value_name = "NAME", value_parser = named::<Backend>())]
+    ddp_backend: Option<Backend>,
 }
 
 /// Fails where a launcher has started several processes of `command`, which all would do the same.
@@ -81,7 +87,8 @@ impl Ranks {
             return work(global, Rc::new(Group::alone()));
         }
         let limit = Duration::try_from_secs_f64(self.ddp_timeout).unwrap_or(Duration::MAX);
-        let group = Rc::new(Group::join(&launch, limit, &|| self.devices.is_some() && child_has_ended())?);
+        let group = Group::join(&launch, limit, &|| self.devices.is_some() && child_has_ended())?;
+        let group = Rc::new(group.over(self.ddp_backend));
         let device = match global.device.as_deref() {
             Some("cuda") => Some(format!("cuda:{}", launch.local_rank)),
             _ => global.device.clone(),

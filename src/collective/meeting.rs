@@ -5,7 +5,7 @@
 mod store;
 
 use super::Launch;
-use super::tcp::{self, Tcp};
+use super::tcp::{self, Tcp, has_gone};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::io::{self, ErrorKind, Read, Write};
@@ -120,6 +120,7 @@ fn first(launch: &Launch, until: Instant, lost: &dyn Fn() -> bool) -> Result<Met
             // A rank of an earlier attempt, or of a later one, which comes again when this one has gone.
             continue;
         }
+        // One that came and is there no more was started anew.
         if let Some(place) = peers.get_mut(hello.rank).filter(|place| place.as_ref().is_some_and(has_gone)) {
             *place = None;
         }
@@ -141,12 +142,6 @@ fn first(launch: &Launch, until: Instant, lost: &dyn Fn() -> bool) -> Result<Met
             .map_err(|e| Error::Device(format!("rank {rank} has gone while ranks met: {e}")))?;
     }
     Ok((listener, peers))
-}
-
-/// Whether a rank that has come is there no more: it was started anew.
-fn has_gone(peer: &TcpStream) -> bool {
-    let closed = peer.set_nonblocking(true).and_then(|()| peer.peek(&mut [0]));
-    peer.set_nonblocking(false).is_err() || matches!(closed, Ok(0))
 }
 
 /// Why a rank cannot be one of these.

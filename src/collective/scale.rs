@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 /// GPUs of a node, which NVLink joins.
 const NODE: usize = 8;
 
-/// Bytes of a bucket, as PyTorch's DistributedDataParallel has it.
-const BUCKET: f64 = 25.0 * 1024.0 * 1024.0;
+/// Bytes of a bucket.
+const BUCKET: f64 = (super::BUCKET * size_of::<f32>()) as f64;
 
 /// What joins the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,9 +55,9 @@ impl Interconnect {
         let gigabytes = |link: Link| link.bandwidth / 1e9;
         let (within, between) = (Interconnect::Nvlink.link(gpu), self.link(gpu));
         format!(
-            "Gradients in fp32, summed by rings in buckets of 25 MiB beside the backward pass, which finetune \
-             does not do yet; nodes of {NODE} GPUs with {} GB/s a GPU one way and {:.0} us a message, and between \
-             nodes {} GB/s and {:.0} us. All from data sheets; real exchanges take longer, and waits for data, evaluations and checkpoints are not in it.",
+            "Gradients in fp32, summed by rings in buckets of 16 MiB beside the backward pass; nodes of {NODE} GPUs with {} \
+             GB/s a GPU one way and {:.0} us a message, and between nodes {} GB/s and {:.0} us. All from data sheets; real \
+             exchanges take longer, and waits for data, evaluations and checkpoints are not in it.",
             gigabytes(within),
             within.latency.0 * 1e6,
             gigabytes(between),
@@ -151,14 +151,14 @@ mod tests {
         }
     }
 
-    /// By hand: 4 GB over NVLink among 2 is 4e9/450e9 s and two messages, of which one bucket in 153 shows.
+    /// By hand: 4 GB over NVLink among 2 is 4e9/450e9 s and two messages, of which one bucket in 239 shows.
     #[test]
     fn a_short_exchange_hides_behind_the_backward_pass() {
         let two = scaled(STEP, "h200", Interconnect::Ib, 2);
         let exchange = 4e9 / 450e9 + 2.0 * 2e-6;
         assert!(close(two.exchange.0, exchange));
-        assert!(close(two.exposed.0, exchange / 153.0));
-        assert!(close(two.efficiency, 0.3 / (0.3 + exchange / 153.0)));
+        assert!(close(two.exposed.0, exchange / 239.0));
+        assert!(close(two.efficiency, 0.3 / (0.3 + exchange / 239.0)));
     }
 
     /// Among 16 nodes of 8 over Ethernet, 1/8 of the bytes by 1/8 of 12.5 GB/s: the backward pass is far too short.
@@ -168,7 +168,7 @@ mod tests {
         let within = 2.0 * 7.0 / 8.0 * 4e9 / 450e9 + 14.0 * 2e-6;
         let between = 2.0 * 15.0 / 16.0 * 0.5e9 / 1.5625e9 + 30.0 * 25e-6;
         assert!(close(many.exchange.0, within + between));
-        assert!(close(many.exposed.0, within + between - 0.2 * (1.0 - 1.0 / 153.0)));
+        assert!(close(many.exposed.0, within + between - 0.2 * (1.0 - 1.0 / 239.0)));
         assert!(many.efficiency < 0.5);
     }
 

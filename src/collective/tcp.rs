@@ -14,6 +14,9 @@ const ENDS: u64 = u64::MAX;
 /// What a socket takes at once, whether or not the other side reads.
 const SMALL: usize = 1 << 13;
 
+/// How it is noticed that a rank has gone.
+const CLOSED: &str = "it has closed its connection";
+
 /// How long a rank that ends tries to say so.
 const FAREWELL: Duration = Duration::from_millis(200);
 
@@ -74,7 +77,7 @@ impl Tcp {
     fn receive(&self, from: usize, bytes: &mut [u8]) -> Result<(), Lost> {
         let mut peer = self.peer(from)?;
         let gone = |e: io::Error| match e.kind() {
-            io::ErrorKind::UnexpectedEof => Lost::Gone(from, "it has closed its connection".into()),
+            io::ErrorKind::UnexpectedEof => Lost::Gone(from, CLOSED.into()),
             _ => Lost::Gone(from, e.to_string()),
         };
         let mut length = [0; 8];
@@ -103,6 +106,12 @@ pub fn farewell(peer: &TcpStream) -> Option<Lost> {
     let (head, tail) = bytes.split_at(8);
     let has_ended = seen.ok()? == bytes.len() && head == ENDS.to_le_bytes();
     has_ended.then_some(end(tail.try_into().ok()?))
+}
+
+/// Whether the other side has closed the connection, and said nothing that is still to be read.
+pub fn has_gone(peer: &TcpStream) -> bool {
+    let closed = peer.set_nonblocking(true).and_then(|()| peer.peek(&mut [0]));
+    peer.set_nonblocking(false).is_err() || matches!(closed, Ok(0))
 }
 
 /// What a rank says that ends: its code, and one more than the rank that it has lost.
@@ -146,11 +155,19 @@ impl Transport for Tcp {
         }
     }
 
-    fn has_ended(&self) -> Option<i32> {
-        self.peers.iter().flatten().find_map(|peer| match farewell(peer) {
-            Some(Lost::Ended(code)) => Some(code),
-            _ => None,
-        })
+    fn lost(&self) -> Option<Lost> {
+        let mut gone = None;
+        for (rank, peer) in self.peers.iter().enumerate() {
+            let Some(peer) = peer else { continue };
+            match farewell(peer) {
+                // It said why, which is more than that somebody is there no more.
+                Some(Lost::Ended(code)) => return Some(Lost::Ended(code)),
+                Some(lost) => gone = Some(lost),
+                None if has_gone(peer) => gone = gone.or(Some(Lost::Gone(rank, CLOSED.into()))),
+                None => {}
+            }
+        }
+        gone
     }
 
     fn abort(&self, code: i32, lost: Option<usize>) -> ! {

@@ -1,4 +1,7 @@
+pub(crate) mod threads;
+
 use super::*;
+use threads::{launches, ranks};
 
 fn read(variables: &[(&str, &str)]) -> Result<Launch> {
     Launch::read_from(&|name| {
@@ -82,38 +85,6 @@ fn contradictions_are_named_with_their_variables() {
 fn ranks_of_a_machine_share_its_cores() {
     let of = |local_size| Launch { local_size, ..Launch::alone() };
     assert_eq!([of(1), of(2), of(3), of(16)].map(|launch| launch.threads(8)), [8, 4, 2, 1]);
-}
-
-/// The launches of `size` ranks on this machine, which meet at a port that is free now.
-fn launches(size: usize) -> Vec<Launch> {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let master = Some(format!("localhost:{port}"));
-    let of = |rank| Launch {
-        launcher: Launcher::Torchrun,
-        rank,
-        world_size: size,
-        local_rank: rank,
-        local_size: size,
-        master: master.clone(),
-        ..Launch::alone()
-    };
-    (0..size).map(of).collect()
-}
-
-/// What `work` gives on each of `size` ranks, which are threads of this process.
-fn ranks<R: Send>(size: usize, work: impl Fn(&Group) -> R + Sync) -> Vec<R> {
-    let work = &work;
-    let rank = |launch: Launch| {
-        let group = Group::join(&launch, Duration::from_secs(60), &|| false).unwrap();
-        let found = work(&group);
-        group.wait_for_all();
-        group.finish();
-        found
-    };
-    std::thread::scope(|scope| {
-        let started: Vec<_> = launches(size).into_iter().map(|of| scope.spawn(move || rank(of))).collect();
-        started.into_iter().map(|rank| rank.join().unwrap()).collect()
-    })
 }
 
 /// Against the sum in f64, and bit for bit against the sum in the order of the ranks.

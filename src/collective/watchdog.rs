@@ -67,6 +67,12 @@ impl Watchdog {
         *self.shared.place.lock().unwrap_or_else(PoisonError::into_inner) = (what, number);
     }
 
+    /// Where the work is, such as `step 7`.
+    pub fn place(&self) -> String {
+        let (kind, number) = *self.shared.place.lock().unwrap_or_else(PoisonError::into_inner);
+        format!("{kind} {number}")
+    }
+
     /// Says on stderr that the work ends: `fault` in the exchange `what`, and why.
     pub fn say(&self, fault: &str, what: &str, why: &str) {
         self.shared.say(fault, what, why);

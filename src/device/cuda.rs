@@ -2,6 +2,7 @@
 //!
 //! Work is put on the stream and runs beside the program; only a download waits for it.
 
+mod communicator;
 mod driver;
 mod errors;
 mod events;
@@ -12,6 +13,7 @@ mod launch;
 mod libraries;
 mod memory;
 mod modules;
+pub mod nccl;
 pub(crate) mod nvtx;
 #[cfg(test)]
 pub(crate) mod stand_in;
@@ -22,11 +24,14 @@ pub use libraries::Library;
 use super::blocks::Blocks;
 use super::graph::{Graphs, Op, Runner};
 use super::{
-    Arg, Block, Call, Engine, Executor, Gpu, GraphCounts, Kernel, Layout, Lifetime, Pass, Precision, Used,
+    Arg, Block, Call, Engine, Exchange, Executor, Gpu, GraphCounts, Kernel, Layout, Lifetime, Pass,
+    Precision, Used,
 };
+use crate::collective::{Backend, Group};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::trace;
+use communicator::Communicator;
 use cudarc::driver::result;
 use cudarc::driver::sys::CUresult;
 use driver::Context;
@@ -58,6 +63,8 @@ pub struct Cuda {
     pending: RefCell<Option<Pending>>,
     modules: Modules,
     gemm: Gemm,
+    /// This rank's place among those on GPUs, where there are several.
+    communicator: RefCell<Option<Communicator>>,
     blocks: Blocks<Memory>,
     pool: Pool,
     context: Rc<Context>,
@@ -90,6 +97,7 @@ impl Cuda {
                 recent: RefCell::default(),
                 refused: RefCell::default(),
                 pending: RefCell::default(),
+                communicator: RefCell::default(),
                 blocks: Blocks::default(),
                 pool: Pool::default(),
                 precision,
@@ -344,6 +352,27 @@ impl Executor for Cuda {
         self.refused.borrow().clone()
     }
 
+    fn backend(&self) -> Backend {
+        Backend::Nccl
+    }
+
+    fn meet(&self, group: &Group) -> Result<()> {
+        let mut communicator = self.communicator.borrow_mut();
+        if communicator.is_none() {
+            *communicator = Some(Communicator::meet(&self.context, group)?);
+        }
+        Ok(())
+    }
+
+    fn begin_exchange(&self, exchange: &Exchange, block: &Block, offset: usize) -> Result<()> {
+        self.graphs.take(self, Op::Exchange { exchange: exchange.clone(), block: *block, offset })
+    }
+
+    fn finish_exchanges(&self, group: &Group, what: &'static str) -> Result<()> {
+        self.graphs.refuse("a wait for other ranks")?;
+        self.exchanged(group, what)
+    }
+
     fn free(&self) -> Option<usize> {
         let (free, _) = result::mem_get_info().ok()?;
         Some(free.saturating_sub(RESERVED))
@@ -357,6 +386,9 @@ impl Runner for Cuda {
         match op {
             Op::Launch { kernel, call } => self.run_launch(kernel, call),
             Op::Upload { block, offset, bytes } => self.copy_in(block, *offset, bytes),
+            Op::Exchange { exchange, block, offset } => {
+                self.exchange(exchange, (block.address + offset) as u64)
+            }
             // The arena's places are fixed.
             Op::Allocate(_) | Op::Release(_) => Ok(()),
         }

@@ -6,7 +6,7 @@
 //! before its end, so it may not read back, and what it launches must have the same addresses. A step
 //! that launches something else than the recording is run launch by launch, and recorded anew.
 
-use super::{Block, Call, Kernel, Layout};
+use super::{Block, Call, Exchange, Kernel, Layout};
 use crate::error::{Error, Result};
 use crate::trace;
 use std::cell::{Cell, RefCell};
@@ -16,8 +16,21 @@ use std::rc::Rc;
 /// What a step asks of its executor, in order.
 #[derive(Clone)]
 pub(super) enum Op {
-    Launch { kernel: &'static Kernel, call: Call },
-    Upload { block: Block, offset: usize, bytes: Vec<u8> },
+    Launch {
+        kernel: &'static Kernel,
+        call: Call,
+    },
+    Upload {
+        block: Block,
+        offset: usize,
+        bytes: Vec<u8>,
+    },
+    /// An exchange with other ranks that begins, beside what is launched after it.
+    Exchange {
+        exchange: Exchange,
+        block: Block,
+        offset: usize,
+    },
     Allocate(Block),
     Release(Block),
 }
@@ -43,6 +56,10 @@ impl Op {
             (Op::Upload { block, offset, bytes }, Op::Upload { block: b, offset: o, bytes: new }) => {
                 (place(block), *offset, bytes.len()) == (place(b), *o, new.len())
             }
+            (
+                Op::Exchange { exchange, block, offset },
+                Op::Exchange { exchange: other, block: b, offset: o },
+            ) => exchange == other && (place(block), *offset) == (place(b), *o),
             (Op::Allocate(a), Op::Allocate(b)) | (Op::Release(a), Op::Release(b)) => place(a) == place(b),
             _ => false,
         }

@@ -5,7 +5,10 @@
 //! blocks share bytes, and their launches are repeated before the next step may write to it. Where steps
 //! become graphs, so do the repetitions.
 
-use super::{Block, Call, Cost, Device, Engine, Executor, Kernel, Layout, Lifetime, Precision, Used};
+use super::{
+    Block, Call, Cost, Device, Engine, Exchange, Executor, Kernel, Layout, Lifetime, Precision, Used,
+};
+use crate::collective::{Backend, Group};
 use crate::error::{Error, Result};
 use crate::trace::{self, Phase};
 use std::cell::{Cell, RefCell};
@@ -275,5 +278,21 @@ impl Executor for Repeater {
 
     fn refused_graphs(&self) -> Vec<String> {
         self.inner.refused_graphs()
+    }
+
+    fn backend(&self) -> Backend {
+        self.inner.0.backend()
+    }
+
+    fn meet(&self, group: &Group) -> Result<()> {
+        self.inner.0.meet(group)
+    }
+
+    fn begin_exchange(&self, exchange: &Exchange, block: &Block, offset: usize) -> Result<()> {
+        self.inner.0.begin_exchange(exchange, block, offset)
+    }
+
+    fn finish_exchanges(&self, group: &Group, what: &'static str) -> Result<()> {
+        self.inner.0.finish_exchanges(group, what)
     }
 }

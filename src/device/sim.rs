@@ -343,6 +343,7 @@ impl Runner for Sim {
                 host::write(block.address + offset, bytes);
                 Ok(())
             }
+            Op::Exchange { .. } => Err(Error::internal("the simulator meets no other device")),
             Op::Allocate(block) => {
                 if let Some(buffer) = self.buffer(block) {
                     buffer.open();

@@ -3,6 +3,7 @@
 use super::control::Control;
 use super::diagnosis::diagnose;
 use super::loader::Prepared;
+use super::overlap::last_micro_step;
 use super::ranks::{gather_weights, sum_gradients, sum_losses};
 use super::state::TrainerState;
 use super::step::{Moment, StepReport, TrainState, forget_gradients, micro_step, norm_step, update_step};
@@ -15,17 +16,22 @@ impl<X: AsRef<TrainState>> Trainer<'_, X> {
     /// Computes one step and updates the weights, unless its loss or gradient forbids it.
     pub(super) fn update(&mut self, batch: &Prepared) -> Result<Outcome> {
         let mut losses = Vec::new();
-        for micro in &batch.micro_batches {
+        for (at, micro) in batch.micro_batches.iter().enumerate() {
             let (rule, randomness) = (self.rule(batch), self.randomness(micro.number));
-            losses.push(micro_step(self.session, &micro.source, &micro.target, rule, randomness)?);
+            let (session, source, target) = (&mut *self.session, &micro.source, &micro.target);
+            losses.push(match at + 1 == batch.micro_batches.len() {
+                true => last_micro_step(session, source, target, rule, randomness, &self.group)?,
+                false => micro_step(session, source, target, rule, randomness)?,
+            });
         }
         let loss = sum_losses(&losses, &self.group);
+        // Whatever the loss is: GPUs may have begun.
+        sum_gradients(self.session, &self.group)?;
         let skip = |why: String, grad_norm, bad| Outcome::Skipped { why, loss, grad_norm, bad };
         if !loss.is_finite() {
             forget_gradients(self.session);
             return Ok(skip(format!("the loss is {loss}"), None, true));
         }
-        sum_gradients(self.session, &self.group)?;
         let Control { skip_loss_zscore, skip_grad_zscore, .. } = *self.control;
         let spike = |name: &str, z: Option<f64>, most: f64| {
             z.filter(|&z| z > most)

@@ -1,7 +1,7 @@
 //! How the ranks of a run stay one: all begin as the first does, and none comes apart from the others.
 
 use super::events::Observer;
-use super::ranks::agree_on_weights;
+use super::ranks::{agree_on_weights, broadcast};
 use super::state::TrainerState;
 use super::step::TrainState;
 use super::trainer::Trainer;
@@ -13,6 +13,7 @@ impl<X: AsRef<TrainState>> Trainer<'_, X> {
         if self.group.is_alone() {
             return Ok(self);
         }
+        self.session.real().device().meet(&self.group)?;
         let mut text = to_json(&self.state)?;
         self.group.broadcast(&mut text);
         let of_first =
@@ -35,9 +36,7 @@ impl<X: AsRef<TrainState>> Trainer<'_, X> {
     /// Takes the weights of the first rank.
     pub(super) fn take_weights(&self) -> Result<()> {
         let parameters = &self.session.real().loaded.parameters;
-        let mut values: Vec<f32> = parameters.slab.read()?;
-        self.group.broadcast_values(&mut values);
-        parameters.slab.write(&values)?;
+        broadcast(&parameters.slab, &self.group)?;
         parameters.refresh()
     }
 

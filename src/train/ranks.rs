@@ -1,10 +1,12 @@
 //! What ranks do together in training: gradients and evaluations in one order, whoever computes which part.
 
+use super::shard::Shard;
 use super::step::TrainState;
-use crate::collective::Group;
+use crate::collective::{Backend, Group};
+use crate::device::Exchange;
 use crate::error::Result;
 use crate::models::session::{Session, Side, Signature};
-use crate::nn::Parameters;
+use crate::nn::{Parameters, STEP};
 use crate::tensor::Tensor;
 use crate::trace::{EXCHANGE, phase, timed};
 
@@ -23,9 +25,8 @@ pub fn sum_losses(ours: &[f32], group: &Group) -> f32 {
     timed("sum of losses", || in_turn(&group.gather(ours)).sum())
 }
 
-/// Puts the sum of all ranks' gradients in place of this rank's.
-///
-/// They go over the host, so that every executor's ranks can be summed by whatever moves bytes.
+/// Puts the sum of all ranks' gradients in place of this rank's: from GPU to GPU by NCCL, which may have begun, or else over
+/// the host, so that every executor's ranks can be summed by whatever moves bytes. Every rank comes here in every step.
 pub fn sum_gradients<X: AsRef<TrainState>>(session: &mut Session<X>, group: &Group) -> Result<()> {
     if group.is_alone() {
         return Ok(());
@@ -39,24 +40,54 @@ pub fn sum_gradients<X: AsRef<TrainState>>(session: &mut Session<X>, group: &Gro
         let _phase = phase("optimizer");
         side.state.as_ref().complete_gradients()
     })?;
-    let slab = session.real().state.as_ref().gradients();
+    let state = session.real().state.as_ref();
+    let slab = state.gradients();
     let _phase = phase(EXCHANGE);
-    timed("sum of gradients", || {
-        let mut values: Vec<f32> = slab.read()?;
-        group.sum(&mut values);
-        slab.write(&values)
+    timed("sum of gradients", || match slab.device().backend(group) {
+        Backend::Nccl => {
+            state.sums().begin_rest(slab)?;
+            slab.device().finish_exchanges(group, "sum of gradients")
+        }
+        Backend::Host => {
+            let mut values: Vec<f32> = slab.read()?;
+            group.sum(&mut values);
+            slab.write(&values)
+        }
     })
+}
+
+/// Gives all ranks what `slab` has on the first.
+pub fn broadcast(slab: &Tensor, group: &Group) -> Result<()> {
+    match slab.device().backend(group) {
+        Backend::Nccl => slab.exchange(group, &Exchange::Broadcast(slab.len())),
+        Backend::Host => {
+            let mut values: Vec<f32> = slab.read()?;
+            group.broadcast_values(&mut values);
+            slab.write(&values)
+        }
+    }
 }
 
 /// Gives every rank the parts of the weights that the others have updated.
 pub fn gather_weights<X: AsRef<TrainState>>(session: &Session<X>, group: &Group) -> Result<()> {
     let side = session.real();
     let (parameters, part) = (&side.loaded.parameters, side.state.as_ref().part());
-    if part.len() == parameters.slab.len() {
+    let slab = &parameters.slab;
+    if part.len() == slab.len() {
         return Ok(());
     }
-    let ours: Vec<f32> = parameters.slab.slice(part.start, [part.len()])?.read()?;
-    parameters.slab.write(&group.gather(&ours).concat())?;
+    let _phase = phase(EXCHANGE);
+    timed("gathering of weights", || match slab.device().backend(group) {
+        Backend::Nccl => {
+            let shards = (0..group.size()).map(|rank| Shard { rank, size: group.size() });
+            let parts: Result<Vec<_>> = shards.map(|shard| shard.range(slab.len(), STEP)).collect();
+            slab.exchange(group, &Exchange::Gather(parts?))
+        }
+        Backend::Host => {
+            let ours: Vec<f32> = slab.slice(part.start, [part.len()])?.read()?;
+            slab.write(&group.gather(&ours).concat())
+        }
+    })?;
     parameters.refresh()
 }
 

@@ -3,6 +3,7 @@
 use super::options::{Optimizer, Options};
 use super::schedule::learning_rate;
 use super::shard::{Shard, within};
+use super::sums::Sums;
 use crate::error::{Error, Result};
 use crate::models::batch::{DeviceBatch, Source, Target};
 use crate::models::session::{Session, Side, Signature};
@@ -26,6 +27,7 @@ pub struct TrainState {
     segments: Tensor,
     /// The elements that this rank updates, whose moments it has.
     part: Range<usize>,
+    sums: Sums,
 }
 
 /// Zeroed training state for a model, as [`Session::new`] wants it.
@@ -49,6 +51,7 @@ pub fn sharded_train_state(loaded: &Loaded, shard: Shard) -> Result<TrainState> 
         v: slab(part.len())?,
         segments: on_device,
         part,
+        sums: Sums::new(parameters.slab.len()),
     })
 }
 
@@ -85,6 +88,11 @@ impl TrainState {
     pub(super) fn gradients(&self) -> &Tensor {
         &self.g
     }
+
+    /// Their sums over ranks on GPUs.
+    pub(super) fn sums(&self) -> &Sums {
+        &self.sums
+    }
 }
 
 impl AsRef<TrainState> for TrainState {
@@ -111,6 +119,20 @@ pub fn micro_step<X: AsRef<TrainState>>(
     rule: LossRule,
     randomness: Randomness,
 ) -> Result<f32> {
+    micro_step_by(session, source, target, ["train", "train.add"], |side: &Side<X>, _| {
+        forward_backward(side, source, target, rule, randomness)
+    })
+}
+
+/// The same by `work`, a step of its own kind where it assigns gradients, and of another where it adds to them: what adds
+/// launches otherwise.
+pub(super) fn micro_step_by<X: AsRef<TrainState>>(
+    session: &mut Session<X>,
+    source: &Source,
+    target: &Target,
+    [assigns, adds]: [&'static str; 2],
+    work: impl Fn(&Side<X>, &Signature) -> Result<Tensor>,
+) -> Result<f32> {
     if target.labels.is_empty() {
         return Err(Error::data(
             "labels",
@@ -118,15 +140,9 @@ pub fn micro_step<X: AsRef<TrainState>>(
         ));
     }
     let shape = source.signature().into_iter().chain(target.signature());
-    // What adds to gradients launches otherwise than what assigns them.
-    let kind = match session.real().state.as_ref().gradients.borrow().is_fresh() {
-        true => "train",
-        false => "train.add",
-    };
-    let loss = session.read::<f32>(Signature::new(kind, shape), |side: &Side<X>| {
-        forward_backward(side, source, target, rule, randomness)
-    })?;
-    Ok(loss[0])
+    let kind = if session.real().state.as_ref().is_fresh() { assigns } else { adds };
+    let signature = Signature::new(kind, shape);
+    Ok(session.read::<f32>(signature.clone(), |side: &Side<X>| work(side, &signature))?[0])
 }
 
 /// The loss of one micro-batch, whose gradients it adds.
@@ -137,11 +153,25 @@ pub(super) fn forward_backward<X: AsRef<TrainState>>(
     rule: LossRule,
     randomness: Randomness,
 ) -> Result<Tensor> {
+    forward_backward_by(side, source, target, rule, randomness, |tape, loss, gradients| {
+        tape.backward(loss, 1.0, gradients)
+    })
+}
+
+/// The same with the backward pass by `backward`.
+pub(super) fn forward_backward_by<X: AsRef<TrainState>>(
+    side: &Side<X>,
+    source: &Source,
+    target: &Target,
+    rule: LossRule,
+    randomness: Randomness,
+    backward: impl FnOnce(Tape, &Tensor, &mut Gradients) -> Result<()>,
+) -> Result<Tensor> {
     let tape = Tape::training(side.device(), randomness)?;
     let batch = DeviceBatch::upload(side.device(), source, target, rule)?;
     let loss = side.loaded.model.loss(&tape, &batch)?;
     let mut gradients = side.state.as_ref().gradients.borrow_mut();
-    tape.backward(&loss, 1.0, &mut gradients)?;
+    backward(tape, &loss, &mut gradients)?;
     Ok(loss)
 }
 

@@ -1,8 +1,9 @@
 //! Random batches, and the parts of a training step that are measured and planned on them.
 
 use super::options::Options;
+use super::overlap::last_micro_step;
 use super::ranks::{sum_gradients, sum_losses};
-use super::step::{TrainState, forget_gradients, loss_step, micro_step, optimizer_step, train_state};
+use super::step::{TrainState, forget_gradients, loss_step, optimizer_step, train_state};
 use crate::collective::Group;
 use crate::device::plan::Recording;
 use crate::device::{Device, Precision, Used};
@@ -109,8 +110,12 @@ impl Stepper {
     }
 
     /// Sums the gradients with the other ranks of `group`, each of which has a micro-batch of its own of the same size.
-    pub fn share_among(&mut self, group: Rc<Group>) {
+    pub fn share_among(&mut self, group: Rc<Group>) -> Result<()> {
         self.group = group;
+        match self.session {
+            Either::Train(_) => self.device().meet(&self.group),
+            Either::Forward(_) => Ok(()),
+        }
     }
 
     /// Does the mode's work once; the loss, 0 where there is none.
@@ -128,7 +133,7 @@ impl Stepper {
             Either::Train(session) => session,
         };
         let randomness = Randomness { seed: self.options.seed, step };
-        let loss = micro_step(session, source, target, rule, randomness)?;
+        let loss = last_micro_step(session, source, target, rule, randomness, &self.group)?;
         let loss = sum_losses(&[loss], &self.group);
         sum_gradients(session, &self.group)?;
         match self.mode {

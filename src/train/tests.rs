@@ -1,9 +1,19 @@
 //! Training on the `cuda` executor with stand-ins for the GPU, against the simulator.
 
+use super::overlap::last_micro_step;
+use super::ranks::sum_gradients;
 use super::synthetic::{Mode, Stepper, synthetic_batch};
+use super::{
+    Control, Corpus, Encoded, GlobalAttention, GlobalTokens, Options, Shard, Trainer, forget_gradients,
+    sharded_train_state, train_state,
+};
+use crate::collective::tests::threads::ranks_over;
+use crate::collective::{Backend, Group};
 use crate::device::cuda::stand_in;
 use crate::device::{Device, GraphCounts, Precision};
+use crate::models::session::Session;
 use crate::models::{self, ModelOptions};
+use crate::tape::Randomness;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -65,4 +75,100 @@ fn training_through_the_driver_is_training() {
             );
         }
     }
+}
+
+/// Examples of 9 to 12 tokens and 3 to 5 labels.
+fn corpus(limits: models::ModelLimits) -> Corpus {
+    let tokens = |from: usize, len: usize| {
+        (0..len).map(|at| 3 + ((from * 7 + at * 5) % 37) as u32).collect::<Vec<u32>>()
+    };
+    Corpus {
+        examples: (0..6).map(|i| Encoded::new(tokens(i, 9 + i % 4), tokens(i + 3, 3 + i % 3))).collect(),
+        ids: (0..6).map(|i| format!("example-{i}")).collect(),
+        limits,
+        global_attention: GlobalAttention::First,
+        global_tokens: GlobalTokens::First,
+    }
+}
+
+/// Loss and weights after steps of two batches, of which the last has a single one. Only the first rank begins with the
+/// weights of the model.
+fn fine_tuned(config: &Path, group: &Rc<Group>, is_sharded: bool) -> (u32, Vec<u32>) {
+    let device = Device::new(Rc::new(stand_in::open(Precision::Fp32, true).unwrap()));
+    let options = ModelOptions::default();
+    let loaded = models::random(config, &device, options, 1 + group.rank() as u64).unwrap();
+    let train = corpus(loaded.model.limits());
+    let shard = if is_sharded { Shard { rank: group.rank(), size: group.size() } } else { Shard::ALL };
+    let mut session = Session::new(loaded, options, |loaded| sharded_train_state(loaded, shard)).unwrap();
+    let settings = Options {
+        max_steps: 2,
+        learning_rate: 1e-3,
+        per_device_train_batch_size: 2,
+        gradient_accumulation_steps: 2,
+        ..Options::default()
+    };
+    let control = Control::default();
+    let trainer = Trainer::new(&mut session, &train, &settings, &control).unwrap();
+    let summary =
+        trainer.share_among(group.clone()).follow_first().and_then(|trainer| trainer.run(&mut ())).unwrap();
+    let weights: Vec<f32> = session.real().loaded.parameters.slab.read().unwrap();
+    (summary.last_loss.to_bits(), bits(&weights))
+}
+
+/// The first pass of a kind is counted; from the second on, all buckets are on their way when it ends.
+#[test]
+fn sums_begin_within_the_backward_pass() {
+    if let Some(why) = stand_in::missing().unwrap() {
+        return println!("skipped: {why}");
+    }
+    let file = config("led_plain");
+    let config = file.path();
+    let ranks = ranks_over(2, Some(Backend::Nccl), |group| {
+        let device = Device::new(Rc::new(stand_in::open(Precision::Fp32, true).unwrap()));
+        let options = ModelOptions::default();
+        let loaded = models::random(config, &device, options, 1).unwrap();
+        let seed = 1 + group.rank() as u64;
+        let (source, target) = synthetic_batch(&loaded.model.limits(), 2, 40, 7, seed).unwrap();
+        let mut session = Session::new(loaded, options, train_state).unwrap();
+        device.meet(group).unwrap();
+        let mut steps = Vec::new();
+        for step in 0..STEPS as u64 {
+            let rule = models::LossRule { normaliser: 28.0, smoothing: 0.0 };
+            let randomness = Randomness { seed, step };
+            // The second rank has no batch in the last step.
+            if step + 1 < STEPS as u64 || group.is_first() {
+                last_micro_step(&mut session, &source, &target, rule, randomness, group).unwrap();
+            }
+            let sums = session.real().state.sums();
+            steps.push((sums.begun(), sums.buckets().len()));
+            sum_gradients(&mut session, group).unwrap();
+            forget_gradients(&session);
+        }
+        let gradients: Vec<f32> = session.real().state.gradients().read().unwrap();
+        (steps, bits(&gradients))
+    });
+    let all = ranks[0].0[0].1;
+    assert!(all > 4, "{all} buckets");
+    assert_eq!(ranks[0].0, [(0, all), (all, all), (all, all)]);
+    assert_eq!(ranks[1].0, [(0, all), (all, all), (0, all)]);
+    assert!(ranks[0].1 == ranks[1].1, "gradients differ");
+}
+
+/// Sums of the stand-in for NCCL are in the order of the ranks, as those over the host are.
+#[test]
+fn ranks_on_gpus_train_by_nccl_as_over_the_host() {
+    if let Some(why) = stand_in::missing().unwrap() {
+        return println!("skipped: {why}");
+    }
+    let file = config("led_plain");
+    let config = file.path();
+    let by = |backend: Backend, is_sharded: bool| {
+        let mut ranks = ranks_over(2, Some(backend), |group| fine_tuned(config, group, is_sharded));
+        let (first, other) = (ranks.remove(0), ranks.remove(0));
+        assert!(first == other, "ranks differ over {backend}");
+        first
+    };
+    let over_host = by(Backend::Host, false);
+    assert!(by(Backend::Nccl, false) == over_host);
+    assert!(by(Backend::Nccl, true) == over_host, "with a part of the optimizer's state on each rank");
 }

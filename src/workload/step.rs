@@ -97,9 +97,9 @@ impl Workload for Step {
         Amount { samples, tokens: samples * max_source_length }
     }
 
-    fn share_among(&mut self, group: &Rc<Group>) {
+    fn share_among(&mut self, group: &Rc<Group>) -> Result<()> {
         self.group = group.clone();
-        self.stepper.share_among(group.clone());
+        self.stepper.share_among(group.clone())
     }
 
     fn any(&self, ours: bool) -> bool {

@@ -4,7 +4,8 @@
 // fault (the codes of cuInit, of cuModuleLoadData and of the first kernel), capture (that of a recording), fill (what
 // memory holds), shared (bytes of a block), log (1: totals on stderr at exit).
 // Kernels do nothing, unless fake_kernels was told what does them. Work is done when it is put on a stream, of which
-// every thread has one, or when the graph that recorded it is launched.
+// every thread has one, or when the graph that recorded it is launched; but for libnccl's, which its own threads do.
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,12 +23,13 @@ static long setting(const char* name, long otherwise) {
 }
 
 static struct {
-    _Atomic long live, kernels, products, graphs, replays, changes;
+    _Atomic long live, kernels, products, graphs, replays, changes, read;
 } total;
 
 static void report(void) {
     fprintf(stderr, "fake cuda: %ld live, %ld kernels, %ld products, %ld graphs, %ld replays, %ld changes\n",
             total.live, total.kernels, total.products, total.graphs, total.replays, total.changes);
+    fprintf(stderr, "fake copies: %ld bytes to the host\n", total.read);
 }
 
 // A kernel that faults leaves every later call failing.
@@ -107,9 +109,41 @@ static int set_arguments(struct Node* node, void** arguments) {
     return 0;
 }
 
-int cuStreamCreate(void** stream, unsigned flags) { return *stream = (void*)1, (void)flags, 0; }
-int cuStreamDestroy_v2(void* stream) { return (void)stream, fault; }
-int cuStreamSynchronize(void* stream) { return (void)stream, recording ? 900 : fault; }
+struct Stream {
+    _Atomic int pending;
+    // What of this thread's work it was told to wait for.
+    long waited;
+};
+struct Event {
+    long works;
+};
+// Pieces of work that this thread has put on its stream.
+static _Thread_local long works = 0;
+
+// For libnccl: another thread begins and ends work of the stream.
+void fake_begin(struct Stream* stream) { stream->pending++; }
+void fake_end(struct Stream* stream) { stream->pending--; }
+
+// For libnccl: whether what is put on the stream now comes after all that was put on others before.
+int fake_is_ordered(const struct Stream* stream) { return stream->waited == works; }
+
+// What is put on a stream comes after what is there.
+static void wait_for(struct Stream* stream) {
+    while (stream->pending > 0) sched_yield();
+}
+
+static void put_on(struct Stream* stream) {
+    wait_for(stream);
+    works++;
+}
+
+int cuStreamCreate(struct Stream** stream, unsigned flags) {
+    *stream = calloc(1, sizeof(**stream));
+    return (void)flags, 0;
+}
+int cuStreamDestroy_v2(struct Stream* stream) { return wait_for(stream), free(stream), fault; }
+int cuStreamSynchronize(struct Stream* stream) { return wait_for(stream), recording ? 900 : fault; }
+int cuStreamQuery(struct Stream* stream) { return recording ? 900 : stream->pending > 0 ? 600 : fault; }
 
 int cuStreamBeginCapture_v2(void* stream, int mode) {
     (void)stream, (void)mode;
@@ -140,8 +174,8 @@ int cuGraphInstantiateWithFlags(struct Graph** ready, struct Graph* graph, unsig
     return fault;
 }
 
-int cuGraphLaunch(struct Graph* graph, void* stream) {
-    (void)stream;
+int cuGraphLaunch(struct Graph* graph, struct Stream* stream) {
+    put_on(stream);
     total.replays++;
     for (size_t i = 0; i < graph->count && fault == 0; i++) {
         const int code = run(graph->nodes[i]);
@@ -256,22 +290,23 @@ int cuMemGetInfo_v2(size_t* unused, size_t* all) {
     return fault;
 }
 
-int cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void* stream) {
-    (void)stream;
+int cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, struct Stream* stream) {
+    put_on(stream);
     if (recording != NULL) return 900;
     memcpy((void*)(uintptr_t)to, from, bytes);
     return fault;
 }
 
-int cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void* stream) {
-    (void)stream;
+int cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, struct Stream* stream) {
+    put_on(stream);
     if (recording != NULL) return 900;
     memcpy(to, (const void*)(uintptr_t)from, bytes);
+    total.read += (long)bytes;
     return fault;
 }
 
-int cuMemsetD8Async(Address to, unsigned char value, size_t bytes, void* stream) {
-    (void)stream;
+int cuMemsetD8Async(Address to, unsigned char value, size_t bytes, struct Stream* stream) {
+    put_on(stream);
     if (recording != NULL) return 900;
     memset((void*)(uintptr_t)to, value, bytes);
     return fault;
@@ -296,8 +331,8 @@ int cuFuncSetAttribute(uintptr_t function, int attribute, int value) {
 }
 
 int cuLaunchKernel(uintptr_t kernel, unsigned x, unsigned y, unsigned z, unsigned block, unsigned block_y,
-                   unsigned block_z, unsigned shared, void* stream, void** arguments, void** extra) {
-    (void)stream, (void)extra;
+                   unsigned block_z, unsigned shared, struct Stream* stream, void** arguments, void** extra) {
+    put_on(stream), (void)extra;
     if (fault != 0) return fault;
     if (x == 0 || y == 0 || z == 0 || y > 65535 || z > 65535 || block_y != 1 || block_z != 1 || block > 1024) return 1;
     struct Node* node = calloc(1, sizeof(*node));
@@ -306,7 +341,18 @@ int cuLaunchKernel(uintptr_t kernel, unsigned x, unsigned y, unsigned z, unsigne
     return set_arguments(node, arguments) != 0 ? 1 : put(node);
 }
 
-int cuEventCreate(void** event, unsigned flags) { return *event = (void*)1, (void)flags, 0; }
-int cuEventRecord(void* event, void* stream) { return (void)event, (void)stream, fault; }
+int cuEventCreate(struct Event** event, unsigned flags) {
+    *event = calloc(1, sizeof(**event));
+    return (void)flags, 0;
+}
+int cuEventRecord(struct Event* event, struct Stream* stream) {
+    (void)stream;
+    event->works = works;
+    return fault;
+}
+int cuStreamWaitEvent(struct Stream* stream, const struct Event* event, unsigned flags) {
+    stream->waited = event->works;
+    return (void)flags, fault;
+}
 int cuEventElapsedTime_v2(float* ms, void* start, void* end) { return *ms = 1.0f, (void)start, (void)end, fault; }
-int cuEventDestroy_v2(void* event) { return (void)event, 0; }
+int cuEventDestroy_v2(struct Event* event) { return free(event), 0; }

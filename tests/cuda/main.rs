@@ -1,5 +1,7 @@
 //! What the program says and does where a driver is here, well or not: with stand-ins for NVIDIA's libraries.
 
+mod ranks;
+
 use crate::support::dropout::with_dropout;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -7,14 +9,16 @@ use std::sync::OnceLock;
 use wattention::device::cuda::Library;
 use wattention::device::cuda::kernels::NVCC;
 
-/// Folders with the stand-ins: both libraries, both with a driver that cannot tell what it records, the driver alone,
-/// and both where one of them lacks a function that the program calls.
+/// Folders with the stand-ins: driver and cuBLASLt, both with a driver that cannot tell what it records, the driver alone,
+/// both where one of them lacks a function that the program calls, both and NCCL, and these where NCCL lacks one.
 struct StandIns {
     both: PathBuf,
     older: PathBuf,
     driver: PathBuf,
     ancient: PathBuf,
     hollow: PathBuf,
+    ranks: PathBuf,
+    hollow_ranks: PathBuf,
 }
 
 /// Builds them once; nothing where there is no compiler for them or for the kernels.
@@ -29,7 +33,13 @@ fn stand_ins() -> Option<&'static StandIns> {
             cublaslt.map_or(Some(()), |flag| compile("cublaslt.c", "libcublasLt.so", &folder, flag))?;
             Some(folder)
         };
+        let with_nccl = |name: &str, flag: &str| {
+            let folder = of(name, "-O1", Some("-O1"))?;
+            compile("nccl.c", "libnccl.so.2", &folder, flag).map(|()| folder)
+        };
         Some(StandIns {
+            ranks: with_nccl("ranks", "-O1")?,
+            hollow_ranks: with_nccl("hollow_ranks", "-DncclCommInitRankConfig=ncclUnknown")?,
             both: of("both", "-O1", Some("-O1"))?,
             older: of("older", "-DWITHOUT_CAPTURE_INFO", Some("-O1"))?,
             driver: of("driver", "-O1", None)?,
@@ -51,7 +61,10 @@ fn compile(source: &str, name: &str, folder: &Path, flag: &str) -> Option<()> {
     // Another run of the tests may have the library loaded: it is replaced, not written over.
     let unfinished = folder.join(format!("{name}.{}", std::process::id()));
     let mut command = Command::new("cc");
-    command.args(["-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", flag]).arg("-o").arg(&unfinished);
+    command
+        .args(["-Wall", "-Wextra", "-Werror", "-pthread", "-shared", "-fPIC", flag])
+        .arg("-o")
+        .arg(&unfinished);
     command.arg(source).arg(format!("-Wl,-soname,{name}")).arg("-L").arg(folder);
     if name != "libcuda.so" {
         command.arg("-lcuda");

@@ -101,7 +101,7 @@ impl<S: Sizes> Combination<S> {
         let loaded = self.subject.load(device, options, global)?;
         // Each rank has examples of its own.
         let mut work = self.sizes.load(loaded, options, global.seed + group.rank() as u64)?;
-        work.share_among(group);
+        work.share_among(group)?;
         let before = group.spent();
         let (mut measured, kernels) = measure(&mut work, repeats, meters)?;
         let ranks = Together::since(before, group, device, measured.energy.energy)?;

@@ -24,7 +24,8 @@ impl fmt::Display for Report {
                 (None, true) => "here".into(),
                 (None, false) => "not found".into(),
             };
-            writeln!(f, "library    {:<12} {place}", library.name)?;
+            let version = library.version.as_ref().map_or(String::new(), |version| format!("{version} "));
+            writeln!(f, "library    {:<12} {version}{place}", library.name)?;
         }
         write_kernels(f, &self.kernels)?;
         writeln!(f, "simulator  {}", self.simulator.as_deref().unwrap_or("usable as --device sim"))?;

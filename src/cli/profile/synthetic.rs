@@ -75,7 +75,7 @@ fn profile<K: Kind>(args: &Args<K>, global: &Global, group: &Rc<Group>) -> anyho
     workload::check(&sizes, &loaded.model.limits())?;
     // Each rank has examples of its own.
     let mut work = sizes.load(loaded, options, global.seed + group.rank() as u64)?;
-    work.share_among(group);
+    work.share_among(group)?;
     let described = described(own, &stand.device.name(), global.precision);
     args.measuring.profile(&mut work, &stand, described, global, group)
 }

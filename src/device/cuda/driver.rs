@@ -154,3 +154,13 @@ impl Drop for Context {
         }
     }
 }
+
+/// Whether all work on `stream`, which lives, is done, without waiting for it.
+pub(super) fn is_idle(stream: CUstream) -> Result<bool, CUresult> {
+    // SAFETY: the stream lives.
+    match unsafe { sys::cuStreamQuery(stream) } {
+        CUresult::CUDA_SUCCESS => Ok(true),
+        CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+        code => Err(code),
+    }
+}

@@ -1,4 +1,4 @@
-//! A step as CUDA graphs: the launches between two uploads are one graph, which the stream recorded.
+//! A step as CUDA graphs: the launches between two uploads or exchanges are one graph, which the stream recorded.
 //!
 //! Sizes and scalars that change are set in the nodes of the graph. What cannot be set, such as another shape of a
 //! product, is launched by itself and recorded again once it stays the same.
@@ -24,8 +24,9 @@ pub(in crate::device) struct Graph {
 }
 
 enum Piece {
-    /// The op that copies to the GPU, by its index. Its bytes may differ every time.
-    Upload(usize),
+    /// The op, by its index, that copies to the GPU, whose bytes may differ every time, or that begins an exchange: NCCL's own
+    /// threads put that on a stream beside.
+    Beside(usize),
     Launches(Range<usize>, RefCell<State>),
 }
 
@@ -67,9 +68,9 @@ impl Graph {
             from = next;
         };
         for (index, op) in ops.iter().enumerate() {
-            if matches!(op, Op::Upload { .. }) {
+            if matches!(op, Op::Upload { .. } | Op::Exchange { .. }) {
                 close(&mut pieces, index, index + 1);
-                pieces.push(Piece::Upload(index));
+                pieces.push(Piece::Beside(index));
             }
         }
         close(&mut pieces, ops.len(), ops.len());
@@ -96,7 +97,7 @@ impl Graph {
     pub fn replay(&self, cuda: &Cuda, ops: &[Op]) -> Result<()> {
         for piece in &self.pieces {
             match piece {
-                Piece::Upload(index) => cuda.run(&ops[*index])?,
+                Piece::Beside(index) => cuda.run(&ops[*index])?,
                 Piece::Launches(range, state) => {
                     replay_launches(cuda, &ops[range.clone()], &mut state.borrow_mut())?;
                 }

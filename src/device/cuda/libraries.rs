@@ -6,16 +6,17 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The driver (libcuda), matrix products (libcublasLt) and sensors (libnvidia-ml).
+/// The driver (libcuda), matrix products (libcublasLt), sensors (libnvidia-ml) and exchanges between GPUs (libnccl).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Library {
     Driver,
     CublasLt,
     Nvml,
+    Nccl,
 }
 
 impl Library {
-    pub const ALL: [Library; 3] = [Library::Driver, Library::CublasLt, Library::Nvml];
+    pub const ALL: [Library; 4] = [Library::Driver, Library::CublasLt, Library::Nvml, Library::Nccl];
 
     /// What its files are called, up to the version.
     pub fn name(self) -> &'static str {
@@ -23,6 +24,7 @@ impl Library {
             Library::Driver => "libcuda",
             Library::CublasLt => "libcublasLt",
             Library::Nvml => "libnvidia-ml",
+            Library::Nccl => "libnccl",
         }
     }
 
@@ -43,6 +45,7 @@ impl Library {
                     found.then(|| cublaslt::culib()).is_some()
                 }
                 Library::Nvml => load("libnvidia-ml.so.1".into()),
+                Library::Nccl => load("libnccl.so.2".into()) || self.files().into_iter().any(load),
             }
         }
     }

@@ -27,7 +27,7 @@ fn kernels() -> MutexGuard<'static, Vec<Kernel>> {
     KERNELS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What is missing here for the stand-ins, if anything is. Loads them under the names that cudarc looks for first.
+/// What is missing here for the stand-ins, if anything is. Loads them under the names that are looked for first.
 pub(crate) fn missing() -> Result<Option<&'static str>, String> {
     static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
     let has_compiler = || Command::new("cc").arg("--version").output().is_ok();
@@ -50,7 +50,8 @@ pub(crate) fn open(precision: Precision, graphs: bool) -> crate::error::Result<C
 fn load() -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
     let driver = compile("driver.c", "libcuda.so", folder.path())?;
-    let cublaslt = compile("cublaslt.c", "libcublasLt.so", folder.path())?;
+    let others = [("cublaslt.c", "libcublasLt.so"), ("nccl.c", "libnccl.so.2")]
+        .map(|(source, name)| compile(source, name, folder.path()));
     let table = Table { find, bytes, run };
     // SAFETY: these are our own libraries, which stay loaded; `fake_kernels` copies the table.
     unsafe {
@@ -59,7 +60,9 @@ fn load() -> Result<(), String> {
             driver.get::<unsafe extern "C" fn(*const Table)>(b"fake_kernels").map_err(|e| e.to_string())?;
         set(&table);
         std::mem::forget(driver);
-        std::mem::forget(Library::new(cublaslt).map_err(|e| e.to_string())?);
+        for other in others {
+            std::mem::forget(Library::new(other?).map_err(|e| e.to_string())?);
+        }
     }
     Ok(())
 }
@@ -68,7 +71,7 @@ fn compile(source: &str, name: &str, folder: &Path) -> Result<PathBuf, String> {
     let library = folder.join(name);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda").join(source);
     let mut command = Command::new("cc");
-    command.args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(source);
+    command.args(["-O2", "-pthread", "-shared", "-fPIC", "-o"]).arg(&library).arg(source);
     command.arg(format!("-Wl,-soname,{name}"));
     if name != "libcuda.so" {
         command.arg("-L").arg(folder).arg("-lcuda");

@@ -32,6 +32,9 @@ fn ranks_that_differ_are_refused() {
     assert_eq!(refused.code, Some(66), "{}", refused.err);
     assert!(refused.err.contains("error: rank 0 of 2 on "), "{}", refused.err);
     assert!(!refused.err.contains("rank 1 of 2"), "{}", refused.err);
+    let on_cpu = start(dir.path(), "--threads 1 --ddp-backend nccl");
+    let refused = ran(&mut by(2, &on_cpu));
+    refused.fails(2, &["--ddp-backend nccl is for ranks on GPUs", "leave it out"]);
 }
 
 /// Ranks by the variables alone, of which one is missing, comes twice, or finds its port taken.

@@ -1,0 +1,104 @@
+//! What the devices of all ranks do together: this process begins it and waits for it.
+
+use super::{Group, Lost, Result, Transport};
+use crate::error::Error;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// Between two looks at whether another rank is still there.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A wait this short is worth a processor of its own, and a longer one is looked at this often.
+const SHORT: Duration = Duration::from_millis(1);
+const PAUSE: Duration = Duration::from_micros(20);
+
+/// How long a fault of the devices may take to show as the rank that caused it.
+const NAMED: Duration = Duration::from_millis(500);
+
+/// Over what ranks exchange gradients and weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// From GPU to GPU, by NVIDIA's library.
+    Nccl,
+    /// Over the memory of the hosts.
+    Host,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Backend::Nccl => "NCCL",
+            Backend::Host => "the hosts' memory",
+        })
+    }
+}
+
+/// A part of what devices do together, on this rank's device.
+pub trait Begun {
+    /// Gives the device its part; it is not waited for here.
+    fn begin(&self) -> Result<()>;
+
+    /// Whether the device is through with it.
+    fn is_done(&self) -> Result<bool>;
+
+    /// Ends it half-way.
+    fn give_up(&self);
+}
+
+impl Group {
+    /// Over what gradients and weights are to be exchanged, where that was asked for.
+    pub fn backend(&self) -> Option<Backend> {
+        self.backend
+    }
+
+    /// The same group, which exchanges gradients and weights over `backend`.
+    pub fn over(mut self, backend: Option<Backend>) -> Self {
+        self.backend = backend;
+        self
+    }
+
+    /// Waits until the devices of all ranks have done `what`. A rank that goes meanwhile ends all, as in any exchange.
+    pub fn by_devices(&self, what: &'static str, part: &dyn Begun) -> Result<()> {
+        let outcome = self.exchange(what, |transport| match together(transport, part) {
+            Ok(outcome) => Ok(outcome),
+            Err(lost) => {
+                part.give_up();
+                Err(lost)
+            }
+        });
+        outcome.unwrap_or(Ok(())).map_err(|error| match (error, &self.watchdog) {
+            (Error::Device(why), Some(watchdog)) => {
+                Error::Device(format!("at {} ({what}): {why}", watchdog.place()))
+            }
+            (error, _) => error,
+        })
+    }
+}
+
+fn together(transport: &dyn Transport, part: &dyn Begun) -> Result<Result<()>, Lost> {
+    let start = Instant::now();
+    let mut looked = start;
+    let mut outcome = part.begin();
+    while outcome.is_ok() {
+        match part.is_done() {
+            Ok(true) => return Ok(Ok(())),
+            Ok(false) if start.elapsed() < SHORT => std::thread::yield_now(),
+            Ok(false) => std::thread::sleep(PAUSE),
+            Err(error) => outcome = Err(error),
+        }
+        if looked.elapsed() >= LOOK {
+            looked = Instant::now();
+            transport.lost().map_or(Ok(()), Err)?;
+        }
+    }
+    // What the devices say of a rank that has gone does not name it.
+    let since = Instant::now();
+    while since.elapsed() < NAMED {
+        transport.lost().map_or(Ok(()), Err)?;
+        std::thread::sleep(LOOK);
+    }
+    part.give_up();
+    Ok(outcome)
+}

@@ -1,0 +1,229 @@
+//! This rank's place among GPUs that exchange by NCCL: what lies in their memory goes from one to the other, on a stream
+//! beside that of the kernels, and never over the host.
+
+use super::Cuda;
+use super::driver::{Context, is_idle};
+use super::errors::refused;
+use super::nccl::{self, Config, FLOAT, Functions, Handle, IN_PROGRESS, SUCCESS, SUM, Status, UniqueId};
+use crate::collective::{Begun, Group};
+use crate::device::Exchange;
+use crate::error::{Error, Result};
+use bytemuck::Zeroable;
+use cudarc::driver::result::{DriverError, event, stream};
+use cudarc::driver::sys::{CUevent, CUevent_flags, CUevent_wait_flags, CUstream};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::ffi::c_int;
+use std::rc::Rc;
+
+/// A communicator of all ranks, which is given up when dropped: whoever drops it has seen its last exchange done.
+pub(super) struct Communicator {
+    functions: &'static Functions,
+    /// Null before it is made, and when it was given up.
+    handle: Cell<Handle>,
+    stream: CUstream,
+    /// Where the kernels were when an exchange began.
+    event: CUevent,
+    /// Exchanges that NCCL has not been given yet, each with the address of its first element: it takes the next when it
+    /// has put the last on the stream.
+    waiting: RefCell<VecDeque<(Exchange, u64)>>,
+    /// What went wrong with one of them.
+    fault: RefCell<Option<Error>>,
+    context: Rc<Context>,
+}
+
+impl Communicator {
+    /// Meets the GPUs of all ranks of `group`.
+    pub fn meet(context: &Rc<Context>, group: &Group) -> Result<Self> {
+        let functions = nccl::load()?;
+        group.agree("version of NCCL", &functions.version.to_string())?;
+        let made = |e: DriverError| refused(e.0, "make a stream for exchanges");
+        let this = Communicator {
+            functions,
+            handle: Cell::new(std::ptr::null_mut()),
+            stream: stream::create(stream::StreamKind::NonBlocking).map_err(made)?,
+            event: event::create(CUevent_flags::CU_EVENT_DISABLE_TIMING).map_err(made)?,
+            waiting: RefCell::default(),
+            fault: RefCell::default(),
+            context: context.clone(),
+        };
+        let mut id = UniqueId::zeroed();
+        if group.is_first() {
+            // SAFETY: NCCL writes one identifier.
+            this.accept(unsafe { (functions.unique_id)(&mut id) }, "open a place to meet at")?;
+        }
+        let mut bytes = id.0.to_vec();
+        group.broadcast(&mut bytes);
+        id.0.copy_from_slice(&bytes);
+        group.by_devices("meeting of GPUs", &Meeting { of: &this, id, group })?;
+        Ok(this)
+    }
+
+    /// Begins `exchange`, or has it begin later; `address` is that of its first element. What goes wrong is told to who waits
+    /// for it, together with the rank that has caused it.
+    fn put(&self, exchange: &Exchange, address: u64) {
+        self.waiting.borrow_mut().push_back((exchange.clone(), address));
+        if let Err(error) = self.go_on() {
+            self.fault.borrow_mut().get_or_insert(error);
+        }
+    }
+
+    /// Gives NCCL what waits, as far as it takes it.
+    fn go_on(&self) -> Result<()> {
+        while !self.waiting.borrow().is_empty() && self.is_settled()? {
+            let Some((exchange, address)) = self.waiting.borrow_mut().pop_front() else { break };
+            self.begin(&exchange, address)?;
+        }
+        Ok(())
+    }
+
+    /// Puts this rank's part of `exchange` on the stream, after all that the kernels' stream has now.
+    fn begin(&self, exchange: &Exchange, address: u64) -> Result<()> {
+        let ordered = |e: DriverError| refused(e.0, "order an exchange");
+        // SAFETY: the event and both streams live.
+        unsafe {
+            event::record(self.event, self.context.stream).map_err(ordered)?;
+            stream::wait_event(self.stream, self.event, CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT)
+                .map_err(ordered)?;
+        }
+        let (Functions { all_reduce, broadcast, group_start, group_end, .. }, handle) =
+            (self.functions, self.handle.get());
+        let (stream, doing) = (self.stream.cast(), "exchange what the GPUs have");
+        // SAFETY: `device::within` checked that a live block has so many elements at the address, and nothing else touches
+        // them until they are waited for. The communicator and the stream live.
+        unsafe {
+            match exchange {
+                Exchange::Sum(len) => {
+                    self.accept(all_reduce(address, address, *len, FLOAT, SUM, handle, stream), doing)
+                }
+                Exchange::Broadcast(len) => {
+                    self.accept(broadcast(address, address, *len, FLOAT, 0, handle, stream), doing)
+                }
+                Exchange::Gather(parts) => {
+                    self.accept(group_start(), doing)?;
+                    for (rank, part) in parts.iter().enumerate() {
+                        let at = address + (part.start * size_of::<f32>()) as u64;
+                        let status = broadcast(at, at, part.len(), FLOAT, rank as c_int, handle, stream);
+                        self.accept(status, doing)?;
+                    }
+                    self.accept(group_end(), doing)
+                }
+            }
+        }
+    }
+
+    /// Whether NCCL has put all that it was given on the stream; fails where GPUs have lost each other.
+    fn is_settled(&self) -> Result<bool> {
+        let mut state = SUCCESS;
+        // SAFETY: the communicator lives, and NCCL writes one number.
+        let asked = unsafe { (self.functions.state)(self.handle.get(), &mut state) };
+        self.accept(asked, "ask how an exchange goes")?;
+        self.accept(state, "exchange with the other GPUs")?;
+        Ok(state == SUCCESS)
+    }
+
+    /// Ends what was begun, on this rank alone.
+    fn give_up(&self) {
+        let handle = self.handle.replace(std::ptr::null_mut());
+        if !handle.is_null() {
+            // SAFETY: the communicator was made once and is given up once.
+            unsafe { (self.functions.abort)(handle) };
+        }
+    }
+
+    fn accept(&self, status: Status, doing: &str) -> Result<()> {
+        match status {
+            SUCCESS | IN_PROGRESS => Ok(()),
+            _ => Err(self.functions.refusal(self.handle.get(), status, doing)),
+        }
+    }
+}
+
+impl Drop for Communicator {
+    fn drop(&mut self) {
+        self.give_up();
+        // SAFETY: both were made with this value, and what used them is given up. After a fault this fails, and so did what
+        // matters.
+        unsafe {
+            let _ = event::destroy(self.event);
+            let _ = stream::destroy(self.stream);
+        }
+    }
+}
+
+/// The making of a communicator, by all ranks at once.
+struct Meeting<'a> {
+    of: &'a Communicator,
+    id: UniqueId,
+    group: &'a Group,
+}
+
+impl Begun for Meeting<'_> {
+    fn begin(&self) -> Result<()> {
+        let (mut handle, mut config) = (std::ptr::null_mut(), Config::non_blocking());
+        let (rank, size) = (self.group.rank() as c_int, self.group.size() as c_int);
+        // SAFETY: NCCL writes the handle, and has read the configuration when it returns; the GPU's context is current.
+        let status = unsafe { (self.of.functions.init)(&mut handle, size, self.id, rank, &mut config) };
+        self.of.handle.set(handle);
+        self.of.accept(status, "meet the other GPUs")
+    }
+
+    fn is_done(&self) -> Result<bool> {
+        self.of.is_settled()
+    }
+
+    fn give_up(&self) {
+        self.of.give_up();
+    }
+}
+
+impl Cuda {
+    /// Begins `exchange` with the GPUs that this one has met; `address` is that of its first element.
+    pub(super) fn exchange(&self, exchange: &Exchange, address: u64) -> Result<()> {
+        let communicator = self.communicator.borrow();
+        let unmet = || Error::internal(format!("GPU {} has met no other", self.gpu.ordinal));
+        communicator.as_ref().ok_or_else(unmet)?.put(exchange, address);
+        Ok(())
+    }
+
+    /// Waits for all exchanges.
+    pub(super) fn exchanged(&self, group: &Group, what: &'static str) -> Result<()> {
+        match &*self.communicator.borrow() {
+            Some(communicator) => group.by_devices(what, &Exchanging { cuda: self, communicator, what }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Exchanges that have begun.
+struct Exchanging<'a> {
+    cuda: &'a Cuda,
+    communicator: &'a Communicator,
+    what: &'static str,
+}
+
+impl Begun for Exchanging<'_> {
+    fn begin(&self) -> Result<()> {
+        self.communicator.fault.take().map_or(Ok(()), Err)
+    }
+
+    fn is_done(&self) -> Result<bool> {
+        let communicator = self.communicator;
+        communicator.go_on()?;
+        // Until NCCL has put them there, the stream has nothing of them.
+        if !communicator.waiting.borrow().is_empty() || !communicator.is_settled()? {
+            return Ok(false);
+        }
+        let idle = is_idle(communicator.stream);
+        let idle = idle.map_err(|code| self.cuda.failed(code, format_args!("do the {}", self.what)))?;
+        // What went wrong on the way may have emptied it.
+        Ok(idle && communicator.is_settled()?)
+    }
+
+    fn give_up(&self) {
+        self.communicator.give_up();
+    }
+}
+
+#[cfg(test)]
+mod tests;

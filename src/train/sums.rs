@@ -1,0 +1,66 @@
+//! Sums of gradients over ranks on GPUs: bucket by bucket from the end of the slab, which is about the order in which a
+//! backward pass makes gradients final, and each begins when its bucket is.
+//!
+//! Every rank begins the same sums in the same order, whatever its batch is: one that does not know yet how often such a
+//! pass writes, or has no batch, begins them after the pass.
+
+use crate::collective;
+use crate::device::Exchange;
+use crate::error::Result;
+use crate::models::session::Signature;
+use crate::tape::{Writes, buckets};
+use crate::tensor::Tensor;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::rc::Rc;
+
+/// Elements of a bucket; the models of tests are small.
+const BUCKET: usize = if cfg!(test) { 1 << 10 } else { collective::BUCKET };
+
+/// The sums of a slab of gradients, as far as they have begun.
+pub(super) struct Sums {
+    buckets: Rc<[Range<usize>]>,
+    begun: Cell<usize>,
+    /// What a pass writes, by the step that it is part of.
+    known: RefCell<HashMap<Signature, Rc<Writes>>>,
+}
+
+impl Sums {
+    /// Of a slab of `len` elements.
+    pub fn new(len: usize) -> Self {
+        Sums { buckets: buckets(len, BUCKET).into(), begun: Cell::new(0), known: RefCell::default() }
+    }
+
+    /// In the order of their sums.
+    pub fn buckets(&self) -> Rc<[Range<usize>]> {
+        self.buckets.clone()
+    }
+
+    /// How many have begun.
+    #[cfg(test)]
+    pub fn begun(&self) -> usize {
+        self.begun.get()
+    }
+
+    /// What the pass of `step` writes, if one was seen.
+    pub fn known(&self, step: &Signature) -> Option<Rc<Writes>> {
+        self.known.borrow().get(step).cloned()
+    }
+
+    /// The pass of `step` has written so, and begun so many sums.
+    pub fn note(&self, step: &Signature, (writes, begun): (Writes, usize)) {
+        self.begun.set(begun);
+        self.known.borrow_mut().entry(step.clone()).or_insert_with(|| Rc::new(writes));
+    }
+
+    /// Begins those that have not begun; the next step begins anew.
+    pub fn begin_rest(&self, slab: &Tensor) -> Result<()> {
+        self.buckets[self.begun.replace(0)..].iter().try_for_each(|bucket| begin(slab, bucket))
+    }
+}
+
+/// Begins to sum a bucket of `slab`.
+pub(super) fn begin(slab: &Tensor, bucket: &Range<usize>) -> Result<()> {
+    slab.slice(bucket.start, [bucket.len()])?.begin_exchange(&Exchange::Sum(bucket.len()))
+}
