@@ -234,6 +234,8 @@ pub(super) struct Strides {
 ///
 /// # Safety
 /// `a` and `b` must reach every element named by the formula, and the instructions of `V` and `T` must exist.
+// Indices, not iterators: without much optimisation the sums would leave their registers for one.
+#[allow(clippy::needless_range_loop)]
 #[inline(always)]
 pub(super) unsafe fn product<V: Vector, T: Term<V>, const MR: usize, const NV: usize>(
     k: usize,
@@ -247,7 +249,6 @@ pub(super) unsafe fn product<V: Vector, T: Term<V>, const MR: usize, const NV: u
         let mut acc = [[V::splat(0.0); NV]; MR];
         let (mut a, mut b) = (a, b);
         for _ in 0..k {
-            // Plain indices, for without much optimisation the sums would leave their registers for an iterator.
             let mut columns = [V::splat(0.0); NV];
             for v in 0..NV {
                 columns[v] = V::load(b.add(v * V::LANES));

@@ -40,6 +40,8 @@ by_level! {
 ///
 /// # Safety
 /// The instructions of `V` and `T` must exist.
+// As for the register tile itself.
+#[allow(clippy::needless_range_loop)]
 #[inline(always)]
 pub unsafe fn run<V: Vector, T: Term<V>, const MR: usize, const NV: usize>(panels: Panels, sums: &mut [f32]) {
     let Panels { a, b, depth, rows, .. } = panels;

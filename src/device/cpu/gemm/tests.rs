@@ -80,9 +80,10 @@ fn every_form_and_ragged_size_matches_f64() {
 
 #[test]
 fn more_than_one_block_in_every_direction() {
-    check(Size { m: 18, n: 20, k: 2 * DEPTH + 5 }, Form::Plain, Form::Plain, 0.5, Store::Assign);
+    let depth = f32::product().depth;
+    check(Size { m: 18, n: 20, k: 2 * depth + 5 }, Form::Plain, Form::Plain, 0.5, Store::Assign);
     check(Size { m: 2 * ROWS + 9, n: 1000, k: 3 }, Form::Plain, Form::Plain, 1.0, Store::Assign);
-    check(Size { m: LEFT / DEPTH + 9, n: 9, k: DEPTH - 1 }, Form::Plain, Form::Transposed, 1.0, Store::Add);
+    check(Size { m: LEFT / depth + 9, n: 9, k: depth - 1 }, Form::Plain, Form::Transposed, 1.0, Store::Add);
 }
 
 /// Sums over more values than are packed at a time are left out: C in bf16 takes complete ones only.
