@@ -62,7 +62,9 @@ pub(super) fn undisturbed<T>(
             break;
         }
         let again = measure()?;
-        if conditions(&again).processor_share >= conditions(&best).processor_share {
+        let (now, before) = (conditions(&again), conditions(&best));
+        // Ranks agree on what was disturbed and not on shares, and all of them have to stop together.
+        if now.disturbed.is_none() || now.processor_share >= before.processor_share {
             best = again;
         }
     }
@@ -229,6 +231,22 @@ mod tests {
         assert_eq!(tried(&[0.95]), (0.95, 1));
         assert_eq!(tried(&[0.5, 0.99]), (0.99, 2));
         assert_eq!(tried(&[0.5, 0.7, 0.6]), (0.7, 3));
+    }
+
+    /// It ends this rank's measurements with the others', though by its own share the first was the better one.
+    #[test]
+    fn of_a_rank_that_only_others_disturbed_the_first_quiet_measurement_counts() {
+        let mut tries = 0;
+        let measure = || {
+            tries += 1;
+            let (share, disturbed) = match tries {
+                1 => (1.0, Some("another rank was disturbed".to_string())),
+                _ => (0.95, None),
+            };
+            Ok(Conditions { processor_share: Some(share), disturbed, ..Conditions::default() })
+        };
+        let found = undisturbed(measure, |conditions| conditions).unwrap();
+        assert_eq!((found.processor_share, found.disturbed, tries), (Some(0.95), None, 2));
     }
 
     #[test]

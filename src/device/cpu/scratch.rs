@@ -1,6 +1,7 @@
 //! Working memory that a thread keeps between calls.
 
 use super::memory::Memory;
+use std::alloc::{Layout, handle_alloc_error};
 use std::cell::RefCell;
 
 /// Bytes of a huge page; panels on ordinary ones would wait for their addresses, above all in a virtual machine.
@@ -13,14 +14,17 @@ thread_local! {
 
 /// Lends `len` floats on a cache line boundary, large ones on a huge page's; what is in them is unspecified.
 ///
-/// Panics where the machine has no memory left.
+/// Ends the process where the machine has no memory left, as a vector does.
 pub fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     use crate::device::blocks::Memory as _;
     let bytes = len * size_of::<f32>();
     let wanted = if bytes < PAGE / 2 { bytes } else { bytes.next_multiple_of(PAGE) + PAGE };
     // Taken, not borrowed: while `f` waits for other threads, this one may run another caller of ours.
     let buffer = SCRATCH.with_borrow_mut(Vec::pop).filter(|buffer| buffer.bytes() >= wanted);
-    let buffer = buffer.unwrap_or_else(|| Memory::new(wanted).unwrap_or_else(|error| panic!("{error}")));
+    let buffer = buffer.unwrap_or_else(|| {
+        // As for a vector that finds no memory.
+        Memory::new(wanted).unwrap_or_else(|_| handle_alloc_error(Layout::new::<[f32; 1]>()))
+    });
     let whole = wanted - bytes >= PAGE;
     let start = if whole { buffer.address().next_multiple_of(PAGE) } else { buffer.address() };
     // SAFETY: the mapping, which began as zeros and which nobody else has now, reaches that far beyond its boundary.

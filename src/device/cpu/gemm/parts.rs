@@ -10,11 +10,9 @@ mod tests;
 use super::block::Panels;
 use super::product::Product;
 use super::tiles::{self, BLOCK, RIGHT, Registers, SIDE, Tiles, WORDS, pack};
-use crate::shape::Stored;
-use half::bf16;
 
 /// Parts of a value.
-const PARTS: usize = 3;
+const PARTS: usize = <f32 as pack::Words>::PARTS;
 /// Words of k that are multiplied at a time, as for bf16.
 const NEAR: usize = PARTS * 80;
 /// Words of k in a pass over C. A value takes three times what it does in bf16, so that few columns of B would fit a cache
@@ -48,24 +46,6 @@ fn with(run: unsafe fn(Panels, &mut [f32])) -> Product<f32> {
 unsafe fn run_on_registers(panels: Panels, sums: &mut [f32]) {
     // SAFETY: the caller's contract.
     unsafe { run::<Registers>(panels, sums) }
-}
-
-/// The largest part of a value, and what is left of it. Of what is not finite, the part is all; of numbers that bf16
-/// rounds to infinity, it is cut off.
-#[inline(always)]
-fn part(x: f32) -> (bf16, f32) {
-    let nearest = bf16::narrow(x);
-    let cut = bf16::from_bits((x.to_bits() >> 16) as u16);
-    let part = if nearest.wide().is_infinite() { cut } else { nearest };
-    (part, if x.is_finite() { x - part.wide() } else { 0.0 })
-}
-
-/// The parts of a value, the largest first.
-#[inline(always)]
-pub(super) fn split(x: f32) -> [bf16; PARTS] {
-    let (first, rest) = part(x);
-    let (second, rest) = part(rest);
-    [first, second, part(rest).0]
 }
 
 /// See [`super::tiles`]' own.

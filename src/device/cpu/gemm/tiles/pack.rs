@@ -2,7 +2,6 @@
 //! tile has the 32 values of a row of A, one of a right tile the pairs of 16 columns of B.
 
 use super::{SIDE, VALUES, WORDS};
-use crate::device::cpu::gemm::parts::split;
 use crate::device::cpu::pack::{PanelSource, pair};
 use crate::shape::Stored;
 use half::bf16;
@@ -121,6 +120,24 @@ impl Words for bf16 {
         // SAFETY: the trait's contract.
         unsafe { [std::ptr::read_unaligned(x.cast()); MOST] }
     }
+}
+
+/// The largest part of a value, and what is left of it. Of what is not finite, the part is all; of numbers that bf16
+/// rounds to infinity, it is cut off.
+#[inline(always)]
+fn part(x: f32) -> (bf16, f32) {
+    let nearest = bf16::narrow(x);
+    let cut = bf16::from_bits((x.to_bits() >> 16) as u16);
+    let part = if nearest.wide().is_infinite() { cut } else { nearest };
+    (part, if x.is_finite() { x - part.wide() } else { 0.0 })
+}
+
+/// The parts of a value, the largest first.
+#[inline(always)]
+fn split(x: f32) -> [bf16; MOST] {
+    let (first, rest) = part(x);
+    let (second, rest) = part(rest);
+    [first, second, part(rest).0]
 }
 
 impl Words for f32 {
