@@ -21,8 +21,10 @@ pub use together::{Together, work_of_device};
 const SHARED: [&str; 7] =
     ["bench step", "doctor", "evaluate", "finetune", "generate", "profile step", "study"];
 
-/// What another rank may have to say before this one ends all of them.
-const PRECEDENCE: Duration = Duration::from_millis(500);
+/// What the first rank may have to say before this one ends all of them; mpirun takes its time to end a rank.
+const PRECEDENCE: Duration = Duration::from_secs(2);
+/// Between two looks at whether it has.
+const LOOK: Duration = Duration::from_millis(50);
 
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Ranks")]
@@ -106,9 +108,11 @@ impl Ranks {
             Err(error) => {
                 if !group.is_first() {
                     // What is wrong on all ranks is told by the first.
-                    std::thread::sleep(PRECEDENCE);
-                    if let Some(code) = group.has_ended() {
-                        group.abort(code);
+                    for _ in 0..PRECEDENCE.as_millis() / LOOK.as_millis() {
+                        std::thread::sleep(LOOK);
+                        if let Some(code) = group.has_ended() {
+                            group.abort(code);
+                        }
                     }
                 }
                 let code = failure::report(&error.context(launch.to_string()));
