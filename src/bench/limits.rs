@@ -17,6 +17,7 @@ use crate::tensor::matmul::{Form, Product, matmul};
 use crate::units::Seconds;
 use rayon::prelude::*;
 use serde::Serialize;
+use std::hint::black_box;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -184,7 +185,7 @@ impl Measure<'_> {
         let seconds = self.timed(|| {
             let sum: f32 = memory.par_chunks(1 << 16).map(vector::sum).sum();
             // The sum is looked at, or nothing would be read.
-            std::hint::black_box(sum);
+            black_box(sum);
             Ok(())
         })?;
         let bytes = memory.len() * size_of::<f32>();
@@ -211,45 +212,37 @@ impl Measure<'_> {
 
     fn multiply_adds(&self) -> Result<Rate> {
         let (count, _) = peak::multiply_adds(ROUNDS);
-        let seconds = self.timed(|| {
-            on_every_thread(|| {
-                std::hint::black_box(peak::multiply_adds(ROUNDS));
-            });
-            Ok(())
-        })?;
-        let flops = 2.0 * count as f64 * rayon::current_num_threads() as f64;
-        Self::rate("FMA", "FLOP/s", flops, "multiply-adds of registers, on every thread".into(), &seconds)
+        self.registers("FMA", "multiply-adds", count, || {
+            black_box(peak::multiply_adds(ROUNDS));
+        })
     }
 
     /// None where no instruction that is used multiplies bf16.
     fn bf16_products(&self) -> Result<Option<Rate>> {
-        let Some((name, count, _)) = peak::bf16_products(ROUNDS) else {
-            return Ok(None);
+        let run = || {
+            black_box(peak::bf16_products(ROUNDS));
         };
-        let seconds = self.timed(|| {
-            on_every_thread(|| {
-                std::hint::black_box(peak::bf16_products(ROUNDS));
-            });
-            Ok(())
-        })?;
-        let flops = 2.0 * count as f64 * rayon::current_num_threads() as f64;
-        Self::rate(name, "FLOP/s", flops, "products of registers, on every thread".into(), &seconds).map(Some)
+        let found = peak::bf16_products(ROUNDS);
+        found.map(|(name, count, _)| self.registers(name, "products", count, run)).transpose()
     }
 
     /// None where no instruction that is used multiplies bytes.
     fn byte_products(&self) -> Result<Option<Rate>> {
-        let Some((count, _)) = peak::byte_products(ROUNDS) else {
-            return Ok(None);
+        let run = || {
+            black_box(peak::byte_products(ROUNDS));
         };
+        let found = peak::byte_products(ROUNDS);
+        found.map(|(count, _)| self.registers("products of bytes", "products", count, run)).transpose()
+    }
+
+    /// The rate of `run` on every thread, which is `count` multiply-adds on registers alone.
+    fn registers(&self, name: &str, what: &str, count: u64, run: impl Fn() + Sync) -> Result<Rate> {
         let seconds = self.timed(|| {
-            on_every_thread(|| {
-                std::hint::black_box(peak::byte_products(ROUNDS));
-            });
+            on_every_thread(&run);
             Ok(())
         })?;
         let flops = 2.0 * count as f64 * rayon::current_num_threads() as f64;
-        let how = "products of registers, on every thread";
-        Self::rate("products of bytes", "FLOP/s", flops, how.into(), &seconds).map(Some)
+        Self::rate(name, "FLOP/s", flops, format!("{what} of registers, on every thread"), &seconds)
     }
 
     fn exponentials(&self) -> Result<Rate> {
@@ -257,7 +250,7 @@ impl Measure<'_> {
         let seconds = self.timed(|| {
             on_every_thread(|| {
                 for _ in 0..EXPONENTIALS / NEAR {
-                    std::hint::black_box(vector::sum_exponentials(std::hint::black_box(&x), 0.0));
+                    black_box(vector::sum_exponentials(black_box(&x), 0.0));
                 }
             });
             Ok(())

@@ -84,7 +84,7 @@ fn slower(feature: Feature) -> Option<&'static str> {
             "on Intel's processors half as fast as multiply-adds of widened values; +avx512-bf16 uses it",
         ),
         // Its panels take three times the bytes of bf16, and it waits for memory as soon as others use that, too.
-        Feature::Bf16x6 => Some("an option for fp32, faster only where memory is; +bf16x6 uses it"),
+        Feature::Bf16x6 => Some("an option for fp32, faster only while memory keeps up; +bf16x6 uses it"),
         _ => None,
     }
 }
