@@ -59,18 +59,27 @@ static __device__ __forceinline__ void ldmatrix_x4_transposed(unsigned (&r)[4], 
 }
 
 // Starts copying 16 bytes to shared memory, or writing zeros where `valid` is false: nothing is read then, wherever
-// `from` points. Lands at cp_async_wait.
+// `from` points. Lands at cp_async_wait. Said by a predicate: for a number of bytes, the compiler computes addresses of
+// parts of a copy.
 static __device__ __forceinline__ void cp_async_16(void* to, const void* from, bool valid) {
     const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(address), "l"(from), "r"(valid ? 16 : 0)
-                 : "memory");
+    asm volatile(
+        "{\n"
+        ".reg .pred zeros;\n"
+        "setp.eq.u32 zeros, %2, 0;\n"
+        "cp.async.cg.shared.global [%0], [%1], 16, zeros;\n"
+        "}" ::"r"(address), "l"(from), "r"(static_cast<unsigned>(valid)) : "memory");
 }
 
 // The same for 8 bytes.
 static __device__ __forceinline__ void cp_async_8(void* to, const void* from, bool valid) {
     const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" :: "r"(address), "l"(from), "r"(valid ? 8 : 0)
-                 : "memory");
+    asm volatile(
+        "{\n"
+        ".reg .pred zeros;\n"
+        "setp.eq.u32 zeros, %2, 0;\n"
+        "cp.async.ca.shared.global [%0], [%1], 8, zeros;\n"
+        "}" ::"r"(address), "l"(from), "r"(static_cast<unsigned>(valid)) : "memory");
 }
 
 // Closes the group of the copies started since the last one.
