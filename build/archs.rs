@@ -53,7 +53,14 @@ pub fn portable(archs: &[Arch]) -> Option<Arch> {
     archs.first().copied().filter(|lowest| lowest.suffix.is_none())
 }
 
-/// What tells nvcc to compile for `archs`.
+/// What tells nvcc to compile for `archs` what is the same on all of them: once as PTX, which takes most of the time.
+pub fn shared_flags(archs: &[Arch]) -> Vec<String> {
+    let Some(lowest) = portable(archs) else { return flags(archs) };
+    let codes: Vec<String> = archs.iter().map(|arch| format!("sm_{arch}")).collect();
+    vec![format!("-gencode=arch=compute_{lowest},code=[{},compute_{lowest}]", codes.join(","))]
+}
+
+/// What tells nvcc to compile for each of `archs` with all that it has.
 pub fn flags(archs: &[Arch]) -> Vec<String> {
     let flag = |arch: &Arch| match portable(archs) == Some(*arch) {
         true => format!("-gencode=arch=compute_{arch},code=[sm_{arch},compute_{arch}]"),

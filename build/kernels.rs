@@ -17,6 +17,8 @@ pub struct Source {
     pub entries: Vec<String>,
     /// Whether there are also forms with f32 storage and products of tf32, one each or three.
     pub tf32: bool,
+    /// Whether its form in bf16 has code for compute capability 9.0.
+    pub hopper: bool,
 }
 
 /// Every kernel file, by name. An entry belongs to one file only.
@@ -31,7 +33,13 @@ pub fn sources() -> Vec<Source> {
                 panic!("{}: {entry} is an entry of {}, too", path.display(), other.display());
             }
         }
-        Source { stem, path, entries, tf32: text.contains("WATTENTION_TF32") }
+        Source {
+            stem,
+            path,
+            entries,
+            tf32: text.contains("WATTENTION_TF32"),
+            hopper: text.contains("WATTENTION_HOPPER"),
+        }
     });
     found.collect()
 }
@@ -45,7 +53,7 @@ pub fn headers() -> Vec<PathBuf> {
 pub fn planted() -> [Source; 2] {
     ["planted", "planted_hopper"].map(|stem| {
         let path = Path::new(FOLDER).join("sim").join(stem).with_extension("cu");
-        Source { stem: stem.into(), entries: entries(&read(&path)), path, tf32: false }
+        Source { stem: stem.into(), entries: entries(&read(&path)), path, tf32: false, hopper: false }
     })
 }
 

@@ -56,7 +56,6 @@ pub fn build(sources: &[Source], out: &Path) -> Result<(), String> {
 
 fn jobs<'a>(nvcc: &Nvcc, archs: &[Arch], sources: &'a [Source], folder: &Path) -> Vec<Job<'a>> {
     let mut shared: Vec<String> = ["-fatbin", "-O3", "-std=c++17", "-Xptxas=-v"].map(String::from).into();
-    shared.extend(archs::flags(archs));
     if nvcc.version >= COMPRESSES {
         shared.push("--compress-mode=size".into());
     }
@@ -71,6 +70,10 @@ fn jobs<'a>(nvcc: &Nvcc, archs: &[Arch], sources: &'a [Source], folder: &Path) -
             VARIANTS.iter().filter(|(variant, _)| !variant.starts_with("Tf32") || source.tf32)
         {
             let mut flags = shared.clone();
+            flags.extend(match source.hopper && *variant == "Bf16" {
+                true => archs::flags(archs),
+                false => archs::shared_flags(archs),
+            });
             flags.extend(own.map(String::from));
             let files: Vec<&PathBuf> = headers.iter().chain([&source.path]).collect();
             let key: Vec<&String> = flags.iter().chain([&nvcc.release]).collect();
