@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # wattention beside PyTorch, and CTranslate2, on the same work, all sides in turn, and the table of their ratios.
 #
-#   scripts/compare.sh attention|step|generate [FLAGS]
+#   scripts/compare.sh attention|step|generate|ranks [FLAGS]
 #
 # attention  window, block-sparse and dense, forward and backward, at 1024 to 8192 tokens: FlexAttention, SDPA and the
 #            attention of transformers (benches/baselines/compare_attention.py)
 # step       a model step beside transformers (compare.py)
 # generate   generation beside transformers and, with --model benches/baselines/bart-base, CTranslate2
 #            (compare_generate.py)
+# ranks      a training step by several ranks of this machine beside one (compare_ranks.py): weak scaling, no peer
 #
 # FLAGS go to the script; with --help it says which there are. WATTENTION_PYTHON is a Python with torch and transformers
 # (python3). The program is target/release/wattention, built where it is not there, or what --wattention names.
@@ -26,7 +27,8 @@ case $what in
 attention) script=compare_attention.py ;;
 step) script=compare.py ;;
 generate) script=compare_generate.py ;;
-*) fail "usage: scripts/compare.sh attention|step|generate [FLAGS]" ;;
+ranks) script=compare_ranks.py ;;
+*) fail "usage: scripts/compare.sh attention|step|generate|ranks [FLAGS]" ;;
 esac
 shift
 
@@ -39,10 +41,11 @@ for word in "$@"; do
     -h | --help) exec "$python" "benches/baselines/$script" --help ;;
     esac
 done
-"$python" -c 'import torch, transformers' 2>/dev/null ||
+[[ $what == ranks ]] || "$python" -c 'import torch, transformers' 2>/dev/null ||
     fail "$python has no torch and transformers; install them, or set WATTENTION_PYTHON to a Python that has them"
 if ((!named)) && [[ ! -x target/release/wattention ]]; then
     command -v cargo >/dev/null || fail "target/release/wattention is not there, and cargo is not either: give --wattention"
     cargo build --release
 fi
-exec "$python" "benches/baselines/$script" --python "$python" "$@"
+[[ $what == ranks ]] || set -- --python "$python" "$@"
+exec "$python" "benches/baselines/$script" "$@"

@@ -213,19 +213,30 @@ else
         "${limits[@]}"
 fi
 
+# Attention and decoding beside what there is for PyTorch; comparisons write their results row by row.
+compare() {
+    local name=$1 limit=$2 script=$3
+    shift 3
+    if [[ $device != cuda* ]]; then
+        skip "$name" "$device measures nothing"
+        return
+    fi
+    measure "$name" "$limit" "$python" "benches/baselines/$script" --device cuda --wattention "$binary" \
+        --python "$python" --output "$work/$name.json" "$@"
+    [[ ! -s $work/$name.out ]] || cat -- "$work/$name.out" >&2
+}
+
+compare attention-peers 75 compare_attention.py --engines "${engines[@]}" --precision bf16 --kinds window dense \
+    --peers flex cudnn flash-attn --lengths 4096 --batch-size 4 --rounds 1 --seconds 0.1
+compare generate-peers 60 compare_generate.py --precisions bf16 --batch-size 4 --beams 1 4 --max-source-length 4096 \
+    --rounds 1
+
 # Both sides in turn; what time is left is shared. The longest input is not last, where time may run out.
 waiting=${#precisions[@]}
 for precision in "${precisions[@]}"; do
-    if [[ $device != cuda* ]]; then
-        skip "steps-$precision" "$device measures nothing"
-    else
-        left=$((deadline - SECONDS))
-        measure "steps-$precision" "$((left * 9 / minutes / waiting))" "$python" benches/baselines/compare.py \
-            --device cuda --precision "$precision" --lengths 4096 16384 1024 --modes forward forward-backward train \
-            --rounds 2 --warmup 3 --repeat 8 --wattention "$binary" --python "$python" \
-            --output "$work/led-base-$precision.json"
-        [[ ! -s $work/steps-$precision.out ]] || cat -- "$work/steps-$precision.out" >&2
-    fi
+    left=$((deadline - SECONDS))
+    compare "steps-$precision" "$((left * 9 / minutes / waiting))" compare.py --precision "$precision" \
+        --lengths 4096 16384 1024 --modes forward forward-backward train --rounds 2 --warmup 3 --repeat 8
     waiting=$((waiting - 1))
 done
 

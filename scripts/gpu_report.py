@@ -3,7 +3,8 @@
     python3 scripts/gpu_report.py WORK OUT
 
 WORK/parts has a line per part: name, outcome, seconds and, unless all went well, why, between tabs. WORK/NAME.out is
-what the part printed, one JSON object or nothing; WORK/led-base-*.json are comparisons. In OUT stand few files:
+what the part printed, one JSON object or nothing; WORK/steps-*.json and WORK/*-peers.json are comparisons. In OUT stand
+few files:
 
 doctor.json             the machine
 checks.jsonl            a line per check that computes: {"part", "result"}
@@ -13,6 +14,8 @@ attention.json          attention by kind, pass, length and precision
 attention-ENGINE.json   window attention in bf16, by each of the kernels that the GPU has
 profile.json            a training step by phase and kernel, with joules
 led-base-*.json         steps beside PyTorch's, one file a precision, in the form of benches/baselines/compare.py
+attention-peers.json    attention beside FlexAttention, cuDNN and FlashAttention, as far as they are here
+generate-peers.json     generation beside transformers
 summary.json            outcome and seconds of every part; which claims of README.md they settle; how often as fast
                         the attention kernels for Hopper are, and whether they may be the default
 
@@ -40,6 +43,8 @@ CLAIMS = {
     "every kernel is right, and steps are graphs": ("selftest-fp32", "selftest-tf32", "selftest-tf32x3", "selftest-bf16"),
     "no kernel reads or writes where it may not": ("memcheck", "memcheck-bf16"),
     "the speed of steps beside PyTorch": ("steps-fp32", "steps-tf32", "steps-bf16"),
+    "the speed of attention beside PyTorch": ("attention-peers",),
+    "the speed of generation beside PyTorch": ("generate-peers",),
 }
 
 
@@ -116,8 +121,8 @@ def main():
     for name, objects in files.items():
         if objects:
             write(name, "".join(json.dumps(one) + "\n" for one in objects))
-    for path in work.glob("led-base-*.json"):
-        write(path.name, path.read_text("utf-8"))
+    for path in [*work.glob("steps-*.json"), *work.glob("*-peers.json")]:
+        write(path.name.replace("steps-", "led-base-"), path.read_text("utf-8"))
     outcomes = [part["outcome"] for part in found]
     summary = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -11,6 +11,9 @@ above 1 where wattention is faster: the median of the rounds' own ratios, with t
 cannot do a row says why, also where its process fell. The peers are a process that stays, idle while wattention runs;
 FlexAttention has its own, for on the CPU it writes outside of its buffers (pytorch/pytorch#153145).
 
+With --engines hopper mma the rows of wattention are of its kernels for Hopper, and those by mma.sync stand beside them
+as one more peer, wattention-mma.
+
 The standard library is enough for this script itself; --python must have torch and transformers.
 """
 
@@ -32,6 +35,8 @@ def parse_arguments():
     parser.add_argument("--lengths", type=int, nargs="+", default=[1024, 2048, 4096, 8192])
     parser.add_argument("--passes", nargs="+", choices=PASSES, default=PASSES)
     parser.add_argument("--peers", nargs="+", help="only these")
+    engines = {"nargs": "+", "choices": ["mma", "hopper"], "default": []}
+    parser.add_argument("--engines", **engines, help="kernels on a GPU: wattention's, then those beside it")
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--heads", type=int, default=12)
     parser.add_argument("--head-size", type=int, default=64)
@@ -59,8 +64,10 @@ def commands(args, kind, length, direction, peers):
     script = [args.python, str(HERE / "attention_peers.py")]
     ours = [str(args.wattention), "bench", "attention", "--kind", kind, "--lengths", str(length), "--pass", direction]
     theirs = [*script, "--kind", kind, "--length", str(length), "--pass", direction]
-    asked = {peer: [*theirs, "--peer", peer, *sizes(args)] for peer in peers}
-    return {"wattention": [*ours, *sizes(args)], **asked}
+    engines = [["--engine", engine] for engine in args.engines] or [[]]
+    names = ["wattention", *(f"wattention-{engine}" for engine in args.engines[1:])]
+    asked = {name: [*ours, *sizes(args), *engine] for name, engine in zip(names, engines)}
+    return asked | {peer: [*theirs, "--peer", peer, *sizes(args)] for peer in peers}
 
 
 def measure(command, server):
@@ -95,7 +102,7 @@ def compare(args, kind, length, direction, servers):
     row = {"kind": kind, "length": length, "pass": direction}
     ours = [one["wattention"]["median_s"] for one in rounds]
     row["wattention"] = {"median_s": statistics.median(ours), "flops": rounds[0]["wattention"]["flops"]}
-    for peer in peers:
+    for peer in list(asked)[1:]:
         if peer in absent:
             row[peer] = {"absent": absent[peer]}
             continue
@@ -133,6 +140,7 @@ def main():
         "head_size": args.head_size,
         "window": args.window,
         "precision": args.precision,
+        **({"engine": args.engines[0]} if args.engines else {}),
         "load_average": load,
         "rows": [],
     }

@@ -10,6 +10,8 @@ precision that CTranslate2 has on this processor, one right after the other and 
 bits, with activations in float32. All sides have the same random weights and as many random tokens; every answer has
 all of its tokens. CTranslate2 takes BART and Pegasus, not LED; `left_out` of the result says what is not there, and why.
 
+--device cuda compares with transformers alone, in fp32 and bf16, for there are no weights in 8 bits on a GPU.
+
 Times are of a step after the first one, and of the whole of generating, encoder included; loading is no part of either.
 Ratios are the other side over wattention, the median of the rounds' own ratios with the least and the greatest; the
 result has those against every other side. `same_tokens` is how many tokens of CTranslate2's answers in float32 are
@@ -42,15 +44,20 @@ def ct2(precision):
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description="wattention against its peers, generation on the CPU.")
+    parser = argparse.ArgumentParser(description="wattention against its peers, generation.")
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 4], help="beams (1 4)")
-    parser.add_argument("--precisions", nargs="+", choices=list(OURS), default=["fp32", "bf16", "int8"])
+    parser.add_argument("--precisions", nargs="+", choices=list(OURS), help="fp32 bf16, and int8 on the CPU")
+    sides.add_device(parser)
     parser.add_argument("--max-source-length", type=int, default=1024)
     parser.add_argument("--max-new-tokens", type=int, default=64)
     sides.add_arguments(parser)
     sides.add_model_arguments(parser, batch_size=[2])
     args = parser.parse_args()
+    on_gpu = args.device == "cuda"
+    args.precisions = args.precisions or ["fp32", "bf16", *([] if on_gpu else ["int8"])]
     sides.check(parser, args)
+    if on_gpu and any(precision.startswith("int8") for precision in args.precisions):
+        parser.error("weights in 8 bits are for the CPU: --precisions fp32 bf16 on a GPU")
     if args.max_new_tokens < 2:
         parser.error("--max-new-tokens must be at least 2: a step is what one more token takes")
     return args
@@ -70,8 +77,9 @@ def commands(args, folder, batch_size, beams):
         *["--max-new-tokens", str(args.max_new_tokens), "--num-beams", str(beams)],
         *["--threads", str(args.threads), "--warmup", str(args.warmup), "--repeat", str(args.repeat), "--json"],
     ]
-    ours = [str(args.wattention), "bench", "generate", "--model", str(folder / "hf"), "--device", "cpu", *work]
-    hf = [args.python, str(HERE / "hf_generate.py"), "--model", str(folder / "hf"), *work]
+    both = ["--model", str(folder / "hf"), "--device", args.device, *work]
+    ours = [str(args.wattention), "bench", "generate", *both]
+    hf = [args.python, str(HERE / "hf_generate.py"), *both]
     theirs = [args.python, str(HERE / "ct2_generate.py"), "--model", str(folder), *work]
     asked = {precision: [*ours, *OURS[precision]] for precision in args.precisions}
     asked[PEER] = hf
@@ -84,6 +92,8 @@ def commands(args, folder, batch_size, beams):
 
 def left_out(args, found):
     """Which of CTranslate2's precisions are not measured, and why."""
+    if args.device == "cuda":
+        return {"ctranslate2": "it is asked on the CPU only"}, {ct2(precision) for precision in args.precisions}
     if "left_out" in found:
         return {"ctranslate2": found["left_out"]}, {ct2(precision) for precision in args.precisions}
     missing = [one for one in args.precisions if COMPUTE_TYPES[one] not in found["compute_types"]]
@@ -127,7 +137,10 @@ def row(args, folder, batch_size, beams, absent):
         for key, name in (("step_seconds", "step_ratio"), ("seconds", "whole_ratio")):
             ratios = {other: [median(one, other, key) / median(one, side, key) for one in rounds] for other in others}
             result[side][name] = {other: spread(values) for other, values in ratios.items()}
-        result[side]["share_of_limit"] = spread([one[side]["share_of_limit"] for one in rounds])
+        # A GPU whose bandwidth nobody knows has no limit.
+        shares = [one[side].get("share_of_limit") for one in rounds]
+        if all(isinstance(share, float) for share in shares):
+            result[side]["share_of_limit"] = spread(shares)
     return {**result, "rounds": rounds}
 
 
@@ -161,7 +174,7 @@ def table(rows):
 
 def main():
     args = parse_arguments()
-    load = sides.warn_if_busy("cpu")
+    load = sides.warn_if_busy(args.device)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         found = make_model(args, folder)
@@ -175,6 +188,7 @@ def main():
             "max_source_length": args.max_source_length,
             "max_new_tokens": args.max_new_tokens,
             "precision": "+".join(args.precisions),
+            "device": args.device,
             "load_average": load,
             "left_out": why,
             "rows": [],
@@ -183,7 +197,8 @@ def main():
             for beams in args.beams:
                 report["rows"].append(row(args, folder, batch_size, beams, absent))
                 sides.write(args, report)
-    print(f"{report['model']}, {args.max_source_length} tokens in, {args.threads} threads, {report['processor']}")
+    where = "the GPU" if args.device == "cuda" else f"{args.threads} threads, {report['processor']}"
+    print(f"{report['model']}, {args.max_source_length} tokens in, {where}")
     print(table(report["rows"]))
     for one in report["rows"]:
         if "same_tokens" in one:

@@ -1,4 +1,4 @@
-"""The PyTorch side of `wattention bench generate`: generate() of transformers on the CPU.
+"""The PyTorch side of `wattention bench generate`: generate() of transformers.
 
     python benches/baselines/hf_generate.py --num-beams 4 --max-source-length 1024 --threads 2 --json
 
@@ -26,9 +26,10 @@ def parse_arguments():
     parser.add_argument("--model", default=str(LED_BASE), help="directory with a config.json (default: LED-base)")
     parser.add_argument("--compile", action="store_true", help="the model's forward pass through torch.compile")
     parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     decoding_times.add_arguments(parser, ["fp32", "bf16"])
     args = parser.parse_args()
-    args.device, args.max_target_length = "cpu", 1
+    args.max_target_length = 1
     return args
 
 
@@ -46,7 +47,10 @@ def main():
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     config = AutoConfig.from_pretrained(args.model)
-    model = load(args, config).eval()
+    on_gpu = args.device == "cuda"
+    if on_gpu:
+        torch.set_float32_matmul_precision("highest")
+    model = load(args, config).eval().to(args.device)
     model.generation_config.eos_token_id = None
     if args.compile:
         model.forward = torch.compile(model.forward)
@@ -54,6 +58,8 @@ def main():
 
     def generate(tokens):
         out = model.generate(**batch, num_beams=args.num_beams, do_sample=False, max_new_tokens=tokens)
+        if on_gpu:
+            torch.cuda.synchronize()
         return [len(row) - 1 for row in out]
 
     result = {
@@ -63,7 +69,7 @@ def main():
         "compiled": args.compile,
         "threads": torch.get_num_threads(),
         **decoding_times.timed(generate, args),
-        "peak_bytes": peak_resident_bytes(),
+        "peak_bytes": torch.cuda.max_memory_allocated() if on_gpu else peak_resident_bytes(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }

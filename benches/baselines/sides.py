@@ -24,13 +24,18 @@ BUSY = 0.5
 COMPILE_SECONDS = 180
 
 
-def add_arguments(parser, rounds=5):
+def add_program_arguments(parser, rounds=5):
     """What every comparison is asked."""
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of both sides (all cores)")
     parser.add_argument("--rounds", type=int, default=rounds, help=f"turns of each side and row ({rounds})")
     parser.add_argument("--wattention", type=Path, default=ROOT / "target" / "release" / "wattention", metavar="BINARY")
-    parser.add_argument("--python", default=sys.executable, help="interpreter with torch and transformers")
     parser.add_argument("--output", type=Path, help="JSON file with everything, written after every row")
+
+
+def add_arguments(parser, rounds=5):
+    """What a comparison with a peer is asked."""
+    add_program_arguments(parser, rounds)
+    parser.add_argument("--python", default=sys.executable, help="interpreter with torch and transformers")
 
 
 def add_model_arguments(parser, batch_size):
@@ -46,8 +51,12 @@ def add_model_arguments(parser, batch_size):
     parser.add_argument("--compile", action="store_true", help=help)
 
 
-def add_device_arguments(parser):
+def add_device(parser):
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+
+
+def add_device_arguments(parser):
+    add_device(parser)
     parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"], default="fp32", help="of both sides")
 
 
@@ -223,6 +232,8 @@ def environment(args, server=None):
     """Where and with what a comparison was made."""
     if server:
         versions = server.versions
+    elif not hasattr(args, "python"):
+        versions = {}
     else:
         ask = "import torch, transformers; print(torch.__version__, transformers.__version__)"
         torch, transformers = run([args.python, "-c", ask])[0].split()
@@ -235,9 +246,8 @@ def environment(args, server=None):
         "system": platform.platform(),
         "commit": commit(),
         "wattention": run([str(args.wattention), "--version"])[0].strip(),
-        "torch": versions["torch"],
-        "transformers": versions["transformers"],
-        "python": run([args.python, "--version"])[0].strip(),
+        **{name: versions[name] for name in ("torch", "transformers") if name in versions},
+        **({"python": run([args.python, "--version"])[0].strip()} if versions else {}),
         "threads": args.threads,
         **({"device": versions["gpu"]} if "gpu" in versions else {}),
     }
