@@ -99,7 +99,7 @@ impl Group {
         let watchdog = Watchdog::start(launch, limit)?;
         let transport = match MPI && matches!(launch.launcher, Launcher::Mpirun | Launcher::Srun) {
             true => watchdog.watch("meeting", mpi)?,
-            false => Box::new(meeting::meet(launch, limit, lost)?),
+            false => Box::new(meeting::meet(launch, limit, lost)?.telling(watchdog.awaited())),
         };
         let group = Group {
             transport: Some(transport),

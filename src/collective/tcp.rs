@@ -3,9 +3,11 @@
 //! A message is its length and its bytes. A length that no message has says that the sender ends: with which code, and
 //! which other rank it has lost.
 
+use super::watchdog::Awaited;
 use super::{Lost, Transport};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// In place of a length.
@@ -24,6 +26,7 @@ pub struct Tcp {
     rank: usize,
     /// By rank; none of this rank itself.
     peers: Vec<Option<TcpStream>>,
+    awaited: Arc<Awaited>,
 }
 
 impl Tcp {
@@ -32,7 +35,12 @@ impl Tcp {
             peer.set_nodelay(true)?;
             peer.set_read_timeout(None)?;
         }
-        Ok(Tcp { rank, peers })
+        Ok(Tcp { rank, peers, awaited: Arc::default() })
+    }
+
+    /// Tells `awaited` from now on which rank is waited for.
+    pub fn telling(self, awaited: Arc<Awaited>) -> Self {
+        Tcp { awaited, ..self }
     }
 
     /// Sends `ours(r)` to every rank r and puts what it sends in `theirs`, in blocks of one size.
@@ -75,6 +83,13 @@ impl Tcp {
     }
 
     fn receive(&self, from: usize, bytes: &mut [u8]) -> Result<(), Lost> {
+        self.awaited.set(Some(from));
+        let received = self.read(from, bytes);
+        self.awaited.set(None);
+        received
+    }
+
+    fn read(&self, from: usize, bytes: &mut [u8]) -> Result<(), Lost> {
         let mut peer = self.peer(from)?;
         let gone = |e: io::Error| match e.kind() {
             io::ErrorKind::UnexpectedEof => Lost::Gone(from, CLOSED.into()),

@@ -3,11 +3,26 @@
 use super::Launch;
 use crate::error::{Error, Result};
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What an exchange that began is called, and when it did.
 type Waiting = Mutex<Option<(&'static str, Instant)>>;
+
+/// The rank that this one waits for, where that is known.
+#[derive(Default)]
+pub struct Awaited(AtomicUsize);
+
+impl Awaited {
+    pub fn set(&self, rank: Option<usize>) {
+        self.0.store(rank.map_or(0, |rank| rank + 1), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<usize> {
+        self.0.load(Ordering::Relaxed).checked_sub(1)
+    }
+}
 
 pub struct Watchdog {
     shared: Arc<Shared>,
@@ -16,12 +31,20 @@ pub struct Watchdog {
 struct Shared {
     /// This rank.
     us: String,
+    rank: usize,
+    size: usize,
+    awaited: Arc<Awaited>,
     waiting: Waiting,
     /// A kind of thing, and its number.
     place: Mutex<(&'static str, u64)>,
 }
 
 impl Shared {
+    fn awaited(&self) -> String {
+        let only = (self.size == 2).then(|| 1 - self.rank);
+        self.awaited.get().or(only).map_or("another rank".into(), |rank| format!("rank {rank}"))
+    }
+
     /// Says on stderr that the work ends: `fault` in the exchange `what`, and why.
     fn say(&self, fault: &str, what: &str, why: &str) {
         let Shared { us, place, .. } = self;
@@ -39,6 +62,9 @@ impl Watchdog {
     pub fn start(launch: &Launch, limit: Duration) -> Result<Self> {
         let shared = Arc::new(Shared {
             us: launch.to_string(),
+            rank: launch.rank,
+            size: launch.world_size,
+            awaited: Arc::default(),
             waiting: Mutex::new(None),
             place: Mutex::new(("step", 0)),
         });
@@ -48,7 +74,7 @@ impl Watchdog {
             while let Some(shared) = seen.upgrade() {
                 let waiting = *shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some((what, _)) = waiting.filter(|(_, since)| since.elapsed() > limit) {
-                    let who = format!("another rank has not answered for {limit:?} (--ddp-timeout)");
+                    let who = format!("{} has not answered for {limit:?} (--ddp-timeout)", shared.awaited());
                     shared.say(&who, what, "it died, hangs, or its link is down");
                     // What else runs at a process's end would wait for MPI, which hangs.
                     signal_hook::low_level::exit(Error::Device(String::new()).exit_code());
@@ -60,6 +86,11 @@ impl Watchdog {
         let thread = std::thread::Builder::new().name("watchdog".into()).spawn(watch);
         thread.map_err(|e| Error::DoesNotFit(format!("the watchdog's thread does not start: {e}")))?;
         Ok(Watchdog { shared })
+    }
+
+    /// Where a transport says for whom it waits.
+    pub fn awaited(&self) -> Arc<Awaited> {
+        self.shared.awaited.clone()
     }
 
     /// Where the work is.

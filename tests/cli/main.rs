@@ -28,6 +28,7 @@ mod int8;
 #[path = "../support/interop.rs"]
 mod interop;
 mod kernels;
+mod launchers;
 mod left_out;
 mod overfit;
 mod plan;

@@ -5,6 +5,7 @@
 mod devices;
 mod faults;
 mod kills;
+mod launchers;
 mod predicting;
 mod refusals;
 mod sharing;
@@ -165,9 +166,9 @@ fn predictions(dir: &Path) -> Vec<u8> {
     fs::read(dir.join("run/predictions.jsonl")).unwrap()
 }
 
-/// The ranks of a launcher, or of a first one that has started the others, in their order.
-fn ranks_of(launched: &Child) -> Vec<String> {
-    let parent = launched.id().to_string();
+/// The processes that one has started, in their order.
+fn children_of(parent: u32) -> Vec<String> {
+    let parent = parent.to_string();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
@@ -178,10 +179,16 @@ fn ranks_of(launched: &Child) -> Vec<String> {
         }
     }
     found.sort_unstable();
-    if !cfg!(feature = "mpi") {
-        found.insert(0, launched.id());
-    }
     found.iter().map(u32::to_string).collect()
+}
+
+/// The ranks of a launcher, or of a first one that has started the others, in their order.
+fn ranks_of(launched: &Child) -> Vec<String> {
+    let mut found = children_of(launched.id());
+    if !cfg!(feature = "mpi") {
+        found.insert(0, launched.id().to_string());
+    }
+    found
 }
 
 /// Whether a process is there that has not ended.

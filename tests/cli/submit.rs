@@ -1,5 +1,6 @@
 //! `study submit`: its job files under the engines that are installed here, and under a stand-in for SLURM's commands.
 
+use super::launchers::{beside_slurm, has_slurm, is_here};
 use super::study::{TINY, results, study};
 use super::{Ran, command, ran};
 use serde_json::{Map, Value};
@@ -16,16 +17,6 @@ fn submit(dir: &Path, flags: &str) -> (PathBuf, Map<String, Value>) {
     submit.arg(dir.join("study.toml")).arg("--output-dir").arg(dir.join("out"));
     let said = ran(submit.args(flags.split_whitespace())).json();
     (said["file"].as_str().unwrap().into(), said)
-}
-
-/// The program that is called `name` says `what` of itself.
-fn is_here(name: &str, arguments: &[&str], what: &str) -> bool {
-    let said = Command::new(name).args(arguments).stdin(Stdio::null()).output();
-    let is_here = said.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).contains(what));
-    if !is_here {
-        println!("skipped: there is no {name}");
-    }
-    is_here
 }
 
 fn finished(dir: &Path) {
@@ -54,15 +45,13 @@ fn gnu_parallel_runs_what_is_left() {
 
 #[test]
 fn slurm_runs_the_array() {
-    let root = fs::metadata("/proc/self").is_ok_and(|of| std::os::unix::fs::MetadataExt::uid(&of) == 0);
-    if !root || !is_here("slurmctld", &["-V"], "slurm") || !is_here("slurmd", &["-V"], "slurm") {
-        return println!("skipped: a SLURM of this machine takes root and slurm-wlm");
+    if !has_slurm() {
+        return;
     }
     let dir = tempfile::tempdir().unwrap();
     let (file, _) = submit(dir.path(), "--engine slurm --hours 0.5");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/slurm.sh");
-    let mut beside = Command::new(script);
-    beside.arg(dir.path().join("slurm")).args(["timeout", "300", "sbatch", "--wait"]).arg(&file);
+    let mut beside = beside_slurm(&dir.path().join("slurm"));
+    beside.args(["timeout", "300", "sbatch", "--wait"]).arg(&file);
     ran(&mut beside).succeeds();
     finished(dir.path());
 }

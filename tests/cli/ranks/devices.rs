@@ -33,25 +33,3 @@ fn mpi_and_tcp_give_the_same_bits() {
     assert_eq!(predictions(mpi.path()), predictions(tcp.path()));
     assert_eq!(events(&mpi.path().join("run")), events(&tcp.path().join("run")));
 }
-
-/// As `torchrun --no-python` starts ranks: its agent has a store at MASTER_ADDR:MASTER_PORT.
-#[test]
-fn torchrun_starts_ranks() {
-    let python = std::env::var_os("WATTENTION_PYTHON").map(std::path::PathBuf::from);
-    let torchrun =
-        python.and_then(|python| Some(python.parent()?.join("torchrun"))).filter(|path| path.exists());
-    let Some(torchrun) = torchrun else {
-        println!("skipped: there is no torchrun beside WATTENTION_PYTHON");
-        return;
-    };
-    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let flags = "--per-device-train-batch-size 1 --no-predict";
-    ran(run(one.path(), 1, flags).args(["--devices", "2"])).succeeds();
-    let inner = run(two.path(), 1, flags);
-    let mut outer = Command::new(torchrun);
-    let port = free_port().to_string();
-    outer.args(["--nproc-per-node", "2", "--master-port", &port, "--no-python"]);
-    outer.arg(inner.get_program()).args(inner.get_args()).stdin(Stdio::null());
-    ran(&mut outer).succeeds();
-    assert!(model(one.path()) == model(two.path()));
-}
