@@ -76,6 +76,16 @@ impl Tile {
         Tile { head: HEADS[0], groups: 1, resident: 0 }
     }
 
+    /// Of the lists of a table's blocks: each warpgroup that computes has a list, and what two list is loaded once.
+    pub fn lists() -> Self {
+        Tile { head: HEADS[0], groups: 2, resident: 0 }
+    }
+
+    /// Blocks for `tiles` tiles of one warpgroup's rows.
+    pub fn blocks_of(&self, tiles: usize) -> usize {
+        tiles.div_ceil(self.groups)
+    }
+
     pub fn rows(&self) -> usize {
         64 * self.groups
     }
