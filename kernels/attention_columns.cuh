@@ -41,8 +41,8 @@ struct Columns {
     int low, high;
     // Those that any row may see.
     Bits<N> seen;
-    // log2 of how often each one enters.
-    float weight;
+    // log2 of how often each one enters: for rows of the first list of two, and for those of the second.
+    float weight, second_weight;
 };
 
 // Whether some row of from .. to sees some column; the limits are those of a warp.

@@ -18,7 +18,8 @@ constexpr int SQUARE = 64;
 constexpr int PANEL = SQUARE * SWIZZLED_ROW;
 
 // G warpgroups that compute: as many as leave a row's sums enough registers. Those of a window's forward by head size;
-// its backward has two. Lists of blocks have one, for no two of them are alike, and two such blocks share a processor.
+// its backward has two, and so have lists of blocks, one each. Dense attention has one, and two such blocks share a
+// processor.
 template <int D>
 constexpr int GROUPS = D <= 64 ? 3 : 2;
 template <int G>
@@ -206,14 +207,14 @@ DEVICE void load_stage(Ring<D>& ring, const Columns<SQUARE>& tile, bool last, co
     }
 }
 
-// Gives the ring all tiles of a walk, or one without a visible column.
+// Gives the ring all tiles of a walk, or one without a visible column; another walk follows if this one is not the last.
 template <bool NUMBERS, int D, class Walk>
-DEVICE void load_walk(Ring<D>& ring, Walk& walk, const Pair& pair) {
+DEVICE void load_walk(Ring<D>& ring, Walk& walk, const Pair& pair, bool last = true) {
     Columns<SQUARE> tile = {0, nullptr, 0, 0, 0, 0, 0.0f}, after;
     bool more = next_tile(walk, tile);
     do {
         more = more && next_tile(walk, after);
-        load_stage<D, NUMBERS>(ring, tile, !more, pair);
+        load_stage<D, NUMBERS>(ring, tile, !more && last, pair);
         tile = after;
     } while (more);
 }
@@ -241,16 +242,24 @@ DEVICE bool computes(Ring<D>& ring, Load load) {
     return false;
 }
 
-// A warpgroup's rows of a tile of rows, and the first of this warp's.
+// A warpgroup's rows of a tile of rows, the first of this warp's, and which of two lists of columns they have.
 struct GroupRows {
     int first, last, warp_first;
     bool any;
+    int list;
 };
 
-DEVICE GroupRows group_rows(const RowTile& rows) {
+DEVICE GroupRows group_rows(const RowTile& rows, int list = 0) {
     const int group = warpgroup_index() * SQUARE, warp = static_cast<int>(threadIdx.x) / WARP * 16;
     const int last = rows.first + min(rows.count, group + SQUARE) - 1;
-    return {rows.first + group, last, rows.first + warp, group < rows.count};
+    return {rows.first + group, last, rows.first + warp, group < rows.count, list};
+}
+
+// The columns of a stage as they enter those rows.
+DEVICE Columns<SQUARE> columns_of(const Staged& staged, const GroupRows& rows) {
+    Columns<SQUARE> tile = staged.tile;
+    if (rows.list) tile.weight = tile.second_weight;
+    return tile;
 }
 
 // A head's rows as operands of a product, row g and g + 8 of the warp's 16 in each lane; zeros where there is no row.
@@ -284,6 +293,17 @@ DEVICE void put_scores(float (&s)[8][4], const unsigned (&a)[D / 16][4], const u
         const Descriptor b = descriptor_of(tile + panel * PANEL);
 #pragma unroll
         for (int k = 0; k < 4; k++) wgmma<false>(s, a[panel * 4 + k], b + k * NEXT_COLUMNS, panel + k > 0);
+    }
+}
+
+// The same for rows a in shared memory.
+template <int D>
+DEVICE void put_scores(float (&s)[8][4], const unsigned char* rows, const unsigned char* tile) {
+#pragma unroll
+    for (int panel = 0; panel < D / 64; panel++) {
+        const Descriptor a = descriptor_of(rows + panel * PANEL), b = descriptor_of(tile + panel * PANEL);
+#pragma unroll
+        for (int k = 0; k < 4; k++) wgmma<false>(s, a + k * NEXT_COLUMNS, b + k * NEXT_COLUMNS, panel + k > 0);
     }
 }
 
@@ -339,10 +359,11 @@ DEVICE int take_stage(Ring<D>& ring, bool& ended, const GroupRows& rows) {
     if (ended) return -1;
     const int stage = stage_of(ring);
     mbarrier_wait(full_at(ring, stage), parity_of(ring));
-    const Columns<SQUARE> tile = staged_at(ring, stage).tile;
+    const Columns<SQUARE> tile = columns_of(staged_at(ring, stage), rows);
     ended = staged_at(ring, stage).last;
     ring.turn++;
-    if (rows.any && tile.seen && touches(tile, rows.first, rows.last)) return stage;
+    const bool seen = tile.seen && tile.weight != -INFINITY && touches(tile, rows.first, rows.last);
+    if (rows.any && seen) return stage;
     arrive_as_warp(empty_at(ring, stage));
     return -1;
 }
@@ -396,9 +417,9 @@ DEVICE void to_probabilities(
 template <int D, bool DROPS>
 DEVICE void attend_hopper(
     float (&o)[D / 64][8][4], Running& running, Ring<D>& ring, const Head& q, const RowTile& tile_rows,
-    const Kept& kept, float scale) {
+    const Kept& kept, float scale, int list = 0) {
     const float scale_2 = scale * LOG2_E;
-    const GroupRows rows = group_rows(tile_rows);
+    const GroupRows rows = group_rows(tile_rows, list);
     unsigned query[D / 16][4], p[4][4];
     float s[8][4];
     load_operand<D>(query, q, tile_rows);
@@ -413,7 +434,7 @@ DEVICE void attend_hopper(
         put_scores<D>(s, query, tile_at(ring, stage, 0));
         wgmma_commit();
         wgmma_wait<0>();
-        to_probabilities<DROPS>(s, running, staged_at(ring, stage).tile, rows, kept, scale_2);
+        to_probabilities<DROPS>(s, running, columns_of(staged_at(ring, stage), rows), rows, kept, scale_2);
         scale_rows<D>(o, running.decay);
         make_operand(p, s);
         int before = stage;
@@ -424,7 +445,7 @@ DEVICE void attend_hopper(
             put_sums<D>(o, p, tile_at(ring, before, 1));
             wgmma_commit();
             wgmma_wait<1>();
-            to_probabilities<DROPS>(s, running, staged_at(ring, stage).tile, rows, kept, scale_2);
+            to_probabilities<DROPS>(s, running, columns_of(staged_at(ring, stage), rows), rows, kept, scale_2);
             wgmma_wait<0>();
             arrive_as_warp(empty_at(ring, before));
             scale_rows<D>(o, running.decay);

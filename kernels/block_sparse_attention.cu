@@ -7,9 +7,9 @@
 // what it finds to its slot of `partial`; a last pass joins them by `joins` [lists, 3] (head and block, first slot,
 // parts).
 // Also compiled with -DWATTENTION_TF32 and -DWATTENTION_TF32X3. Entries with `hopper` in their names are those of
-// WATTENTION_ATTENTION=hopper.
+// WATTENTION_ATTENTION=hopper: each of two warpgroups has a tile of rows, and what both see is loaded once.
 // spills: block_sparse_attention_bwd_kv_d128 in tf32x3: a few bytes, for a sum of three products has two accumulators
-#include "attention_hopper_backward.cuh"
+#include "attention_hopper_lists.cuh"
 
 // Rows that a block joins.
 constexpr int JOINED = 16;
@@ -19,7 +19,7 @@ struct Forward {
     float *lse, *partial;
     const real *q, *k, *v;
     const int *key_state, *row_ptr, *col, *count, *work, *joins;
-    int B, H, D, S, K;
+    int B, H, D, S, K, items;
     float scale;
 };
 
@@ -30,7 +30,7 @@ struct Backward {
     const float* lse;
     const int *key_state, *row_ptr, *col, *count, *work, *joins;
     const int *inverse_row_ptr, *inverse_col, *inverse_count, *inverse_work, *inverse_joins;
-    int B, H, D, S, K, add_q, add_k, add_v;
+    int B, H, D, S, K, items, inverse_items, add_q, add_k, add_v;
     float scale;
 };
 
@@ -46,14 +46,21 @@ struct Place {
 // lse_delta of its head.
 DEVICE const float* lse_delta_of(const Backward& a, const Place& at) { return a.lse_delta + at.head * a.S * 2; }
 
+// Tile `part` of a block's rows.
 template <class Args>
-DEVICE Place place_of(const Args& a, const int* work) {
-    const int n = a.S / a.K, tiles = CEIL_DIV(a.K, ROWS<1>);
-    const int* item = work + blockIdx.x / (a.B * tiles) * 4ll;
-    const int b = blockIdx.x / tiles % a.B, h = item[0] / n, block = item[0] % n, part = blockIdx.x % tiles;
+DEVICE Place place_of(const Args& a, const int* work, int index, int b, int part) {
+    const int n = a.S / a.K;
+    const int* item = work + index * 4ll;
+    const int h = item[0] / n, block = item[0] % n;
     const RowTile tile = {block * a.K + part * ROWS<1>, min(a.K - part * ROWS<1>, ROWS<1>), nullptr};
     const Counted visible = where_not_zero(a.key_state + static_cast<long long>(b) * a.S);
     return {b, h, tile, static_cast<long long>(b) * a.H + h, visible, item[1], item[2], item[3]};
+}
+
+template <class Args>
+DEVICE Place place_of(const Args& a, const int* work) {
+    const int tiles = CEIL_DIV(a.K, ROWS<1>), block = static_cast<int>(blockIdx.x);
+    return place_of(a, work, block / (a.B * tiles), block / tiles % a.B, block % tiles);
 }
 
 // That head of x [B, S, H, D].
@@ -89,7 +96,52 @@ DEVICE void put_part(
 
 #ifdef WATTENTION_HOPPER
 
-// The same by a warpgroup; zeros in rows that `written` leaves out.
+static_assert(ROWS<1> == SQUARE, "a warpgroup has the rows of a block of warps");
+
+// What warpgroup `group` of this block works on: neighbours in the order of the items, whose lists are alike. Its rows
+// are counted as those of the block's whole tile; there are none behind the last item.
+template <class Args>
+DEVICE Place group_place(const Args& a, const int* work, int items, int group) {
+    const int tiles = CEIL_DIV(a.K, SQUARE), block = static_cast<int>(blockIdx.x), turn = block / a.B * LISTS + group;
+    Place at = place_of(a, work, min(turn / tiles, items - 1), block % a.B, turn % tiles);
+    if (turn >= items * tiles) at.tile.count = 0, at.to = at.from;
+    at.tile.first -= group * SQUARE, at.tile.count += group * SQUARE;
+    return at;
+}
+
+// Gives the ring the blocks that rows of both places see; those of two heads one after the other. pair_at(place) is what
+// is loaded, counted_at(place) which of its positions count.
+template <bool NUMBERS, int D, class Args, class PairAt, class CountedAt>
+DEVICE void load_lists(
+    Ring<D>& ring, const Args& a, const int* work, int items, const int* col, const int* count, PairAt pair_at,
+    CountedAt counted_at) {
+    const Place at[LISTS] = {group_place(a, work, items, 0), group_place(a, work, items, 1)};
+    int to[LISTS];
+#pragma unroll
+    for (int list = 0; list < LISTS; list++) {
+        const int first = list * SQUARE;
+        const bool any = any_counts<SQUARE>(at[list].visible, at[list].tile.first + first, at[list].tile.count - first);
+        to[list] = any ? at[list].to : at[list].from;
+    }
+    const bool together = at[0].h == at[1].h;
+    for (int turn = together; turn < LISTS; turn++) {
+        const int from[LISTS] = {together || turn == 0 ? at[0].from : to[0], turn == 1 ? at[1].from : to[1]};
+        const Place of = turn == 0 ? at[0] : at[1];
+        TwoLists<SQUARE> walk = two_lists<SQUARE>(counted_at(of), col, count, from, to, a.K);
+        load_walk<NUMBERS>(ring, walk, pair_at(of), turn == 1);
+    }
+}
+
+// Gives the ring the keys and values that rows of both warpgroups see.
+template <int D, class Args>
+DEVICE void load_keys(Ring<D>& ring, const Args& a) {
+    load_lists<false>(
+        ring, a, a.work, a.items, a.col, a.count,
+        [&](const Place& at) { return pair_of(head_of(a, a.k, at), head_of(a, a.v, at)); },
+        [](const Place& at) { return at.visible; });
+}
+
+// As put_part, by a warpgroup; zeros in rows that `written` leaves out.
 template <int D, class Args>
 DEVICE void put_part_hopper(
     const Args& a, const Place& at, const Counted& written, const float (&x)[D / 64][8][4], float factor, int width,
@@ -98,7 +150,7 @@ DEVICE void put_part_hopper(
     for (int i = 0; i < 2; i++) {
         const int r = threadIdx.x / WARP * 16 + 8 * i + lane_row();
         if (r >= at.tile.count) continue;
-        float* row = slot_row(a, at.slot, at.b, at.tile.first % a.K + r, width);
+        float* row = slot_row(a, at.slot, at.b, (at.tile.first + r) % a.K, width);
         put_panels<D>(row + offset, x, i, counts(written, at.tile.first + r) ? factor : 0.0f, a.D, 0);
     }
 }
@@ -163,22 +215,19 @@ KERNEL_ENTRY void block_sparse_attention_fwd_d128(const Forward a) { forward<128
 
 template <int D>
 DEVICE void forward_hopper(const Forward& a) {
-    contract(blockDim.x == HOPPER_THREADS<1> && a.D <= D && a.S % a.K == 0);
+    contract(blockDim.x == HOPPER_THREADS<LISTS> && a.D <= D && a.S % a.K == 0);
 #ifndef WATTENTION_HOPPER
     contract(false);
 #else
     SHARED_DYN(unsigned char, shared);
-    Ring<D> ring = ring_of<D, 1>(shared);
-    const Place at = place_of(a, a.work);
-    const bool computing = computes<1, 2>(ring, [&] {
-        Blocks<SQUARE> keys = blocks_of<SQUARE>(at, at.visible, a.col, a.count, a.K);
-        load_walk<false>(ring, keys, pair_of(head_of(a, a.k, at), head_of(a, a.v, at)));
-    });
-    if (!computing) return;
+    Ring<D> ring = ring_of<D, LISTS>(shared);
+    if (!computes<LISTS>(ring, [&] { load_keys(ring, a); })) return;
+    const int group = warpgroup_index();
+    const Place at = group_place(a, a.work, a.items, group);
     const Head q = head_of(a, a.q, at);
     float sums[D / 64][8][4];
     Running running;
-    attend_hopper<D, false>(sums, running, ring, q, at.tile, no_dropout(), a.scale);
+    attend_hopper<D, false>(sums, running, ring, q, at.tile, no_dropout(), a.scale, group);
     if (at.slot < 0) {
         put_attended_hopper<D>(a.o + (q.x - a.q), a.lse + at.head * a.S, q, at.tile, at.visible, sums, running);
         return;
@@ -186,15 +235,16 @@ DEVICE void forward_hopper(const Forward& a) {
     put_part_hopper<D>(a, at, all_count(), sums, 1.0f, a.D + 2, 2);
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        const int r = threadIdx.x / WARP * 16 + 8 * i + lane_row();
-        float* row = slot_row(a, at.slot, at.b, at.tile.first % a.K + r, a.D + 2);
-        if (r < at.tile.count && lane_column() == 0) row[0] = running.most[i], row[1] = running.sum[i];
+        const int r = static_cast<int>(threadIdx.x) / WARP * 16 + 8 * i + lane_row();
+        if (r >= at.tile.count || lane_column() != 0) continue;
+        float* row = slot_row(a, at.slot, at.b, (at.tile.first + r) % a.K, a.D + 2);
+        row[0] = running.most[i], row[1] = running.sum[i];
     }
 #endif
 }
 
-// launch: grid [items * B * ceil(K / 64)], block 256, shared a ring of 4 stages
-KERNEL_ENTRY void __launch_bounds__(256, 2) block_sparse_attention_fwd_hopper_d64(const Forward a) {
+// launch: grid [B * ceil(items * ceil(K / 64) / 2)], block 384, shared a ring of 4 stages
+KERNEL_ENTRY void __launch_bounds__(384, 1) block_sparse_attention_fwd_hopper_d64(const Forward a) {
     forward_hopper<64>(a);
 }
 
@@ -246,23 +296,19 @@ KERNEL_ENTRY void block_sparse_attention_bwd_q_d128(const Backward a) { backward
 
 template <int D>
 DEVICE void backward_queries_hopper(const Backward& a) {
-    contract(blockDim.x == HOPPER_THREADS<1> && a.D <= D && a.S % a.K == 0);
+    contract(blockDim.x == HOPPER_THREADS<LISTS> && a.D <= D && a.S % a.K == 0);
 #ifndef WATTENTION_HOPPER
     contract(false);
 #else
     SHARED_DYN(unsigned char, shared);
-    Ring<D> ring = ring_of<D, 1>(shared);
-    const Place at = place_of(a, a.work);
-    const bool computing = computes<1, 2>(ring, [&] {
-        Blocks<SQUARE> keys = blocks_of<SQUARE>(at, at.visible, a.col, a.count, a.K);
-        load_walk<false>(ring, keys, pair_of(head_of(a, a.k, at), head_of(a, a.v, at)));
-    });
-    if (!computing) return;
+    Ring<D> ring = ring_of<D, LISTS>(shared);
+    if (!computes<LISTS>(ring, [&] { load_keys(ring, a); })) return;
+    const int group = warpgroup_index();
+    const Place at = group_place(a, a.work, a.items, group);
     const Head q = head_of(a, a.q, at);
     float x[D / 64][8][4];
     queries_backward_hopper<D, false>(
-        x, ring, pair_of(q, head_of(a, a.d_o, at)), lse_delta_of(a, at), at.tile,
-        no_dropout(), a.scale);
+        x, ring, pair_of(q, head_of(a, a.d_o, at)), lse_delta_of(a, at), at.tile, no_dropout(), a.scale, group);
     if (at.slot < 0) {
         put_gradient_hopper<D>(a.dq + (q.x - a.q), q, at.tile, all_count(), at.visible, a.S, x, a.scale, a.add_q);
     } else {
@@ -271,8 +317,8 @@ DEVICE void backward_queries_hopper(const Backward& a) {
 #endif
 }
 
-// launch: grid [items * B * ceil(K / 64)], block 256, shared a ring of 4 stages
-KERNEL_ENTRY void __launch_bounds__(256, 2) block_sparse_attention_bwd_q_hopper_d64(const Backward a) {
+// launch: grid [B * ceil(items * ceil(K / 64) / 2)], block 384, shared a ring of 4 stages
+KERNEL_ENTRY void __launch_bounds__(384, 1) block_sparse_attention_bwd_q_hopper_d64(const Backward a) {
     backward_queries_hopper<64>(a);
 }
 
@@ -314,24 +360,27 @@ KERNEL_ENTRY void block_sparse_attention_bwd_kv_d128(const Backward a) { backwar
 
 template <int D>
 DEVICE void backward_keys_hopper(const Backward& a) {
-    contract(blockDim.x == HOPPER_THREADS<1> && a.D <= D && a.S % a.K == 0);
+    contract(blockDim.x == HOPPER_THREADS<LISTS> && a.D <= D && a.S % a.K == 0);
 #ifndef WATTENTION_HOPPER
     contract(false);
 #else
     SHARED_DYN(unsigned char, shared);
-    Ring<D> ring = ring_of<D, 1>(shared);
-    const Place at = place_of(a, a.inverse_work);
-    const bool computing = computes<1, 2>(ring, [&] {
-        const Counted finite = where_finite(a.lse + at.head * a.S);
-        Blocks<SQUARE> queries = blocks_of<SQUARE>(at, finite, a.inverse_col, a.inverse_count, a.K);
-        Pair pair = pair_of(head_of(a, a.q, at), head_of(a, a.d_o, at));
-        pair.lse_delta = lse_delta_of(a, at);
-        load_walk<true>(ring, queries, pair);
+    Ring<D> ring = ring_of<D, LISTS>(shared);
+    const bool computing = computes<LISTS>(ring, [&] {
+        const auto pair_at = [&](const Place& at) {
+            Pair pair = pair_of(head_of(a, a.q, at), head_of(a, a.d_o, at));
+            pair.lse_delta = lse_delta_of(a, at);
+            return pair;
+        };
+        const auto finite = [&](const Place& at) { return where_finite(a.lse + at.head * a.S); };
+        load_lists<true>(ring, a, a.inverse_work, a.inverse_items, a.inverse_col, a.inverse_count, pair_at, finite);
     });
     if (!computing) return;
+    const int group = warpgroup_index();
+    const Place at = group_place(a, a.inverse_work, a.inverse_items, group);
     const Head k = head_of(a, a.k, at);
     float x[D / 64][8][4], y[D / 64][8][4];
-    keys_backward_hopper<D, false>(x, y, ring, pair_of(k, head_of(a, a.v, at)), at.tile, no_dropout(), a.scale);
+    keys_backward_hopper<D, false>(x, y, ring, pair_of(k, head_of(a, a.v, at)), at.tile, no_dropout(), a.scale, group);
     if (at.slot >= 0) {
         put_part_hopper<D>(a, at, at.visible, x, a.scale, 2 * a.D, 0);
         put_part_hopper<D>(a, at, at.visible, y, 1.0f, 2 * a.D, a.D);
@@ -343,8 +392,8 @@ DEVICE void backward_keys_hopper(const Backward& a) {
 #endif
 }
 
-// launch: grid [items * B * ceil(K / 64)], block 256, shared a ring of 4 stages
-KERNEL_ENTRY void __launch_bounds__(256, 2) block_sparse_attention_bwd_kv_hopper_d64(const Backward a) {
+// launch: grid [B * ceil(items * ceil(K / 64) / 2)], block 384, shared a ring of 4 stages
+KERNEL_ENTRY void __launch_bounds__(384, 1) block_sparse_attention_bwd_kv_hopper_d64(const Backward a) {
     backward_keys_hopper<64>(a);
 }
 

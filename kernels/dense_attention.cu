@@ -6,10 +6,18 @@
 // queries are few, `splits` blocks share the keys of a tile; what each finds goes to `partial`, and a last pass joins
 // them in order. One query over a cache is decode_attention.cu.
 // Also compiled with -DWATTENTION_TF32 and -DWATTENTION_TF32X3. Entries with `hopper` in their names are those of
-// WATTENTION_ATTENTION=hopper: one warpgroup that computes, for tiles are few where targets are.
+// WATTENTION_ATTENTION=hopper: one warpgroup that computes, for tiles are few where targets are; two of large heads, whose
+// block has a processor to itself.
 // spills: dense_attention_fwd_wide_d64 in tf32x3: a few bytes, for a sum of three products has two accumulators
 // spills: dense_attention_bwd_kv_d128 in tf32x3: a few bytes, for a sum of three products has two accumulators
+// spills: dense_attention_bwd_kv_hopper_d128 in bf16: one number, for 128 registers are sums and 64 scores
 #include "attention_hopper_backward.cuh"
+
+// Warpgroups that compute, and blocks on a processor.
+template <int D>
+constexpr int DENSE_GROUPS = D <= 64 ? 1 : 2;
+template <int D>
+constexpr int DENSE_BLOCKS = D <= 64 ? 2 : 1;
 
 struct Forward {
     real* o;
@@ -176,15 +184,16 @@ KERNEL_ENTRY void dense_attention_fwd_wide_d64(const Forward a) { forward<64, 2>
 
 template <int D>
 DEVICE void forward_hopper(const Forward& a) {
-    contract(blockDim.x == HOPPER_THREADS<1> && static_cast<int>(gridDim.y) == a.splits && a.D <= D);
+    contract(blockDim.x == HOPPER_THREADS<DENSE_GROUPS<D>> && static_cast<int>(gridDim.y) == a.splits && a.D <= D);
 #ifndef WATTENTION_HOPPER
     contract(false);
 #else
     SHARED_DYN(unsigned char, shared);
-    Ring<D> ring = ring_of<D, 1>(shared);
-    const Place at = place_of(a, CEIL_DIV(a.T, SQUARE), SQUARE, a.causal, a.splits);
-    const RowTile tile = {at.first, min(a.T - at.first, SQUARE), nullptr};
-    if (!computes<1, 2>(ring, [&] { load_keys(ring, a, at, tile.count); })) return;
+    constexpr int G = DENSE_GROUPS<D>, R = HOPPER_ROWS<G>;
+    Ring<D> ring = ring_of<D, G>(shared);
+    const Place at = place_of(a, CEIL_DIV(a.T, R), R, a.causal, a.splits);
+    const RowTile tile = {at.first, min(a.T - at.first, R), nullptr};
+    if (!computes<G, DENSE_BLOCKS<D>>(ring, [&] { load_keys(ring, a, at, tile.count); })) return;
     const Head q = query_head(a, a.q, at);
     float sums[D / 64][8][4];
     Running running;
@@ -208,6 +217,11 @@ DEVICE void forward_hopper(const Forward& a) {
 
 // launch: grid [B * H * ceil(T / 64), splits], block 256, shared a ring of 4 stages
 KERNEL_ENTRY void __launch_bounds__(256, 2) dense_attention_fwd_hopper_d64(const Forward a) { forward_hopper<64>(a); }
+
+// launch: grid [B * H * ceil(T / 128), splits], block 384, shared a ring of 4 stages
+KERNEL_ENTRY void __launch_bounds__(384, 1) dense_attention_fwd_hopper_d128(const Forward a) {
+    forward_hopper<128>(a);
+}
 
 // Joins the splits; a warp for each row.
 // launch: grid [B * H * T / 4], block 128, shared 0
@@ -266,15 +280,16 @@ KERNEL_ENTRY void dense_attention_bwd_q_d128(const Backward a) { backward_querie
 
 template <int D>
 DEVICE void backward_queries_hopper(const Backward& a) {
-    contract(blockDim.x == HOPPER_THREADS<1> && static_cast<int>(gridDim.y) == a.splits && a.D <= D);
+    contract(blockDim.x == HOPPER_THREADS<DENSE_GROUPS<D>> && static_cast<int>(gridDim.y) == a.splits && a.D <= D);
 #ifndef WATTENTION_HOPPER
     contract(false);
 #else
     SHARED_DYN(unsigned char, shared);
-    Ring<D> ring = ring_of<D, 1>(shared);
-    const Place at = place_of(a, CEIL_DIV(a.T, SQUARE), SQUARE, a.causal, a.splits);
-    const RowTile tile = {at.first, min(a.T - at.first, SQUARE), nullptr};
-    if (!computes<1, 2>(ring, [&] { load_keys(ring, a, at, tile.count); })) return;
+    constexpr int G = DENSE_GROUPS<D>, R = HOPPER_ROWS<G>;
+    Ring<D> ring = ring_of<D, G>(shared);
+    const Place at = place_of(a, CEIL_DIV(a.T, R), R, a.causal, a.splits);
+    const RowTile tile = {at.first, min(a.T - at.first, R), nullptr};
+    if (!computes<G, DENSE_BLOCKS<D>>(ring, [&] { load_keys(ring, a, at, tile.count); })) return;
     const Head q = query_head(a, a.q, at);
     float x[D / 64][8][4];
     with_constant(a.p > 0.0f, [&](auto drops) {
@@ -296,6 +311,11 @@ DEVICE void backward_queries_hopper(const Backward& a) {
 // launch: grid [B * H * ceil(T / 64), splits], block 256, shared a ring of 4 stages
 KERNEL_ENTRY void __launch_bounds__(256, 2) dense_attention_bwd_q_hopper_d64(const Backward a) {
     backward_queries_hopper<64>(a);
+}
+
+// launch: grid [B * H * ceil(T / 128), splits], block 384, shared a ring of 4 stages and the rows
+KERNEL_ENTRY void __launch_bounds__(384, 1) dense_attention_bwd_q_hopper_d128(const Backward a) {
+    backward_queries_hopper<128>(a);
 }
 
 // Adds up the splits of dq.
@@ -340,16 +360,17 @@ KERNEL_ENTRY void dense_attention_bwd_kv_d128(const Backward a) { backward_keys<
 
 template <int D>
 DEVICE void backward_keys_hopper(const Backward& a) {
-    contract(blockDim.x == HOPPER_THREADS<1> && a.D <= D);
+    contract(blockDim.x == HOPPER_THREADS<DENSE_GROUPS<D>> && a.D <= D);
 #ifndef WATTENTION_HOPPER
     contract(false);
 #else
     SHARED_DYN(unsigned char, shared);
-    Ring<D> ring = ring_of<D, 1>(shared);
-    const Place at = place_of(a, CEIL_DIV(a.rows, SQUARE), SQUARE, 0, 1);
-    const RowTile tile = {at.first, min(a.rows - at.first, SQUARE), nullptr};
-    const bool computing = computes<1, 2>(ring, [&] {
-        Band<SQUARE> queries = queries_of<SQUARE, SQUARE>(a, at);
+    constexpr int G = DENSE_GROUPS<D>, R = HOPPER_ROWS<G>;
+    Ring<D> ring = ring_of<D, G>(shared);
+    const Place at = place_of(a, CEIL_DIV(a.rows, R), R, 0, 1);
+    const RowTile tile = {at.first, min(a.rows - at.first, R), nullptr};
+    const bool computing = computes<G, DENSE_BLOCKS<D>>(ring, [&] {
+        Band<SQUARE> queries = queries_of<SQUARE, R>(a, at);
         Pair pair = pair_of(query_head(a, a.q, at), query_head(a, a.d_o, at));
         pair.lse_delta = lse_delta_of(a, at);
         load_walk<true>(ring, queries, pair);
@@ -371,4 +392,9 @@ DEVICE void backward_keys_hopper(const Backward& a) {
 // launch: grid [B * H * ceil(rows / 64)], block 256, shared a ring of 4 stages
 KERNEL_ENTRY void __launch_bounds__(256, 2) dense_attention_bwd_kv_hopper_d64(const Backward a) {
     backward_keys_hopper<64>(a);
+}
+
+// launch: grid [B * H * ceil(rows / 128)], block 384, shared a ring of 4 stages and the rows
+KERNEL_ENTRY void __launch_bounds__(384, 1) dense_attention_bwd_kv_hopper_d128(const Backward a) {
+    backward_keys_hopper<128>(a);
 }

@@ -7,6 +7,8 @@
 // WATTENTION_ATTENTION=hopper.
 // spills: window_attention_bwd_kv_d64 in tf32x3: a few bytes, for the same reason as the next
 // spills: window_attention_bwd_kv_d128 in tf32x3: a few bytes, for a sum of three products has two accumulators
+// spills: window_attention_bwd_kv_hopper_d128 in bf16: what is the same in all tiles of rows, for 128 registers are sums
+// and 64 scores; with dropout five numbers of each tile of columns
 #include "attention_hopper_backward.cuh"
 
 constexpr int SPAN = 512;
@@ -309,6 +311,11 @@ KERNEL_ENTRY void __launch_bounds__(384, 1) window_attention_bwd_q_hopper_d64(co
     backward_queries_hopper<64>(a);
 }
 
+// launch: grid [B * H * ceil(S / 128), 132 at most], block 384, shared a ring of 4 stages and the rows
+KERNEL_ENTRY void __launch_bounds__(384, 1) window_attention_bwd_q_hopper_d128(const Backward a) {
+    backward_queries_hopper<128>(a);
+}
+
 template <int D>
 DEVICE void backward_keys_hopper(const Backward& a) {
     contract(blockDim.x == HOPPER_THREADS<BACKWARD_GROUPS> && a.D <= D);
@@ -356,6 +363,11 @@ DEVICE void backward_keys_hopper(const Backward& a) {
 // launch: grid [B * H * (ceil(S / 128) + ceil(S / SPAN) * ceil(G / 128)), 132 at most], block 384, shared as bwd_q
 KERNEL_ENTRY void __launch_bounds__(384, 1) window_attention_bwd_kv_hopper_d64(const Backward a) {
     backward_keys_hopper<64>(a);
+}
+
+// launch: grid [B * H * (ceil(S / 128) + ceil(S / SPAN) * ceil(G / 128)), 132 at most], block 384, shared as bwd_q
+KERNEL_ENTRY void __launch_bounds__(384, 1) window_attention_bwd_kv_hopper_d128(const Backward a) {
+    backward_keys_hopper<128>(a);
 }
 
 // The partial sums of the global keys, added up; a thread for each of [B, G, H, D].

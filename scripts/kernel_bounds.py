@@ -142,10 +142,10 @@ def run(path, warps, chip, turns=8):
 
 
 def shared_bytes(entry, head):
-    """As src/ops/attention/tile.rs has it: rows that stay and two stages of columns, or a ring of stages."""
-    if "hopper" in entry:
-        return 1024 + 4 * (2 * 64 * head * 2 + 80)
+    """As src/ops/attention has it: rows that stay and two stages of columns, or a ring of stages and rows of large heads."""
     backward = "_bwd_" in entry
+    if "hopper" in entry:
+        return 1024 + 4 * (2 * 64 * head * 2 + 592) + (2 * 128 * head * 2 if backward and head > 64 else 0)
     rows = (2 if backward else 1) * (128 if "_wide_" in entry else 64)
     return (rows + 4 * (32 if backward and head > 64 else 64)) * (head * 2 + 16)
 
@@ -171,7 +171,9 @@ def row_of(entry, architecture, path, registers):
     threads = 128
     if hopper:
         # One warpgroup that loads, and those that compute.
-        threads = 256 if entry.startswith(("block_sparse", "dense")) else 512 if head <= 64 and "_fwd_" in entry else 384
+        small = head <= 64
+        single, triple = small and entry.startswith("dense"), small and entry.startswith("window_attention_fwd")
+        threads = 256 if single else 512 if triple else 384
     # Registers are given to warps in units of 256.
     by_registers = 65536 // (threads // 32 * -(-registers * 32 // 256) * 256)
     by_shared = chip["shared"] // (shared_bytes(entry, head) + 1024)

@@ -147,6 +147,7 @@ impl Window {
             of("heads of 128", &[(80, &[1])], [80, 1, 128, 16], off),
             of("dropout", &[(90, &[0, 50]), (70, &[2])], [90, 2, 4, 16], DROPOUT),
             of("dropout, heads of 64", &[(150, &[0, 77]), (83, &[3])], [150, 1, 64, 20], DROPOUT),
+            of("dropout, heads of 128", &[(141, &[0, 77]), (83, &[3])], [141, 1, 128, 20], DROPOUT),
             of("many heads", &MANY, [12, 22, 16, 4], off),
             of("many heads of 64", &MANY, [12, 22, 64, 4], off),
         ]

@@ -134,7 +134,7 @@ impl Sim {
 
     fn run_pass(&self, pass: &Pass, call: &Call) -> Result<()> {
         let entry = entries::find(pass.entry, call.real(), self.precision)?;
-        check_limits(pass)?;
+        check_limits(pass, self.engine.get())?;
         let arguments = call.packed();
         check_struct(&entry, pass.entry, call, 8 * arguments.len())?;
         let arguments = arguments.as_ptr().cast();
@@ -179,12 +179,15 @@ impl Sim {
     }
 }
 
-/// The limits of the least of the architectures that kernels are built for (compute capability 8.0).
-fn check_limits(pass: &Pass) -> Result<()> {
-    const SHARED: u32 = 163 << 10;
+/// The limits of the least of the architectures that an engine's kernels are built for: compute capability 8.0, or 9.0.
+fn check_limits(pass: &Pass, engine: Engine) -> Result<()> {
+    let shared = match engine {
+        Engine::Mma => 163 << 10,
+        Engine::Hopper => 227 << 10,
+    };
     let [x, y, z] = pass.grid;
     let kept = (1..=1024).contains(&pass.block)
-        && pass.shared <= SHARED
+        && pass.shared <= shared
         && (1..=i32::MAX as u32).contains(&x)
         && (1..=65535).contains(&y)
         && (1..=65535).contains(&z);

@@ -37,10 +37,15 @@ fn cases() -> Vec<Window> {
         of("heads that start anywhere", &[(140, &[7])], [140, 2, 37, 30], off),
         of("two warpgroups", &[(300, &[0]), (211, &[210])], [300, 1, 128, 90], off),
         of("padded heads of 128", &[(150, &[])], [150, 1, 100, 200], dropout),
+        of("a wide window of heads of 128", &[(530, &[])], [530, 1, 128, 300], off),
+        of("globals of two tiles, heads of 128", &[(150, &SEVENTY)], [150, 1, 104, 5], off),
+        of("more tiles than blocks, heads of 128", &MORE_THAN_BLOCKS, [3, 1, 128, 1], off),
         of("dropout and globals", &[(300, &[0, 77]), (283, &[3])], [300, 1, 64, 80], dropout),
     ]);
     cases
 }
+
+const MORE_THAN_BLOCKS: [Sample; 133] = [(3, &[]); 133];
 
 const SEVENTY: [usize; 70] = {
     let mut positions = [0; 70];
@@ -85,8 +90,11 @@ fn dense_attention_is_right_and_the_same_in_every_order() {
         of("padded heads that start anywhere", [1, 66, 130, 130, 2, 37], None, true, off),
         of("dropout, heads of 64", [1, 80, 150, 150, 1, 64], Some(70), true, dropout),
         of("one query", [1, 1, 90, 90, 1, 64], None, false, off),
+        of("causal from a past, heads of 128", [1, 150, 290, 301, 1, 128], Some(140), true, off),
+        of("split keys, heads of 128", [1, 5, 1300, 1310, 1, 128], None, true, off),
+        of("dropout, heads of 100", [1, 80, 150, 150, 1, 100], Some(70), true, dropout),
     ];
-    for case in listed.into_iter().filter(|case| (33..=64).contains(&case.d)).chain(more) {
+    for case in listed.into_iter().filter(|case| case.d > 32).chain(more) {
         with_dense_truth(&case, |case, sizes, times, factor| check_in_orders(case, sizes, times, factor));
     }
 }

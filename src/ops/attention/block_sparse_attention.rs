@@ -26,7 +26,7 @@ static FORWARD: Kernel = Kernel {
     name: "block_sparse_attention_fwd",
     outputs: &["o", "lse", "partial"],
     inputs: &["q", "k", "v", "key_state", "row_ptr", "col", "count", "work", "joins"],
-    sizes: &["B", "H", "D", "S", "K"],
+    sizes: &["B", "H", "D", "S", "K", "items"],
     scalars: &["scale"],
     cpu: |call: &mut CpuCall| {
         let (o, lse) = (call.out("o"), call.out("lse"));
@@ -57,7 +57,7 @@ static BACKWARD: Kernel = Kernel {
         "inverse_work",
         "inverse_joins",
     ],
-    sizes: &["B", "H", "D", "S", "K", "add_q", "add_k", "add_v"],
+    sizes: &["B", "H", "D", "S", "K", "items", "inverse_items", "add_q", "add_k", "add_v"],
     scalars: &["scale"],
     cpu: |call: &mut CpuCall| {
         let gradients = gradients(call);
@@ -71,11 +71,11 @@ fn forward_passes(call: &Call) -> Vec<Pass> {
     const ENTRIES: Entries = entries!("block_sparse_attention_fwd", 16 32 64 128);
     let d = call.size("D");
     let all = if hopper::serves_blocks(call) {
-        let tile = hopper::Tile::single();
-        Some(tile.each("block_sparse_attention_fwd_hopper_d64", blocks(call, tile.rows(), "work")))
+        let tile = hopper::Tile::lists();
+        Some(tile.each("block_sparse_attention_fwd_hopper_d64", neighbours(call, &tile, "items")))
     } else {
         let tile = Tile::forward_in_blocks(call.real(), d);
-        tile.pass(ENTRIES, call, d, blocks(call, tile.rows, "work"))
+        tile.pass(ENTRIES, call, d, blocks(call, tile.rows, "items"))
     };
     let join = join("block_sparse_attention_fwd_join", call, "joins");
     all.into_iter().chain(join).collect()
@@ -86,13 +86,13 @@ fn backward_passes(call: &Call) -> Vec<Pass> {
     const KEYS: Entries = entries!("block_sparse_attention_bwd_kv", 16 32 64 128);
     const HOPPER: [&str; 2] =
         ["block_sparse_attention_bwd_q_hopper_d64", "block_sparse_attention_bwd_kv_hopper_d64"];
-    let blocks = |rows: usize| [blocks(call, rows, "work"), blocks(call, rows, "inverse_work")];
     let passes = if hopper::serves_blocks(call) {
-        let tile = hopper::Tile::single();
-        tile.backward_passes("block_sparse_attention_bwd", HOPPER, call, blocks(tile.rows()))
+        let tile = hopper::Tile::lists();
+        let blocks = ["items", "inverse_items"].map(|items| neighbours(call, &tile, items));
+        tile.backward_passes("block_sparse_attention_bwd", HOPPER, call, blocks)
     } else {
         let tile = Tile::backward(call.real(), call.size("D"));
-        let blocks = blocks(tile.rows);
+        let blocks = ["items", "inverse_items"].map(|items| blocks(call, tile.rows, items));
         tile::backward_passes("block_sparse_attention_bwd", [QUERIES, KEYS], call, tile, blocks)
     };
     // The joins of a pass come before the next one writes its parts to the same place.
@@ -111,10 +111,16 @@ fn backward_passes(call: &Call) -> Vec<Pass> {
     passes.into_iter().flat_map(with_join).collect()
 }
 
-/// Tiles of rows of the items in input `work`, of which each lies in one block of the table.
-fn blocks(call: &Call, rows: usize, work: &str) -> usize {
-    let [b, block] = call.sizes(["B", "K"]);
-    b * call.input(work).len / 4 * block.div_ceil(rows)
+/// Tiles of rows of so many items of all samples, of which each lies in one block of the table.
+fn blocks(call: &Call, rows: usize, items: &str) -> usize {
+    let [b, block, items] = call.sizes(["B", "K", items]);
+    b * items * block.div_ceil(rows)
+}
+
+/// Blocks of threads where each has neighbouring tiles of a sample.
+fn neighbours(call: &Call, tile: &hopper::Tile, items: &str) -> usize {
+    let [b, block, items] = call.sizes(["B", "K", items]);
+    b * tile.blocks_of(items * block.div_ceil(64))
 }
 
 /// Joins the lists in input `joins`, 16 rows of a sample to a block; none where no list is cut.
@@ -193,16 +199,18 @@ pub fn block_sparse_attention(
     let of_parts = |lists: &Lists, row: usize| b * lists.slots * block_size * row;
     let forward_partial = of_parts(keys, d + 2);
     let backward_partial = of_parts(keys, d).max(of_parts(queries, 2 * d));
-    let sizes = vec![("B", b), ("H", h), ("D", d), ("S", s), ("K", block_size)];
+    let items = ("items", keys.items());
+    let sizes = vec![("B", b), ("H", h), ("D", d), ("S", s), ("K", block_size), items];
+    let inverse_sizes = [&sizes[..], &[("inverse_items", queries.items())]].concat();
     let attention = Attention {
         heads,
-        forward: Side {
-            kernel: &FORWARD,
-            inputs: forward_inputs,
-            sizes: sizes.clone(),
-            partial: Some(forward_partial),
+        forward: Side { kernel: &FORWARD, inputs: forward_inputs, sizes, partial: Some(forward_partial) },
+        backward: Side {
+            kernel: &BACKWARD,
+            inputs: backward_inputs,
+            sizes: inverse_sizes,
+            partial: Some(backward_partial),
         },
-        backward: Side { kernel: &BACKWARD, inputs: backward_inputs, sizes, partial: Some(backward_partial) },
         dropout: None,
         pairs: (b * keys.col.len() * block_size * block_size) as u64,
     };

@@ -67,6 +67,11 @@ impl Lists {
             joins: up(joins.as_flattened())?,
         })
     }
+
+    /// Of `work`.
+    pub fn items(&self) -> usize {
+        self.work.len() / 4
+    }
 }
 
 struct Schedule {

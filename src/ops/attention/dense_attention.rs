@@ -51,9 +51,10 @@ fn forward_passes(call: &Call) -> Vec<Pass> {
     const NARROW: Entries = entries!("dense_attention_fwd", 16 32 64 128);
     const WIDE: Entries = entries!("dense_attention_fwd_wide", 16 32 64);
     let [b, h, d, t, splits] = call.sizes(["B", "H", "D", "T", "splits"]);
-    let first = if hopper::serves_small(call) {
-        let tile = hopper::Tile::single();
-        Some(tile.each("dense_attention_fwd_hopper_d64", b * h * t.div_ceil(tile.rows())))
+    let first = if hopper::serves(call) {
+        let tile = hopper::Tile::dense(d);
+        let entry = tile.of_head(["dense_attention_fwd_hopper_d64", "dense_attention_fwd_hopper_d128"]);
+        Some(tile.each(entry, b * h * t.div_ceil(tile.rows())))
     } else {
         let tile = Tile::forward(call.real(), d, b * h, t, call.scalar("p"));
         tile.pass(tile.choose(NARROW, WIDE), call, d, b * h * t.div_ceil(tile.rows))
@@ -67,16 +68,19 @@ fn backward_passes(call: &Call) -> Vec<Pass> {
     const QUERIES: Entries = entries!("dense_attention_bwd_q", 16 32 64 128);
     const KEYS: Entries = entries!("dense_attention_bwd_kv", 16 32 64 128);
     let [b, h, d, t, rows, splits] = call.sizes(["B", "H", "D", "T", "rows", "splits"]);
-    const HOPPER: [&str; 2] = ["dense_attention_bwd_q_hopper_d64", "dense_attention_bwd_kv_hopper_d64"];
+    const HOPPER: [[&str; 2]; 2] = [
+        ["dense_attention_bwd_q_hopper_d64", "dense_attention_bwd_kv_hopper_d64"],
+        ["dense_attention_bwd_q_hopper_d128", "dense_attention_bwd_kv_hopper_d128"],
+    ];
     let blocks = |tile_rows: usize| [t, rows].map(|rows| b * h * rows.div_ceil(tile_rows));
-    let mut passes = if hopper::serves_small(call) {
-        let tile = hopper::Tile::single();
-        tile.backward_passes("dense_attention_bwd", HOPPER, call, blocks(tile.rows()))
+    let mut passes = if hopper::serves(call) {
+        let tile = hopper::Tile::dense_backward(d);
+        tile.backward_passes("dense_attention_bwd", tile.of_head(HOPPER), call, blocks(tile.rows()))
     } else {
         let tile = Tile::backward(call.real(), d);
         tile::backward_passes("dense_attention_bwd", [QUERIES, KEYS], call, tile, blocks(tile.rows))
     };
-    let queries = |pass: &Pass| QUERIES.contains(&pass.entry) || pass.entry == HOPPER[0];
+    let queries = |pass: &Pass| QUERIES.contains(&pass.entry) || HOPPER.iter().any(|of| pass.entry == of[0]);
     if let Some(at) = passes.iter().position(queries) {
         passes[at] = passes[at].y(splits);
         if splits > 1 {

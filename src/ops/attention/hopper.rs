@@ -2,7 +2,9 @@
 //! makes it.
 //!
 //! A block of one warpgroup that loads and one to three that compute, 64 rows each; columns go through a ring of stages of
-//! 64. For a window it works on one tile of rows after the other, for a table of blocks and all keys on one.
+//! 64. For a window it works on one tile of rows after the other, for a table of blocks and all keys on one. Two blocks
+//! of one that computes share a processor; the others have one to themselves. With a table each warpgroup that computes
+//! has a list of its own, and neighbours' lists share blocks.
 
 use super::tile;
 use crate::device::{Call, Engine, Pass};
@@ -23,15 +25,9 @@ pub fn serves(call: &Call) -> bool {
     call.engine == Some(Engine::Hopper) && call.real() == DType::BF16 && (33..=HEADS[1]).contains(&d)
 }
 
-/// Whether they do where larger heads have too many sums for the registers: in every backward, and in blocks of one
-/// warpgroup that computes, of which two share a processor.
-pub fn serves_small(call: &Call) -> bool {
-    serves(call) && call.size("D") <= HEADS[0]
-}
-
 /// Whether they serve the blocks of a table, forward and backward: smaller ones leave most of a tile empty.
 pub fn serves_blocks(call: &Call) -> bool {
-    serves_small(call) && call.size("K").is_multiple_of(COLUMNS)
+    serves(call) && call.size("D") <= HEADS[0] && call.size("K").is_multiple_of(COLUMNS)
 }
 
 /// Blocks for tiles that each of them takes one after the other.
@@ -45,25 +41,49 @@ pub struct Tile {
     head: usize,
     /// Warpgroups that compute.
     groups: usize,
+    /// Tensors whose rows stay in shared memory.
+    resident: usize,
 }
 
 impl Tile {
     /// As many rows as leave registers for their sums.
     pub fn forward(d: usize) -> Self {
         match d <= HEADS[0] {
-            true => Tile { head: HEADS[0], groups: 3 },
-            false => Tile { head: HEADS[1], groups: 2 },
+            true => Tile { head: HEADS[0], groups: 3, resident: 0 },
+            false => Tile { head: HEADS[1], groups: 2, resident: 0 },
         }
     }
 
-    /// Of heads of 64.
-    pub fn backward() -> Self {
-        Tile { head: HEADS[0], groups: 2 }
+    /// Large heads leave no registers for rows that stay.
+    pub fn backward(d: usize) -> Self {
+        match d <= HEADS[0] {
+            true => Tile { head: HEADS[0], groups: 2, resident: 0 },
+            false => Tile { head: HEADS[1], groups: 2, resident: 2 },
+        }
     }
 
-    /// Of a list of a table's blocks, and of all keys: no two lists are alike, and dense tiles are few where targets are.
+    /// Over all keys: tiles are few where targets are.
+    pub fn dense(d: usize) -> Self {
+        if d <= HEADS[0] { Tile::single() } else { Tile::forward(d) }
+    }
+
+    pub fn dense_backward(d: usize) -> Self {
+        if d <= HEADS[0] { Tile::single() } else { Tile::backward(d) }
+    }
+
+    /// One warpgroup that computes.
     pub fn single() -> Self {
-        Tile { head: HEADS[0], groups: 1 }
+        Tile { head: HEADS[0], groups: 1, resident: 0 }
+    }
+
+    /// Of the lists of a table's blocks: each warpgroup that computes has a list, and what two list is loaded once.
+    pub fn lists() -> Self {
+        Tile { head: HEADS[0], groups: 2, resident: 0 }
+    }
+
+    /// Blocks for `tiles` tiles of one warpgroup's rows.
+    pub fn blocks_of(&self, tiles: usize) -> usize {
+        tiles.div_ceil(self.groups)
     }
 
     pub fn rows(&self) -> usize {
@@ -72,7 +92,12 @@ impl Tile {
 
     /// A launch over `tiles` tiles of rows, by the entry for this head size.
     pub fn pass(&self, entries: [&'static str; 2], tiles: usize) -> Pass {
-        self.each(entries[usize::from(self.head > HEADS[0])], one_after_the_other(tiles))
+        self.each(self.of_head(entries), one_after_the_other(tiles))
+    }
+
+    /// The one for this head size.
+    pub fn of_head<T: Copy>(&self, entries: [T; 2]) -> T {
+        entries[usize::from(self.head > HEADS[0])]
     }
 
     /// A launch of so many blocks.
@@ -96,10 +121,12 @@ impl Tile {
     }
 
     /// Bytes of shared memory: tiles of two tensors in each stage, two numbers of each column, which columns they are and
-    /// two barriers, and what it takes to begin at a multiple of 1024.
+    /// two barriers, and what it takes to begin at a multiple of 1024. Rows that stay begin at one, too.
     fn shared(&self) -> usize {
         let (tiles, numbers) = (2 * COLUMNS * self.head * 2, 2 * COLUMNS * 4);
-        STAGES * (tiles + numbers + 64 + 16) + 1024
+        let ring = STAGES * (tiles + numbers + 64 + 16);
+        let resident = self.resident * self.rows() * self.head * 2;
+        1024 + if resident > 0 { ring.next_multiple_of(1024) + resident } else { ring }
     }
 }
 
@@ -110,10 +137,12 @@ mod tests {
     #[test]
     fn every_tile_fits_a_multiprocessor() {
         for d in [33, 64, 65, 128] {
-            let pass = Tile::forward(d).pass(["small", "large"], 1000);
-            assert_eq!((pass.entry, pass.grid[0]), (if d <= 64 { "small" } else { "large" }, 132));
-            // What a block may ask for on compute capability 9.0.
-            assert!(pass.block <= 512 && pass.shared <= 227 << 10, "{pass:?}");
+            for tile in [Tile::forward(d), Tile::backward(d)] {
+                let pass = tile.pass(["small", "large"], 1000);
+                assert_eq!((pass.entry, pass.grid[0]), (if d <= 64 { "small" } else { "large" }, 132));
+                // What a block may ask for on compute capability 9.0.
+                assert!(pass.block <= 512 && pass.shared <= 227 << 10, "{pass:?}");
+            }
         }
         // Two of these share one.
         assert!(2 * (Tile::single().each("single", 1).shared + 1024) <= 228 << 10);

@@ -67,7 +67,10 @@ fn forward_passes(call: &Call) -> Vec<Pass> {
 fn backward_passes(call: &Call) -> Vec<Pass> {
     const QUERIES: Entries = entries!("window_attention_bwd_q", 16 32 64 128);
     const KEYS: Entries = entries!("window_attention_bwd_kv", 16 32 64 128);
-    const HOPPER: [&str; 2] = ["window_attention_bwd_q_hopper_d64", "window_attention_bwd_kv_hopper_d64"];
+    const HOPPER: [[&str; 2]; 2] = [
+        ["window_attention_bwd_q_hopper_d64", "window_attention_bwd_kv_hopper_d64"],
+        ["window_attention_bwd_q_hopper_d128", "window_attention_bwd_kv_hopper_d128"],
+    ];
     let [b, h, d, s, g] = call.sizes(["B", "H", "D", "S", "G"]);
     // Tiles of queries, and of keys: local ones, and global ones with each span of queries.
     let tiles = |rows: usize| {
@@ -75,10 +78,10 @@ fn backward_passes(call: &Call) -> Vec<Pass> {
         [b * h * local, b * h * (local + s.div_ceil(SPAN) * g.div_ceil(rows))]
     };
     let keys_wanted = tile::is_wanted(call, "dk") || tile::is_wanted(call, "dv");
-    let mut passes = if hopper::serves_small(call) {
-        let tile = hopper::Tile::backward();
+    let mut passes = if hopper::serves(call) {
+        let tile = hopper::Tile::backward(d);
         let blocks = tiles(tile.rows()).map(hopper::one_after_the_other);
-        tile.backward_passes("window_attention_bwd", HOPPER, call, blocks)
+        tile.backward_passes("window_attention_bwd", tile.of_head(HOPPER), call, blocks)
     } else {
         let tile = Tile::backward(call.real(), d);
         tile::backward_passes("window_attention_bwd", [QUERIES, KEYS], call, tile, tiles(tile.rows))
