@@ -35,7 +35,7 @@ pub use splits::{Part, SplitLeftOut};
 use crate::collective::Group;
 use crate::device::Device;
 use crate::energy::{self, Activity, Sampler, StepPhases};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evaluate::{Shared, Work, sharded_work};
 use crate::files::lock::Lock;
 use crate::generate;
@@ -143,7 +143,7 @@ impl<'a> Run<'a> {
         means: Means<'a>,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
-        let mut books = Books::start(means.sampler, settings.energy_per_phase, dir.root());
+        let mut books = Books::start(&means, settings.energy_per_phase, dir.root());
         let limits = origin.limits()?;
         settings.check()?;
         means.more_weights.iter().try_for_each(|weights| weights.check(means.device))?;
@@ -249,9 +249,10 @@ impl<'a> Run<'a> {
         self.books.phases()
     }
 
-    /// Writes down what the run has cost so far, and says it.
+    /// Writes down what the run has cost so far, and says it; all ranks do so at once.
     pub fn write_energy(&mut self) -> Result<EnergyReport> {
         self.books.enter(Activity::Rest);
+        self.books.meet()?;
         self.books.write()
     }
 
@@ -307,9 +308,10 @@ impl<'a> Run<'a> {
         let mut recorder = Recorder { log: &mut *log, books: &mut self.books, lock, observer };
         let outcome = trainer.run(&mut recorder);
         self.books.enter(Activity::Rest);
-        if outcome.is_err() {
-            // What ended the run is worth more than what its energy could not be written to.
-            let _ = self.books.write();
+        // What ended the run is worth more than what its energy could not be written to. Ranks meet where all end in the same
+        // way; what else ends them leaves the energy as of the last checkpoint, where the run goes on.
+        if matches!(outcome, Err(Error::Interrupted(_))) || (outcome.is_err() && group.is_alone()) {
+            let _ = self.books.meet().and_then(|()| self.books.write());
         }
         let summary = outcome?;
         lock.check()?;
@@ -321,6 +323,7 @@ impl<'a> Run<'a> {
         self.books.enter(Activity::Rest);
         let work = energy::Work { samples: summary.samples, tokens: summary.tokens };
         self.books.trained(work, summary.times.total());
+        self.books.meet()?;
         self.books.write()?;
         let trained = Trained::new(&summary, log.epoch(summary.steps));
         log.write(&trained)?;

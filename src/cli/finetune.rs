@@ -209,7 +209,7 @@ fn fine_tune(args: &Args, global: &Global, group: Rc<Group>) -> anyhow::Result<(
     if group.is_first() {
         run.write_card(&energy)?;
     }
-    let ranks = Together::of(&group, &device, energy.run.whole.energy)?;
+    let ranks = Together::of(&group, energy.devices.clone());
     let report = Report {
         output_dir: args.output_dir.clone(),
         global_attention: run.global_attention().clone(),

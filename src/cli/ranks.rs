@@ -15,7 +15,7 @@ use std::time::Duration;
 
 mod together;
 
-pub use together::{Together, work_of_device};
+pub use together::Together;
 
 /// Commands that ranks share out, and those of which every process does a part of its own.
 const SHARED: [&str; 7] =
