@@ -33,6 +33,11 @@ pub enum Mode {
 impl Mode {
     pub const ALL: [Mode; 4] = [Mode::Encoder, Mode::Forward, Mode::ForwardBackward, Mode::Train];
 
+    /// Whether there is a backward pass.
+    pub fn has_gradients(self) -> bool {
+        matches!(self, Mode::ForwardBackward | Mode::Train)
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Mode::Encoder => "encoder",

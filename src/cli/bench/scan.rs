@@ -144,6 +144,7 @@ impl<K: Kind> Args<K> {
 
 /// Measures every combination and prints the rows.
 pub fn run<K: Kind>(args: Args<K>, global: &Global) -> anyhow::Result<()> {
+    args.kind.check()?;
     ranks::run(args.kind.ranks(), global, |global, group| scan(&args, global, &group))
 }
 

@@ -1,6 +1,6 @@
 //! What the ranks of a run share, beside its steps.
 
-use super::super::ranks::Ranks;
+use super::super::ranks::TrainingRanks;
 use crate::collective::Group;
 use crate::error::Result;
 use crate::train::Shard;
@@ -10,7 +10,7 @@ use std::path::Path;
 #[derive(clap::Args, Debug)]
 pub struct Sharing {
     #[command(flatten)]
-    pub ranks: Ranks,
+    pub ranks: TrainingRanks,
 
     /// 1 keeps of the optimizer's state one part on each rank, which takes less memory and gives the same bits
     #[arg(long, value_name = "0|1", default_value_t = 0, help_heading = "Ranks", value_parser = clap::value_parser!(u8).range(0..=1))]

@@ -90,6 +90,24 @@ fn weights_that_differ_are_refused() {
     }
 }
 
+/// Flags about exchanges are there where gradients are summed, and nowhere else.
+#[test]
+fn flags_of_ranks_without_a_use_are_refused() {
+    let refused = |line: &str, parts: &[&str]| {
+        ran(command().args(line.split_whitespace())).fails(2, parts);
+    };
+    let unknown = ["unexpected argument '--ddp-backend'"];
+    refused("evaluate --model tiny-led --dataset qmsum-slice --ddp-backend host", &unknown);
+    refused("generate --model tiny-led --input x --ddp-backend host", &unknown);
+    refused("study --config x --ddp-backend host", &unknown);
+    let idle = ["--ddp-backend: no --mode here sums gradients; leave it out"];
+    refused("bench step --model tiny-led --mode encoder,forward --ddp-backend host", &idle);
+    refused("profile step --model tiny-led --mode forward --ddp-backend host", &idle);
+    let planned = "profile step --model tiny-led --plan-only --gpu h200";
+    refused(&format!("{planned} --devices 2"), &["--devices: --plan-only runs nothing"]);
+    refused(&format!("{planned} --ddp-backend host"), &["--ddp-backend: --plan-only runs nothing"]);
+}
+
 /// A command that nobody shares out is not done by every process of a launcher.
 #[test]
 fn other_commands_are_the_work_of_one_process() {
