@@ -36,7 +36,7 @@ use crate::collective::Group;
 use crate::device::Device;
 use crate::energy::{self, Activity, Sampler, StepPhases};
 use crate::error::{Error, Result};
-use crate::evaluate::{Shared, Work, sharded_work};
+use crate::evaluate::{Shared, Work, ranked_work};
 use crate::files::lock::Lock;
 use crate::generate;
 use crate::metrics::{Headline, Protocol};
@@ -45,7 +45,7 @@ use crate::models::session::Session;
 use crate::nn::Weights;
 use crate::train::checkpoint::Saver;
 use crate::train::token_cache::TokenCache;
-use crate::train::{GlobalAttention, Shard, Summary, Trainer};
+use crate::train::{GlobalAttention, RankLayout, Summary, Trainer};
 use crate::units::{Bytes, Seconds};
 use books::Books;
 use card::Results;
@@ -72,8 +72,8 @@ pub struct Means<'a> {
     pub carbon_intensity: Option<f64>,
     /// The ranks that share the run out. The first one's run directory has the run; those of others are for scratch.
     pub group: Rc<Group>,
-    /// The part of the optimizer's state that this rank has.
-    pub shard: Shard,
+    /// What this rank holds that depends on the other ranks.
+    pub layout: RankLayout,
 }
 
 impl<'a> Means<'a> {
@@ -88,7 +88,7 @@ impl<'a> Means<'a> {
             more_weights: Vec::new(),
             carbon_intensity: None,
             group: Rc::new(Group::alone()),
-            shard: Shard::ALL,
+            layout: RankLayout::ALONE,
         }
     }
 }
@@ -164,13 +164,13 @@ impl<'a> Run<'a> {
             protocols: if settings.predicts() { &protocols } else { &[] },
             more_weights: &means.more_weights,
             decoding: &settings.decoding,
-            shard: means.shard,
+            layout: means.layout,
         };
         // Before the weights take their part of what is free.
         let (training, needs) = request.choose(&settings.batch, &settings.training, means.device.free())?;
         let settings = Settings { training, ..settings };
         let loaded = origin.load(means.device, choices, settings.training.seed)?;
-        let session = Session::new(loaded, choices, |loaded| sharded_work(loaded, means.shard))?;
+        let session = Session::new(loaded, choices, |loaded| ranked_work(loaded, means.layout))?;
         let (started, results) = (None, Results::default());
         Ok(Run {
             settings,

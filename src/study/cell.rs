@@ -20,7 +20,7 @@ use crate::models::ModelLimits;
 use crate::run::{Batch, Existing, Means, Observer, Origin, Run, RunDir, Settings};
 use crate::tape::Recompute;
 use crate::train::token_cache::TokenCache;
-use crate::train::{Shard, checkpoint};
+use crate::train::{RankLayout, checkpoint};
 use crate::units::Seconds;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -102,7 +102,7 @@ pub fn run(
         more_weights: plan.more_weights(),
         carbon_intensity: None,
         group: Rc::new(Group::alone()),
-        shard: Shard::ALL,
+        layout: RankLayout::ALONE,
     };
     let settings = settings(plan, device, shared.places, &origin.limits()?);
     let mut run = Run::open(origin, settings, run_dir, means, observer)?;

@@ -140,7 +140,7 @@ impl Stepper {
         let randomness = Randomness { seed: self.options.seed, step };
         let loss = last_micro_step(session, source, target, rule, randomness, &self.group)?;
         let loss = sum_losses(&[loss], &self.group);
-        sum_gradients(session, &self.group)?;
+        sum_gradients(session, &self.group, self.options.communication_data_type)?;
         match self.mode {
             Mode::Train => {
                 // The schedule stands still: a run of any length does the same work.

@@ -2,8 +2,9 @@
 
 use super::super::ranks::TrainingRanks;
 use crate::collective::Group;
+use crate::device::Device;
 use crate::error::Result;
-use crate::train::Shard;
+use crate::train::{Options, RankLayout, Shard};
 use serde::Deserialize;
 use std::path::Path;
 
@@ -18,12 +19,13 @@ pub struct Sharing {
 }
 
 impl Sharing {
-    /// The part of the optimizer's state that a rank of `group` has.
-    pub fn shard(&self, group: &Group) -> Shard {
-        match self.zero_stage {
+    /// What a rank of `group` has on `device`.
+    pub fn layout(&self, options: &Options, device: &Device, group: &Group) -> RankLayout {
+        let shard = match self.zero_stage {
             0 => Shard::ALL,
             _ => Shard { rank: group.rank(), size: group.size() },
-        }
+        };
+        RankLayout::of(shard, options.communication_data_type, device.backend(group), group.size())
     }
 }
 

@@ -22,6 +22,7 @@ fn ranks_that_differ_are_refused() {
     };
     let finetune = |flags: &str| start(dir.path(), &format!("--threads 1 {flags}"));
     refused(finetune(""), finetune("--weight-decay 0.5"), &[differs]);
+    refused(finetune(""), finetune("--communication-data-type bf16"), &[differs]);
     let model = talkative();
     let evaluate = |flags: &str| evaluation(model.path(), flags);
     refused(evaluate(""), evaluate("--batch-size 3"), &[differs]);
