@@ -8,14 +8,13 @@ use crate::energy::{
     Activity, Attribution, DeviceEnergy, Efficiency, Ledger, PaperEfficiency, PhaseEnergy, RunEnergy,
     Sampler, StepPhases, Work, of_devices, phase_table,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files;
 use crate::trace;
 use crate::train::TrainerState;
 use crate::units::{Joules, Seconds};
 use serde::Serialize;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
@@ -95,10 +94,7 @@ impl<'a> Books<'a> {
 
     /// Forgets what another run left.
     pub fn begin(&mut self) -> Result<()> {
-        match fs::remove_file(&self.path) {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::output(&self.path, e)),
-            _ => Ok(()),
-        }
+        files::remove(&self.path)
     }
 
     /// Adds to what the attempts before this one took. Where that cannot be read, the run's energy is not known, and
