@@ -1,4 +1,4 @@
-// cast: y = x, rounded to the storage type. Shapes: x [n] float, y [n].
+// cast: y = x, rounded to the storage type; cast_to_f32: the way back. Shapes: x y [n].
 #include "common.cuh"
 
 struct Cast {
@@ -9,6 +9,23 @@ struct Cast {
 
 // launch: grid [n / 1024], block 256, shared 0
 KERNEL_ENTRY void cast(const Cast a) {
+    contract(blockDim.x == 256);
+    const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
+    if (e >= a.n) return;
+    const bool whole = aligned_for<VECTOR>(a.y, a.x) && e + VECTOR <= a.n;
+    float value[4];
+    fetch(value, a.x + e, a.n - e, whole);
+    store(a.y + e, value, a.n - e, whole);
+}
+
+struct CastToF32 {
+    float* y;
+    const real* x;
+    int n;
+};
+
+// launch: grid [n / 1024], block 256, shared 0
+KERNEL_ENTRY void cast_to_f32(const CastToF32 a) {
     contract(blockDim.x == 256);
     const long long e = (blockIdx.x * 256ll + threadIdx.x) * VECTOR;
     if (e >= a.n) return;

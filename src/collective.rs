@@ -8,14 +8,17 @@
 mod devices;
 mod launch;
 mod meeting;
+pub mod memory;
 #[cfg(feature = "mpi")]
 mod mpi;
 pub mod scale;
+mod sum;
 mod tcp;
 mod watchdog;
 
 pub use devices::{Backend, Begun};
 pub use launch::{Launch, Launcher};
+pub use sum::{BUCKET, CommunicationType};
 
 use crate::error::Error;
 use crate::units::Seconds;
@@ -27,9 +30,6 @@ use watchdog::Watchdog;
 
 /// Whether the program was built with MPI.
 pub const MPI: bool = cfg!(feature = "mpi");
-
-/// Elements that are summed at a time.
-pub const BUCKET: usize = 1 << 22;
 
 /// Bytes that are broadcast at a time.
 const PIECE: usize = 1 << 26;
@@ -150,28 +150,6 @@ impl Group {
     /// Time that this rank has spent in exchanges, waits for other ranks included.
     pub fn spent(&self) -> Seconds {
         self.spent.get().into()
-    }
-
-    /// Puts in each element the sum over all ranks.
-    pub fn sum(&self, values: &mut [f32]) {
-        self.exchange("sum of gradients", |transport| {
-            let size = transport.size();
-            // From the end: the backward pass writes the last parameters' gradients first.
-            for bucket in values.rchunks_mut(BUCKET) {
-                let shard = bucket.len().div_ceil(size);
-                let mut ours = bucket.to_vec();
-                ours.resize(shard * size, 0.0);
-                let mut theirs = vec![0f32; shard * size];
-                transport.all_to_all(bytemuck::cast_slice(&ours), bytemuck::cast_slice_mut(&mut theirs))?;
-                let (sum, others) = theirs.split_at_mut(shard);
-                for other in others.chunks(shard) {
-                    sum.iter_mut().zip(other).for_each(|(sum, x)| *sum += x);
-                }
-                transport.all_gather(bytemuck::cast_slice(sum), bytemuck::cast_slice_mut(&mut ours))?;
-                bucket.copy_from_slice(&ours[..bucket.len()]);
-            }
-            Ok(())
-        });
     }
 
     /// What every rank gives, in the order of the ranks.

@@ -118,7 +118,7 @@ pub trait Executor {
         Ok(())
     }
 
-    /// Begins to exchange f32 elements from `offset` bytes into `block` on with the devices that it has met, when what was
+    /// Begins to exchange elements from `offset` bytes into `block` on with the devices that it has met, when what was
     /// launched before is done and beside what is launched later.
     fn begin_exchange(&self, _: &Exchange, _: &Block, _: usize) -> Result<()> {
         Err(Error::internal(format!("{} has met no other device", self.name())))
@@ -314,7 +314,7 @@ impl Device {
     /// Begins to exchange what `exchange` says of `block`, from `offset` bytes into it on, with the devices that this one has
     /// met.
     pub fn begin_exchange(&self, exchange: &Exchange, block: &Block, offset: usize) -> Result<()> {
-        within(block, offset, exchange.elements() * size_of::<f32>())?;
+        within(block, offset, exchange.bytes())?;
         self.0.begin_exchange(exchange, block, offset)
     }
 

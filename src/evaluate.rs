@@ -18,7 +18,7 @@ use crate::models::session::{Session, Side, Signature};
 use crate::ops::argmax::argmax;
 use crate::tape::Tape;
 use crate::text::{Spaces, Tokenizer};
-use crate::train::{Corpus, Shard, TrainState, sharded_train_state};
+use crate::train::{Corpus, RankLayout, TrainState, ranked_train_state};
 use crate::units::Seconds;
 use std::time::Instant;
 
@@ -30,12 +30,12 @@ pub struct Work {
 
 /// Fresh state of both kinds, as [`Session::new`] wants it.
 pub fn work(loaded: &Loaded) -> Result<Work> {
-    sharded_work(loaded, Shard::ALL)
+    ranked_work(loaded, RankLayout::ALONE)
 }
 
-/// The same with the optimizer's state of one shard alone.
-pub fn sharded_work(loaded: &Loaded, shard: Shard) -> Result<Work> {
-    Ok(Work { train: sharded_train_state(loaded, shard)?, decode: generate::state(loaded)? })
+/// The same as one of several ranks has it.
+pub fn ranked_work(loaded: &Loaded, layout: RankLayout) -> Result<Work> {
+    Ok(Work { train: ranked_train_state(loaded, layout)?, decode: generate::state(loaded)? })
 }
 
 impl AsRef<TrainState> for Work {

@@ -60,6 +60,20 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| Error::output(dir, e))
 }
 
+/// Removes the file or folder `path`, with all that is in it, if it is there.
+pub fn remove(path: &Path) -> Result<()> {
+    // A link to a folder is a file.
+    let removed = match path.symlink_metadata() {
+        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(e) => Err(e),
+    };
+    match removed {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::output(path, e)),
+        _ => Ok(()),
+    }
+}
+
 /// Removes the temporary files that a killed process left in `dir`, where no other one is writing.
 pub fn remove_leftovers(dir: &Path) -> Result<()> {
     let entries = match std::fs::read_dir(dir) {
@@ -82,4 +96,28 @@ pub fn remove_leftovers(dir: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_removed_is_gone_and_what_is_not_there_is_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, folder, link] = ["file", "folder", "link"].map(|name| dir.path().join(name));
+        write_text(&file, "").unwrap();
+        create_dir(&folder.join("in/it")).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+        for path in [&link, &file, &folder] {
+            remove(path).unwrap();
+            assert!(path.symlink_metadata().is_err());
+            remove(path).unwrap();
+        }
+        assert!(dir.path().exists(), "a link's folder stays");
+        write_text(&file, "").unwrap();
+        let error = remove(&file.join("below")).unwrap_err();
+        assert!(error.to_string().contains("below"), "{error}");
+    }
 }

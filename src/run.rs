@@ -35,8 +35,8 @@ pub use splits::{Part, SplitLeftOut};
 use crate::collective::Group;
 use crate::device::Device;
 use crate::energy::{self, Activity, Sampler, StepPhases};
-use crate::error::Result;
-use crate::evaluate::{Shared, Work, sharded_work};
+use crate::error::{Error, Result};
+use crate::evaluate::{Shared, Work, ranked_work};
 use crate::files::lock::Lock;
 use crate::generate;
 use crate::metrics::{Headline, Protocol};
@@ -45,7 +45,7 @@ use crate::models::session::Session;
 use crate::nn::Weights;
 use crate::train::checkpoint::Saver;
 use crate::train::token_cache::TokenCache;
-use crate::train::{GlobalAttention, Shard, Summary, Trainer};
+use crate::train::{GlobalAttention, RankLayout, Summary, Trainer};
 use crate::units::{Bytes, Seconds};
 use books::Books;
 use card::Results;
@@ -72,8 +72,8 @@ pub struct Means<'a> {
     pub carbon_intensity: Option<f64>,
     /// The ranks that share the run out. The first one's run directory has the run; those of others are for scratch.
     pub group: Rc<Group>,
-    /// The part of the optimizer's state that this rank has.
-    pub shard: Shard,
+    /// What this rank holds that depends on the other ranks.
+    pub layout: RankLayout,
 }
 
 impl<'a> Means<'a> {
@@ -88,7 +88,7 @@ impl<'a> Means<'a> {
             more_weights: Vec::new(),
             carbon_intensity: None,
             group: Rc::new(Group::alone()),
-            shard: Shard::ALL,
+            layout: RankLayout::ALONE,
         }
     }
 }
@@ -143,7 +143,7 @@ impl<'a> Run<'a> {
         means: Means<'a>,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
-        let mut books = Books::start(means.sampler, settings.energy_per_phase, dir.root());
+        let mut books = Books::start(&means, settings.energy_per_phase, dir.root());
         let limits = origin.limits()?;
         settings.check()?;
         means.more_weights.iter().try_for_each(|weights| weights.check(means.device))?;
@@ -164,13 +164,13 @@ impl<'a> Run<'a> {
             protocols: if settings.predicts() { &protocols } else { &[] },
             more_weights: &means.more_weights,
             decoding: &settings.decoding,
-            shard: means.shard,
+            layout: means.layout,
         };
         // Before the weights take their part of what is free.
         let (training, needs) = request.choose(&settings.batch, &settings.training, means.device.free())?;
         let settings = Settings { training, ..settings };
         let loaded = origin.load(means.device, choices, settings.training.seed)?;
-        let session = Session::new(loaded, choices, |loaded| sharded_work(loaded, means.shard))?;
+        let session = Session::new(loaded, choices, |loaded| ranked_work(loaded, means.layout))?;
         let (started, results) = (None, Results::default());
         Ok(Run {
             settings,
@@ -249,9 +249,10 @@ impl<'a> Run<'a> {
         self.books.phases()
     }
 
-    /// Writes down what the run has cost so far, and says it.
+    /// Writes down what the run has cost so far, and says it; all ranks do so at once.
     pub fn write_energy(&mut self) -> Result<EnergyReport> {
         self.books.enter(Activity::Rest);
+        self.books.meet()?;
         self.books.write()
     }
 
@@ -307,9 +308,10 @@ impl<'a> Run<'a> {
         let mut recorder = Recorder { log: &mut *log, books: &mut self.books, lock, observer };
         let outcome = trainer.run(&mut recorder);
         self.books.enter(Activity::Rest);
-        if outcome.is_err() {
-            // What ended the run is worth more than what its energy could not be written to.
-            let _ = self.books.write();
+        // What ended the run is worth more than what its energy could not be written to. Ranks meet where all end in the same
+        // way; what else ends them leaves the energy as of the last checkpoint, where the run goes on.
+        if matches!(outcome, Err(Error::Interrupted(_))) || (outcome.is_err() && group.is_alone()) {
+            let _ = self.books.meet().and_then(|()| self.books.write());
         }
         let summary = outcome?;
         lock.check()?;
@@ -321,6 +323,7 @@ impl<'a> Run<'a> {
         self.books.enter(Activity::Rest);
         let work = energy::Work { samples: summary.samples, tokens: summary.tokens };
         self.books.trained(work, summary.times.total());
+        self.books.meet()?;
         self.books.write()?;
         let trained = Trained::new(&summary, log.epoch(summary.steps));
         log.write(&trained)?;

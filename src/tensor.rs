@@ -15,7 +15,8 @@ pub mod matmul;
 pub mod watch;
 
 /// The kernels that tensors need whatever the op.
-pub static KERNELS: &[&Kernel] = &[&cast::CAST, &int8::PRODUCT, &int8::WIDEN, &matmul::MATMUL];
+pub static KERNELS: &[&Kernel] =
+    &[&cast::CAST, &cast::CAST_TO_F32, &int8::PRODUCT, &int8::WIDEN, &matmul::MATMUL];
 
 struct Storage {
     device: Device,
@@ -210,14 +211,16 @@ impl Tensor {
         self.device().download(&self.storage.block, self.byte_offset(), bytes)
     }
 
-    /// Begins to exchange these f32 elements, from device to device, with those of the other ranks; nothing else touches
-    /// them until [`Device::finish_exchanges`].
+    /// Begins to exchange these elements, from device to device, with those of the other ranks; nothing else touches them
+    /// until [`Device::finish_exchanges`].
     pub fn begin_exchange(&self, exchange: &Exchange) -> Result<()> {
-        self.expect::<f32>(self.len())?;
+        if self.dtype != exchange.dtype() {
+            return Err(Error::internal(format!("{} of {:?} elements", exchange.name(), self.dtype)));
+        }
         self.device().begin_exchange(exchange, &self.storage.block, self.byte_offset())
     }
 
-    /// Exchanges these f32 elements, from device to device, with those of the group's other ranks.
+    /// Exchanges these elements, from device to device, with those of the group's other ranks.
     pub fn exchange(&self, group: &Group, exchange: &Exchange) -> Result<()> {
         self.begin_exchange(exchange)?;
         self.device().finish_exchanges(group, exchange.name())

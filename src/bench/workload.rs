@@ -10,7 +10,7 @@ use crate::energy::{Measurement, Window};
 use crate::error::{Error, Result};
 use crate::stats::{Quantiles, quantiles};
 use crate::trace::{self, Phase, Timing};
-use crate::workload::{StepBytes, Workload};
+use crate::workload::{Amount, StepBytes, Workload};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::time::Instant;
@@ -155,11 +155,12 @@ pub fn measure(work: &mut dyn Workload, repeats: Repeats, meters: Meters) -> Res
 }
 
 impl Measured {
-    /// The joules of a sample, where other devices have worked on it, too.
-    pub fn energy_is(&mut self, joules_per_sample: Option<f64>) {
-        self.joules_per_sample = joules_per_sample;
-        let samples_per_token = self.samples_per_second / self.tokens_per_second;
-        self.joules_per_token = joules_per_sample.map(|joules| joules * samples_per_token);
+    /// Takes the energy of all devices that did the runs in place of that of one; each run did `amount`.
+    pub fn take_energy(&mut self, energy: Measurement, amount: Amount) {
+        let each = energy.energy.map(|joules| joules.0 / self.seconds.len() as f64);
+        self.joules_per_sample = each.map(|joules| joules / amount.samples as f64);
+        self.joules_per_token = each.map(|joules| joules / amount.tokens.max(1) as f64);
+        self.energy = energy;
     }
 }
 

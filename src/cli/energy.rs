@@ -1,10 +1,13 @@
 //! The energy of a command that predicts: the meter that it opens, and what it reports at its end.
 
 use super::global::Global;
+use crate::collective::Group;
 use crate::device::Device;
-use crate::energy::{self, Activity, Efficiency, Ledger, PaperEfficiency, RunEnergy, Sampler, Work};
+use crate::energy::{
+    self, Activity, DeviceEnergy, Efficiency, Ledger, PaperEfficiency, RunEnergy, Sampler, Work, of_devices,
+};
 use crate::error::Result;
-use crate::units::{Joules, Seconds};
+use crate::units::Seconds;
 use serde::Serialize;
 
 /// The meter of `device`, unless the environment chooses another one.
@@ -23,8 +26,12 @@ pub struct Predicting {
 /// What `--json` says about energy.
 #[derive(Serialize)]
 pub struct Report {
+    /// Of the devices of all ranks together.
     #[serde(flatten)]
     run: RunEnergy,
+    /// What each device took; none of one process.
+    #[serde(skip)]
+    pub devices: Vec<DeviceEnergy>,
     /// The predictions; of the tokens, the source's.
     predicted: Efficiency,
     paper: Option<PaperEfficiency>,
@@ -51,21 +58,17 @@ impl Predicting {
         self.ledger.enter(Activity::Rest);
     }
 
-    /// What `work`, done in `runtime`, cost; all of it was done when this is called.
-    pub fn report(mut self, work: Work, runtime: Seconds) -> Report {
+    /// What `work` of all ranks, done in `runtime`, cost; all of it was done when every rank calls this.
+    pub fn report(mut self, work: Work, runtime: Seconds, device: &Device, group: &Group) -> Result<Report> {
         self.rests();
-        let run = self.ledger.so_far();
+        let (run, devices) = of_devices(self.ledger.so_far(), device, group)?;
         let predicted = run.efficiency(self.activity, work);
-        Report { paper: run.paper(work.samples, runtime), run, predicted, activity: self.activity }
+        let paper = run.paper(work.samples, runtime);
+        Ok(Report { run, devices, predicted, paper, activity: self.activity })
     }
 }
 
 impl Report {
-    /// All that was counted.
-    pub fn whole(&self) -> Option<Joules> {
-        self.run.whole.energy
-    }
-
     /// One line, and one more in the paper's terms where it could be computed.
     pub fn text(&self) -> String {
         let line = self.run.line(self.activity, &self.predicted, "source token");

@@ -6,7 +6,7 @@ use super::energy::{self, Predicting};
 use super::global::Global;
 use super::output;
 use super::progress::Scoring;
-use super::ranks::{Ranks, Together, work_of_device};
+use super::ranks::{Ranks, Together};
 use crate::collective::Group;
 use crate::data::{Example, Split};
 use crate::device::Precision;
@@ -95,7 +95,6 @@ struct Report {
     logit_error: Option<LogitError>,
     eval_seconds: f64,
     samples_per_second: f64,
-    /// Energy of this rank's device.
     energy: energy::Report,
     #[serde(skip_serializing_if = "Option::is_none")]
     ranks: Option<Together>,
@@ -161,12 +160,9 @@ fn score(args: &Args, global: &Global, group: &Group) -> anyhow::Result<()> {
         global.note(format_args!("{} predictions are there from a run that was stopped", known.len()));
     }
     let batch = args.batch_size.get();
-    // What an earlier run or another rank predicted cost nothing here.
-    let fresh =
-        corpus.examples[known.len()..].chunks(batch).skip(group.rank()).step_by(group.size()).flatten();
-    let work = fresh.fold(Work { samples: 0, tokens: 0 }, |sum, example| Work {
-        samples: sum.samples + 1,
-        tokens: sum.tokens + example.input.len() as u64,
+    // What an earlier run predicted cost nothing here.
+    let work = corpus.examples[known.len()..].iter().fold(Work { samples: 0, tokens: 0 }, |sum, example| {
+        Work { samples: sum.samples + 1, tokens: sum.tokens + example.input.len() as u64 }
     });
     let mut progress = Scoring::new(global, examples.len());
     let task = Task {
@@ -202,8 +198,8 @@ fn score(args: &Args, global: &Global, group: &Group) -> anyhow::Result<()> {
     partial.map_or(Ok(()), Partial::done)?;
     let first: Vec<usize> = (0..batch.min(examples.len())).collect();
     let logit_error = logit_error(session, &model_dir, options, || corpus.source(&first))?;
-    let energy = energy.report(work_of_device(group, &device, work)?, evaluation.time);
-    let ranks = Together::of(group, &device, energy.whole())?;
+    let energy = energy.report(work, evaluation.time, &device, group)?;
+    let ranks = Together::of(group, energy.devices.clone());
     let report = Report {
         model: evaluated.model.clone(),
         dataset: dataset.name.clone(),

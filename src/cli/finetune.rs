@@ -6,7 +6,7 @@ use super::decoding::Decoding;
 use super::energy::open;
 use super::global::Global;
 use super::ranks::Together;
-use crate::collective::Group;
+use crate::collective::{CommunicationType, Group};
 use crate::energy::HELP;
 use crate::error::{Error, Result};
 use crate::generate::GenerateOptions;
@@ -172,7 +172,7 @@ fn fine_tune(args: &Args, global: &Global, group: Rc<Group>) -> anyhow::Result<(
         more_weights: Vec::new(),
         carbon_intensity: args.reporting.carbon_intensity,
         group: group.clone(),
-        shard: args.sharing.shard(&group),
+        layout: args.sharing.layout(&settings.training, &device, &group),
     };
     let mut watch = Watch::new(global);
     let mut run = Run::open(origin, settings, dir, means, &mut watch)?;
@@ -186,6 +186,12 @@ fn fine_tune(args: &Args, global: &Global, group: Rc<Group>) -> anyhow::Result<(
         training.per_device_train_batch_size,
         device.name()
     ));
+    if group.is_alone() && training.communication_data_type != CommunicationType::Fp32 {
+        let what = training.communication_data_type;
+        global.note(format_args!(
+            "--communication-data-type {what} changes nothing: one rank exchanges no gradients"
+        ));
+    }
     let signals = Signals::catch().map_err(|e| Error::internal(format!("signals cannot be caught: {e}")))?;
     watch.planned = run.needs().total;
     watch.signals = Some(signals);
@@ -209,7 +215,7 @@ fn fine_tune(args: &Args, global: &Global, group: Rc<Group>) -> anyhow::Result<(
     if group.is_first() {
         run.write_card(&energy)?;
     }
-    let ranks = Together::of(&group, &device, energy.run.whole.energy)?;
+    let ranks = Together::of(&group, energy.devices.clone());
     let report = Report {
         output_dir: args.output_dir.clone(),
         global_attention: run.global_attention().clone(),

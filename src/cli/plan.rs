@@ -4,11 +4,13 @@ use super::choices::{self, Recomputation, Truncation};
 use super::global::Global;
 use super::values::bytes;
 use crate::collective::scale::Interconnect;
+use crate::collective::{Backend, CommunicationType};
 use crate::error::Error;
 use crate::hub::Name;
 use crate::limits::Limits;
 use crate::settings::named;
 use crate::train::synthetic::Mode;
+use crate::train::{RankLayout, Shard};
 use crate::units::Bytes;
 use clap::value_parser;
 use serde::Serialize;
@@ -62,6 +64,10 @@ pub struct Args {
     /// What joins nodes of 8 GPUs: nvlink, ib (InfiniBand NDR) or ethernet
     #[arg(long, value_name = "NAME", requires = "world_size", default_value = "ib", value_parser = named::<Interconnect>())]
     interconnect: Interconnect,
+
+    /// Type in which the GPUs exchange gradients: fp32 or bf16
+    #[arg(long, value_name = "NAME", requires = "world_size", default_value = "fp32", value_parser = named::<CommunicationType>())]
+    communication_data_type: CommunicationType,
 }
 
 /// What `--json` prints.
@@ -85,7 +91,12 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     };
     let options = args.recomputation.options();
     let shapes = Shapes::new(&config, global.precision, options, args.mode, &args.truncation)?;
-    let shapes = shapes.on(gpu);
+    let (size, communication) = (args.world_size.unwrap_or(1) as usize, args.communication_data_type);
+    let layout = match size {
+        1 => RankLayout::ALONE,
+        size => RankLayout::of(Shard::ALL, communication, Backend::Nccl, size),
+    };
+    let shapes = shapes.on(gpu).among(layout);
     let (estimate, fit) = match args.fit {
         None => (shapes.estimate(args.batch_size.get())?, None),
         Some(budget) => {
@@ -93,8 +104,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
             (estimate, Some(fit))
         }
     };
-    let scale =
-        args.world_size.map(|size| Scale::of(&estimate, args.interconnect, size as usize)).transpose()?;
+    let of = |_| Scale::of(&estimate, args.interconnect, communication, size);
+    let scale = args.world_size.map(of).transpose()?;
     let report = Report { config, estimate, fit, scale };
     let mut text = report.estimate.text();
     if let Some(fit) = &report.fit {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 mod together;
 
-pub use together::{Together, work_of_device};
+pub use together::Together;
 
 /// Commands that ranks share out, and those of which every process does a part of its own.
 const SHARED: [&str; 7] =
@@ -36,6 +36,14 @@ pub struct Ranks {
     /// End a rank that has waited so long for another one
     #[arg(long, value_name = "SECONDS", default_value_t = 1800.0, value_parser = super::values::above_zero)]
     ddp_timeout: f64,
+}
+
+/// The ranks of a command that sums gradients over them.
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Ranks")]
+pub struct TrainingRanks {
+    #[command(flatten)]
+    ranks: Ranks,
 
     /// Over what ranks exchange gradients and weights: from GPU to GPU by NCCL, or over the hosts' memory, in the order of
     /// the ranks [default: nccl on GPUs, host elsewhere]
@@ -56,7 +64,7 @@ pub fn check(command: &str) -> Result<()> {
 
 /// Does `work` as one of the ranks that `ranks` says, or alone.
 pub fn run(
-    ranks: Option<&Ranks>,
+    ranks: Option<&TrainingRanks>,
     global: &Global,
     work: impl FnOnce(&Global, Rc<Group>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
@@ -66,10 +74,43 @@ pub fn run(
     }
 }
 
+impl TrainingRanks {
+    /// Fails where a flag would have no use, for `why`: any of them, or those about exchanges alone.
+    pub fn refuse(&self, any: bool, why: &str) -> Result<()> {
+        let given = [
+            ("--devices", any && self.ranks.devices.is_some()),
+            ("--ddp-backend", self.ddp_backend.is_some()),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(Error::usage(format!("{flag}: {why}; leave it out"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Does `work` as one of the ranks. An error of any rank ends all.
+    pub fn run(
+        &self,
+        global: &Global,
+        work: impl FnOnce(&Global, Rc<Group>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.ranks.run_over(self.ddp_backend, global, work)
+    }
+}
+
 impl Ranks {
     /// Does `work` as one of the ranks. An error of any rank ends all.
     pub fn run(
         &self,
+        global: &Global,
+        work: impl FnOnce(&Global, Rc<Group>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.run_over(None, global, work)
+    }
+
+    /// The same by ranks that exchange what their devices have over `backend`.
+    fn run_over(
+        &self,
+        backend: Option<Backend>,
         global: &Global,
         work: impl FnOnce(&Global, Rc<Group>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
@@ -90,7 +131,7 @@ impl Ranks {
         }
         let limit = Duration::try_from_secs_f64(self.ddp_timeout).unwrap_or(Duration::MAX);
         let group = Group::join(&launch, limit, &|| self.devices.is_some() && child_has_ended())?;
-        let group = Rc::new(group.over(self.ddp_backend));
+        let group = Rc::new(group.over(backend));
         let device = match global.device.as_deref() {
             Some("cuda") => Some(format!("cuda:{}", launch.local_rank)),
             _ => global.device.clone(),

@@ -2,7 +2,7 @@
 
 use super::choices::{self, Recomputation, check_batch};
 use super::global::Global;
-use super::ranks::Ranks;
+use super::ranks::TrainingRanks;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::hub::Name;
@@ -32,8 +32,13 @@ pub trait Kind: clap::Args {
 
     fn options(&self) -> ModelOptions;
 
+    /// Fails where a flag has no use.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// The ranks that share it, where ranks can.
-    fn ranks(&self) -> Option<&Ranks> {
+    fn ranks(&self) -> Option<&TrainingRanks> {
         None
     }
 
@@ -65,7 +70,7 @@ pub struct StepArgs {
     recomputation: Recomputation,
 
     #[command(flatten)]
-    ranks: Ranks,
+    ranks: TrainingRanks,
 }
 
 #[derive(clap::Args, Debug)]
@@ -158,7 +163,14 @@ impl Kind for StepArgs {
         self.recomputation.options()
     }
 
-    fn ranks(&self) -> Option<&Ranks> {
+    fn check(&self) -> Result<()> {
+        match self.mode.iter().any(|mode| mode.has_gradients()) {
+            true => Ok(()),
+            false => self.ranks.refuse(false, "no --mode here sums gradients"),
+        }
+    }
+
+    fn ranks(&self) -> Option<&TrainingRanks> {
         Some(&self.ranks)
     }
 

@@ -6,14 +6,12 @@
 //! A bucket is summed while the backward pass goes on; what the backward pass is too short for, and at least the last
 //! bucket, comes on top of the step.
 
+use super::{BUCKET, CommunicationType};
 use crate::units::Seconds;
 use serde::{Deserialize, Serialize};
 
 /// GPUs of a node, which NVLink joins.
 const NODE: usize = 8;
-
-/// Bytes of a bucket.
-const BUCKET: f64 = (super::BUCKET * size_of::<f32>()) as f64;
 
 /// What joins the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,14 +48,15 @@ impl Interconnect {
         }
     }
 
-    /// What the times rest on, in a sentence.
-    pub fn assumptions(self, gpu: &str) -> String {
+    /// What the times of gradients in this type rest on, in a sentence.
+    pub fn assumptions(self, gpu: &str, of: CommunicationType) -> String {
         let gigabytes = |link: Link| link.bandwidth / 1e9;
         let (within, between) = (Interconnect::Nvlink.link(gpu), self.link(gpu));
         format!(
-            "Gradients in fp32, summed by rings in buckets of 16 MiB beside the backward pass; nodes of {NODE} GPUs with {} \
+            "Gradients in {of}, summed by rings in buckets of {} MiB beside the backward pass; nodes of {NODE} GPUs with {} \
              GB/s a GPU one way and {:.0} us a message, and between nodes {} GB/s and {:.0} us. All from data sheets; real \
              exchanges take longer, and waits for data, evaluations and checkpoints are not in it.",
+            (BUCKET * of.size()) >> 20,
             gigabytes(within),
             within.latency.0 * 1e6,
             gigabytes(between),
@@ -72,8 +71,9 @@ pub struct Step {
     pub all: Seconds,
     /// The part of it in which gradients come to be.
     pub backward: Seconds,
-    /// Bytes of the gradients.
-    pub bytes: f64,
+    /// Gradients, and the type in which they are exchanged.
+    pub gradients: usize,
+    pub communication: CommunicationType,
     /// Examples of one GPU.
     pub batch: usize,
 }
@@ -96,8 +96,9 @@ pub struct Scaled {
 
 /// The step on `size` GPUs called `gpu`.
 pub fn scaled(step: Step, gpu: &str, between: Interconnect, size: usize) -> Scaled {
-    let exchange = sum(step.bytes, gpu, between, size);
-    let buckets = (step.bytes / BUCKET).ceil().max(1.0);
+    let bytes = step.gradients as f64 * step.communication.size() as f64;
+    let exchange = sum(bytes, gpu, between, size);
+    let buckets = step.gradients.div_ceil(BUCKET).max(1) as f64;
     let exposed = Seconds((exchange.0 - step.backward.0 * (1.0 - 1.0 / buckets)).max(exchange.0 / buckets));
     let whole = step.all + exposed;
     Scaled {
@@ -136,7 +137,13 @@ fn ring(bytes: f64, link: Link, size: usize) -> Seconds {
 mod tests {
     use super::*;
 
-    const STEP: Step = Step { all: Seconds(0.3), backward: Seconds(0.2), bytes: 4e9, batch: 2 };
+    const STEP: Step = Step {
+        all: Seconds(0.3),
+        backward: Seconds(0.2),
+        gradients: 1_000_000_000,
+        communication: CommunicationType::Fp32,
+        batch: 2,
+    };
 
     fn close(a: f64, b: f64) -> bool {
         (a - b).abs() <= 1e-12 * b.abs().max(1e-9)
@@ -159,6 +166,16 @@ mod tests {
         assert!(close(two.exchange.0, exchange));
         assert!(close(two.exposed.0, exchange / 239.0));
         assert!(close(two.efficiency, 0.3 / (0.3 + exchange / 239.0)));
+    }
+
+    #[test]
+    fn bf16_is_half_the_bytes_in_as_many_buckets() {
+        let half = Step { communication: CommunicationType::Bf16, ..STEP };
+        let two = scaled(half, "h200", Interconnect::Ib, 2);
+        let exchange = 2e9 / 450e9 + 2.0 * 2e-6;
+        assert!(close(two.exchange.0, exchange) && close(two.exposed.0, exchange / 239.0));
+        let said = Interconnect::Ib.assumptions("h200", CommunicationType::Bf16);
+        assert!(said.starts_with("Gradients in bf16, summed by rings in buckets of 8 MiB"), "{said}");
     }
 
     /// Among 16 nodes of 8 over Ethernet, 1/8 of the bytes by 1/8 of 12.5 GB/s: the backward pass is far too short.

@@ -94,7 +94,7 @@ fn sums_add_the_ranks_in_their_order() {
     for (size, count) in [(1, 3), (2, 1), (3, 10), (4, 0), (5, BUCKET + 3)] {
         let all = ranks(size, |group| {
             let mut values: Vec<f32> = (0..count).map(|i| value(group.rank(), i)).collect();
-            group.sum(&mut values);
+            group.sum(&mut values, CommunicationType::Fp32);
             values
         });
         let want: Vec<f32> =
@@ -108,6 +108,40 @@ fn sums_add_the_ranks_in_their_order() {
         let exact = |i: usize| (0..size).map(|r| value(r, i) as f64).sum::<f64>();
         assert!((0..count).all(|i| (all[0][i] as f64 - exact(i)).abs() <= 1e-6));
     }
+}
+
+/// Bit for bit against what is defined, by `half`; and as near to the sum of what was not rounded as 8 bits of each part and
+/// of the sum allow.
+#[test]
+fn sums_in_bf16_round_each_part_and_the_sum() {
+    let rounded = |x: f32| half::bf16::from_f32(x).to_f32();
+    let value = |rank: usize, i: usize| ((rank * 7919 + i * 104_729) % 1013) as f32 * 1e-3 - 0.4;
+    for (size, count) in [(2, 1), (3, 10), (4, BUCKET + 3)] {
+        let all = ranks(size, |group| {
+            let mut values: Vec<f32> = (0..count).map(|i| value(group.rank(), i)).collect();
+            group.sum(&mut values, CommunicationType::Bf16);
+            values
+        });
+        let sum = |i: usize| (1..size).fold(rounded(value(0, i)), |sum, r| sum + rounded(value(r, i)));
+        for values in &all {
+            let same = |(i, x): (usize, &f32)| x.to_bits() == rounded(sum(i)).to_bits();
+            assert!(values.iter().enumerate().all(same), "{size} ranks, {count}");
+        }
+        let unit = f64::from(2f32.powi(-8));
+        let mut differ = 0;
+        for (i, got) in all[0].iter().enumerate() {
+            let parts = (0..size).map(|r| value(r, i) as f64);
+            let (exact, whole) = (parts.clone().sum::<f64>(), parts.map(f64::abs).sum::<f64>());
+            let bound = unit * whole + unit * (exact.abs() + unit * whole) + 1e-6;
+            assert!((*got as f64 - exact).abs() <= bound, "{got} for {exact}, {bound} apart at most");
+            differ += usize::from((*got as f64 - exact).abs() > 1e-6);
+        }
+        assert!(count == 1 || differ > count / 2, "only {differ} of {count} are rounded");
+    }
+    // One process exchanges nothing.
+    let mut alone = [1.0 / 3.0];
+    Group::alone().sum(&mut alone, CommunicationType::Bf16);
+    assert_eq!(alone, [1.0f32 / 3.0]);
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! What ranks do together with the memory of their devices.
 
+use crate::shape::DType;
 use std::ops::Range;
 
-/// An exchange of f32 elements that lie one behind the other on the device of every rank.
+/// An exchange of elements that lie one behind the other on the device of every rank: of f32 ones, but for sums.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Exchange {
-    /// Each of so many becomes the sum over all ranks.
-    Sum(usize),
+    /// Each of so many, of this type, becomes the sum over all ranks.
+    Sum(usize, DType),
     /// So many become those of the first rank.
     Broadcast(usize),
     /// Those of the r-th range become those of rank r, for every rank.
@@ -14,18 +15,26 @@ pub enum Exchange {
 }
 
 impl Exchange {
-    /// Elements that it reaches.
-    pub(super) fn elements(&self) -> usize {
+    pub fn dtype(&self) -> DType {
         match self {
-            Exchange::Sum(len) | Exchange::Broadcast(len) => *len,
-            Exchange::Gather(parts) => parts.iter().map(|part| part.end).max().unwrap_or(0),
+            Exchange::Sum(_, dtype) => *dtype,
+            Exchange::Broadcast(_) | Exchange::Gather(_) => DType::F32,
         }
+    }
+
+    /// Bytes that it reaches.
+    pub(super) fn bytes(&self) -> usize {
+        let elements = match self {
+            Exchange::Sum(len, _) | Exchange::Broadcast(len) => *len,
+            Exchange::Gather(parts) => parts.iter().map(|part| part.end).max().unwrap_or(0),
+        };
+        elements.saturating_mul(self.dtype().size())
     }
 
     /// What errors and the watchdog call it.
     pub fn name(&self) -> &'static str {
         match self {
-            Exchange::Sum(_) => "sum of gradients",
+            Exchange::Sum(..) => "sum of gradients",
             Exchange::Broadcast(_) => "broadcast of weights",
             Exchange::Gather(_) => "gathering of weights",
         }

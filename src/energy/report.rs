@@ -112,7 +112,7 @@ impl RunEnergy {
     }
 
     /// Decides which energies are known.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         let mut all = Spent { visits: self.attempts, ..Spent::default() };
         for spent in self.windows.values_mut() {
             spent.settle(self.calibration.update_period);

@@ -1,26 +1,33 @@
 //! `energy.json`: what a run has cost so far, over all processes that worked on it.
 
+use super::Means;
 use super::observer::{Message, Observer};
+use crate::collective::Group;
+use crate::device::Device;
 use crate::energy::{
-    Activity, Attribution, Efficiency, Ledger, PaperEfficiency, PhaseEnergy, RunEnergy, Sampler, StepPhases,
-    Work, phase_table,
+    Activity, Attribution, DeviceEnergy, Efficiency, Ledger, PaperEfficiency, PhaseEnergy, RunEnergy,
+    Sampler, StepPhases, Work, of_devices, phase_table,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files;
 use crate::trace;
 use crate::train::TrainerState;
 use crate::units::{Joules, Seconds};
 use serde::Serialize;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Instant;
 
 /// What `energy.json` says.
 #[derive(Serialize)]
 pub struct EnergyReport {
+    /// Of the devices of all ranks together.
     #[serde(flatten)]
     pub run: RunEnergy,
+    /// What each device took in this attempt; none of one process.
+    #[serde(skip)]
+    pub devices: Vec<DeviceEnergy>,
     /// Cost of the steps per sample and per token, source and target.
     pub training: Efficiency,
     pub paper: Option<PaperEfficiency>,
@@ -28,7 +35,7 @@ pub struct EnergyReport {
     phases: Option<Phases>,
 }
 
-/// The steps of this attempt by phase.
+/// The steps of this attempt by phase, on the first rank's device.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Phases {
@@ -47,7 +54,11 @@ enum Phases {
 /// A ledger with what earlier attempts at the same run booked.
 pub(super) struct Books<'a> {
     sampler: &'a Sampler,
+    device: &'a Device,
+    group: Rc<Group>,
     ledger: Ledger,
+    /// What the devices of all ranks had taken when these last met.
+    met: Option<(RunEnergy, Vec<DeviceEnergy>)>,
     path: PathBuf,
     earlier: Option<RunEnergy>,
     /// Why it is not known what earlier attempts took.
@@ -64,10 +75,13 @@ pub(super) struct Books<'a> {
 
 impl<'a> Books<'a> {
     /// Starts the books of a run in `root`; what is there is read when this is known to resume it.
-    pub fn start(sampler: &'a Sampler, per_phase: bool, root: &Path) -> Self {
+    pub fn start(means: &Means<'a>, per_phase: bool, root: &Path) -> Self {
         Books {
-            sampler,
-            ledger: Ledger::start(sampler),
+            sampler: means.sampler,
+            device: means.device,
+            group: means.group.clone(),
+            ledger: Ledger::start(means.sampler),
+            met: None,
             path: root.join("energy.json"),
             earlier: None,
             lost: None,
@@ -80,10 +94,7 @@ impl<'a> Books<'a> {
 
     /// Forgets what another run left.
     pub fn begin(&mut self) -> Result<()> {
-        match fs::remove_file(&self.path) {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::output(&self.path, e)),
-            _ => Ok(()),
-        }
+        files::remove(&self.path)
     }
 
     /// Adds to what the attempts before this one took. Where that cannot be read, the run's energy is not known, and
@@ -131,25 +142,36 @@ impl<'a> Books<'a> {
         self.phases.as_ref()
     }
 
-    /// All that was booked until now, by earlier attempts too.
-    fn so_far(&mut self) -> RunEnergy {
-        let attempt = self.ledger.so_far();
+    /// All ranks are here at once: what the devices of all have taken until now is what is written next.
+    pub fn meet(&mut self) -> Result<()> {
+        self.met = Some(of_devices(self.ledger.so_far(), self.device, &self.group)?);
+        Ok(())
+    }
+
+    /// All that was booked until now, by earlier attempts too, and what each device took in this one. What the devices of
+    /// other ranks took is known from where all met.
+    fn so_far(&mut self) -> (RunEnergy, Vec<DeviceEnergy>) {
+        let (attempt, devices) = match &self.met {
+            Some((all, devices)) if !self.group.is_alone() => (all.clone(), devices.clone()),
+            _ => (self.ledger.so_far(), Vec::new()),
+        };
         let run = match &self.earlier {
             Some(earlier) => attempt.after(earlier),
             None => attempt,
         };
         match &self.lost {
-            Some(why) => run.without(why),
-            None => run,
+            Some(why) => (run.without(why), devices),
+            None => (run, devices),
         }
     }
 
-    /// Writes down what the run has cost so far.
+    /// Writes down what the run has cost so far; several ranks have met for it.
     pub fn write(&mut self) -> Result<EnergyReport> {
         let here = self.began.map_or(Seconds(0.0), |began| began.elapsed().into());
         let (work, runtime) = (self.work, self.runtime + here);
-        let run = self.so_far();
+        let (run, devices) = self.so_far();
         let report = EnergyReport {
+            devices,
             training: run.efficiency(Activity::Training, work),
             paper: run.paper(work.samples, runtime),
             phases: self.phases.as_ref().map(Phases::of),
@@ -194,6 +216,9 @@ impl EnergyReport {
         }
         match &self.phases {
             Some(Phases::Known { total, residual, phases }) => {
+                if self.devices.len() > 1 {
+                    text += "\nby phase, on the first rank's device:";
+                }
                 text += &format!("\n{}", phase_table(phases, *total, *residual));
             }
             Some(Phases::Unknown { why }) => text += &format!("\nenergy by phase: n/a: {why}"),
@@ -250,7 +275,8 @@ mod tests {
     /// Works on the run for a while, as one process would.
     fn attempt(root: &Path, resumes: bool) -> (RunEnergy, Vec<String>) {
         let sampler = Sampler::start(Box::new(Lamp(Instant::now()))).unwrap();
-        let mut books = Books::start(&sampler, false, root);
+        let device = Device::cpu();
+        let mut books = Books::start(&Means::new(&device, &sampler), false, root);
         let mut warnings = Warnings::default();
         match resumes {
             true => books.resume(&mut warnings),

@@ -138,11 +138,7 @@ impl RunDir {
         steps_per_epoch: u64,
     ) -> Result<Log> {
         for name in WRITTEN {
-            let path = self.root.join(name);
-            match fs::remove_file(&path) {
-                Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::output(path, e)),
-                _ => {}
-            }
+            files::remove(&self.root.join(name))?;
         }
         if step.is_none() {
             checkpoint::remove_all(&self.root)?;

@@ -3,13 +3,13 @@
 use super::settings::Batch;
 use crate::device::Precision;
 use crate::error::{Error, Result};
-use crate::evaluate::{Work, plan_evaluation, sharded_work};
+use crate::evaluate::{Work, plan_evaluation, ranked_work};
 use crate::generate::{self, GenerateOptions};
 use crate::metrics::Protocol;
 use crate::models::session::Session;
 use crate::models::{self, Loaded};
 use crate::nn::Weights;
-use crate::train::{BatchSize, Corpus, Options, Parts, Shard, largest_batch, plan_run};
+use crate::train::{BatchSize, Corpus, Options, Parts, RankLayout, largest_batch, plan_run};
 use crate::units::Bytes;
 use serde::Serialize;
 use std::fmt;
@@ -28,8 +28,8 @@ pub struct MemoryRequest<'a> {
     /// How the weights are kept while it is, besides as they are stored.
     pub more_weights: &'a [Weights],
     pub decoding: &'a GenerateOptions,
-    /// The part of the optimizer's state that is here.
-    pub shard: Shard,
+    /// What depends on the other ranks.
+    pub layout: RankLayout,
 }
 
 /// Bytes of a run, by what they are for.
@@ -42,15 +42,28 @@ pub struct Needs {
     /// Activations of the largest step.
     pub arena: Bytes,
     pub total: Bytes,
+    /// What NCCL takes beside the total, which it does not say: an estimate; absent where ranks do without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nccl_estimate: Option<Bytes>,
+}
+
+impl Needs {
+    /// What must be free, an estimate of NCCL's part included.
+    fn claim(&self) -> Bytes {
+        self.total + self.nccl_estimate.unwrap_or_default()
+    }
 }
 
 impl fmt::Display for Needs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Needs { parts: Parts { weights, gradients, optimizer }, caches, arena, total } = self;
-        write!(
-            f,
-            "{total} (weights {weights}, gradients {gradients}, optimizer {optimizer}, caches {caches}, arena {arena})"
-        )
+        let Needs { parts, caches, arena, total, nccl_estimate } = self;
+        let Parts { weights, gradients, optimizer, communication } = parts;
+        write!(f, "{total} (weights {weights}, gradients {gradients}, optimizer {optimizer}, ")?;
+        if communication.0 > 0 {
+            write!(f, "communication {communication}, ")?;
+        }
+        write!(f, "caches {caches}, arena {arena})")?;
+        nccl_estimate.map_or(Ok(()), |nccl| write!(f, " and about {nccl} for NCCL"))
     }
 }
 
@@ -58,10 +71,10 @@ impl MemoryRequest<'_> {
     /// What a run with these options needs, and the session that holds the plans of its steps; nothing is computed or
     /// allocated.
     pub fn needs(&self, options: &Options) -> Result<(Needs, Session<Work>)> {
-        let state = |loaded: &Loaded| sharded_work(loaded, self.shard);
+        let state = |loaded: &Loaded| ranked_work(loaded, self.layout);
         let mut session = Session::dry_run(self.config, self.precision, self.choices, state)?;
         let training = plan_run(&mut session, self.train, self.validation, options)?;
-        let parts = Parts::new(&session.real().loaded, training.persistent);
+        let parts = Parts::new(&session.real().loaded, training.persistent, self.layout);
         let mut all = training;
         for &protocol in self.protocols {
             if let Some(corpus) = self.validation {
@@ -74,6 +87,7 @@ impl MemoryRequest<'_> {
             caches: Bytes((all.persistent - training.persistent) as u64),
             arena: Bytes(all.arena as u64),
             total: Bytes(all.total() as u64),
+            nccl_estimate: (self.layout.nccl > 0).then_some(Bytes(self.layout.nccl as u64)),
         };
         for &weights in self.more_weights {
             self.beside(weights, options, &mut needs)?;
@@ -130,7 +144,7 @@ impl MemoryRequest<'_> {
             }
             (BatchSize::Of(size), Some(limit)) => {
                 let what = match self.needs(options) {
-                    Ok((needs, _)) if needs.total <= limit.bytes => return Ok((options.clone(), needs)),
+                    Ok((needs, _)) if needs.claim() <= limit.bytes => return Ok((options.clone(), needs)),
                     Ok((needs, _)) => format!("needs {needs}, and {limit}"),
                     Err(Error::DoesNotFit(why)) => format!("is too large ({why})"),
                     Err(error) => return Err(error),
@@ -147,7 +161,7 @@ impl MemoryRequest<'_> {
     fn largest(&self, batch: &Batch, options: &Options, limit: Limit) -> Result<usize> {
         let examples = self.train.examples.len();
         let most = batch.global_batch_size.map_or(examples, |all| all.get().min(examples));
-        let plan = |size| Ok(((), self.needs(&with(options, size))?.0.total));
+        let plan = |size| Ok(((), self.needs(&with(options, size))?.0.claim()));
         match largest_batch(most, limit.bytes, plan)?.fits {
             Some(fits) => Ok(fits.batch),
             None => Err(self.too_much(&with(options, 1), limit)),
@@ -163,7 +177,7 @@ impl MemoryRequest<'_> {
         let alone =
             MemoryRequest { validation: None, protocols: &[], more_weights: &[], ..*self }.needs(smallest);
         let remedy = match alone {
-            Ok((training, _)) if training.total <= limit.bytes => {
+            Ok((training, _)) if training.claim() <= limit.bytes => {
                 format!(
                     "lower --per-device-eval-batch-size, which is {}",
                     smallest.per_device_eval_batch_size

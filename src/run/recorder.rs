@@ -31,6 +31,10 @@ impl train::Observer for Recorder<'_, '_> {
         self.observer.event(event)
     }
 
+    fn meets(&mut self) -> Result<()> {
+        self.books.meet()
+    }
+
     fn enters(&mut self, activity: Activity) {
         self.books.enter(activity);
         self.observer.enters(activity);

@@ -20,11 +20,10 @@ use crate::models::ModelLimits;
 use crate::run::{Batch, Existing, Means, Observer, Origin, Run, RunDir, Settings};
 use crate::tape::Recompute;
 use crate::train::token_cache::TokenCache;
-use crate::train::{Shard, checkpoint};
+use crate::train::{RankLayout, checkpoint};
 use crate::units::Seconds;
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -61,23 +60,14 @@ pub fn finished(dir: &Path, plan: &CellPlan) -> Option<Vec<Cell>> {
 /// Forgets what is in `dir`, whose lock the caller has, so that the cell runs from its beginning.
 pub fn forget(dir: &Path) -> Result<()> {
     // First what says that it is done: a process may die between two files.
-    remove(&dir.join("cell.json"))?;
+    files::remove(&dir.join("cell.json"))?;
     for entry in fs::read_dir(dir).map_err(|e| Error::output(dir, e))? {
         let path = entry.map_err(|e| Error::output(dir, e))?.path();
         if path.file_name().is_some_and(|name| name != lock::NAME) {
-            remove(&path)?;
+            files::remove(&path)?;
         }
     }
     Ok(())
-}
-
-/// Removes the file or folder `path` if it is there.
-fn remove(path: &Path) -> Result<()> {
-    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    match removed {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::output(path, e)),
-        _ => Ok(()),
-    }
 }
 
 /// Runs the cell in its run directory `dir`, whose lock the caller has, to its end, from wherever an earlier process
@@ -102,7 +92,7 @@ pub fn run(
         more_weights: plan.more_weights(),
         carbon_intensity: None,
         group: Rc::new(Group::alone()),
-        shard: Shard::ALL,
+        layout: RankLayout::ALONE,
     };
     let settings = settings(plan, device, shared.places, &origin.limits()?);
     let mut run = Run::open(origin, settings, run_dir, means, observer)?;
@@ -151,7 +141,7 @@ pub fn tidy(dir: &Path, plan: &CellPlan) -> Result<()> {
     files::remove_leftovers(dir)?;
     failed::forget(dir)?;
     checkpoint::remove_all(dir)?;
-    if plan.keep_model { Ok(()) } else { remove(&dir.join("model")) }
+    if plan.keep_model { Ok(()) } else { files::remove(&dir.join("model")) }
 }
 
 /// The model that the cell starts from.

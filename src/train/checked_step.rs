@@ -26,7 +26,7 @@ impl<X: AsRef<TrainState>> Trainer<'_, X> {
         }
         let loss = sum_losses(&losses, &self.group);
         // Whatever the loss is: GPUs may have begun.
-        sum_gradients(self.session, &self.group)?;
+        sum_gradients(self.session, &self.group, self.options.communication_data_type)?;
         let skip = |why: String, grad_norm, bad| Outcome::Skipped { why, loss, grad_norm, bad };
         if !loss.is_finite() {
             forget_gradients(self.session);

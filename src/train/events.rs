@@ -46,6 +46,11 @@ pub type Scores = Vec<(&'static str, f64)>;
 pub trait Observer {
     fn event(&mut self, event: &Event) -> Result<()>;
 
+    /// All ranks are here at once, and about to save.
+    fn meets(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// What the run does from now on.
     fn enters(&mut self, _: Activity) {}
 

@@ -2,6 +2,7 @@
 
 use super::batches::Corpus;
 use super::options::Options;
+use super::shard::RankLayout;
 use super::step::{TrainState, loss_step, micro_step, optimizer_step};
 use crate::device::Used;
 use crate::error::Result;
@@ -20,20 +21,24 @@ pub struct Parts {
     pub gradients: Bytes,
     /// Moments, and the table that says which parameters decay.
     pub optimizer: Bytes,
+    /// The copy of the gradients that GPUs exchange, where that is of another type.
+    pub communication: Bytes,
 }
 
 impl Parts {
-    /// Divides `persistent` bytes that training, or a forward pass alone, holds for `loaded`.
-    pub fn new(loaded: &Loaded, persistent: usize) -> Self {
+    /// Divides `persistent` bytes that training with this layout, or a forward pass alone, holds for `loaded`.
+    pub fn new(loaded: &Loaded, persistent: usize, layout: RankLayout) -> Self {
         let elements = loaded.parameters.slab.len();
         let slab = elements * DType::F32.size();
         let working =
             loaded.parameters.working.as_ref().map_or(0, |working| elements * working.dtype().size());
         let weights = slab + working;
         let gradients = slab.min(persistent - weights);
-        let [weights, gradients, optimizer] =
-            [weights, gradients, persistent - weights - gradients].map(|bytes| Bytes(bytes as u64));
-        Parts { weights, gradients, optimizer }
+        let rest = persistent - weights - gradients;
+        let communication = layout.copied(elements).min(rest);
+        let [weights, gradients, optimizer, communication] =
+            [weights, gradients, rest - communication, communication].map(|bytes| Bytes(bytes as u64));
+        Parts { weights, gradients, optimizer, communication }
     }
 }
 

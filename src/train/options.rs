@@ -1,5 +1,6 @@
 //! The settings of training, under the names that HF's trainer uses.
 
+use crate::collective::CommunicationType;
 use crate::error::{Error, Result};
 use crate::settings::{Declared, name, named, settings};
 use serde::{Deserialize, Serialize};
@@ -106,6 +107,10 @@ settings! {
         #[arg(value_name = "X", alias = "label-smoothing-factor")]
         #[serde(alias = "label_smoothing_factor")]
         label_smoothing: f64 = 0.0, at least 0 and below 1;
+
+        /// Type in which ranks exchange gradients: bf16 is half of fp32, and rounds what each rank gives
+        #[arg(value_name = "NAME", value_parser = named::<CommunicationType>())]
+        communication_data_type: CommunicationType = CommunicationType::Fp32;
     }
     elsewhere {
         per_device_train_batch_size: usize = 8, at least 1;

@@ -2,7 +2,7 @@
 
 use super::shard::Shard;
 use super::step::TrainState;
-use crate::collective::{Backend, Group};
+use crate::collective::{Backend, CommunicationType, Group};
 use crate::device::Exchange;
 use crate::error::Result;
 use crate::models::session::{Session, Side, Signature};
@@ -27,7 +27,11 @@ pub fn sum_losses(ours: &[f32], group: &Group) -> f32 {
 
 /// Puts the sum of all ranks' gradients in place of this rank's: from GPU to GPU by NCCL, which may have begun, or else over
 /// the host, so that every executor's ranks can be summed by whatever moves bytes. Every rank comes here in every step.
-pub fn sum_gradients<X: AsRef<TrainState>>(session: &mut Session<X>, group: &Group) -> Result<()> {
+pub fn sum_gradients<X: AsRef<TrainState>>(
+    session: &mut Session<X>,
+    group: &Group,
+    communication: CommunicationType,
+) -> Result<()> {
     if group.is_alone() {
         return Ok(());
     }
@@ -46,11 +50,12 @@ pub fn sum_gradients<X: AsRef<TrainState>>(session: &mut Session<X>, group: &Gro
     timed("sum of gradients", || match slab.device().backend(group) {
         Backend::Nccl => {
             state.sums().begin_rest(slab)?;
-            slab.device().finish_exchanges(group, "sum of gradients")
+            slab.device().finish_exchanges(group, "sum of gradients")?;
+            state.sums().take(slab)
         }
         Backend::Host => {
             let mut values: Vec<f32> = slab.read()?;
-            group.sum(&mut values);
+            group.sum(&mut values, communication);
             slab.write(&values)
         }
     })

@@ -1,7 +1,9 @@
 //! Which part of the optimizer's state a rank has: all of it, or one shard of as many as there are ranks (ZeRO stage 1,
 //! Rajbhandari et al. 2020, arXiv 1910.02054).
 
+use crate::collective::{Backend, CommunicationType, memory};
 use crate::error::{Error, Result};
+use crate::shape::DType;
 use std::ops::Range;
 
 /// One of `size` shards of a slab.
@@ -26,6 +28,39 @@ impl Shard {
             ))),
             false => Ok(range),
         }
+    }
+}
+
+/// What a rank holds on its device that depends on the other ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RankLayout {
+    /// The part of the optimizer's state that is here.
+    pub shard: Shard,
+    /// The type of a copy of the gradients that GPUs exchange in their place; none where they exchange the gradients.
+    pub exchanged: Option<DType>,
+    /// What NCCL takes for itself, about.
+    pub nccl: usize,
+}
+
+impl RankLayout {
+    /// Of one process.
+    pub const ALONE: RankLayout = RankLayout { shard: Shard::ALL, exchanged: None, nccl: 0 };
+
+    /// Of one of `size` ranks with a shard, which exchange gradients in this type over `backend`.
+    pub fn of(shard: Shard, communication: CommunicationType, backend: Backend, size: usize) -> Self {
+        match backend {
+            Backend::Host => RankLayout { shard, ..Self::ALONE },
+            Backend::Nccl => RankLayout {
+                shard,
+                exchanged: (communication == CommunicationType::Bf16).then_some(DType::BF16),
+                nccl: memory::nccl(size).0 as usize,
+            },
+        }
+    }
+
+    /// Bytes of the copy of `elements` gradients.
+    pub fn copied(self, elements: usize) -> usize {
+        self.exchanged.map_or(0, |dtype| elements * dtype.size())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::options::{Optimizer, Options};
 use super::schedule::learning_rate;
-use super::shard::{Shard, within};
+use super::shard::{RankLayout, within};
 use super::sums::Sums;
 use crate::error::{Error, Result};
 use crate::models::batch::{DeviceBatch, Source, Target};
@@ -32,13 +32,13 @@ pub struct TrainState {
 
 /// Zeroed training state for a model, as [`Session::new`] wants it.
 pub fn train_state(loaded: &Loaded) -> Result<TrainState> {
-    sharded_train_state(loaded, Shard::ALL)
+    ranked_train_state(loaded, RankLayout::ALONE)
 }
 
-/// The same with the moments of one shard alone.
-pub fn sharded_train_state(loaded: &Loaded, shard: Shard) -> Result<TrainState> {
+/// The same as one of several ranks has it.
+pub fn ranked_train_state(loaded: &Loaded, layout: RankLayout) -> Result<TrainState> {
     let parameters = &loaded.parameters;
-    let part = shard.range(parameters.slab.len(), STEP)?;
+    let part = layout.shard.range(parameters.slab.len(), STEP)?;
     let slab = |len: usize| Tensor::persistent(parameters.device(), [len], DType::F32);
     let segments = table(&within(&parameters.segments(), &part), part.len());
     let on_device = Tensor::persistent(parameters.device(), [segments.len()], DType::I32)?;
@@ -51,7 +51,7 @@ pub fn sharded_train_state(loaded: &Loaded, shard: Shard) -> Result<TrainState> 
         v: slab(part.len())?,
         segments: on_device,
         part,
-        sums: Sums::new(parameters.slab.len()),
+        sums: Sums::new(parameters.device(), parameters.slab.len(), layout.exchanged)?,
     })
 }
 

@@ -1,15 +1,20 @@
 //! Sums of gradients over ranks on GPUs: bucket by bucket from the end of the slab, which is about the order in which a
 //! backward pass makes gradients final, and each begins when its bucket is.
 //!
+//! Sums in another type than that of the gradients are of a copy, which is rounded on the GPU when the bucket's sum begins,
+//! and put back when all are there.
+//!
 //! Every rank begins the same sums in the same order, whatever its batch is: one that does not know yet how often such a
 //! pass writes, or has no batch, begins them after the pass.
 
 use crate::collective;
-use crate::device::Exchange;
+use crate::device::{Device, Exchange};
 use crate::error::Result;
 use crate::models::session::Signature;
+use crate::shape::DType;
 use crate::tape::{Writes, buckets};
 use crate::tensor::Tensor;
+use crate::tensor::cast::{cast, cast_to_f32};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -20,6 +25,8 @@ const BUCKET: usize = if cfg!(test) { 1 << 10 } else { collective::BUCKET };
 
 /// The sums of a slab of gradients, as far as they have begun.
 pub(super) struct Sums {
+    /// What is exchanged in place of the slab, where it is not the slab itself.
+    copy: Option<Tensor>,
     buckets: Rc<[Range<usize>]>,
     begun: Cell<usize>,
     /// What a pass writes, by the step that it is part of.
@@ -27,9 +34,14 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    /// Of a slab of `len` elements.
-    pub fn new(len: usize) -> Self {
-        Sums { buckets: buckets(len, BUCKET).into(), begun: Cell::new(0), known: RefCell::default() }
+    /// Of a slab of `len` elements on `device`, which are exchanged as they are or in a copy of this type.
+    pub fn new(device: &Device, len: usize, copy: Option<DType>) -> Result<Self> {
+        Ok(Sums {
+            copy: copy.map(|dtype| Tensor::persistent(device, [len], dtype)).transpose()?,
+            buckets: buckets(len, BUCKET).into(),
+            begun: Cell::new(0),
+            known: RefCell::default(),
+        })
     }
 
     /// In the order of their sums.
@@ -54,13 +66,31 @@ impl Sums {
         self.known.borrow_mut().entry(step.clone()).or_insert_with(|| Rc::new(writes));
     }
 
+    /// What begins to sum a bucket of `slab`.
+    pub fn act(&self, slab: &Tensor) -> impl FnMut(&Range<usize>) -> Result<()> + 'static {
+        let (slab, copy) = (slab.clone(), self.copy.clone());
+        move |bucket| {
+            let of = |whole: &Tensor| whole.slice(bucket.start, [bucket.len()]);
+            let part = of(&slab)?;
+            let exchanged = match &copy {
+                None => part,
+                Some(copy) => {
+                    let rounded = of(copy)?;
+                    cast(&rounded, &part)?;
+                    rounded
+                }
+            };
+            exchanged.begin_exchange(&Exchange::Sum(bucket.len(), exchanged.dtype()))
+        }
+    }
+
     /// Begins those that have not begun; the next step begins anew.
     pub fn begin_rest(&self, slab: &Tensor) -> Result<()> {
-        self.buckets[self.begun.replace(0)..].iter().try_for_each(|bucket| begin(slab, bucket))
+        self.buckets[self.begun.replace(0)..].iter().try_for_each(self.act(slab))
     }
-}
 
-/// Begins to sum a bucket of `slab`.
-pub(super) fn begin(slab: &Tensor, bucket: &Range<usize>) -> Result<()> {
-    slab.slice(bucket.start, [bucket.len()])?.begin_exchange(&Exchange::Sum(bucket.len()))
+    /// Puts the sums in `slab`, when all are there.
+    pub fn take(&self, slab: &Tensor) -> Result<()> {
+        self.copy.as_ref().map_or(Ok(()), |copy| cast_to_f32(slab, copy))
+    }
 }

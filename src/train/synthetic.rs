@@ -33,6 +33,11 @@ pub enum Mode {
 impl Mode {
     pub const ALL: [Mode; 4] = [Mode::Encoder, Mode::Forward, Mode::ForwardBackward, Mode::Train];
 
+    /// Whether there is a backward pass.
+    pub fn has_gradients(self) -> bool {
+        matches!(self, Mode::ForwardBackward | Mode::Train)
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Mode::Encoder => "encoder",
@@ -135,7 +140,7 @@ impl Stepper {
         let randomness = Randomness { seed: self.options.seed, step };
         let loss = last_micro_step(session, source, target, rule, randomness, &self.group)?;
         let loss = sum_losses(&[loss], &self.group);
-        sum_gradients(session, &self.group)?;
+        sum_gradients(session, &self.group, self.options.communication_data_type)?;
         match self.mode {
             Mode::Train => {
                 // The schedule stands still: a run of any length does the same work.

@@ -4,11 +4,11 @@ use super::overlap::last_micro_step;
 use super::ranks::sum_gradients;
 use super::synthetic::{Mode, Stepper, synthetic_batch};
 use super::{
-    Control, Corpus, Encoded, GlobalAttention, GlobalTokens, Options, Shard, Trainer, forget_gradients,
-    sharded_train_state, train_state,
+    Control, Corpus, Encoded, GlobalAttention, GlobalTokens, Options, RankLayout, Shard, Trainer,
+    forget_gradients, ranked_train_state, train_state,
 };
 use crate::collective::tests::threads::ranks_over;
-use crate::collective::{Backend, Group};
+use crate::collective::{Backend, CommunicationType, Group};
 use crate::device::cuda::stand_in;
 use crate::device::{Device, GraphCounts, Precision};
 use crate::models::session::Session;
@@ -93,18 +93,25 @@ fn corpus(limits: models::ModelLimits) -> Corpus {
 
 /// Loss and weights after steps of two batches, of which the last has a single one. Only the first rank begins with the
 /// weights of the model.
-fn fine_tuned(config: &Path, group: &Rc<Group>, is_sharded: bool) -> (u32, Vec<u32>) {
+fn fine_tuned(
+    config: &Path,
+    group: &Rc<Group>,
+    is_sharded: bool,
+    communication_data_type: CommunicationType,
+) -> (u32, Vec<u32>) {
     let device = Device::new(Rc::new(stand_in::open(Precision::Fp32, true).unwrap()));
     let options = ModelOptions::default();
     let loaded = models::random(config, &device, options, 1 + group.rank() as u64).unwrap();
     let train = corpus(loaded.model.limits());
     let shard = if is_sharded { Shard { rank: group.rank(), size: group.size() } } else { Shard::ALL };
-    let mut session = Session::new(loaded, options, |loaded| sharded_train_state(loaded, shard)).unwrap();
+    let layout = RankLayout::of(shard, communication_data_type, device.backend(group), group.size());
+    let mut session = Session::new(loaded, options, |loaded| ranked_train_state(loaded, layout)).unwrap();
     let settings = Options {
         max_steps: 2,
         learning_rate: 1e-3,
         per_device_train_batch_size: 2,
         gradient_accumulation_steps: 2,
+        communication_data_type,
         ..Options::default()
     };
     let control = Control::default();
@@ -141,7 +148,7 @@ fn sums_begin_within_the_backward_pass() {
             }
             let sums = session.real().state.sums();
             steps.push((sums.begun(), sums.buckets().len()));
-            sum_gradients(&mut session, group).unwrap();
+            sum_gradients(&mut session, group, CommunicationType::Fp32).unwrap();
             forget_gradients(&session);
         }
         let gradients: Vec<f32> = session.real().state.gradients().read().unwrap();
@@ -154,7 +161,8 @@ fn sums_begin_within_the_backward_pass() {
     assert!(ranks[0].1 == ranks[1].1, "gradients differ");
 }
 
-/// Sums of the stand-in for NCCL are in the order of the ranks, as those over the host are.
+/// Sums of the stand-in for NCCL are in the order of the ranks, as those over the host are; of two ranks there is one
+/// addition, which is rounded once either way.
 #[test]
 fn ranks_on_gpus_train_by_nccl_as_over_the_host() {
     if let Some(why) = stand_in::missing().unwrap() {
@@ -162,13 +170,68 @@ fn ranks_on_gpus_train_by_nccl_as_over_the_host() {
     }
     let file = config("led_plain");
     let config = file.path();
-    let by = |backend: Backend, is_sharded: bool| {
-        let mut ranks = ranks_over(2, Some(backend), |group| fine_tuned(config, group, is_sharded));
+    let by = |backend: Backend, is_sharded: bool, communication: CommunicationType| {
+        let run = |group: &Rc<Group>| fine_tuned(config, group, is_sharded, communication);
+        let mut ranks = ranks_over(2, Some(backend), run);
         let (first, other) = (ranks.remove(0), ranks.remove(0));
-        assert!(first == other, "ranks differ over {backend}");
+        assert!(first == other, "ranks differ over {backend} in {communication}");
         first
     };
-    let over_host = by(Backend::Host, false);
-    assert!(by(Backend::Nccl, false) == over_host);
-    assert!(by(Backend::Nccl, true) == over_host, "with a part of the optimizer's state on each rank");
+    let [in_fp32, in_bf16] = [CommunicationType::Fp32, CommunicationType::Bf16].map(|communication| {
+        let over_host = by(Backend::Host, false, communication);
+        assert!(by(Backend::Nccl, false, communication) == over_host, "{communication}");
+        let what = "with a part of the optimizer's state on each rank";
+        assert!(by(Backend::Nccl, true, communication) == over_host, "{communication} {what}");
+        over_host
+    });
+    assert!(in_fp32.1 != in_bf16.1, "nothing was rounded");
+}
+
+/// On GPUs, within the backward pass, against the gradients that each rank has by itself: as near as 8 bits of what each
+/// gives and of the sum allow.
+#[test]
+fn gradients_in_bf16_are_as_near_as_their_bits_allow() {
+    if let Some(why) = stand_in::missing().unwrap() {
+        return println!("skipped: {why}");
+    }
+    let file = config("led_plain");
+    let config = file.path();
+    let gradients = |group: &Rc<Group>, seed: u64, communication: CommunicationType| {
+        let device = Device::new(Rc::new(stand_in::open(Precision::Fp32, true).unwrap()));
+        let options = ModelOptions::default();
+        let loaded = models::random(config, &device, options, 1).unwrap();
+        let (source, target) = synthetic_batch(&loaded.model.limits(), 2, 40, 7, seed).unwrap();
+        let layout = RankLayout::of(Shard::ALL, communication, device.backend(group), group.size());
+        let mut session = Session::new(loaded, options, |loaded| ranked_train_state(loaded, layout)).unwrap();
+        device.meet(group).unwrap();
+        let mut all = Vec::new();
+        for step in 0..STEPS as u64 {
+            let rule = models::LossRule { normaliser: 28.0, smoothing: 0.0 };
+            let randomness = Randomness { seed, step };
+            last_micro_step(&mut session, &source, &target, rule, randomness, group).unwrap();
+            sum_gradients(&mut session, group, communication).unwrap();
+            all.push(session.real().state.gradients().read::<f32>().unwrap());
+            forget_gradients(&session);
+        }
+        all
+    };
+    let alone: Vec<_> =
+        [1, 2].map(|seed| gradients(&Rc::new(Group::alone()), seed, CommunicationType::Bf16)).into();
+    let both = ranks_over(2, Some(Backend::Nccl), |group| {
+        gradients(group, 1 + group.rank() as u64, CommunicationType::Bf16)
+    });
+    assert!(both[0] == both[1], "ranks differ");
+    let unit = f64::from(2f32.powi(-8));
+    for step in 0..STEPS {
+        let mut rounded = 0;
+        for (i, got) in both[0][step].iter().enumerate() {
+            let [a, b] = [0, 1].map(|rank| f64::from(alone[rank][step][i]));
+            let (exact, parts) = (a + b, a.abs() + b.abs());
+            let bound = unit * (parts + exact.abs() + unit * parts) + 1e-30;
+            let apart = (f64::from(*got) - exact).abs();
+            assert!(apart <= bound, "step {step}, {i}: {got} for {exact}");
+            rounded += usize::from(apart > 1e-6 * parts);
+        }
+        assert!(rounded > both[0][step].len() / 4, "only {rounded} are rounded");
+    }
 }

@@ -294,6 +294,7 @@ impl<'a, X: AsRef<TrainState>> Trainer<'a, X> {
     fn save(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let step = self.state.global_step;
         self.check_weights()?;
+        observer.meets()?;
         let side = self.session.real();
         let elements = side.loaded.parameters.slab.len();
         let is_shard = side.state.as_ref().part().len() < elements;

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// From the ground up.
 const FLOORS: [&[&str]; 17] = [
     &["error", "files", "markup", "noise", "reading", "stats", "support", "units"],
-    &["shape", "collective", "disturbance", "hub", "plot", "settings", "table"],
-    &["trace"],
+    &["shape", "disturbance", "hub", "plot", "settings", "table"],
+    &["trace", "collective"],
     &["device"],
     &["tensor", "limits"],
     &["tape", "weights"],

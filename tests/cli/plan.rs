@@ -139,7 +139,47 @@ fn a_plan_for_many_gpus_rests_on_that_of_one() {
         }
         assert!(many["scale"]["assumptions"].as_str().unwrap().contains("rings"));
     }
+    wattention("plan --model tiny-led --communication-data-type bf16").fails(2, &["--world-size"]);
     wattention("plan --model tiny-led --world-size 8").fails(2, &["--gpu"]);
     let forward = "plan --model tiny-led --mode forward --gpu h200 --world-size 8";
     wattention(forward).fails(2, &["--mode train"]);
+}
+
+/// What GPUs exchange gradients in is exact in the plan; what NCCL takes is an estimate beside it, which a budget holds.
+#[test]
+fn memory_of_several_gpus_has_what_exchanges_take() {
+    let of = |flags: &str| tiny(&format!("--gpu h200 {flags}"));
+    let (one, eight) = (of(""), of("--world-size 8"));
+    let in_bf16 = of("--world-size 8 --communication-data-type bf16");
+    let copy = number(&in_bf16, "memory.communication");
+    // Two bytes for each of the gradients' four.
+    assert_eq!(2 * copy, number(&in_bf16, "memory.gradients"));
+    assert_eq!(number(&in_bf16, "memory.total"), number(&one, "memory.total") + copy);
+    assert_eq!(
+        (number(&eight, "memory.communication"), &eight["memory"]["total"]),
+        (0, &one["memory"]["total"])
+    );
+    assert!(one["memory"].get("nccl_estimate").is_none());
+    let nccl = number(&eight, "memory.nccl_estimate");
+    assert_eq!(nccl, 1 << 30);
+    assert_eq!(in_bf16["scale"]["communication_data_type"], "bf16");
+    let assumed = in_bf16["scale"]["assumptions"].as_str().unwrap();
+    assert!(assumed.contains("Gradients in bf16") && assumed.contains("8 MiB"), "{assumed}");
+
+    // With a budget that holds so much more, the batch is that of one GPU.
+    let fit = |flags: &str, budget: u64| number(&of(&format!("{flags} --fit {budget}")), "fit.batch_size");
+    let budget = 64 << 20;
+    assert_eq!(fit("", budget), fit("--world-size 8", budget + nccl));
+    let more = "--world-size 8 --communication-data-type bf16";
+    assert_eq!(fit("", budget), fit(more, budget + nccl + copy));
+    plan(&model("led_plain").join("config.json"), &format!("--gpu h200 --world-size 8 --fit {budget}"))
+        .fails(75, &["a batch of 1 needs"]);
+
+    let mut limited = command();
+    limited.args(["plan", "--json", "--gpu", "h200", "--world-size", "2", "--config"]);
+    limited.arg(model("led_plain").join("config.json")).env("NCCL_MAX_NCHANNELS", "4");
+    assert_eq!(number(&ran(&mut limited).json(), "memory.nccl_estimate"), (4 * 12 + 256) << 20);
+    let text = plan(&model("led_plain").join("config.json"), &format!("--gpu h200 {more}"));
+    assert!(text.succeeds().out.contains("NCCL takes about 1.00 GiB more, an estimate"), "{}", text.out);
+    assert!(text.out.contains("communication "), "{}", text.out);
 }

@@ -1,8 +1,10 @@
 //! Ranks on GPUs, with a stand-in for NCCL that sums between processes.
 
 use super::{StandIns, on, refused, stand_ins, training};
+use serde_json::Value;
+use std::net::TcpListener;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use wattention::device::cuda::Library;
 
 /// Two ranks that make 5 steps, each on a GPU of its own.
@@ -74,6 +76,47 @@ fn a_run_with_a_part_of_the_state_on_each_gpu_gathers_its_weights_there() {
     }
 }
 
+/// Half the bytes, from a copy that the plan knows; and memory for NCCL is asked for before it takes it.
+#[test]
+fn gradients_in_bf16_are_half_the_bytes_of_a_copy_that_is_planned() {
+    let Some(StandIns { ranks, .. }) = stand_ins() else { return };
+    let root = env!("CARGO_MANIFEST_DIR");
+    let dir = tempfile::tempdir().unwrap();
+    let finetune = |of: &str, settings: &str, flags: &str| {
+        let line = format!(
+            "finetune --quiet --json --model {root}/weights/tiny-led --dataset qmsum-slice --no-cache --max-steps 3 \
+             --max-source-length 64 --max-target-length 16 --max-train-samples 12 --max-eval-samples 1 --no-predict \
+             --devices 2 --device cuda --communication-data-type {of} --output-dir {} --overwrite-output-dir {flags}",
+            dir.path().join(of).display()
+        );
+        let mut command = on(ranks, settings, &line);
+        command.env("FAKE_NCCL", "log=1").output().unwrap()
+    };
+    let sizes = |of: &str| {
+        let output = finetune(of, "gpus=2,fill=0", "--per-device-train-batch-size 1");
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{err}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let summed = numbers(&err, "ends after 3 sums, 1 broadcasts", " bytes");
+        assert_eq!(summed.len(), 2, "{err}");
+        assert_eq!(report["planned_bytes"], report["used_bytes"], "{of}");
+        (summed[0], report["planned_bytes"].as_u64().unwrap())
+    };
+    let ((fp32, plan), (bf16, with_copy)) = (sizes("fp32"), sizes("bf16"));
+    // Three sums and one broadcast of the weights, which stay in fp32.
+    let slab = fp32 / 4;
+    assert_eq!((bf16, with_copy - plan), (slab + 3 * slab / 2, slab / 2));
+
+    // Some 300 MiB, when the libraries have theirs: more than the plan, and less than the 640 MiB of NCCL for two ranks.
+    let scarce = "gpus=2,fill=0,free=750000000";
+    let output = finetune("fp32", scarce, "--per-device-train-batch-size 1");
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(75), "{err}");
+    assert!(err.contains("and about 640.0 MiB for NCCL"), "{err}");
+    let output = finetune("fp32", scarce, "--per-device-train-batch-size 1 --ddp-backend host");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn a_rank_that_dies_hangs_or_differs_ends_all() {
     let Some(StandIns { ranks, .. }) = stand_ins() else { return };
@@ -106,6 +149,95 @@ fn a_rank_that_dies_hangs_or_differs_ends_all() {
             "--ddp-backend host",
         ],
     );
+}
+
+/// What the first of two ranks prints, each of which has a GPU of its own that draws so many watts.
+fn metered(folder: &Path, line: &str, watts: [u32; 2]) -> Value {
+    let dir = tempfile::tempdir().unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let started = watts.iter().enumerate().map(|(rank, watts)| {
+        let meter = dir.path().join(format!("{rank}.jsonl"));
+        let line_at = |i: u32| {
+            format!("{{\"time_s\": {}, \"energy_j\": {}}}\n", f64::from(i) / 1e3, f64::from(i * watts) / 1e3)
+        };
+        std::fs::write(&meter, (0..200).map(line_at).collect::<String>()).unwrap();
+        let mut command = on(folder, "gpus=2,fill=0", line);
+        command.env("MASTER_ADDR", "localhost").env("MASTER_PORT", &port);
+        command.env("WATTENTION_METER", format!("replay:{}", meter.display()));
+        command.env("RANK", rank.to_string()).env("WORLD_SIZE", "2");
+        command.env("LOCAL_RANK", rank.to_string()).env("LOCAL_WORLD_SIZE", "2");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    let started: Vec<_> = started.collect();
+    let outputs: Vec<_> = started.into_iter().map(|rank| rank.wait_with_output().unwrap()).collect();
+    for output in &outputs {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    serde_json::from_slice(&outputs[0].stdout).unwrap()
+}
+
+/// The joules of a sample are those of both GPUs over the samples of both.
+#[test]
+fn joules_are_of_all_gpus() {
+    let Some(StandIns { ranks, .. }) = stand_ins() else { return };
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} is no number"));
+    // 100 W and 300 W, by counters that move every millisecond.
+    let both = |energy: &Value, report: &Value| {
+        let (joules, time) = (number(&energy["energy_j"]), number(&energy["time_s"]));
+        assert!((joules / time / 400.0 - 1.0).abs() < 0.2, "{joules} J in {time} s");
+        let devices = report["ranks"]["devices"].as_array().unwrap();
+        let uuids: Vec<&str> = devices.iter().map(|of| of["device"].as_str().unwrap()).collect();
+        assert!(uuids.len() == 2 && uuids[0].ends_with("00") && uuids[1].ends_with("01"), "{uuids:?}");
+        let each: Vec<f64> = devices.iter().map(|of| number(&of["energy_j"])).collect();
+        assert!((each[1] / each[0] / 3.0 - 1.0).abs() < 0.2, "{each:?}");
+        assert!((each.iter().sum::<f64>() - joules).abs() < 1e-6 * joules, "{each:?} and {joules}");
+        let sum = number(&report["ranks"]["energy_j"]);
+        assert!((sum - joules).abs() < 1e-6 * joules, "{sum} and {joules}");
+    };
+    let per_sample = |efficiency: &Value, window: &Value| {
+        let joules = number(&efficiency["joules_per_sample"]) * number(&efficiency["samples"]);
+        assert!((joules / number(&window["energy_j"]) - 1.0).abs() < 1e-9, "{efficiency} of {window}");
+        assert!((number(&window["mean_power_w"]) / 400.0 - 1.0).abs() < 0.3, "{window}");
+    };
+
+    let report = metered(ranks, &training("cuda"), [100, 300]);
+    both(&report["energy"], &report);
+    // 5 steps of 2 ranks.
+    let joules = number(&report["joules_per_sample"]) * 10.0;
+    assert!((joules / number(&report["energy"]["energy_j"]) - 1.0).abs() < 1e-9, "{joules}");
+
+    let root = env!("CARGO_MANIFEST_DIR");
+    let dir = tempfile::tempdir().unwrap();
+    let of = format!(
+        "--model {root}/weights/tiny-led --dataset qmsum-slice --json --device cuda --max-source-length 64"
+    );
+    let report = metered(
+        ranks,
+        &format!(
+            "finetune {of} --no-cache --max-steps 8 --max-train-samples 12 --max-target-length 16 --max-eval-samples 1 \
+             --per-device-train-batch-size 1 --no-predict --save-steps 4 --output-dir {}",
+            dir.path().join("run").display()
+        ),
+        [100, 300],
+    );
+    let energy = &report["energy"];
+    both(&energy["whole"], &report);
+    per_sample(&energy["training"], &energy["windows"]["training"]);
+    // Of both ranks.
+    assert_eq!(energy["training"]["samples"], report["train"]["train_samples"]);
+    let written: Value =
+        serde_json::from_slice(&std::fs::read(dir.path().join("run/energy.json")).unwrap()).unwrap();
+    assert_eq!(written["whole"]["energy_j"], energy["whole"]["energy_j"]);
+
+    let report = metered(
+        ranks,
+        &format!("evaluate {of} --max-samples 5 --batch-size 1 --max-new-tokens 48"),
+        [100, 300],
+    );
+    let energy = &report["energy"];
+    both(&energy["whole"], &report);
+    per_sample(&energy["predicted"], &energy["windows"]["evaluation"]);
+    assert_eq!(energy["predicted"]["samples"], 5);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::bench::resident::ResidentPeak;
 use crate::bench::workload::{Repeats, measure};
 use crate::collective::Group;
 use crate::device::{Device, Precision};
-use crate::energy::{self, Sampler};
+use crate::energy::{self, Sampler, of_devices};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::hub::Name;
@@ -104,10 +104,10 @@ impl<S: Sizes> Combination<S> {
         work.share_among(group)?;
         let before = group.spent();
         let (mut measured, kernels) = measure(&mut work, repeats, meters)?;
-        let ranks = Together::since(before, group, device, measured.energy.energy)?;
-        if let Some(ranks) = &ranks {
-            let samples = work.amount().samples * measured.seconds.len();
-            measured.energy_is(ranks.energy().map(|joules| joules.0 / samples as f64));
+        let (energy, devices) = of_devices(measured.energy.clone(), device, group)?;
+        let ranks = Together::since(before, group, devices);
+        if ranks.is_some() {
+            measured.take_energy(energy, work.amount());
         }
         Ok(Row {
             name: self.name(group),
@@ -144,6 +144,7 @@ impl<K: Kind> Args<K> {
 
 /// Measures every combination and prints the rows.
 pub fn run<K: Kind>(args: Args<K>, global: &Global) -> anyhow::Result<()> {
+    args.kind.check()?;
     ranks::run(args.kind.ranks(), global, |global, group| scan(&args, global, &group))
 }
 

@@ -1,16 +1,17 @@
 //! What the ranks of a run share, beside its steps.
 
-use super::super::ranks::Ranks;
+use super::super::ranks::TrainingRanks;
 use crate::collective::Group;
+use crate::device::Device;
 use crate::error::Result;
-use crate::train::Shard;
+use crate::train::{Options, RankLayout, Shard};
 use serde::Deserialize;
 use std::path::Path;
 
 #[derive(clap::Args, Debug)]
 pub struct Sharing {
     #[command(flatten)]
-    pub ranks: Ranks,
+    pub ranks: TrainingRanks,
 
     /// 1 keeps of the optimizer's state one part on each rank, which takes less memory and gives the same bits
     #[arg(long, value_name = "0|1", default_value_t = 0, help_heading = "Ranks", value_parser = clap::value_parser!(u8).range(0..=1))]
@@ -18,12 +19,13 @@ pub struct Sharing {
 }
 
 impl Sharing {
-    /// The part of the optimizer's state that a rank of `group` has.
-    pub fn shard(&self, group: &Group) -> Shard {
-        match self.zero_stage {
+    /// What a rank of `group` has on `device`.
+    pub fn layout(&self, options: &Options, device: &Device, group: &Group) -> RankLayout {
+        let shard = match self.zero_stage {
             0 => Shard::ALL,
             _ => Shard { rank: group.rank(), size: group.size() },
-        }
+        };
+        RankLayout::of(shard, options.communication_data_type, device.backend(group), group.size())
     }
 }
 

@@ -3,7 +3,7 @@
 use super::super::choices::{self, at_most};
 use super::super::energy::{self, Predicting};
 use super::super::global::Global;
-use super::super::ranks::{Together, work_of_device};
+use super::super::ranks::Together;
 use super::super::{output as outputs, progress::Progress};
 use super::Args;
 use super::documents::{self, Form};
@@ -56,7 +56,6 @@ struct Report {
     logit_error: Option<LogitError>,
     seconds: f64,
     samples_per_second: f64,
-    /// Energy of this rank's device.
     energy: energy::Report,
     #[serde(skip_serializing_if = "Option::is_none")]
     ranks: Option<Together>,
@@ -124,7 +123,6 @@ pub fn run(args: &Args, global: &Global, group: &Group) -> anyhow::Result<()> {
     let all: Vec<usize> = (0..count).collect();
     let mut documents = documents.into_iter();
     let batches: Vec<&[usize]> = all.chunks(args.batch_size.get()).collect();
-    let mut own = Work { samples: 0, tokens: 0 };
     for turn in batches.chunks(group.size()) {
         group.at("document", turn[0][0] as u64);
         let mut texts = Vec::new();
@@ -132,8 +130,6 @@ pub fn run(args: &Args, global: &Global, group: &Group) -> anyhow::Result<()> {
             let batch = decoding.from_row(which[0]);
             let source = corpus.source(which)?;
             texts = generate_texts(&mut session, &tokenizer, &source, &batch, Spaces::AsModel)?;
-            own.samples += which.len() as u64;
-            own.tokens += which.iter().map(|&i| corpus.examples[i].input.len() as u64).sum::<u64>();
         }
         let texts = group.gather_texts(texts)?;
         let each = decoding.num_return_sequences;
@@ -147,8 +143,10 @@ pub fn run(args: &Args, global: &Global, group: &Group) -> anyhow::Result<()> {
         progress.step(turn.concat().len() as u64, "");
     }
     let seconds = start.elapsed().as_secs_f64();
-    let energy = energy.report(work_of_device(group, &device, own)?, Seconds(seconds));
-    let ranks = Together::of(group, &device, energy.whole())?;
+    let tokens = corpus.examples.iter().map(|example| example.input.len() as u64).sum();
+    let work = Work { samples: count as u64, tokens };
+    let energy = energy.report(work, Seconds(seconds), &device, group)?;
+    let ranks = Together::of(group, energy.devices.clone());
     progress.finish(format_args!("{} in {seconds:.1} s", counted(count, "document")));
 
     // Its lines are the result.

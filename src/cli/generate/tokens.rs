@@ -6,6 +6,7 @@ use super::super::forward::inputs::Inputs;
 use super::super::global::Global;
 use super::super::output;
 use super::Args;
+use crate::collective::Group;
 use crate::device::Precision;
 use crate::energy::{Activity, Work};
 use crate::error::Error;
@@ -79,7 +80,7 @@ pub fn run(args: &Args, inputs: &Path, global: &Global) -> anyhow::Result<()> {
         sequences: shape,
         decoding,
         logit_error: logit_error(session, &model_dir, options, || Ok(source.clone()))?,
-        energy: energy.report(work, runtime),
+        energy: energy.report(work, runtime, &device, &Group::alone())?,
         output: output.clone(),
     };
     let [b, l] = shape;

@@ -8,7 +8,7 @@ use crate::models::{ModelLimits, ModelOptions};
 use crate::table::{Column, Table, width};
 use crate::trace::{Pass, Phase};
 use crate::train::synthetic::{Mode, Stepper, synthetic_batch};
-use crate::train::{Lengths, Parts};
+use crate::train::{Lengths, Parts, RankLayout};
 use crate::units::{Bytes, Flops, Format, Joules, Quantity, Seconds};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -23,6 +23,7 @@ pub struct Shapes<'a> {
     lengths: Lengths,
     /// Limits of the GPU to predict for.
     gpu: Option<limits::Limits>,
+    layout: RankLayout,
 }
 
 /// What a step needs and does.
@@ -65,6 +66,9 @@ pub struct Memory {
     /// The most bytes of the arena in use at once: no layout can need less.
     pub arena_live: Bytes,
     pub total: Bytes,
+    /// What NCCL takes beside the total on each of several GPUs, which it does not say: an estimate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nccl_estimate: Option<Bytes>,
 }
 
 /// Launches and what they cost.
@@ -106,12 +110,17 @@ impl<'a> Shapes<'a> {
         let limits = stepper.loaded().model.limits();
         let lengths = truncation.lengths(&limits);
         lengths.check(&limits)?;
-        Ok(Shapes { config, precision, options, mode, lengths, gpu: None })
+        Ok(Shapes { config, precision, options, mode, lengths, gpu: None, layout: RankLayout::ALONE })
     }
 
     /// With a prediction for the GPU that has these limits.
     pub fn on(self, gpu: Option<limits::Limits>) -> Self {
         Shapes { gpu, ..self }
+    }
+
+    /// On one of several GPUs, which has this.
+    pub fn among(self, layout: RankLayout) -> Self {
+        Shapes { layout, ..self }
     }
 
     /// The most examples whose tokens a 32-bit index can count.
@@ -155,7 +164,7 @@ impl<'a> Shapes<'a> {
             max_source_length: source,
             max_target_length: target,
             parameters: stepper.loaded().parameters.trainable(),
-            memory: memory(&stepper, arena, live),
+            memory: memory(&stepper, arena, live, self.layout),
             work,
             predicted: self.gpu.as_ref().map(|gpu| Predicted {
                 gpu: gpu.device.clone(),
@@ -168,25 +177,40 @@ impl<'a> Shapes<'a> {
     }
 }
 
-fn memory(stepper: &Stepper, arena: usize, live: usize) -> Memory {
-    let persistent = stepper.planned().persistent;
+fn memory(stepper: &Stepper, arena: usize, live: usize, layout: RankLayout) -> Memory {
+    let persistent = stepper.planned().persistent + layout.copied(stepper.loaded().parameters.slab.len());
     let bytes = |n: usize| Bytes(n as u64);
     Memory {
-        parts: Parts::new(stepper.loaded(), persistent),
+        parts: Parts::new(stepper.loaded(), persistent, layout),
         arena: bytes(arena),
         arena_live: bytes(live),
         total: bytes(persistent + arena),
+        nccl_estimate: (layout.nccl > 0).then_some(bytes(layout.nccl)),
+    }
+}
+
+impl Memory {
+    /// What must be free, an estimate of NCCL's part included.
+    pub fn claim(&self) -> Bytes {
+        self.total + self.nccl_estimate.unwrap_or_default()
     }
 }
 
 impl Estimate {
     pub fn text(&self) -> String {
-        let Memory { parts: Parts { weights, gradients, optimizer }, arena, arena_live, total } =
-            &self.memory;
+        let Memory { parts, arena, arena_live, total, nccl_estimate } = &self.memory;
+        let Parts { weights, gradients, optimizer, communication } = parts;
+        let communication = match communication.0 {
+            0 => String::new(),
+            _ => format!("communication {communication}, "),
+        };
+        let nccl = nccl_estimate.map_or(String::new(), |nccl| {
+            format!("NCCL takes about {nccl} more, an estimate (NCCL_BUFFSIZE, NCCL_MAX_NCHANNELS)\n")
+        });
         let mut text = format!(
             "{} of {} x {} tokens in, {} out; {} parameters\n\
              memory {total}: weights {weights}, gradients {gradients}, optimizer {optimizer}, \
-             arena {arena} ({arena_live} in use at most)\n",
+             {communication}arena {arena} ({arena_live} in use at most)\n{nccl}",
             self.mode.name(),
             self.batch_size,
             self.max_source_length,

@@ -10,6 +10,7 @@ use serde::Serialize;
 pub struct Fit {
     pub budget: Bytes,
     pub batch_size: usize,
+    /// With the estimate of NCCL's part on several GPUs.
     pub total: Bytes,
     /// The smallest batch that does not fit; none when indices end before memory does.
     pub next: Option<Next>,
@@ -25,13 +26,13 @@ pub struct Next {
 pub fn largest(shapes: &Shapes, budget: Bytes) -> Result<(Estimate, Fit)> {
     let found = largest_batch(shapes.largest_batch(), budget, |batch| {
         let estimate = shapes.estimate(batch)?;
-        let total = estimate.memory.total;
+        let total = estimate.memory.claim();
         Ok((estimate, total))
     })?;
-    let next = found.next.map(|next| Next { batch_size: next.batch, total: next.plan.memory.total });
+    let next = found.next.map(|next| Next { batch_size: next.batch, total: next.plan.memory.claim() });
     match (found.fits, next) {
         (Some(fits), next) => {
-            let fit = Fit { budget, batch_size: fits.batch, total: fits.plan.memory.total, next };
+            let fit = Fit { budget, batch_size: fits.batch, total: fits.plan.memory.claim(), next };
             Ok((fits.plan, fit))
         }
         (None, Some(next)) => Err(Error::DoesNotFit(format!(

@@ -1,6 +1,7 @@
 //! The step on many GPUs: what is predicted of data parallel training.
 
 use super::estimate::Estimate;
+use crate::collective::CommunicationType;
 use crate::collective::scale::{Interconnect, Scaled, Step, scaled, sizes};
 use crate::error::{Error, Result};
 use crate::table::{Column, Table, width, wrapped};
@@ -14,6 +15,8 @@ const BREAKS: f64 = 0.9;
 #[derive(Debug, Serialize)]
 pub struct Scale {
     pub interconnect: Interconnect,
+    /// The type in which gradients are exchanged.
+    pub communication_data_type: CommunicationType,
     pub assumptions: String,
     /// The smallest of `sizes` below 90 % of efficiency.
     pub breaks_at: Option<usize>,
@@ -22,7 +25,12 @@ pub struct Scale {
 
 impl Scale {
     /// The curve of `estimate`, of a training step on a described GPU, up to `most` of them.
-    pub fn of(estimate: &Estimate, between: Interconnect, most: usize) -> Result<Self> {
+    pub fn of(
+        estimate: &Estimate,
+        between: Interconnect,
+        communication: CommunicationType,
+        most: usize,
+    ) -> Result<Self> {
         let Some(predicted) = estimate.predicted.as_ref().filter(|_| estimate.mode == Mode::Train) else {
             return Err(Error::usage(
                 "--world-size predicts training steps of a GPU: give --gpu, and --mode train",
@@ -31,14 +39,16 @@ impl Scale {
         let step = Step {
             all: predicted.least,
             backward: predicted.least_backward,
-            bytes: 4.0 * estimate.parameters as f64,
+            gradients: estimate.parameters,
+            communication,
             batch: estimate.batch_size,
         };
         let sizes: Vec<Scaled> =
             sizes(most).into_iter().map(|size| scaled(step, &predicted.gpu, between, size)).collect();
         Ok(Scale {
             interconnect: between,
-            assumptions: between.assumptions(&predicted.gpu),
+            communication_data_type: communication,
+            assumptions: between.assumptions(&predicted.gpu, communication),
             breaks_at: sizes.iter().find(|size| size.efficiency < BREAKS).map(|size| size.world_size),
             sizes,
         })

@@ -23,6 +23,11 @@ pub struct Prediction {
 }
 
 impl Prediction {
+    /// Whether nothing is run.
+    pub fn is_asked(&self) -> bool {
+        self.plan_only
+    }
+
     /// The limits to predict by, where a prediction is asked for and can be kept where `measuring` says; fails for
     /// weights that no GPU multiplies with.
     pub fn limits(&self, measuring: &Measuring, weights: Weights) -> Result<Option<Limits>> {

@@ -57,6 +57,10 @@ impl<K: Kind> Args<K> {
 }
 
 pub fn run<K: Kind>(args: Args<K>, global: &Global) -> anyhow::Result<()> {
+    args.kind.check()?;
+    if let Some(ranks) = args.kind.ranks().filter(|_| args.prediction.is_asked()) {
+        ranks.refuse(true, "--plan-only runs nothing")?;
+    }
     ranks::run(args.kind.ranks(), global, |global, group| profile(&args, global, &group))
 }
 

@@ -4,10 +4,13 @@
 use super::Cuda;
 use super::driver::{Context, is_idle};
 use super::errors::refused;
-use super::nccl::{self, Config, FLOAT, Functions, Handle, IN_PROGRESS, SUCCESS, SUM, Status, UniqueId};
+use super::nccl::{
+    self, BFLOAT16, Config, FLOAT, Functions, Handle, IN_PROGRESS, SUCCESS, SUM, Status, UniqueId,
+};
 use crate::collective::{Begun, Group};
 use crate::device::Exchange;
 use crate::error::{Error, Result};
+use crate::shape::DType;
 use bytemuck::Zeroable;
 use cudarc::driver::result::{DriverError, event, stream};
 use cudarc::driver::sys::{CUevent, CUevent_flags, CUevent_wait_flags, CUstream};
@@ -93,8 +96,13 @@ impl Communicator {
         // them until they are waited for. The communicator and the stream live.
         unsafe {
             match exchange {
-                Exchange::Sum(len) => {
-                    self.accept(all_reduce(address, address, *len, FLOAT, SUM, handle, stream), doing)
+                Exchange::Sum(len, dtype) => {
+                    let of = match dtype {
+                        DType::F32 => FLOAT,
+                        DType::BF16 => BFLOAT16,
+                        other => return Err(Error::internal(format!("a sum of {other:?} elements"))),
+                    };
+                    self.accept(all_reduce(address, address, *len, of, SUM, handle, stream), doing)
                 }
                 Exchange::Broadcast(len) => {
                     self.accept(broadcast(address, address, *len, FLOAT, 0, handle, stream), doing)

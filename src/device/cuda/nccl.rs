@@ -59,8 +59,9 @@ pub(super) type Status = c_int;
 pub(super) const SUCCESS: Status = 0;
 pub(super) const IN_PROGRESS: Status = 7;
 
-/// `ncclFloat32` and `ncclSum`.
+/// `ncclFloat32`, `ncclBfloat16` and `ncclSum`.
 pub(super) const FLOAT: c_int = 7;
+pub(super) const BFLOAT16: c_int = 9;
 pub(super) const SUM: c_int = 0;
 
 /// `ncclComm_t`.

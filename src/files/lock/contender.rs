@@ -2,9 +2,8 @@
 
 use super::{BEATS, Claim, Lock, occupant};
 use crate::error::{Error, Result};
+use crate::files;
 use std::collections::HashMap;
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -53,10 +52,8 @@ impl Contender {
                         return Ok(Attempt::Held(claim));
                     }
                     last = Some(claim);
-                    match fs::remove_file(&file) {
-                        Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::output(file, e)),
-                        _ => self.seen.remove(&file),
-                    };
+                    files::remove(&file)?;
+                    self.seen.remove(&file);
                 }
             }
         }

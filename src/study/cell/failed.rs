@@ -5,7 +5,6 @@ use crate::files::{self, lock};
 use crate::study::grid::CellPlan;
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 
 /// The file of a cell that could not be run.
@@ -41,9 +40,5 @@ pub fn fail(dir: &Path, plan: &CellPlan, error: &Error) -> Result<()> {
 
 /// Removes what an earlier attempt wrote.
 pub(super) fn forget(dir: &Path) -> Result<()> {
-    let path = dir.join(NAME);
-    match fs::remove_file(&path) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::output(path, e)),
-        _ => Ok(()),
-    }
+    files::remove(&dir.join(NAME))
 }

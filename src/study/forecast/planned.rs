@@ -11,7 +11,7 @@ use crate::nn::Weights;
 use crate::run::{MemoryRequest, config_with_window};
 use crate::study::grid::{BatchSize, CellPlan, Memory};
 use crate::study::published::Places;
-use crate::train::Shard;
+use crate::train::RankLayout;
 use crate::train::{Corpus, Encoded, GlobalTokens, Options, largest_batch};
 use crate::units::{Bytes, Seconds};
 use std::path::{Path, PathBuf};
@@ -122,7 +122,7 @@ pub fn planned(key: &Key, cell: &CellPlan, limits: Option<&Limits>) -> Result<Pl
         protocols: &cell.protocols,
         more_weights: &key.more_weights,
         decoding: &decoding,
-        shard: Shard::ALL,
+        layout: RankLayout::ALONE,
     };
     let plan = |size: usize| {
         let (needs, session) =

@@ -4,6 +4,7 @@ use super::super::batches::Corpus;
 use super::super::control::Control;
 use super::super::global_attention::GlobalAttention;
 use super::super::options::Options;
+use crate::collective::CommunicationType;
 use crate::error::{Error, Result};
 use crate::models::Loaded;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,10 @@ impl Settings {
         settings.add_fields(control)?;
         for name in BESIDE {
             settings.0.shift_remove(name);
+        }
+        // As runs from before it could be chosen have it.
+        if options.communication_data_type == CommunicationType::Fp32 {
+            settings.0.shift_remove("communication_data_type");
         }
         settings.add("precision", &loaded.parameters.device().precision())?;
         settings.add("model", &model_hash(loaded)?)?;

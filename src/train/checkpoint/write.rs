@@ -10,7 +10,7 @@ use crate::files;
 use crate::models::Weights;
 use crate::weights::{Named, Values, write_file};
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -119,7 +119,7 @@ impl Target {
         }
         written?;
         self.settle(&snapshot.state)?;
-        remove(&temporary(&self.run, &name, "old"))
+        files::remove(&temporary(&self.run, &name, "old"))
     }
 
     /// Names the checkpoint of `state` the latest, and removes those that it makes superfluous.
@@ -130,7 +130,7 @@ impl Target {
     }
 
     fn fill(&self, dir: &Path, snapshot: &Snapshot) -> Result<()> {
-        remove(dir)?;
+        files::remove(dir)?;
         files::create_dir(dir)?;
         for (name, bytes) in &self.companions {
             files::replace(&dir.join(name), |file| file.write_all(bytes))?;
@@ -190,16 +190,13 @@ pub fn is_any_in(run: &Path) -> bool {
 pub fn remove_all(run: &Path) -> Result<()> {
     for path in folders(run)? {
         if is_unfinished(&path) {
-            remove(&path)?;
+            files::remove(&path)?;
         // A folder that another program put there has no manifest.
         } else if let Some(step) = step_of(&path).filter(|_| path.join(MANIFEST).exists()) {
             remove_whole(run, &folder(step))?;
         }
     }
-    match fs::remove_file(run.join(LATEST)) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::output(run.join(LATEST), e)),
-        _ => Ok(()),
-    }
+    files::remove(&run.join(LATEST))
 }
 
 /// The name in `run` of a folder while it comes or goes.
@@ -212,14 +209,7 @@ fn temporary(run: &Path, name: &str, which: &str) -> PathBuf {
 fn remove_whole(run: &Path, name: &str) -> Result<()> {
     let going = temporary(run, name, "old");
     rename(&run.join(name), &going)?;
-    remove(&going)
-}
-
-fn remove(dir: &Path) -> Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::output(dir, e)),
-        _ => Ok(()),
-    }
+    files::remove(&going)
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {

@@ -22,6 +22,7 @@ fn ranks_that_differ_are_refused() {
     };
     let finetune = |flags: &str| start(dir.path(), &format!("--threads 1 {flags}"));
     refused(finetune(""), finetune("--weight-decay 0.5"), &[differs]);
+    refused(finetune(""), finetune("--communication-data-type bf16"), &[differs]);
     let model = talkative();
     let evaluate = |flags: &str| evaluation(model.path(), flags);
     refused(evaluate(""), evaluate("--batch-size 3"), &[differs]);
@@ -88,6 +89,24 @@ fn weights_that_differ_are_refused() {
         assert_eq!((first.code, second.code), (Some(2), Some(2)), "{} {}", first.err, second.err);
         assert!(first.err.contains("rank 1 differs from rank 0 in its weights"), "{}", first.err);
     }
+}
+
+/// Flags about exchanges are there where gradients are summed, and nowhere else.
+#[test]
+fn flags_of_ranks_without_a_use_are_refused() {
+    let refused = |line: &str, parts: &[&str]| {
+        ran(command().args(line.split_whitespace())).fails(2, parts);
+    };
+    let unknown = ["unexpected argument '--ddp-backend'"];
+    refused("evaluate --model tiny-led --dataset qmsum-slice --ddp-backend host", &unknown);
+    refused("generate --model tiny-led --input x --ddp-backend host", &unknown);
+    refused("study --config x --ddp-backend host", &unknown);
+    let idle = ["--ddp-backend: no --mode here sums gradients; leave it out"];
+    refused("bench step --model tiny-led --mode encoder,forward --ddp-backend host", &idle);
+    refused("profile step --model tiny-led --mode forward --ddp-backend host", &idle);
+    let planned = "profile step --model tiny-led --plan-only --gpu h200";
+    refused(&format!("{planned} --devices 2"), &["--devices: --plan-only runs nothing"]);
+    refused(&format!("{planned} --ddp-backend host"), &["--ddp-backend: --plan-only runs nothing"]);
 }
 
 /// A command that nobody shares out is not done by every process of a launcher.

@@ -111,3 +111,36 @@ fn a_sharded_optimizer_changes_no_bit() {
         same_run(whole.path(), dir.path());
     }
 }
+
+/// Rounded in the same way every time, known to the checkpoint, and nothing to a single process.
+#[test]
+fn gradients_in_bf16_are_another_run_with_bits_of_its_own() {
+    if !has_ranks() {
+        return;
+    }
+    let flags = "--per-device-train-batch-size 1 --no-predict";
+    let bf16 = &format!("{flags} --communication-data-type bf16");
+    let run = |ranks: usize, flags: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let said = ran(&mut run(dir.path(), ranks, flags));
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        (dir, said.err)
+    };
+    let [(fp32, _), (first, said), (again, _)] = [flags, bf16, bf16].map(|flags| run(2, flags));
+    assert!(model(first.path()) == model(again.path()), "other bits");
+    assert_eq!(events(&first.path().join("run")), events(&again.path().join("run")));
+    assert!(model(first.path()) != model(fp32.path()), "nothing was rounded");
+    // The loss of the first step is from before any sum.
+    let loss = |dir: &Path| events(&dir.join("run"))[0]["loss"].as_f64().unwrap();
+    assert_eq!(loss(first.path()), loss(fp32.path()));
+    assert!(!said.contains("--communication-data-type"), "{said}");
+    let resume = format!("{flags} --resume auto --max-steps 9");
+    ran(&mut super::run(first.path(), 2, &resume))
+        .fails(2, &["communication_data_type: \"bf16\" then, not set now"]);
+
+    let steps = "--per-device-train-batch-size 1 --no-predict --max-steps 3";
+    let (alone, _) = run(1, steps);
+    let (one, said) = run(1, &format!("{steps} --communication-data-type bf16"));
+    assert!(model(alone.path()) == model(one.path()));
+    assert!(said.contains("--communication-data-type bf16 changes nothing: one rank"), "{said}");
+}
