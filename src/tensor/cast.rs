@@ -50,3 +50,31 @@ pub fn cast_to_f32(y: &Tensor, x: &Tensor) -> Result<()> {
     x.same_shape("cast_to_f32", y)?;
     Launch::of(&CAST_TO_F32).output("y", y).input("x", x).size("n", x.len()).run(y.device())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{Device, Precision};
+
+    /// Lengths that end within a vector and a block, from places that no vector begins at.
+    #[test]
+    fn there_and_back_is_what_rounding_leaves() {
+        for name in ["cpu", "sim"] {
+            let Ok(device) = Device::open(name, Precision::Bf16) else {
+                println!("skipped: there is no {name}");
+                continue;
+            };
+            for (from, count) in [(0, 1), (0, 1024), (1, 7), (3, 2050)] {
+                let values: Vec<f32> = (0..from + count).map(|i| (i as f32 - 700.3) * 1.001).collect();
+                let x = Tensor::upload(&device, [values.len()], &values).unwrap();
+                let stored = Tensor::empty(&device, [values.len()], DType::BF16).unwrap();
+                let back = Tensor::empty(&device, [values.len()], DType::F32).unwrap();
+                let part = |tensor: &Tensor| tensor.slice(from, [count]).unwrap();
+                cast(&part(&stored), &part(&x)).unwrap();
+                cast_to_f32(&part(&back), &part(&stored)).unwrap();
+                let want: Vec<f32> = values[from..].iter().map(|x| bf16::from_f32(*x).to_f32()).collect();
+                assert_eq!(part(&back).read::<f32>().unwrap(), want, "{name}: {count} from {from}");
+            }
+        }
+    }
+}

@@ -78,6 +78,9 @@ fn devices_without_such_products_and_other_words_are_refused() {
     ran(&mut study(dir.path(), &config.replace("int8", "int4"), ""))
         .fails(65, &["study.toml:1", "int4", "int8"]);
     ran(&mut study(dir.path(), &format!("weights = []\n{TINY}"), "")).fails(2, &["`weights` is empty"]);
+    let rounded = TINY.replace("[train]\n", "[train]\ncommunication_data_type = \"bf16\"\n");
+    ran(&mut study(dir.path(), &rounded, ""))
+        .fails(2, &["`train.communication_data_type` changes nothing", "leave it out"]);
     if cfg!(wattention_sim) {
         let mut told = command();
         told.args(["study", "--device", "sim", "--config"]).arg(dir.path().join("int8.toml"));

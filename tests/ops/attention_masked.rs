@@ -1,8 +1,12 @@
 //! What masked keys and queries hold does not matter, not even NaN: padding may hold anything.
 
+#[cfg(wattention_sim)]
+use crate::ops::device::on_hopper;
 use crate::ops::device::{poisoned_in, simulated};
 use crate::support::compare::{bits, random};
 use wattention::cases::upload;
+#[cfg(wattention_sim)]
+use wattention::device::sim::Order;
 use wattention::device::{Device, Precision};
 use wattention::error::Result;
 use wattention::ops::attention::block_sparse_attention::{BlockSparse, Blocks, block_sparse_attention};
@@ -13,23 +17,22 @@ use wattention::tensor::{Node, Tensor};
 
 const H: usize = 2;
 const D: usize = 16;
-const C: usize = H * D;
 
-/// An attention of q, k and v `[1, S, C]` whose keys are masked where the state is 0.
+/// An attention of q, k and v `[1, S, H D]` whose keys are masked where the state is 0.
 type Attention<'a> = &'a dyn Fn(&Tape, [&Tensor; 3], &Tensor) -> Result<Tensor>;
 
-/// o, dq, dk and dv where masked rows of k and v hold `held`.
-fn outcome(device: &Device, state: &[i32], held: f32, attention: Attention) -> Vec<Vec<u32>> {
-    let s = state.len();
+/// o, dq, dk and dv of heads of `d` where masked rows of k and v hold `held`.
+fn outcome(device: &Device, state: &[i32], d: usize, held: f32, attention: Attention) -> Vec<Vec<u32>> {
+    let (s, c) = (state.len(), H * d);
     let leaf = |seed: u64| {
-        let mut values = random(seed, s * C);
-        for (row, _) in values.chunks_mut(C).zip(state).filter(|(_, state)| seed > 1 && **state == 0) {
+        let mut values = random(seed, s * c);
+        for (row, _) in values.chunks_mut(c).zip(state).filter(|(_, state)| seed > 1 && **state == 0) {
             row.fill(held);
         }
-        upload(device, [1, s, C], &values).unwrap().with_node(Some(Node::fresh()))
+        upload(device, [1, s, c], &values).unwrap().with_node(Some(Node::fresh()))
     };
     let x = [1, 2, 3].map(leaf);
-    let d_o = upload(device, [1, s, C], &random(4, s * C)).unwrap();
+    let d_o = upload(device, [1, s, c], &random(4, s * c)).unwrap();
     let mask = Tensor::upload(device, [1, s], state).unwrap();
     let (tape, mut gradients) = (Tape::gradients(), Gradients::new());
     let o = attention(&tape, x.each_ref(), &mask).unwrap();
@@ -46,13 +49,22 @@ fn check(what: &str, state: &[i32], attention: Attention) {
         false => &[Precision::Fp32, Precision::Bf16],
     };
     for &precision in formats {
-        let device = poisoned_in(precision);
-        let want = outcome(&device, state, 0.0, attention);
-        for held in [f32::NAN, f32::INFINITY] {
-            let got = outcome(&device, state, held, attention);
-            for (name, (got, want)) in ["o", "dq", "dk", "dv"].iter().zip(got.iter().zip(&want)) {
-                assert!(got == want, "{what} in {precision}: {held} in masked keys shows in {name}");
-            }
+        check_in(precision, D, what, state, attention);
+    }
+    #[cfg(wattention_sim)]
+    for d in [64, 128] {
+        let on = format!("{what} by wgmma, heads of {d}");
+        on_hopper(Order::Forward, || check_in(Precision::Bf16, d, &on, state, attention));
+    }
+}
+
+fn check_in(precision: Precision, d: usize, what: &str, state: &[i32], attention: Attention) {
+    let device = poisoned_in(precision);
+    let want = outcome(&device, state, d, 0.0, attention);
+    for held in [f32::NAN, f32::INFINITY] {
+        let got = outcome(&device, state, d, held, attention);
+        for (name, (got, want)) in ["o", "dq", "dk", "dv"].iter().zip(got.iter().zip(&want)) {
+            assert!(got == want, "{what} in {precision}: {held} in masked keys shows in {name}");
         }
     }
 }
@@ -92,15 +104,16 @@ fn window_attention_ignores_what_masked_keys_hold() {
 
 #[test]
 fn block_sparse_attention_ignores_what_masked_keys_hold() {
-    let (n, k_size) = (6, 32);
-    check("block-sparse", &state(n * k_size), &|tape, [q, k, v], mask| {
-        // Every block sees every block once, which its transpose says, too.
-        let row_ptr: Vec<i32> =
-            (0..H).flat_map(|h| (0..=n).map(move |row| ((h * n + row) * n) as i32)).collect();
-        let col: Vec<i32> = (0..H * n * n).map(|entry| (entry % n) as i32).collect();
-        let table = [&row_ptr[..], &col[..], &vec![1; col.len()][..]];
-        let blocks = Blocks::new(q.device(), H, table, table)?;
-        let pattern = BlockSparse { heads: H, block_size: k_size, blocks: &blocks, key_state: mask };
-        block_sparse_attention(tape, q, k, v, pattern)
-    });
+    for (n, k_size) in [(6, 32), (3, 64)] {
+        check("block-sparse", &state(n * k_size), &|tape, [q, k, v], mask| {
+            // Every block sees every block once, which its transpose says, too.
+            let row_ptr: Vec<i32> =
+                (0..H).flat_map(|h| (0..=n).map(move |row| ((h * n + row) * n) as i32)).collect();
+            let col: Vec<i32> = (0..H * n * n).map(|entry| (entry % n) as i32).collect();
+            let table = [&row_ptr[..], &col[..], &vec![1; col.len()][..]];
+            let blocks = Blocks::new(q.device(), H, table, table)?;
+            let pattern = BlockSparse { heads: H, block_size: k_size, blocks: &blocks, key_state: mask };
+            block_sparse_attention(tape, q, k, v, pattern)
+        });
+    }
 }

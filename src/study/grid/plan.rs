@@ -3,7 +3,7 @@
 use super::{BatchSize, Grid, Memory, in_keys, rules};
 use crate::data::RecordFormat;
 use crate::device::Precision;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metrics::Protocol;
 use crate::models::RandomBlocks;
 use crate::nn::Weights;
@@ -78,6 +78,12 @@ impl CellPlan {
             train.per_device_train_batch_size = size;
         }
         train.check().and_then(|()| control.check(train.eval_steps)).map_err(in_keys)?;
+        if train.communication_data_type != train::Options::default().communication_data_type {
+            return Err(Error::usage(
+                "the study's `train.communication_data_type` changes nothing, for a cell is the work of one process; \
+                 leave it out",
+            ));
+        }
         let mut name = format!("{model}_{dataset}_{}_{}", at.length, at.precision);
         let mut apart = Vec::new();
         if let Some(window) = at.window {
