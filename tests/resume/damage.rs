@@ -105,8 +105,9 @@ fn a_newer_format_and_a_renamed_folder_are_told_apart() {
 #[test]
 fn a_checkpoint_that_cannot_be_written_ends_the_run_and_leaves_the_one_before() {
     let dir = tempfile::tempdir().unwrap();
-    // Where checkpoint 2 is to be written there is a file that cannot be removed as a folder.
-    fs::write(dir.path().join(format!("checkpoint-2.tmp-{}-new", std::process::id())), "").unwrap();
+    // A folder has the name of checkpoint 2, and a file that by which the folder would go away.
+    fs::create_dir(dir.path().join("checkpoint-2")).unwrap();
+    fs::write(dir.path().join(format!("checkpoint-2.tmp-{}-old", std::process::id())), "").unwrap();
     let run = Run::new(dir.path(), options(50), Control { save_steps: 1, ..Control::default() });
     let refusal = run.go(None, &mut Record::default()).0.unwrap_err();
     assert_eq!(refusal.exit_code(), 74);
