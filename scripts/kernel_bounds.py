@@ -330,7 +330,9 @@ def drawing(rows):
         parts.append(f'<text x="{left - 8}" y="{y + 14}" text-anchor="end">{label}</text>')
         parts.append(f'<rect x="{left}" y="{y + 3}" width="{length:.0f}" height="{high - 8}" fill="#4a7db5"/>')
         parts.append(f'<path d="M{mark:.0f} {y + 1}v{high - 4}" stroke="#b5544a" stroke-width="2"/>')
-        parts.append(f'<text x="{left + length + 6:.0f}" y="{y + 14}">{row["modelled_tflops"]}</text>')
+        # A number that the mark would cross stands behind it.
+        end = mark if mark < left + length + 36 else left + length
+        parts.append(f'<text x="{end + 6:.0f}" y="{y + 14}">{row["modelled_tflops"]}</text>')
     height = 80 + len(shown) * high
     title = "Attention kernels, head size 64, bf16: modelled, not measured"
     note = "TFLOP/s of the hot loop by a model of its machine code; the line is what its busiest pipe allows"
