@@ -17,10 +17,7 @@ pub static CAST: Kernel = Kernel {
         let x = call.input::<f32>("x");
         match call.stored_out("y") {
             DType::BF16 => narrow(call.out::<bf16>("y"), x),
-            _ => {
-                let y = call.out::<f32>("y");
-                y.par_chunks_mut(1 << 15).zip(x.par_chunks(1 << 15)).for_each(|(y, x)| y.copy_from_slice(x));
-            }
+            _ => copy(call.out::<f32>("y"), x),
         }
     },
     gpu: Gpu::Passes(|call| vec![Pass::new("cast", call.size("n").div_ceil(1024), 256)]),
@@ -32,12 +29,13 @@ pub static CAST_TO_F32: Kernel = Kernel {
     inputs: &["x"],
     sizes: &["n"],
     scalars: &[],
-    cpu: |call: &mut CpuCall| {
-        let (y, x) = (call.out::<f32>("y"), call.input::<f32>("x"));
-        y.par_chunks_mut(1 << 15).zip(x.par_chunks(1 << 15)).for_each(|(y, x)| y.copy_from_slice(x));
-    },
+    cpu: |call: &mut CpuCall| copy(call.out::<f32>("y"), call.input::<f32>("x")),
     gpu: Gpu::Passes(|call| vec![Pass::new("cast_to_f32", call.size("n").div_ceil(1024), 256)]),
 };
+
+fn copy(y: &mut [f32], x: &[f32]) {
+    y.par_chunks_mut(1 << 15).zip(x.par_chunks(1 << 15)).for_each(|(y, x)| y.copy_from_slice(x));
+}
 
 /// y = x, rounded to y's type; x is f32.
 pub fn cast(y: &Tensor, x: &Tensor) -> Result<()> {
