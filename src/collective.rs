@@ -1,9 +1,9 @@
 //! Several processes that train one model: which of them this is, and what they exchange.
 //!
 //! A [`Group`] is one process (every exchange is then nothing) or the ranks that a launcher started, which talk by MPI or
-//! TCP. Sums add the ranks' parts in the order of the ranks, so that the same number of ranks gives the same bits, on all
-//! of them and over either. Where the ranks' devices exchange what is in their memory themselves, a group brings them
-//! together and watches over them.
+//! TCP, and on one machine exchange gradients in memory that they share. Sums add the ranks' parts in the order of the
+//! ranks, so that the same number of ranks gives the same bits, on all of them and over any of these. Where the ranks'
+//! devices exchange what is in their memory themselves, a group brings them together and watches over them.
 
 mod devices;
 mod launch;
@@ -15,24 +15,33 @@ pub mod scale;
 mod sum;
 mod tcp;
 mod watchdog;
+mod window;
 
 pub use devices::{Backend, Begun};
 pub use launch::{Launch, Launcher};
-pub use sum::{BUCKET, CommunicationType};
+pub use sum::{BUCKET, CommunicationType, Summed};
 
 use crate::error::Error;
 use crate::units::Seconds;
 use bytemuck::Pod;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use watchdog::Watchdog;
+use window::Window;
 
 /// Whether the program was built with MPI.
 pub const MPI: bool = cfg!(feature = "mpi");
 
 /// Bytes that are broadcast at a time.
 const PIECE: usize = 1 << 26;
+
+/// Between two looks at whether another rank is still there.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A wait this short is worth a processor of its own, and a longer one is looked at this often.
+const SHORT: Duration = Duration::from_millis(1);
+const PAUSE: Duration = Duration::from_micros(20);
 
 type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -73,6 +82,8 @@ pub struct Group {
     transport: Option<Box<dyn Transport>>,
     watchdog: Option<Watchdog>,
     backend: Option<Backend>,
+    /// Memory of all ranks, once one was looked for; there is none where they are on several machines.
+    window: OnceCell<Option<Window>>,
     spent: Cell<Duration>,
     /// Whether this rank came to its end: a rank that is dropped before that ends all others, too.
     is_done: AtomicBool,
@@ -85,6 +96,7 @@ impl Group {
             transport: None,
             watchdog: None,
             backend: None,
+            window: OnceCell::from(None),
             spent: Cell::default(),
             is_done: AtomicBool::new(true),
         }
@@ -105,6 +117,7 @@ impl Group {
             transport: Some(transport),
             watchdog: Some(watchdog),
             backend: None,
+            window: if launch.is_local() { OnceCell::new() } else { OnceCell::from(None) },
             spent: Cell::default(),
             is_done: AtomicBool::new(false),
         };
@@ -320,6 +333,25 @@ impl Drop for Group {
         // The others would wait for this one for ever.
         if !*self.is_done.get_mut() {
             self.abort(70);
+        }
+    }
+}
+
+/// What `look` finds, as soon as it finds something, unless another rank goes before.
+fn wait_until<R>(transport: &dyn Transport, mut look: impl FnMut() -> Option<R>) -> Result<R, Lost> {
+    let start = Instant::now();
+    let mut looked = start;
+    loop {
+        if let Some(found) = look() {
+            return Ok(found);
+        }
+        match start.elapsed() < SHORT {
+            true => std::thread::yield_now(),
+            false => std::thread::sleep(PAUSE),
+        }
+        if looked.elapsed() >= LOOK {
+            looked = Instant::now();
+            transport.lost().map_or(Ok(()), Err)?;
         }
     }
 }

@@ -1,17 +1,10 @@
 //! What the devices of all ranks do together: this process begins it and waits for it.
 
-use super::{Group, Lost, Result, Transport};
+use super::{Group, LOOK, Lost, Result, Transport, wait_until};
 use crate::error::Error;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::{Duration, Instant};
-
-/// Between two looks at whether another rank is still there.
-const LOOK: Duration = Duration::from_millis(10);
-
-/// A wait this short is worth a processor of its own, and a longer one is looked at this often.
-const SHORT: Duration = Duration::from_millis(1);
-const PAUSE: Duration = Duration::from_micros(20);
 
 /// How long a fault of the devices may take to show as the rank that caused it.
 const NAMED: Duration = Duration::from_millis(500);
@@ -78,20 +71,17 @@ impl Group {
 }
 
 fn together(transport: &dyn Transport, part: &dyn Begun) -> Result<Result<()>, Lost> {
-    let start = Instant::now();
-    let mut looked = start;
     let mut outcome = part.begin();
-    while outcome.is_ok() {
-        match part.is_done() {
-            Ok(true) => return Ok(Ok(())),
-            Ok(false) if start.elapsed() < SHORT => std::thread::yield_now(),
-            Ok(false) => std::thread::sleep(PAUSE),
-            Err(error) => outcome = Err(error),
-        }
-        if looked.elapsed() >= LOOK {
-            looked = Instant::now();
-            transport.lost().map_or(Ok(()), Err)?;
-        }
+    if outcome.is_ok() {
+        let ended = || match part.is_done() {
+            Ok(true) => Some(Ok(())),
+            Ok(false) => None,
+            Err(error) => Some(Err(error)),
+        };
+        outcome = wait_until(transport, ended)?;
+    }
+    if outcome.is_ok() {
+        return Ok(outcome);
     }
     // What the devices say of a rank that has gone does not name it.
     let since = Instant::now();

@@ -1,13 +1,14 @@
 //! Sums over ranks on hosts, in the order of the ranks.
 
-use super::{Group, Lost, Transport};
+use super::window::{self, Window};
+use super::{Group, Lost, Result, Transport};
 use crate::settings::name;
 use crate::shape::Stored;
 use half::bf16;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Elements that are summed at a time.
+/// Elements that are summed at a time where no memory is shared.
 pub const BUCKET: usize = 1 << 22;
 
 /// The type in which ranks exchange gradients.
@@ -36,35 +37,72 @@ impl fmt::Display for CommunicationType {
     }
 }
 
+/// Elements that ranks sum, wherever they lie.
+pub trait Summed {
+    fn count(&self) -> usize;
+
+    /// Copies those from `first` on.
+    fn read(&self, first: usize, to: &mut [f32]) -> Result<()>;
+
+    /// Replaces those from `first` on.
+    fn write(&mut self, first: usize, from: &[f32]) -> Result<()>;
+}
+
 impl Group {
     /// Puts in each element the sum over all ranks: of what each gives, in f32 and in the order of the ranks. In bf16, what
     /// a rank gives is rounded first, and the sum last, each to the nearest. One process leaves them as they are.
-    pub fn sum(&self, values: &mut [f32], of: CommunicationType) {
-        self.exchange("sum of gradients", |transport| match of {
-            CommunicationType::Fp32 => sum::<f32>(transport, values),
-            CommunicationType::Bf16 => sum::<bf16>(transport, values),
+    pub fn sum(&self, values: &mut impl Summed, of: CommunicationType) -> Result<()> {
+        let Some(watchdog) = &self.watchdog else { return Ok(()) };
+        let awaited = watchdog.awaited();
+        let summed = self.exchange("sum of gradients", |transport| {
+            if self.window.get().is_none() {
+                let opened = Window::open(transport)?;
+                let _ = self.window.set(opened);
+            }
+            let window = self.window.get().and_then(Option::as_ref);
+            let most = if window.is_some() { window::PIECE } else { BUCKET };
+            let mut piece = vec![0.0; most.min(values.count())];
+            // From the end: the backward pass writes the last parameters' gradients first.
+            for first in (0..values.count()).step_by(most).rev() {
+                let piece = &mut piece[..most.min(values.count() - first)];
+                if let Err(error) = values.read(first, piece) {
+                    return Ok(Err(error));
+                }
+                match (window, of) {
+                    (Some(window), CommunicationType::Fp32) => {
+                        window.sum::<f32>(piece, transport, &awaited)?
+                    }
+                    (Some(window), CommunicationType::Bf16) => {
+                        window.sum::<bf16>(piece, transport, &awaited)?
+                    }
+                    (None, CommunicationType::Fp32) => sum::<f32>(transport, piece)?,
+                    (None, CommunicationType::Bf16) => sum::<bf16>(transport, piece)?,
+                }
+                if let Err(error) = values.write(first, piece) {
+                    return Ok(Err(error));
+                }
+            }
+            Ok(Ok(()))
         });
+        summed.unwrap_or(Ok(()))
     }
 }
 
 /// Each rank sums one part of what all give, as `T`, and all gather the sums.
 fn sum<T: Stored>(transport: &dyn Transport, values: &mut [f32]) -> Result<(), Lost> {
     let size = transport.size();
-    // From the end: the backward pass writes the last parameters' gradients first.
-    for bucket in values.rchunks_mut(BUCKET) {
-        let shard = bucket.len().div_ceil(size);
-        let mut ours: Vec<T> = bucket.iter().map(|x| T::narrow(*x)).collect();
-        ours.resize(shard * size, T::narrow(0.0));
-        let mut theirs = vec![T::narrow(0.0); shard * size];
-        transport.all_to_all(bytemuck::cast_slice(&ours), bytemuck::cast_slice_mut(&mut theirs))?;
-        let (first, others) = theirs.split_at(shard);
-        let mut sum: Vec<f32> = first.iter().map(|x| x.wide()).collect();
-        for other in others.chunks(shard) {
-            sum.iter_mut().zip(other).for_each(|(sum, x)| *sum += x.wide());
-        }
-        let sum: Vec<T> = sum.into_iter().map(T::narrow).collect();
-        transport.all_gather(bytemuck::cast_slice(&sum), bytemuck::cast_slice_mut(&mut ours))?;
-        bucket.iter_mut().zip(&ours).for_each(|(x, sum)| *x = sum.wide());
+    let shard = values.len().div_ceil(size);
+    let mut ours: Vec<T> = values.iter().map(|x| T::narrow(*x)).collect();
+    ours.resize(shard * size, T::narrow(0.0));
+    let mut theirs = vec![T::narrow(0.0); shard * size];
+    transport.all_to_all(bytemuck::cast_slice(&ours), bytemuck::cast_slice_mut(&mut theirs))?;
+    let (first, others) = theirs.split_at(shard);
+    let mut sum: Vec<f32> = first.iter().map(|x| x.wide()).collect();
+    for other in others.chunks(shard) {
+        sum.iter_mut().zip(other).for_each(|(sum, x)| *sum += x.wide());
     }
+    let sum: Vec<T> = sum.into_iter().map(T::narrow).collect();
+    transport.all_gather(bytemuck::cast_slice(&sum), bytemuck::cast_slice_mut(&mut ours))?;
+    values.iter_mut().zip(&ours).for_each(|(x, sum)| *x = sum.wide());
     Ok(())
 }

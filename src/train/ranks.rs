@@ -2,7 +2,7 @@
 
 use super::shard::Shard;
 use super::step::TrainState;
-use crate::collective::{Backend, CommunicationType, Group};
+use crate::collective::{Backend, CommunicationType, Group, Summed};
 use crate::device::Exchange;
 use crate::error::Result;
 use crate::models::session::{Session, Side, Signature};
@@ -53,12 +53,25 @@ pub fn sum_gradients<X: AsRef<TrainState>>(
             slab.device().finish_exchanges(group, "sum of gradients")?;
             state.sums().take(slab)
         }
-        Backend::Host => {
-            let mut values: Vec<f32> = slab.read()?;
-            group.sum(&mut values, communication);
-            slab.write(&values)
-        }
+        Backend::Host => group.sum(&mut Slab(slab), communication),
     })
+}
+
+/// Elements of a device, copied to its host and back.
+struct Slab<'a>(&'a Tensor);
+
+impl Summed for Slab<'_> {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn read(&self, first: usize, to: &mut [f32]) -> Result<()> {
+        self.0.slice(first, [to.len()])?.read_into(to)
+    }
+
+    fn write(&mut self, first: usize, from: &[f32]) -> Result<()> {
+        self.0.slice(first, [from.len()])?.write(from)
+    }
 }
 
 /// Gives all ranks what `slab` has on the first.

@@ -13,13 +13,22 @@ fn assert_none(found: Vec<String>, remedy: &str) {
     assert!(found.is_empty(), "{remedy}:\n{}", found.join("\n"));
 }
 
+/// (file, why it needs unsafe code outside of the device).
+const MAY_BE_UNSAFE: [(&str, &str); 2] = [
+    ("src/energy/nvml.rs", "calls of a library"),
+    (
+        "src/collective/window.rs",
+        "memory that other processes write; the device stands on the ranks, not they on it",
+    ),
+];
+
 #[test]
 fn unsafe_code_and_assembly_stay_in_the_device() {
     let mut found = Vec::new();
     for folder in ["src", "tests", "benches", "examples"] {
         for source in sources(folder) {
             if !source.path.starts_with("src/device/") {
-                if source.path != "src/energy/nvml.rs" {
+                if MAY_BE_UNSAFE.iter().all(|(file, _)| source.path != *file) {
                     found.extend(places(&source, &source.code, &["unsafe"]));
                 }
                 found.extend(places(&source, &source.code, &["asm!", "global_asm!"]));

@@ -1,6 +1,6 @@
 //! Ranks that are threads of one process, for tests.
 
-use super::super::{Backend, Group, Launch, Launcher};
+use super::super::{Backend, Group, Launch, Launcher, Result, Summed};
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::time::Duration;
@@ -45,4 +45,20 @@ pub(crate) fn ranks_over<R: Send>(
         let started: Vec<_> = launches(size).into_iter().map(|of| scope.spawn(move || rank(of))).collect();
         started.into_iter().map(|rank| rank.join().unwrap()).collect()
     })
+}
+
+impl Summed for Vec<f32> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn read(&self, first: usize, to: &mut [f32]) -> Result<()> {
+        to.copy_from_slice(&self[first..][..to.len()]);
+        Ok(())
+    }
+
+    fn write(&mut self, first: usize, from: &[f32]) -> Result<()> {
+        self[first..][..from.len()].copy_from_slice(from);
+        Ok(())
+    }
 }
