@@ -59,9 +59,11 @@ fn entries_of(file: &File) -> Vec<Entry> {
         let called = first.trim_end().trim_end_matches(" }").strip_suffix("(a);");
         let body = called.map_or(body, |called| {
             let function = called.split('<').next().unwrap();
-            let open = format!("\nDEVICE void {function}(const {arguments}& a) {{");
-            let declared = text.find(&open).unwrap_or_else(|| panic!("{place}: no `{}`", open.trim()));
-            &text[declared + open.len()..]
+            let open = |of: &str| format!("\nDEVICE void {function}(const {of}& a) {{");
+            // For its own struct, or one template for the structs of several entries.
+            let forms = [open(arguments), format!("\ntemplate <class Args>{}", open("Args"))];
+            let after = forms.iter().find_map(|form| Some(text.split_once(form.as_str())?.1));
+            after.unwrap_or_else(|| panic!("{place}: no `{}`", forms[0].trim()))
         });
         found.push(Entry {
             file: place.clone(),
