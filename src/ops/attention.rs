@@ -14,12 +14,14 @@ mod hopper;
 mod tile;
 pub mod window_attention;
 
-use crate::device::cpu::attention::Gradients;
+use crate::device::cpu::attention::{self as cpu, Gradients, Way};
 use crate::device::cpu::gemm::Store;
 use crate::device::{CpuCall, Kernel};
 use crate::error::{Error, Result};
+use crate::shape::DType;
 use crate::tape::{Dropout, Tape};
 use crate::tensor::{Launch, Tensor};
+use half::bf16;
 
 /// A kernel and what it takes beside q, k, v and the tensors saved for the backward.
 struct Side {
@@ -109,6 +111,36 @@ fn dimensions(op: &'static str, [q, k, v]: [&Tensor; 3], heads: usize) -> Result
 /// 1/sqrt(D).
 fn scale(d: usize) -> f32 {
     1.0 / (d as f32).sqrt()
+}
+
+/// What a call says to the CPU, with q, k and v as they are asked for.
+type Operands<E> = for<'a> fn(&CpuCall<'a>) -> cpu::Attention<'a, E>;
+
+/// How a call is computed whose tensors are in bf16, where the processor multiplies pairs of these.
+fn pairs(call: &CpuCall) -> Option<Way<bf16>> {
+    Way::pairs().filter(|_| call.stored("q") == DType::BF16)
+}
+
+fn forward_cpu(call: &mut CpuCall, floats: Operands<f32>, bf16s: Operands<bf16>) {
+    let (o, lse) = (call.out("o"), call.out("lse"));
+    match pairs(call) {
+        Some(way) => cpu::attention_forward(way, o, lse, &bf16s(call)),
+        None => cpu::attention_forward(Way::floats(), o, lse, &floats(call)),
+    }
+}
+
+fn backward_cpu(call: &mut CpuCall, floats: Operands<f32>, bf16s: Operands<bf16>) {
+    let (gradients, lse) = (gradients(call), call.input("lse"));
+    match pairs(call) {
+        Some(way) => {
+            let (d_o, o) = (call.input("d_o"), call.input("o"));
+            cpu::attention_backward(way, gradients, d_o, o, lse, &bf16s(call));
+        }
+        None => {
+            let (d_o, o) = (call.input("d_o"), call.input("o"));
+            cpu::attention_backward(Way::floats(), gradients, d_o, o, lse, &floats(call));
+        }
+    }
 }
 
 /// The outputs of a backward call.

@@ -6,16 +6,26 @@
 
 mod backward;
 pub mod decode;
+mod form;
 mod forward;
 mod keys;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod way;
 
 pub use backward::{Gradients, attention_backward};
 pub use forward::attention_forward;
 
 use super::philox::Mask;
+
+/// Functions for many queries and for few, whose instructions were detected.
+pub struct Way<E> {
+    forward: forward::Run<E>,
+    forward_narrow: forward::Run<E>,
+    backward: backward::Run<E>,
+    backward_narrow: backward::Run<E>,
+}
 
 /// Which keys a query sees.
 #[derive(Clone, Copy, Debug)]
@@ -67,10 +77,10 @@ pub struct Sizes {
 
 /// The operands that forward and backward share.
 #[derive(Clone, Copy, Debug)]
-pub struct Attention<'a> {
-    pub q: &'a [f32],
-    pub k: &'a [f32],
-    pub v: &'a [f32],
+pub struct Attention<'a, E = f32> {
+    pub q: &'a [E],
+    pub k: &'a [E],
+    pub v: &'a [E],
     pub sizes: Sizes,
     /// Multiplies the scores.
     pub scale: f32,
@@ -82,7 +92,7 @@ pub struct Attention<'a> {
 /// Largest head size.
 pub const MAX_HEAD: usize = 128;
 
-impl Attention<'_> {
+impl<E> Attention<'_, E> {
     /// Panics unless every operand has the length that the sizes say.
     fn check(&self) {
         let Sizes { b, t, s, h, d, s_capacity } = self.sizes;

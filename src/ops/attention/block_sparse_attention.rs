@@ -11,11 +11,12 @@
 pub use super::block_table::Blocks;
 use super::block_table::Lists;
 use super::tile::{self, Entries, Tile, entries};
-use super::{Attention, Side, dimensions, gradients, hopper};
+use super::{Attention, Side, backward_cpu, dimensions, forward_cpu, hopper};
 use crate::device::cpu::attention::{self as cpu, Pattern, Sizes};
 use crate::device::{Call, CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
 use crate::ops::{Gradient, OpSpec};
+use crate::shape::Element;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
 
@@ -28,10 +29,7 @@ static FORWARD: Kernel = Kernel {
     inputs: &["q", "k", "v", "key_state", "row_ptr", "col", "count", "work", "joins"],
     sizes: &["B", "H", "D", "S", "K", "items"],
     scalars: &["scale"],
-    cpu: |call: &mut CpuCall| {
-        let (o, lse) = (call.out("o"), call.out("lse"));
-        cpu::attention_forward(o, lse, &operands(call));
-    },
+    cpu: |call: &mut CpuCall| forward_cpu(call, operands, operands),
     gpu: Gpu::Passes(forward_passes),
 };
 
@@ -59,11 +57,7 @@ static BACKWARD: Kernel = Kernel {
     ],
     sizes: &["B", "H", "D", "S", "K", "items", "inverse_items", "add_q", "add_k", "add_v"],
     scalars: &["scale"],
-    cpu: |call: &mut CpuCall| {
-        let gradients = gradients(call);
-        let (d_o, o, lse) = (call.input("d_o"), call.input("o"), call.input("lse"));
-        cpu::attention_backward(gradients, d_o, o, lse, &operands(call));
-    },
+    cpu: |call: &mut CpuCall| backward_cpu(call, operands, operands),
     gpu: Gpu::Passes(backward_passes),
 };
 
@@ -131,7 +125,7 @@ fn join(entry: &'static str, call: &Call, joins: &str) -> Option<Pass> {
 }
 
 /// The operands of the forward and of the backward.
-fn operands<'a>(call: &CpuCall<'a>) -> cpu::Attention<'a> {
+fn operands<'a, E: Element>(call: &CpuCall<'a>) -> cpu::Attention<'a, E> {
     let [b, h, d, s, block] = call.sizes(["B", "H", "D", "S", "K"]);
     cpu::Attention {
         q: call.input("q"),

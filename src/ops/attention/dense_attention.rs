@@ -6,12 +6,13 @@
 //! finds for each row of q: forward `[splits, B, H, T, D + 2]`, backward `[splits, B, H, T, D]`.
 
 use super::tile::{self, Entries, Tile, entries};
-use super::{Attention, Side, dimensions, gradients, hopper};
+use super::{Attention, Side, backward_cpu, dimensions, forward_cpu, hopper};
 use crate::device::cpu::attention::{self as cpu, Pattern, Sizes};
 use crate::device::cpu::philox::Mask;
 use crate::device::{Call, CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
 use crate::ops::{Gradient, OpSpec};
+use crate::shape::Element;
 use crate::tape::{Dropout, Tape};
 use crate::tensor::Tensor;
 
@@ -24,10 +25,7 @@ static FORWARD: Kernel = Kernel {
     inputs: &["q", "k", "v", "key_state", "randomness"],
     sizes: &["B", "H", "D", "T", "S", "rows", "causal", "offset", "splits", "site"],
     scalars: &["scale", "p"],
-    cpu: |call: &mut CpuCall| {
-        let (o, lse) = (call.out("o"), call.out("lse"));
-        cpu::attention_forward(o, lse, &operands(call));
-    },
+    cpu: |call: &mut CpuCall| forward_cpu(call, operands, operands),
     gpu: Gpu::Passes(forward_passes),
 };
 
@@ -39,11 +37,7 @@ static BACKWARD: Kernel = Kernel {
         "B", "H", "D", "T", "S", "rows", "causal", "offset", "splits", "site", "add_q", "add_k", "add_v",
     ],
     scalars: &["scale", "p"],
-    cpu: |call: &mut CpuCall| {
-        let gradients = gradients(call);
-        let (d_o, o, lse) = (call.input("d_o"), call.input("o"), call.input("lse"));
-        cpu::attention_backward(gradients, d_o, o, lse, &operands(call));
-    },
+    cpu: |call: &mut CpuCall| backward_cpu(call, operands, operands),
     gpu: Gpu::Passes(backward_passes),
 };
 
@@ -92,7 +86,7 @@ fn backward_passes(call: &Call) -> Vec<Pass> {
 }
 
 /// The operands of the forward and of the backward.
-fn operands<'a>(call: &CpuCall<'a>) -> cpu::Attention<'a> {
+fn operands<'a, E: Element>(call: &CpuCall<'a>) -> cpu::Attention<'a, E> {
     let [b, h, d, t, s, s_capacity] = call.sizes(["B", "H", "D", "T", "S", "rows"]);
     let mask = Mask::of_site(call.input("randomness"), call.size("site"), call.scalar("p"));
     cpu::Attention {

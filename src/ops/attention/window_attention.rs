@@ -8,12 +8,13 @@
 //! are summed over spans of queries, into partial `[B, H, spans, G, 2, D]`, and then over the spans.
 
 use super::tile::{self, Entries, Tile, entries};
-use super::{Attention, Side, dimensions, gradients, hopper};
+use super::{Attention, Side, backward_cpu, dimensions, forward_cpu, hopper};
 use crate::device::cpu::attention::{self as cpu, Pattern, Sizes};
 use crate::device::cpu::philox::Mask;
 use crate::device::{Call, CpuCall, Gpu, Kernel, Pass};
 use crate::error::{Error, Result};
 use crate::ops::{Gradient, OpSpec};
+use crate::shape::Element;
 use crate::tape::{Dropout, Tape};
 use crate::tensor::Tensor;
 
@@ -30,10 +31,7 @@ static FORWARD: Kernel = Kernel {
     inputs: &["q", "k", "v", "key_state", "global_index", "randomness"],
     sizes: &["B", "H", "D", "S", "W", "G", "site"],
     scalars: &["scale", "p"],
-    cpu: |call: &mut CpuCall| {
-        let (o, lse) = (call.out("o"), call.out("lse"));
-        cpu::attention_forward(o, lse, &operands(call));
-    },
+    cpu: |call: &mut CpuCall| forward_cpu(call, operands, operands),
     gpu: Gpu::Passes(forward_passes),
 };
 
@@ -43,11 +41,7 @@ static BACKWARD: Kernel = Kernel {
     inputs: &["d_o", "q", "k", "v", "o", "lse", "key_state", "global_index", "randomness"],
     sizes: &["B", "H", "D", "S", "W", "G", "site", "add_q", "add_k", "add_v"],
     scalars: &["scale", "p"],
-    cpu: |call: &mut CpuCall| {
-        let gradients = gradients(call);
-        let (d_o, o, lse) = (call.input("d_o"), call.input("o"), call.input("lse"));
-        cpu::attention_backward(gradients, d_o, o, lse, &operands(call));
-    },
+    cpu: |call: &mut CpuCall| backward_cpu(call, operands, operands),
     gpu: Gpu::Passes(backward_passes),
 };
 
@@ -93,7 +87,7 @@ fn backward_passes(call: &Call) -> Vec<Pass> {
 }
 
 /// The operands of the forward and of the backward.
-fn operands<'a>(call: &CpuCall<'a>) -> cpu::Attention<'a> {
+fn operands<'a, E: Element>(call: &CpuCall<'a>) -> cpu::Attention<'a, E> {
     let [b, h, d, s, window] = call.sizes(["B", "H", "D", "S", "W"]);
     let mask = Mask::of_site(call.input("randomness"), call.size("site"), call.scalar("p"));
     cpu::Attention {

@@ -2,15 +2,18 @@
 
 use rayon::prelude::*;
 
+use super::form::{self, Form};
 use super::forward::NARROW;
 use super::keys::{KeyTile, KeyTiles};
-use super::tile::{Extent, SIDE, dropout_factors, gather, mask, multiply, padded, transpose_queries};
-use super::{Attention, Sizes};
+use super::tile::{Extent, SIDE, dropout_factors, gather, mask, multiply, padded};
+use super::{Attention, Sizes, Way};
 use crate::device::cpu::gemm::Store;
 use crate::device::cpu::math::exp_nonpositive;
-use crate::device::cpu::microkernel::{Baseline, Strides, Vector};
+use crate::device::cpu::microkernel::{Baseline, Floats, Strides, Term, Vector};
+use crate::device::cpu::pack::PanelSource;
 use crate::device::cpu::scratch::with_scratch;
-use crate::device::cpu::simd::{BASELINE_FMA, by_level, level};
+use crate::device::cpu::simd::{BASELINE_FMA, by_level};
+use crate::shape::Stored;
 
 /// Where the gradients go; an empty slice is a gradient that nobody wants.
 pub struct Gradients<'a> {
@@ -26,7 +29,7 @@ pub struct Gradients<'a> {
 
 /// The outputs, shared by tasks that write different heads.
 #[derive(Clone, Copy)]
-struct Shared {
+pub struct Shared {
     /// Start and length; the length is zero for a gradient nobody wants.
     dq: (*mut f32, usize),
     dk: (*mut f32, usize),
@@ -38,12 +41,15 @@ unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
 
+/// The code for one head.
+pub type Run<E> = unsafe fn(Task<E>, Shared, &mut [f32]);
+
 /// One head of one sample.
 #[derive(Clone, Copy)]
-struct Task<'a> {
-    attention: &'a Attention<'a>,
-    dout: &'a [f32],
-    o: &'a [f32],
+pub struct Task<'a, E> {
+    attention: &'a Attention<'a, E>,
+    dout: &'a [E],
+    o: &'a [E],
     lse: &'a [f32],
     b: usize,
     h: usize,
@@ -52,11 +58,18 @@ struct Task<'a> {
 /// Adds or assigns the gradients of q, k and v, given `dout`, and `o` and `lse` of the forward.
 ///
 /// Panics where a length contradicts the sizes.
-pub fn attention_backward(gradients: Gradients, dout: &[f32], o: &[f32], lse: &[f32], attention: &Attention) {
+pub fn attention_backward<E: Stored>(
+    way: Way<E>,
+    gradients: Gradients,
+    dout: &[E],
+    o: &[E],
+    lse: &[f32],
+    attention: &Attention<E>,
+) {
     attention.check();
     let Sizes { b, t, h, d, .. } = attention.sizes;
     let Gradients { dq, dk, dv, store } = gradients;
-    let fits = |x: &[f32], like: &[f32]| x.is_empty() || x.len() == like.len();
+    let fits = |x: &[f32], like: &[E]| x.is_empty() || x.len() == like.len();
     assert!(fits(dq, attention.q), "attention: dq is not [B, T, H, D]");
     assert!(fits(dk, attention.k), "attention: dk is not [B, S, H, D]");
     assert!(fits(dv, attention.v), "attention: dv is not [B, S, H, D]");
@@ -69,33 +82,33 @@ pub fn attention_backward(gradients: Gradients, dout: &[f32], o: &[f32], lse: &[
         dv: (dv.as_mut_ptr(), dv.len()),
         store,
     };
-    let run = if t.min(attention.query_step()) <= NARROW { narrow(level()) } else { whole(level()) };
-    let floats = 8 * SIDE * padded(d) + 3 * SIDE * SIDE;
+    let few = t.min(attention.query_step()) <= NARROW;
+    let run = if few { way.backward_narrow } else { way.backward };
+    let floats = 11 * SIDE * padded(d) + 4 * SIDE * SIDE;
     (0..b * h).into_par_iter().for_each(|head| {
         let (b, h) = (head / h, head % h);
         let task = Task { attention, dout, o, lse, b, h };
         with_scratch(floats, |scratch| {
-            // SAFETY: `level` reports only instructions that were detected; no other task has
-            // this head of this sample.
+            // SAFETY: a way is of instructions that were detected; no other task has this head of this sample.
             unsafe { run(task, shared, scratch) }
         });
     });
 }
 
 by_level! {
-    fn whole(task: Task, shared: Shared, scratch: &mut [f32]) {
-        Avx512 => run_head::<__m512, 8, SIDE, true>(task, shared, scratch),
-        Avx2 => run_head::<__m256, 4, SIDE, true>(task, shared, scratch),
-        Portable => run_head::<Baseline, 4, SIDE, BASELINE_FMA>(task, shared, scratch),
+    pub fn whole(task: Task<f32>, shared: Shared, scratch: &mut [f32]) {
+        Avx512 => run_head::<__m512, form::Floats, Floats, 8, SIDE, true>(task, shared, scratch),
+        Avx2 => run_head::<__m256, form::Floats, Floats, 4, SIDE, true>(task, shared, scratch),
+        Portable => run_head::<Baseline, form::Floats, Floats, 4, SIDE, BASELINE_FMA>(task, shared, scratch),
     }
 }
 
 by_level! {
     /// The same for few queries.
-    fn narrow(task: Task, shared: Shared, scratch: &mut [f32]) {
-        Avx512 => run_head::<__m512, 8, NARROW, true>(task, shared, scratch),
-        Avx2 => run_head::<__m256, 4, NARROW, true>(task, shared, scratch),
-        Portable => run_head::<Baseline, 4, NARROW, BASELINE_FMA>(task, shared, scratch),
+    pub fn narrow(task: Task<f32>, shared: Shared, scratch: &mut [f32]) {
+        Avx512 => run_head::<__m512, form::Floats, Floats, 8, NARROW, true>(task, shared, scratch),
+        Avx2 => run_head::<__m256, form::Floats, Floats, 4, NARROW, true>(task, shared, scratch),
+        Portable => run_head::<Baseline, form::Floats, Floats, 4, NARROW, BASELINE_FMA>(task, shared, scratch),
     }
 }
 
@@ -114,10 +127,10 @@ unsafe fn row<'a>(out: (*mut f32, usize), offset: usize, d: usize) -> &'a mut [f
 }
 
 /// # Safety
-/// The instructions of `V` must exist, and no other task may have this head of this sample.
+/// The instructions of `V` and `T` must exist, and no other task may have this head of this sample.
 #[inline(always)]
-unsafe fn run_head<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>(
-    task: Task,
+pub unsafe fn run_head<V: Vector, F: Form, T: Term<V>, const MR: usize, const BQ: usize, const FMA: bool>(
+    task: Task<F::Stored>,
     shared: Shared,
     scratch: &mut [f32],
 ) {
@@ -135,15 +148,15 @@ unsafe fn run_head<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>
     for first in (0..t).step_by(step) {
         let queries = (first, t.min(first + step));
         // SAFETY: the caller's contract.
-        unsafe { run_tile::<V, MR, BQ, FMA>(&task, queries, shared, scratch) };
+        unsafe { run_tile::<V, F, T, MR, BQ, FMA>(&task, queries, shared, scratch) };
     }
 }
 
 /// # Safety
 /// See [`run_head`].
 #[inline(always)]
-unsafe fn run_tile<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>(
-    task: &Task,
+unsafe fn run_tile<V: Vector, F: Form, T: Term<V>, const MR: usize, const BQ: usize, const FMA: bool>(
+    task: &Task<F::Stored>,
     queries: (usize, usize),
     shared: Shared,
     scratch: &mut [f32],
@@ -159,8 +172,12 @@ unsafe fn run_tile<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>
     let (k, rest) = rest.split_at_mut(SIDE * wide);
     let (v, rest) = rest.split_at_mut(SIDE * wide);
     let (d_key, rest) = rest.split_at_mut(SIDE * wide);
+    let (q_room, rest) = rest.split_at_mut(SIDE * wide);
+    let (dout_room, rest) = rest.split_at_mut(SIDE * wide);
+    let (k_room, rest) = rest.split_at_mut(SIDE * wide);
     let (p, rest) = rest.split_at_mut(SIDE * SIDE);
-    let (ds, factors) = rest.split_at_mut(SIDE * SIDE);
+    let (ds, rest) = rest.split_at_mut(SIDE * SIDE);
+    let (factors, room) = rest.split_at_mut(SIDE * SIDE);
 
     let n = queries.1 - queries.0;
     let head = b * attention.sizes.h + h;
@@ -170,37 +187,48 @@ unsafe fn run_tile<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>
     for i in 0..n {
         let saved = lse[head * t + queries.0 + i];
         let at = attention.query_offset(b, h, queries.0 + i);
-        let rows = i * wide..i * wide + d;
+        let (q, dout_row) = (&mut q[i * wide..][..wide], &mut dout_rows[i * wide..][..wide]);
         if saved == f32::NEG_INFINITY {
-            q[rows.clone()].fill(0.0);
-            dout_rows[rows].fill(0.0);
+            q.fill(0.0);
+            dout_row.fill(0.0);
             continue;
         }
         shift[i] = saved;
         let pairs = dout[at..at + d].iter().zip(&o[at..at + d]);
-        delta[i] = pairs.map(|(x, y)| x * y).sum();
-        dout_rows[rows.clone()].copy_from_slice(&dout[at..at + d]);
-        for (to, from) in q[rows].iter_mut().zip(&attention.q[at..at + d]) {
-            *to = from * attention.scale;
+        delta[i] = pairs.map(|(x, y)| x.wide() * y.wide()).sum();
+        F::left(dout_row, &dout[at..at + d]);
+        F::left(q, &attention.q[at..at + d]);
+        if F::VALUES == 1 {
+            q[..d].iter_mut().for_each(|x| *x *= attention.scale);
         }
     }
     dq[..BQ * wide].fill(0.0);
     if shift.iter().any(|&x| x != f32::INFINITY) {
-        transpose_queries(q_t, BQ, q, wide, n, d);
-        transpose_queries(dout_t, BQ, dout_rows, wide, n, d);
+        let words = F::words(d);
+        for (to, rows) in [(&mut *q_t, &*q), (&mut *dout_t, &*dout_rows)] {
+            let data = bytemuck::cast_slice(rows);
+            let rows = PanelSource { data, across: F::VALUES * wide, along: 1, width: n, depth: d };
+            F::transposed(&mut to[..words * BQ], BQ, rows);
+        }
+        let q = F::right(q, wide, n, d, q_room);
+        let dout_rows = F::right(dout_rows, wide, n, d, dout_room);
         let mut tiles = KeyTiles::new(&attention.pattern, attention.sizes, b, h, queries);
         let mut keys = KeyTile::new();
         while tiles.next(&mut keys) {
             let positions = &keys.position[..keys.len];
             let offset = |j: usize| attention.key_offset(b, h, j);
-            gather((k, wide), attention.k, offset, &keys, d);
-            gather((v, wide), attention.v, offset, &keys, d);
-            let by_key = Extent { rows: keys.len, columns: BQ, depth: d };
+            gather::<F>((k, wide), attention.k, offset, &keys, d);
+            gather::<F>((v, wide), attention.v, offset, &keys, d);
+            let by_key = Extent { rows: keys.len, columns: BQ, depth: words };
             let rows = Strides { row: wide, depth: 1 };
             // SAFETY: the caller's contract.
             unsafe {
-                multiply::<V, MR, false>((p, BQ), k, rows, (q_t, BQ), by_key);
-                multiply::<V, MR, false>((ds, BQ), v, rows, (dout_t, BQ), by_key);
+                multiply::<V, T, MR, false>((p, BQ), k, rows, (q_t, BQ), by_key);
+                multiply::<V, T, MR, false>((ds, BQ), v, rows, (dout_t, BQ), by_key);
+            }
+            if F::VALUES > 1 {
+                // A query times the scale may be no bf16.
+                p[..keys.len * BQ].iter_mut().for_each(|x| *x *= attention.scale);
             }
             mask::<BQ>(p, &keys, queries.0);
             let used = keys.len * BQ;
@@ -212,25 +240,35 @@ unsafe fn run_tile<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>
             } else {
                 score_gradients::<BQ, FMA, false>(&mut p[..used], &mut ds[..used], factors, &shift, &delta);
             }
-            let to_keys = Extent { rows: keys.len, columns: wide, depth: n };
-            let to_queries = Extent { rows: n, columns: wide, depth: keys.len };
-            let (across, along) = (Strides { row: BQ, depth: 1 }, Strides { row: 1, depth: BQ });
+            if F::VALUES > 1 {
+                ds[..used].iter_mut().for_each(|x| *x *= attention.scale);
+            }
+            let to_keys = Extent { rows: keys.len, columns: wide, depth: F::words(n) };
+            let to_queries = Extent { rows: n, columns: wide, depth: F::words(keys.len) };
+            let (across, along) = (Strides { row: BQ / F::VALUES, depth: 1 }, Strides { row: 1, depth: BQ });
+            // Rows of a product beyond those of keys come from the words behind them.
+            let whole = keys.len.next_multiple_of(MR) * BQ;
             // SAFETY: the caller's contract.
             unsafe {
-                multiply::<V, MR, false>((d_key, wide), p, across, (dout_rows, wide), to_keys);
+                let p = F::left_of(&p[..whole], room);
+                multiply::<V, T, MR, false>((d_key, wide), p, across, (dout_rows, wide), to_keys);
                 scatter_add(shared.dv, d_key, wide, offset, positions, d);
-                multiply::<V, MR, false>((d_key, wide), ds, across, (q, wide), to_keys);
+                let ds_left = F::left_of(&ds[..whole], room);
+                multiply::<V, T, MR, false>((d_key, wide), ds_left, across, (q, wide), to_keys);
                 scatter_add(shared.dk, d_key, wide, offset, positions, d);
-                multiply::<V, MR, true>((dq, wide), ds, along, (k, wide), to_queries);
+                let k = F::right(k, wide, keys.len, d, k_room);
+                let ds = F::right_of(&ds[..used], BQ, room);
+                multiply::<V, T, MR, true>((dq, wide), ds, along, (k, wide), to_queries);
             }
         }
     }
+    let scale = if F::VALUES == 1 { attention.scale } else { 1.0 };
     for i in 0..n {
         // SAFETY: rows of this head belong to this task.
         let out = unsafe { row(shared.dq, attention.query_offset(b, h, queries.0 + i), d) };
         for (out, x) in out.iter_mut().zip(&dq[i * wide..]) {
             let old = if shared.store[0] == Store::Add { *out } else { 0.0 };
-            *out = x * attention.scale + old;
+            *out = x * scale + old;
         }
     }
 }

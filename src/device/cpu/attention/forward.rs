@@ -2,21 +2,27 @@
 
 use rayon::prelude::*;
 
+use super::form::{self, Form};
 use super::keys::{KeyTile, KeyTiles};
-use super::tile::{Extent, SIDE, dropout_factors, gather, mask, multiply, padded, transpose_queries};
-use super::{Attention, Sizes};
+use super::tile::{Extent, SIDE, dropout_factors, gather, mask, multiply, padded};
+use super::{Attention, Sizes, Way};
 use crate::device::cpu::math::exp_nonpositive;
-use crate::device::cpu::microkernel::{Baseline, Strides, Vector};
+use crate::device::cpu::microkernel::{Baseline, Floats, Strides, Term, Vector};
+use crate::device::cpu::pack::PanelSource;
 use crate::device::cpu::scratch::with_scratch;
-use crate::device::cpu::simd::{BASELINE_FMA, by_level, fma, level};
+use crate::device::cpu::simd::{BASELINE_FMA, by_level, fma};
+use crate::shape::Stored;
 
 /// Queries of a narrow tile, for decoding.
 pub(super) const NARROW: usize = 16;
 
+/// The code for one tile of queries.
+pub type Run<E> = unsafe fn(Task<E>, Shared, &mut [f32]);
+
 /// One tile of queries of one head.
 #[derive(Clone, Copy)]
-struct Task<'a> {
-    attention: &'a Attention<'a>,
+pub struct Task<'a, E> {
+    attention: &'a Attention<'a, E>,
     b: usize,
     h: usize,
     /// First query, and the one after the last.
@@ -25,7 +31,7 @@ struct Task<'a> {
 
 /// The outputs, shared by tasks that write different rows of different heads.
 #[derive(Clone, Copy)]
-struct Shared {
+pub struct Shared {
     o: *mut f32,
     lse: *mut f32,
 }
@@ -37,7 +43,7 @@ unsafe impl Sync for Shared {}
 /// Writes `o` `[B, T, H, D]` and `lse` `[B, H, T]`, the log of each query's sum of exponentials.
 ///
 /// A query that sees no key gets zeros and `-inf`. Panics where a length contradicts the sizes.
-pub fn attention_forward(o: &mut [f32], lse: &mut [f32], attention: &Attention) {
+pub fn attention_forward<E: Stored>(way: Way<E>, o: &mut [f32], lse: &mut [f32], attention: &Attention<E>) {
     attention.check();
     let Sizes { b, t, h, d, .. } = attention.sizes;
     assert_eq!(o.len(), attention.q.len(), "attention: o is not [B, T, H, D]");
@@ -48,35 +54,34 @@ pub fn attention_forward(o: &mut [f32], lse: &mut [f32], attention: &Attention) 
     let shared = Shared { o: o.as_mut_ptr(), lse: lse.as_mut_ptr() };
     let step = attention.query_step();
     let tiles = t.div_ceil(step);
-    let run = if t.min(step) <= NARROW { narrow(level()) } else { whole(level()) };
+    let run = if t.min(step) <= NARROW { way.forward_narrow } else { way.forward };
     let wide = padded(d);
     (0..b * h * tiles).into_par_iter().for_each(|index| {
         let (head, tile) = (index / tiles, index % tiles);
         let queries = (tile * step, t.min((tile + 1) * step));
         let task = Task { attention, b: head / h, h: head % h, queries };
-        let floats = 4 * SIDE * wide + 2 * SIDE * SIDE;
+        let floats = 5 * SIDE * wide + 3 * SIDE * SIDE;
         with_scratch(floats, |scratch| {
-            // SAFETY: `level` reports only instructions that were detected; no other task has
-            // these queries of this head.
+            // SAFETY: a way is of instructions that were detected; no other task has these queries of this head.
             unsafe { run(task, shared, scratch) }
         });
     });
 }
 
 by_level! {
-    fn whole(task: Task, shared: Shared, scratch: &mut [f32]) {
-        Avx512 => run_tile::<__m512, 8, SIDE, true>(task, shared, scratch),
-        Avx2 => run_tile::<__m256, 4, SIDE, true>(task, shared, scratch),
-        Portable => run_tile::<Baseline, 4, SIDE, BASELINE_FMA>(task, shared, scratch),
+    pub fn whole(task: Task<f32>, shared: Shared, scratch: &mut [f32]) {
+        Avx512 => run_tile::<__m512, form::Floats, Floats, 8, SIDE, true>(task, shared, scratch),
+        Avx2 => run_tile::<__m256, form::Floats, Floats, 4, SIDE, true>(task, shared, scratch),
+        Portable => run_tile::<Baseline, form::Floats, Floats, 4, SIDE, BASELINE_FMA>(task, shared, scratch),
     }
 }
 
 by_level! {
     /// The same for few queries.
-    fn narrow(task: Task, shared: Shared, scratch: &mut [f32]) {
-        Avx512 => run_tile::<__m512, 8, NARROW, true>(task, shared, scratch),
-        Avx2 => run_tile::<__m256, 4, NARROW, true>(task, shared, scratch),
-        Portable => run_tile::<Baseline, 4, NARROW, BASELINE_FMA>(task, shared, scratch),
+    pub fn narrow(task: Task<f32>, shared: Shared, scratch: &mut [f32]) {
+        Avx512 => run_tile::<__m512, form::Floats, Floats, 8, NARROW, true>(task, shared, scratch),
+        Avx2 => run_tile::<__m256, form::Floats, Floats, 4, NARROW, true>(task, shared, scratch),
+        Portable => run_tile::<Baseline, form::Floats, Floats, 4, NARROW, BASELINE_FMA>(task, shared, scratch),
     }
 }
 
@@ -87,10 +92,10 @@ struct Softmax<const BQ: usize> {
 }
 
 /// # Safety
-/// The instructions of `V` must exist, and no other task may have these queries of this head.
+/// The instructions of `V` and `T` must exist, and no other task may have these queries of this head.
 #[inline(always)]
-unsafe fn run_tile<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>(
-    task: Task,
+pub unsafe fn run_tile<V: Vector, F: Form, T: Term<V>, const MR: usize, const BQ: usize, const FMA: bool>(
+    task: Task<F::Stored>,
     shared: Shared,
     scratch: &mut [f32],
 ) {
@@ -101,26 +106,43 @@ unsafe fn run_tile<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>
     let (k, rest) = rest.split_at_mut(SIDE * wide);
     let (v, rest) = rest.split_at_mut(SIDE * wide);
     let (o, rest) = rest.split_at_mut(SIDE * wide);
-    let (scores, factors) = rest.split_at_mut(SIDE * SIDE);
+    let (v_room, rest) = rest.split_at_mut(SIDE * wide);
+    let (scores, rest) = rest.split_at_mut(SIDE * SIDE);
+    let (factors, p_room) = rest.split_at_mut(SIDE * SIDE);
     let n = queries.1 - queries.0;
     let q_start = attention.query_offset(b, h, queries.0);
     let mut softmax = Softmax::<BQ> { max: [f32::NEG_INFINITY; BQ], sum: [0.0; BQ] };
     let taking_part = (queries.0..queries.1).any(|i| attention.pattern.has_query(&attention.sizes, b, i));
     if taking_part && s > 0 {
-        transpose_queries(q_t, BQ, &attention.q[q_start..], attention.row_stride(), n, d);
-        q_t[..d * BQ].iter_mut().for_each(|x| *x *= attention.scale);
+        let rows = PanelSource {
+            data: &attention.q[q_start..],
+            across: attention.row_stride(),
+            along: 1,
+            width: n,
+            depth: d,
+        };
+        let q_t = &mut q_t[..F::words(d) * BQ];
+        F::transposed(q_t, BQ, rows);
+        if F::VALUES == 1 {
+            q_t.iter_mut().for_each(|x| *x *= attention.scale);
+        }
         o[..BQ * wide].fill(0.0);
         let mut tiles = KeyTiles::new(&attention.pattern, attention.sizes, b, h, queries);
         let mut keys = KeyTile::new();
         while tiles.next(&mut keys) {
             let offset = |j: usize| attention.key_offset(b, h, j);
-            gather((k, wide), attention.k, offset, &keys, d);
-            gather((v, wide), attention.v, offset, &keys, d);
+            gather::<F>((k, wide), attention.k, offset, &keys, d);
+            gather::<F>((v, wide), attention.v, offset, &keys, d);
+            let v = F::right(v, wide, keys.len, d, v_room);
             // SAFETY: the caller's contract.
             unsafe {
-                let extent = Extent { rows: keys.len, columns: BQ, depth: d };
+                let extent = Extent { rows: keys.len, columns: BQ, depth: F::words(d) };
                 let left = Strides { row: wide, depth: 1 };
-                multiply::<V, MR, false>((scores, BQ), k, left, (q_t, BQ), extent);
+                multiply::<V, T, MR, false>((scores, BQ), k, left, (q_t, BQ), extent);
+            }
+            if F::VALUES > 1 {
+                // A query times the scale may be no bf16.
+                scores[..keys.len * BQ].iter_mut().for_each(|x| *x *= attention.scale);
             }
             mask::<BQ>(scores, &keys, queries.0);
             softmax.add::<FMA>(&mut scores[..keys.len * BQ], &mut o[..BQ * wide], wide);
@@ -133,11 +155,12 @@ unsafe fn run_tile<V: Vector, const MR: usize, const BQ: usize, const FMA: bool>
                     }
                 }
             }
+            let p = F::right_of(&scores[..keys.len * BQ], BQ, p_room);
             // SAFETY: the caller's contract.
             unsafe {
-                let extent = Extent { rows: n, columns: wide, depth: keys.len };
+                let extent = Extent { rows: n, columns: wide, depth: F::words(keys.len) };
                 let left = Strides { row: 1, depth: BQ };
-                multiply::<V, MR, true>((o, wide), scores, left, (v, wide), extent);
+                multiply::<V, T, MR, true>((o, wide), p, left, (v, wide), extent);
             }
         }
     }

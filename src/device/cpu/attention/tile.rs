@@ -2,9 +2,9 @@
 //! softmax over keys runs down the columns of a tile and never across a vector.
 
 use super::Attention;
+use super::form::Form;
 use super::keys::KeyTile;
-use crate::device::cpu::microkernel::{Floats, Strides, Vector, product};
-use crate::device::cpu::pack::{PanelSource, pack_panel};
+use crate::device::cpu::microkernel::{Strides, Term, Vector, product};
 
 /// Most queries and most keys of a tile.
 pub const SIDE: usize = 64;
@@ -19,7 +19,7 @@ pub fn padded(d: usize) -> usize {
 /// A matrix in scratch memory: rows of `stride` floats.
 pub type Rows<'a> = (&'a mut [f32], usize);
 
-/// Rows, columns and depth of a product of tiles.
+/// Rows, columns and depth of a product of tiles, the depth in words.
 #[derive(Clone, Copy)]
 pub struct Extent {
     pub rows: usize,
@@ -27,13 +27,13 @@ pub struct Extent {
     pub depth: usize,
 }
 
-/// `c = a b`, or `c += a b` where `ADD`; rows round up to `MR` and columns to a vector, so `c` and `a`
+/// `c = a b`, or `c += a b` where `ADD`, each product of words as `T` takes it; rows round up to `MR` and columns to a vector, so `c` and `a`
 /// must have room for that. What `c` gets beyond the extent is unspecified.
 ///
 /// # Safety
-/// The instructions of `V` must exist.
+/// The instructions of `V` and `T` must exist.
 #[inline(always)]
-pub unsafe fn multiply<V: Vector, const MR: usize, const ADD: bool>(
+pub unsafe fn multiply<V: Vector, T: Term<V>, const MR: usize, const ADD: bool>(
     c: Rows,
     a: &[f32],
     strides: Strides,
@@ -53,7 +53,7 @@ pub unsafe fn multiply<V: Vector, const MR: usize, const ADD: bool>(
             // SAFETY: the assertions above bound every row, column and depth touched.
             unsafe {
                 let (a, b) = (a.as_ptr().add(i * strides.row), b.as_ptr().add(j));
-                let acc = product::<V, Floats, MR, 2>(depth, a, strides, b, b_stride);
+                let acc = product::<V, T, MR, 2>(depth, a, strides, b, b_stride);
                 store::<V, MR, 2, ADD>(acc, c.as_mut_ptr().add(i * c_stride + j), c_stride);
             }
         }
@@ -64,7 +64,7 @@ pub unsafe fn multiply<V: Vector, const MR: usize, const ADD: bool>(
             // SAFETY: as above.
             unsafe {
                 let (a, b) = (a.as_ptr().add(i * strides.row), b.as_ptr().add(j));
-                let acc = product::<V, Floats, MR, 1>(depth, a, strides, b, b_stride);
+                let acc = product::<V, T, MR, 1>(depth, a, strides, b, b_stride);
                 store::<V, MR, 1, ADD>(acc, c.as_mut_ptr().add(i * c_stride + j), c_stride);
             }
         }
@@ -94,44 +94,28 @@ unsafe fn store<V: Vector, const MR: usize, const NV: usize, const ADD: bool>(
     }
 }
 
-/// Copies the rows of the keys of one head next to each other: `to[j * stride + d]`; zeros for a hidden
-/// key, which may hold anything, and 0 * NaN is NaN.
+/// The rows of the keys of one head, as a left operand; zeros for a hidden key, which may hold anything, and 0 * NaN is
+/// NaN.
 #[inline(always)]
-pub fn gather(to: Rows, from: &[f32], offset: impl Fn(usize) -> usize, keys: &KeyTile, d: usize) {
-    let ((to, stride), positions) = (to, &keys.position[..keys.len]);
-    // Rows are short: copies of known length spare a call to memcpy for each.
-    match d {
-        32 => gather_rows::<32>((&mut *to, stride), from, offset, positions),
-        64 => gather_rows::<64>((&mut *to, stride), from, offset, positions),
-        128 => gather_rows::<128>((&mut *to, stride), from, offset, positions),
-        _ => {
-            for (row, &position) in to.chunks_exact_mut(stride).zip(positions) {
-                let at = offset(position as usize);
-                row[..d].copy_from_slice(&from[at..at + d]);
-            }
-        }
+pub fn gather<F: Form>(
+    to: Rows,
+    from: &[F::Stored],
+    offset: impl Fn(usize) -> usize,
+    keys: &KeyTile,
+    d: usize,
+) {
+    let (to, stride) = to;
+    for (row, &position) in to.chunks_exact_mut(stride).zip(&keys.position[..keys.len]) {
+        let at = offset(position as usize);
+        F::left(row, &from[at..at + d]);
     }
     if keys.hides {
         for (row, &bias) in to.chunks_exact_mut(stride).zip(&keys.bias[..keys.len]) {
             if bias == f32::NEG_INFINITY {
-                row[..d].fill(0.0);
+                row[..F::words(d)].fill(0.0);
             }
         }
     }
-}
-
-#[inline(always)]
-fn gather_rows<const D: usize>(to: Rows, from: &[f32], offset: impl Fn(usize) -> usize, positions: &[u32]) {
-    for (row, &position) in to.0.chunks_exact_mut(to.1).zip(positions) {
-        let at = offset(position as usize);
-        row[..D].copy_from_slice(&from[at..at + D]);
-    }
-}
-
-/// Transposes the queries `first .. first + n` of a head: `to[d * width + i]`, zero beyond `n`.
-pub fn transpose_queries(to: &mut [f32], width: usize, from: &[f32], stride: usize, n: usize, d: usize) {
-    let source = PanelSource { data: from, across: stride, along: 1, width: n, depth: d };
-    pack_panel(&mut to[..d * width], source, 0, width);
 }
 
 /// Adds the biases of the keys and hides the pairs outside the band.
@@ -158,10 +142,10 @@ pub fn mask<const BQ: usize>(scores: &mut [f32], keys: &KeyTile, first_query: us
 }
 
 /// The dropout factors of a tile, `[key][query]`; nothing where there is no dropout.
-pub fn dropout_factors(
+pub fn dropout_factors<E>(
     factors: &mut [f32],
     width: usize,
-    attention: &Attention,
+    attention: &Attention<E>,
     head: usize,
     queries: (usize, usize),
     keys: &KeyTile,

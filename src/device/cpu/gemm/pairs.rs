@@ -4,7 +4,7 @@
 //! numbers for zero, so that its sums are not those of multiply-adds over the same values in order.
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(in crate::device::cpu) mod tests;
 
 #[cfg(target_arch = "x86_64")]
 pub use instruction::{Pairs, product};
