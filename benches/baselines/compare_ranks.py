@@ -4,13 +4,15 @@
     python3 benches/baselines/compare_ranks.py --ranks 1 2 --output result.json
 
 Each rank has --batch-size examples and --threads threads of its own. Each round of a row runs `wattention bench step` by
-every number of ranks, one right after the other and in turn first. The efficiency is the samples a second of N ranks over
-N times those of the first number's. The standard library is enough.
+every number of ranks, and by as many processes that train apart, one right after the other and in turn first. The
+efficiency is the samples a second of N ranks over N times those of the first number's; that of processes apart is what the
+machine has for any N, whose memory and clocks they share. The standard library is enough.
 """
 
 import argparse
 import os
 import statistics
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import sides
@@ -47,29 +49,41 @@ def command(args, length, ranks):
     ]
 
 
+def ask(args, length, ranks, apart):
+    """What every process that was started says: all ranks together, or each that trains apart."""
+    if not apart:
+        return [measure(command(args, length, ranks))]
+    with ThreadPoolExecutor(ranks) as pool:
+        return list(pool.map(measure, [command(args, length, 1)] * ranks))
+
+
 def compare(args, length):
-    asked = {str(ranks): command(args, length, ranks) for ranks in args.ranks}
-    rounds = sides.in_turn(f"{length} tokens", args.rounds, list(asked), lambda ranks: measure(asked[ranks]))
+    several = [ranks for ranks in args.ranks if ranks > 1]
+    asked = {str(ranks): (ranks, False) for ranks in args.ranks} | {f"{ranks} apart": (ranks, True) for ranks in several}
+    rounds = sides.in_turn(f"{length} tokens", args.rounds, list(asked), lambda side: ask(args, length, *asked[side]))
     row = {"max_source_length": length, "mode": args.mode}
 
-    def rate(one, ranks):
-        return args.batch_size * int(ranks) / statistics.median(one[ranks]["seconds"])
+    def rate(one, side):
+        ranks, apart = asked[side]
+        samples = args.batch_size * (1 if apart else ranks)
+        return sum(samples / statistics.median(process["seconds"]) for process in one[side])
 
-    for ranks in asked:
-        row[ranks] = {"samples_per_second": spread([rate(one, ranks) for one in rounds])}
-        if int(ranks) != args.ranks[0]:
-            times = int(ranks) / args.ranks[0]
-            row[ranks]["efficiency"] = spread([rate(one, ranks) / rate(one, str(args.ranks[0])) / times for one in rounds])
-    return {**row, "commands": {ranks: as_typed(words) for ranks, words in asked.items()}, "rounds": rounds}
+    first = str(args.ranks[0])
+    for side, (ranks, _) in asked.items():
+        row[side] = {"samples_per_second": spread([rate(one, side) for one in rounds])}
+        if side != first:
+            times = ranks / args.ranks[0]
+            row[side]["efficiency"] = spread([rate(one, side) / rate(one, first) / times for one in rounds])
+    commands = {str(ranks): as_typed(command(args, length, ranks)) for ranks in args.ranks}
+    return {**row, "commands": commands, "rounds": rounds}
 
 
 def table(args, rows):
     lines = [("tokens", "ranks", "samples/s", "efficiency")]
     for row in rows:
-        for ranks in map(str, args.ranks):
-            of = row[ranks]
+        for side, of in ((side, of) for side, of in row.items() if side[0].isdigit()):
             efficiency = shown(of["efficiency"], ".3f") if "efficiency" in of else ""
-            lines.append((str(row["max_source_length"]), ranks, shown(of["samples_per_second"], ".4f"), efficiency))
+            lines.append((str(row["max_source_length"]), side, shown(of["samples_per_second"], ".4f"), efficiency))
     return sides.aligned(lines)
 
 
