@@ -19,7 +19,7 @@ mod window;
 
 pub use devices::{Backend, Begun};
 pub use launch::{Launch, Launcher};
-pub use sum::{BUCKET, CommunicationType, Summed};
+pub use sum::{BUCKET, CommunicationType};
 
 use crate::error::Error;
 use crate::units::Seconds;
@@ -75,6 +75,17 @@ enum Lost {
     Ended(i32),
     /// A rank is there no more, and how that was noticed.
     Gone(usize, String),
+}
+
+/// Elements that ranks exchange, wherever they lie.
+pub trait Elements {
+    fn count(&self) -> usize;
+
+    /// Copies those from `first` on.
+    fn read(&self, first: usize, to: &mut [f32]) -> Result<()>;
+
+    /// Replaces those from `first` on.
+    fn write(&mut self, first: usize, from: &[f32]) -> Result<()>;
 }
 
 /// The processes that work on one run.

@@ -1,12 +1,13 @@
-//! Sums over ranks on hosts, in the order of the ranks.
+//! Sums over ranks on hosts, in the order of the ranks, and what each rank has a part of.
 
 use super::window::{self, Window};
-use super::{Group, Lost, Result, Transport};
+use super::{Elements, Group, Lost, Result, Transport};
 use crate::settings::name;
 use crate::shape::Stored;
 use half::bf16;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::ops::Range;
 
 /// Elements that are summed at a time where no memory is shared.
 pub const BUCKET: usize = 1 << 22;
@@ -37,29 +38,14 @@ impl fmt::Display for CommunicationType {
     }
 }
 
-/// Elements that ranks sum, wherever they lie.
-pub trait Summed {
-    fn count(&self) -> usize;
-
-    /// Copies those from `first` on.
-    fn read(&self, first: usize, to: &mut [f32]) -> Result<()>;
-
-    /// Replaces those from `first` on.
-    fn write(&mut self, first: usize, from: &[f32]) -> Result<()>;
-}
-
 impl Group {
     /// Puts in each element the sum over all ranks: of what each gives, in f32 and in the order of the ranks. In bf16, what
     /// a rank gives is rounded first, and the sum last, each to the nearest. One process leaves them as they are.
-    pub fn sum(&self, values: &mut impl Summed, of: CommunicationType) -> Result<()> {
+    pub fn sum(&self, values: &mut impl Elements, of: CommunicationType) -> Result<()> {
         let Some(watchdog) = &self.watchdog else { return Ok(()) };
         let awaited = watchdog.awaited();
         let summed = self.exchange("sum of gradients", |transport| {
-            if self.window.get().is_none() {
-                let opened = Window::open(transport)?;
-                let _ = self.window.set(opened);
-            }
-            let window = self.window.get().and_then(Option::as_ref);
+            let window = self.window(transport)?;
             let most = if window.is_some() { window::PIECE } else { BUCKET };
             let mut piece = vec![0.0; most.min(values.count())];
             // From the end: the backward pass writes the last parameters' gradients first.
@@ -85,6 +71,38 @@ impl Group {
             Ok(Ok(()))
         });
         summed.unwrap_or(Ok(()))
+    }
+
+    /// Gives every rank what the others have of their parts of `values`; `parts` are those of all ranks, in order.
+    pub fn share(
+        &self,
+        values: &mut impl Elements,
+        parts: &[Range<usize>],
+        what: &'static str,
+    ) -> Result<()> {
+        let Some(watchdog) = &self.watchdog else { return Ok(()) };
+        let awaited = watchdog.awaited();
+        let shared = self.exchange(what, |transport| match self.window(transport)? {
+            Some(window) => Ok(window.share(values, parts, transport, &awaited)?.map(|()| true)),
+            None => Ok(Ok(false)),
+        });
+        if shared.unwrap_or(Ok(true))? {
+            return Ok(());
+        }
+        let own = &parts[self.rank()];
+        let mut ours = vec![0.0; own.len()];
+        values.read(own.start, &mut ours)?;
+        let all = self.gather(&ours);
+        parts.iter().zip(&all).try_for_each(|(part, theirs)| values.write(part.start, theirs))
+    }
+
+    /// The memory of all ranks, where they can have one; all of them ask for it at once.
+    fn window(&self, transport: &dyn Transport) -> Result<Option<&Window>, Lost> {
+        if self.window.get().is_none() {
+            let opened = Window::open(transport)?;
+            let _ = self.window.set(opened);
+        }
+        Ok(self.window.get().and_then(Option::as_ref))
     }
 }
 

@@ -162,6 +162,46 @@ fn sums_in_bf16_round_each_part_and_the_sum() {
     assert_eq!(alone, [1.0f32 / 3.0]);
 }
 
+/// Parts of several pieces, ragged and empty ones.
+#[test]
+fn parts_are_shared_as_their_ranks_have_them() {
+    let value = |rank: usize, i: usize| (rank * 7919 + i) as f32;
+    for (size, lens) in
+        [(2, &[PIECE + 5, PIECE][..]), (3, &[7, 0, PIECE]), (3, &[0, 0, 0]), (4, &[PIECE, PIECE, PIECE, 1])]
+    {
+        let end = |rank: usize| lens[..rank].iter().sum::<usize>();
+        let parts: Vec<_> = (0..size).map(|rank| end(rank)..end(rank + 1)).collect();
+        let want: Vec<f32> = parts
+            .iter()
+            .enumerate()
+            .flat_map(|(rank, part)| part.clone().map(move |i| value(rank, i)))
+            .collect();
+        for is_shared in [true, false] {
+            let all = ranks(size, |group| {
+                if !is_shared {
+                    let _ = group.window.set(None);
+                }
+                // Between sums, and one after the other, which all use the same memory.
+                let mut values: Vec<f32> = (0..want.len()).map(|i| value(group.rank(), i)).collect();
+                let mut sum = vec![];
+                for _ in 0..20 {
+                    group.share(&mut values, &parts, "parts").unwrap();
+                    group.share(&mut values, &parts, "parts").unwrap();
+                    sum = values.clone();
+                    group.sum(&mut sum, CommunicationType::Fp32).unwrap();
+                }
+                (values, sum)
+            });
+            for (values, sum) in all {
+                assert!(values == want, "{size} ranks, shared {is_shared}");
+                let times = (1..size)
+                    .fold(want.clone(), |sum, _| sum.iter().zip(&want).map(|(a, b)| a + b).collect());
+                assert!(sum == times, "{size} ranks, shared {is_shared}: the sum behind");
+            }
+        }
+    }
+}
+
 /// A rank that leaves without a word while others wait for it at memory that they share.
 #[test]
 #[cfg(target_os = "linux")]

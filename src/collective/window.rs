@@ -4,7 +4,7 @@
 //! of them cannot, as between containers, none does.
 
 use super::watchdog::Awaited;
-use super::{Lost, Transport, wait_until};
+use super::{Elements, Lost, Transport, wait_until};
 use crate::shape::Stored;
 use memmap2::{MmapOptions, MmapRaw};
 use rayon::prelude::*;
@@ -109,6 +109,47 @@ impl Window {
             to.zip(block.par_chunks(CHUNK)).for_each(|(to, from)| copy(to, from, T::wide));
         }
         Ok(())
+    }
+
+    /// Gives every rank what the others have of their parts of `values`.
+    pub fn share(
+        &self,
+        values: &mut impl Elements,
+        parts: &[Range<usize>],
+        transport: &dyn Transport,
+        awaited: &Awaited,
+    ) -> Result<super::Result<()>, Lost> {
+        let most = PIECE / self.size;
+        let longest = parts.iter().map(Range::len).max().unwrap_or(0);
+        for (turn, first) in (0..longest).step_by(most).enumerate() {
+            let piece = |rank: usize| {
+                let Range { start, end } = parts[rank];
+                (start + first).min(end)..(start + first + most).min(end)
+            };
+            // Two blocks of each rank in turn, for another rank may still read the one before; first the one that is free
+            // after a sum, whose results another rank may still read, too.
+            let block = |rank: usize| (rank, (rank + 1 - turn % 2) % self.size, piece(rank).len());
+            let (from, to, len) = block(self.rank);
+            // SAFETY: the others read this block after the next wait, and are through with it before the one after that.
+            let ours = unsafe { self.block::<f32>(from, to, len) };
+            if len > 0
+                && let Err(error) = values.read(piece(self.rank).start, ours)
+            {
+                return Ok(Err(error));
+            }
+            self.wait_for_all(transport, awaited)?;
+            for rank in (0..self.size).filter(|&rank| rank != self.rank && !piece(rank).is_empty()) {
+                let (from, to, len) = block(rank);
+                // SAFETY: the other rank wrote it before the wait.
+                let theirs: &[f32] = unsafe { self.block(from, to, len) };
+                if let Err(error) = values.write(piece(rank).start, theirs) {
+                    return Ok(Err(error));
+                }
+            }
+        }
+        // What is exchanged next may use any block.
+        self.wait_for_all(transport, awaited)?;
+        Ok(Ok(()))
     }
 
     /// Waits until every rank has come here as often as this one.

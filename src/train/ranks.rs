@@ -2,7 +2,7 @@
 
 use super::shard::Shard;
 use super::step::TrainState;
-use crate::collective::{Backend, CommunicationType, Group, Summed};
+use crate::collective::{Backend, CommunicationType, Elements, Group};
 use crate::device::Exchange;
 use crate::error::Result;
 use crate::models::session::{Session, Side, Signature};
@@ -60,7 +60,7 @@ pub fn sum_gradients<X: AsRef<TrainState>>(
 /// Elements of a device, copied to its host and back.
 struct Slab<'a>(&'a Tensor);
 
-impl Summed for Slab<'_> {
+impl Elements for Slab<'_> {
     fn count(&self) -> usize {
         self.0.len()
     }
@@ -95,16 +95,11 @@ pub fn gather_weights<X: AsRef<TrainState>>(session: &Session<X>, group: &Group)
         return Ok(());
     }
     let _phase = phase(EXCHANGE);
+    let shards = (0..group.size()).map(|rank| Shard { rank, size: group.size() });
+    let parts = shards.map(|shard| shard.range(slab.len(), STEP)).collect::<Result<Vec<_>>>()?;
     timed("gathering of weights", || match slab.device().backend(group) {
-        Backend::Nccl => {
-            let shards = (0..group.size()).map(|rank| Shard { rank, size: group.size() });
-            let parts: Result<Vec<_>> = shards.map(|shard| shard.range(slab.len(), STEP)).collect();
-            slab.exchange(group, &Exchange::Gather(parts?))
-        }
-        Backend::Host => {
-            let ours: Vec<f32> = slab.slice(part.start, [part.len()])?.read()?;
-            slab.write(&group.gather(&ours).concat())
-        }
+        Backend::Nccl => slab.exchange(group, &Exchange::Gather(parts)),
+        Backend::Host => group.share(&mut Slab(slab), &parts, "gathering of weights"),
     })?;
     parameters.refresh()
 }

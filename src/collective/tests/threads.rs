@@ -1,6 +1,6 @@
 //! Ranks that are threads of one process, for tests.
 
-use super::super::{Backend, Group, Launch, Launcher, Result, Summed};
+use super::super::{Backend, Elements, Group, Launch, Launcher, Result};
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub(crate) fn ranks_over<R: Send>(
     })
 }
 
-impl Summed for Vec<f32> {
+impl Elements for Vec<f32> {
     fn count(&self) -> usize {
         self.len()
     }
