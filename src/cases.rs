@@ -7,6 +7,7 @@ pub mod attention;
 pub mod check;
 pub mod decoding;
 pub mod elementwise;
+pub mod exchange;
 pub mod optimizer;
 pub mod products;
 pub mod tables;

@@ -314,17 +314,26 @@ impl Group {
         }
     }
 
-    /// An exchange with the other ranks, which is timed and watched. Without one of them no rank goes on.
+    /// An exchange with the other ranks, which is timed and watched.
     fn exchange<R>(
         &self,
         what: &'static str,
         work: impl FnOnce(&dyn Transport) -> Result<R, Lost>,
     ) -> Option<R> {
-        let (Some(transport), Some(watchdog)) = (&self.transport, &self.watchdog) else { return None };
         let start = Instant::now();
-        let outcome = watchdog.watch(what, || work(&**transport));
+        let outcome = self.watched(what, work);
         self.spent.set(self.spent.get() + start.elapsed());
-        match outcome {
+        outcome
+    }
+
+    /// Work that needs the other ranks, which is watched. Without one of them no rank goes on.
+    fn watched<R>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&dyn Transport) -> Result<R, Lost>,
+    ) -> Option<R> {
+        let (Some(transport), Some(watchdog)) = (&self.transport, &self.watchdog) else { return None };
+        match watchdog.watch(what, || work(&**transport)) {
             Ok(outcome) => Some(outcome),
             Err(Lost::Ended(code)) => transport.abort(code, None),
             Err(Lost::Gone(rank, why)) => {
@@ -348,8 +357,8 @@ impl Drop for Group {
     }
 }
 
-/// What `look` finds, as soon as it finds something, unless another rank goes before.
-fn wait_until<R>(transport: &dyn Transport, mut look: impl FnMut() -> Option<R>) -> Result<R, Lost> {
+/// What `look` finds, as soon as it finds something, unless `lost` finds another rank gone before.
+fn wait_until<R>(lost: &dyn Fn() -> Option<Lost>, mut look: impl FnMut() -> Option<R>) -> Result<R, Lost> {
     let start = Instant::now();
     let mut looked = start;
     loop {
@@ -362,7 +371,7 @@ fn wait_until<R>(transport: &dyn Transport, mut look: impl FnMut() -> Option<R>)
         }
         if looked.elapsed() >= LOOK {
             looked = Instant::now();
-            transport.lost().map_or(Ok(()), Err)?;
+            lost().map_or(Ok(()), Err)?;
         }
     }
 }

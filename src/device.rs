@@ -114,7 +114,7 @@ pub trait Executor {
     }
 
     /// Meets the devices of the group's other ranks, where they exchange among themselves.
-    fn meet(&self, _: &Group) -> Result<()> {
+    fn meet(&self, _: &Rc<Group>) -> Result<()> {
         Ok(())
     }
 
@@ -127,6 +127,11 @@ pub trait Executor {
     /// Waits for all exchanges, which errors call `what`.
     fn finish_exchanges(&self, _: &Group, _what: &'static str) -> Result<()> {
         Ok(())
+    }
+
+    /// How often a step with its exchanges was replayed as one graph, by all ranks at once.
+    fn joint_replays(&self) -> u64 {
+        0
     }
 }
 
@@ -289,14 +294,17 @@ impl Device {
 
     /// Over what this rank of `group` exchanges what lies in the device's memory.
     pub fn backend(&self, group: &Group) -> Backend {
-        match group.is_alone() {
-            true => Backend::Host,
-            false => group.backend().unwrap_or(self.0.backend()),
-        }
+        let own = if group.is_alone() { Backend::Host } else { self.0.backend() };
+        group.backend().unwrap_or(own)
+    }
+
+    /// Over what ranks on this device exchange unless they say otherwise.
+    pub fn own_backend(&self) -> Backend {
+        self.0.backend()
     }
 
     /// Prepares for exchanges with the other ranks of `group`. Fails, on every rank, unless all do them in the same way.
-    pub fn meet(&self, group: &Group) -> Result<()> {
+    pub fn meet(&self, group: &Rc<Group>) -> Result<()> {
         let backend = self.backend(group);
         if backend == Backend::Nccl && self.0.backend() == Backend::Host {
             let device = self.name();
@@ -321,6 +329,11 @@ impl Device {
     /// Waits for all exchanges that were begun, which errors call `what`.
     pub fn finish_exchanges(&self, group: &Group, what: &'static str) -> Result<()> {
         self.0.finish_exchanges(group, what)
+    }
+
+    /// How often a step with its exchanges was replayed as one graph, by all ranks at once.
+    pub fn joint_replays(&self) -> u64 {
+        self.0.joint_replays()
     }
 
     /// Whether two handles name the same executor.

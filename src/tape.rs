@@ -16,6 +16,7 @@ mod progress;
 mod randomness;
 mod recompute;
 
+pub(crate) use accumulate::add;
 pub use progress::{Act, Writes, buckets};
 pub use randomness::{Dropout, Randomness};
 pub use recompute::{Part, Recompute};

@@ -38,7 +38,7 @@ pub use loss::{evaluate_loss, evaluate_loss_among};
 pub use memory::{Parts, plan_run};
 pub use options::{Optimizer, Options, Schedule};
 pub use ranks::agree_on_weights;
-pub use shard::{RankLayout, Shard};
+pub use shard::{RankLayout, Shard, Sharing};
 pub use state::{Cursor, Times, TrainerState};
 pub use step::{
     StepReport, TrainState, forget_gradients, loss_step, micro_step, optimizer_step, ranked_train_state,

@@ -31,13 +31,8 @@ pub trait Workload {
     /// The plans of one run's steps in order, each at its own cost.
     fn plan(&mut self) -> Result<Vec<Recording>>;
 
-    /// What one run works through.
+    /// What one run of all ranks works through.
     fn amount(&self) -> Amount;
-
-    /// Does its work together with the other ranks of `group`, where ranks can share it: `amount` is then that of all.
-    fn share_among(&mut self, _group: &Rc<Group>) -> Result<()> {
-        Ok(())
-    }
 
     /// Whether any of its ranks says so.
     fn any(&self, ours: bool) -> bool {
@@ -99,8 +94,8 @@ pub trait Sizes: Copy + PartialEq + Serialize + 'static {
         device.products()
     }
 
-    /// The work with the model in memory.
-    fn load(self, loaded: Loaded, options: ModelOptions, seed: u64) -> Result<Self::Work>;
+    /// The work with the model in memory, which is done together with the other ranks of `group` where ranks can share it.
+    fn load(self, loaded: Loaded, options: ModelOptions, seed: u64, group: &Rc<Group>) -> Result<Self::Work>;
 
     /// The work with the model of the configuration file `config`, to be planned and not run.
     fn dry_run(self, config: &Path, precision: Precision, options: ModelOptions) -> Result<Self::Work>;

@@ -75,13 +75,13 @@ pub fn run(
 }
 
 impl TrainingRanks {
-    /// Fails where a flag would have no use, for `why`: any of them, or those about exchanges alone.
-    pub fn refuse(&self, any: bool, why: &str) -> Result<()> {
-        let given = [
+    /// Fails where a flag would have no use, for `why`: any of them and of `others`, or those about exchanges alone.
+    pub fn refuse(&self, any: bool, others: &[(&str, bool)], why: &str) -> Result<()> {
+        let own = [
             ("--devices", any && self.ranks.devices.is_some()),
             ("--ddp-backend", self.ddp_backend.is_some()),
         ];
-        match given.iter().find(|(_, given)| *given) {
+        match own.iter().chain(others).find(|(_, given)| *given) {
             Some((flag, _)) => Err(Error::usage(format!("{flag}: {why}; leave it out"))),
             None => Ok(()),
         }

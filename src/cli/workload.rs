@@ -3,12 +3,14 @@
 use super::choices::{self, Recomputation, check_batch};
 use super::global::Global;
 use super::ranks::TrainingRanks;
+use crate::collective::CommunicationType;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::hub::Name;
 use crate::models::{self, Loaded, ModelLimits, ModelOptions};
 use crate::nn::Weights;
 use crate::settings::named;
+use crate::train::Sharing;
 use crate::train::synthetic::Mode;
 use crate::workload::{GenerationSizes, Sizes, StepSizes};
 use serde_json::{Value, json};
@@ -34,6 +36,11 @@ pub trait Kind: clap::Args {
 
     /// Fails where a flag has no use.
     fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Fails where a flag about ranks would have no use, for `why`: any of them, or those about exchanges alone.
+    fn refuse_ranks(&self, _any: bool, _why: &str) -> Result<()> {
         Ok(())
     }
 
@@ -71,6 +78,14 @@ pub struct StepArgs {
 
     #[command(flatten)]
     ranks: TrainingRanks,
+
+    /// 1 keeps of the optimizer's state one part on each rank
+    #[arg(long, value_name = "0|1", default_value_t = 0, help_heading = "Ranks", value_parser = clap::value_parser!(u8).range(0..=1))]
+    zero_stage: u8,
+
+    /// The type in which ranks exchange gradients
+    #[arg(long, value_name = "TYPE", default_value = "fp32", help_heading = "Ranks", value_parser = named::<CommunicationType>())]
+    communication_data_type: CommunicationType,
 }
 
 #[derive(clap::Args, Debug)]
@@ -143,6 +158,8 @@ impl Kind for StepArgs {
     type Sizes = StepSizes;
 
     fn combinations(&self) -> Vec<StepSizes> {
+        let sharing =
+            Sharing { zero_stage: self.zero_stage, communication_data_type: self.communication_data_type };
         let mut all = Vec::new();
         for &mode in &self.mode {
             for batch_size in &self.batch_size {
@@ -152,6 +169,7 @@ impl Kind for StepArgs {
                         batch_size: batch_size.get(),
                         max_source_length: length.get(),
                         max_target_length: self.max_target_length.get(),
+                        sharing,
                     });
                 }
             }
@@ -166,8 +184,16 @@ impl Kind for StepArgs {
     fn check(&self) -> Result<()> {
         match self.mode.iter().any(|mode| mode.has_gradients()) {
             true => Ok(()),
-            false => self.ranks.refuse(false, "no --mode here sums gradients"),
+            false => self.refuse_ranks(false, "no --mode here sums gradients"),
         }
+    }
+
+    fn refuse_ranks(&self, any: bool, why: &str) -> Result<()> {
+        let sharing = [
+            ("--zero-stage", self.zero_stage != 0),
+            ("--communication-data-type", self.communication_data_type != CommunicationType::Fp32),
+        ];
+        self.ranks.refuse(any, &sharing, why)
     }
 
     fn ranks(&self) -> Option<&TrainingRanks> {

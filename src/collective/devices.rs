@@ -54,14 +54,18 @@ impl Group {
 
     /// Waits until the devices of all ranks have done `what`. A rank that goes meanwhile ends all, as in any exchange.
     pub fn by_devices(&self, what: &'static str, part: &dyn Begun) -> Result<()> {
-        let outcome = self.exchange(what, |transport| match together(transport, part) {
-            Ok(outcome) => Ok(outcome),
-            Err(lost) => {
-                part.give_up();
-                Err(lost)
-            }
-        });
-        outcome.unwrap_or(Ok(())).map_err(|error| match (error, &self.watchdog) {
+        self.finished(what, self.exchange(what, |transport| with_others(transport, part)), part)
+    }
+
+    /// The same where the devices do more than exchange: it is not counted as time in exchanges.
+    pub fn with_devices(&self, what: &'static str, part: &dyn Begun) -> Result<()> {
+        self.finished(what, self.watched(what, |transport| with_others(transport, part)), part)
+    }
+
+    /// How it went; a rank without others does its part here.
+    fn finished(&self, what: &'static str, outcome: Option<Result<()>>, part: &dyn Begun) -> Result<()> {
+        let alone = || together(&|| None, part).unwrap_or(Ok(()));
+        outcome.unwrap_or_else(alone).map_err(|error| match (error, &self.watchdog) {
             (Error::Device(why), Some(watchdog)) => {
                 Error::Device(format!("at {} ({what}): {why}", watchdog.place()))
             }
@@ -70,7 +74,16 @@ impl Group {
     }
 }
 
-fn together(transport: &dyn Transport, part: &dyn Begun) -> Result<Result<()>, Lost> {
+/// A part of what all ranks' devices do; it is given up where another rank has gone.
+fn with_others(transport: &dyn Transport, part: &dyn Begun) -> Result<Result<()>, Lost> {
+    let outcome = together(&|| transport.lost(), part);
+    if outcome.is_err() {
+        part.give_up();
+    }
+    outcome
+}
+
+fn together(lost: &dyn Fn() -> Option<Lost>, part: &dyn Begun) -> Result<Result<()>, Lost> {
     let mut outcome = part.begin();
     if outcome.is_ok() {
         let ended = || match part.is_done() {
@@ -78,7 +91,7 @@ fn together(transport: &dyn Transport, part: &dyn Begun) -> Result<Result<()>, L
             Ok(false) => None,
             Err(error) => Some(Err(error)),
         };
-        outcome = wait_until(transport, ended)?;
+        outcome = wait_until(lost, ended)?;
     }
     if outcome.is_ok() {
         return Ok(outcome);
@@ -86,7 +99,7 @@ fn together(transport: &dyn Transport, part: &dyn Begun) -> Result<Result<()>, L
     // What the devices say of a rank that has gone does not name it.
     let since = Instant::now();
     while since.elapsed() < NAMED {
-        transport.lost().map_or(Ok(()), Err)?;
+        lost().map_or(Ok(()), Err)?;
         std::thread::sleep(LOOK);
     }
     part.give_up();

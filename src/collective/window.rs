@@ -163,7 +163,7 @@ impl Window {
                 continue;
             }
             awaited.set(Some(rank));
-            let outcome = wait_until(transport, || has_come().then_some(()));
+            let outcome = wait_until(&|| transport.lost(), || has_come().then_some(()));
             awaited.set(None);
             outcome?;
         }

@@ -8,6 +8,7 @@ mod errors;
 mod events;
 mod gemm;
 mod graph;
+mod joint;
 pub mod kernels;
 mod launch;
 mod libraries;
@@ -15,10 +16,12 @@ mod memory;
 mod modules;
 pub mod nccl;
 pub(crate) mod nvtx;
+mod recording;
 #[cfg(test)]
 pub(crate) mod stand_in;
 
 pub use driver::{Properties, Version, gpus, start};
+pub use joint::JointCounts;
 pub use libraries::Library;
 
 use super::blocks::Blocks;
@@ -54,6 +57,8 @@ pub struct Cuda {
     precision: Precision,
     engine: Cell<Engine>,
     graphs: Graphs<Graph>,
+    /// How many graphs have a number.
+    numbered: Cell<u64>,
     /// Whether steps are left as they are.
     launch_by_launch: bool,
     recent: RefCell<Recent>,
@@ -93,6 +98,7 @@ impl Cuda {
                 modules: Modules::open(&context, version)?,
                 gemm: Gemm::open(&context, gpu.capability.0, precision)?,
                 graphs: Graphs::new(),
+                numbered: Cell::new(0),
                 launch_by_launch: std::env::var(variable).is_ok_and(|value| value == off),
                 recent: RefCell::default(),
                 refused: RefCell::default(),
@@ -111,6 +117,12 @@ impl Cuda {
     /// How often steps ran launch by launch, and as graphs.
     pub fn graph_counts(&self) -> GraphCounts {
         self.graphs.counts()
+    }
+
+    /// A number that no graph has.
+    fn next_number(&self) -> u64 {
+        self.numbered.set(self.numbered.get() + 1);
+        self.numbered.get()
     }
 
     fn variant(&self, call: &Call) -> Variant {
@@ -356,7 +368,7 @@ impl Executor for Cuda {
         Backend::Nccl
     }
 
-    fn meet(&self, group: &Group) -> Result<()> {
+    fn meet(&self, group: &Rc<Group>) -> Result<()> {
         let mut communicator = self.communicator.borrow_mut();
         if communicator.is_none() {
             *communicator = Some(Communicator::meet(&self.context, group)?);
@@ -371,6 +383,10 @@ impl Executor for Cuda {
     fn finish_exchanges(&self, group: &Group, what: &'static str) -> Result<()> {
         self.graphs.refuse("a wait for other ranks")?;
         self.exchanged(group, what)
+    }
+
+    fn joint_replays(&self) -> u64 {
+        self.joint_counts().replayed
     }
 
     fn free(&self) -> Option<usize> {
@@ -395,7 +411,7 @@ impl Runner for Cuda {
     }
 
     fn instantiate(&self, ops: &[Op]) -> Result<Graph> {
-        Ok(Graph::of(ops))
+        Ok(Graph::of(ops, self.next_number()))
     }
 
     fn update(&self, graph: &mut Graph, index: usize, op: &Op) -> Result<()> {

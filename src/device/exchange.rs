@@ -8,6 +8,8 @@ use std::ops::Range;
 pub enum Exchange {
     /// Each of so many, of this type, becomes the sum over all ranks.
     Sum(usize, DType),
+    /// Each of so many, of this type, becomes the sum over all ranks on the rank of this number; on the others they stay.
+    Reduce(usize, DType, usize),
     /// So many become those of the first rank.
     Broadcast(usize),
     /// Those of the r-th range become those of rank r, for every rank.
@@ -17,7 +19,7 @@ pub enum Exchange {
 impl Exchange {
     pub fn dtype(&self) -> DType {
         match self {
-            Exchange::Sum(_, dtype) => *dtype,
+            Exchange::Sum(_, dtype) | Exchange::Reduce(_, dtype, _) => *dtype,
             Exchange::Broadcast(_) | Exchange::Gather(_) => DType::F32,
         }
     }
@@ -25,7 +27,7 @@ impl Exchange {
     /// Bytes that it reaches.
     pub(super) fn bytes(&self) -> usize {
         let elements = match self {
-            Exchange::Sum(len, _) | Exchange::Broadcast(len) => *len,
+            Exchange::Sum(len, _) | Exchange::Reduce(len, ..) | Exchange::Broadcast(len) => *len,
             Exchange::Gather(parts) => parts.iter().map(|part| part.end).max().unwrap_or(0),
         };
         elements.saturating_mul(self.dtype().size())
@@ -34,7 +36,7 @@ impl Exchange {
     /// What errors and the watchdog call it.
     pub fn name(&self) -> &'static str {
         match self {
-            Exchange::Sum(..) => "sum of gradients",
+            Exchange::Sum(..) | Exchange::Reduce(..) => "sum of gradients",
             Exchange::Broadcast(_) => "broadcast of weights",
             Exchange::Gather(_) => "gathering of weights",
         }

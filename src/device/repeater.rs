@@ -284,7 +284,7 @@ impl Executor for Repeater {
         self.inner.0.backend()
     }
 
-    fn meet(&self, group: &Group) -> Result<()> {
+    fn meet(&self, group: &Rc<Group>) -> Result<()> {
         self.inner.0.meet(group)
     }
 

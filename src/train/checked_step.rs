@@ -4,7 +4,7 @@ use super::control::Control;
 use super::diagnosis::diagnose;
 use super::loader::Prepared;
 use super::overlap::last_micro_step;
-use super::ranks::{gather_weights, sum_gradients, sum_losses};
+use super::ranks::{gather_weights, shared_norm, sum_gradients, sum_losses};
 use super::state::TrainerState;
 use super::step::{Moment, StepReport, TrainState, forget_gradients, micro_step, norm_step, update_step};
 use super::trainer::{Outcome, Trainer};
@@ -43,8 +43,9 @@ impl<X: AsRef<TrainState>> Trainer<'_, X> {
             forget_gradients(self.session);
             return Ok(skip(why, None, false));
         }
+        let shared = shared_norm(self.session, &self.group)?;
         if skip_grad_zscore > 0.0 {
-            let norm = norm_step(self.session)?;
+            let norm = shared.map_or_else(|| norm_step(self.session), Ok)?;
             // One that is not finite is left to the update, and must not spoil the mean of the others.
             if norm.is_finite()
                 && let Some(why) =
@@ -56,7 +57,7 @@ impl<X: AsRef<TrainState>> Trainer<'_, X> {
         }
         let TrainerState { global_step: step, updates, .. } = self.state;
         let at = Moment { step, total: self.total, updates };
-        let (grad_norm, learning_rate) = update_step(self.session, self.options, at)?;
+        let (grad_norm, learning_rate) = update_step(self.session, self.options, at, shared)?;
         gather_weights(self.session, &self.group)?;
         Ok(match grad_norm.is_finite() {
             true => Outcome::Updated(StepReport { loss, grad_norm, learning_rate }),

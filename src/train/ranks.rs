@@ -1,7 +1,7 @@
 //! What ranks do together in training: gradients and evaluations in one order, whoever computes which part.
 
 use super::shard::Shard;
-use super::step::TrainState;
+use super::step::{TrainState, norm_step};
 use crate::collective::{Backend, CommunicationType, Elements, Group};
 use crate::device::Exchange;
 use crate::error::Result;
@@ -54,6 +54,19 @@ pub fn sum_gradients<X: AsRef<TrainState>>(
             state.sums().take(slab)
         }
         Backend::Host => group.sum(&mut Slab(slab), communication),
+    })
+}
+
+/// The norm of all gradients, where each rank has the sums of a part of them.
+pub fn shared_norm<X: AsRef<TrainState>>(session: &mut Session<X>, group: &Group) -> Result<Option<f32>> {
+    if !session.real().state.as_ref().is_reduced() {
+        return Ok(None);
+    }
+    let ours = norm_step(session)?;
+    let _phase = phase(EXCHANGE);
+    timed("sum of norms", || {
+        let all = group.gather(&[ours]).concat();
+        Ok(Some(all.into_iter().map(|norm| f64::from(norm).powi(2)).sum::<f64>().sqrt() as f32))
     })
 }
 

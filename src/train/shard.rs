@@ -1,10 +1,42 @@
 //! Which part of the optimizer's state a rank has: all of it, or one shard of as many as there are ranks (ZeRO stage 1,
 //! Rajbhandari et al. 2020, arXiv 1910.02054).
 
-use crate::collective::{Backend, CommunicationType, memory};
+use crate::collective::{Backend, CommunicationType, Group, memory};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::shape::DType;
+use serde::Serialize;
+use std::fmt;
 use std::ops::Range;
+
+/// What ranks that train one model share, and how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Sharing {
+    /// 1 where each rank has a part of the optimizer's state.
+    pub zero_stage: u8,
+    pub communication_data_type: CommunicationType,
+}
+
+impl Sharing {
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What a rank of `group` has on `device`.
+    pub fn layout(self, device: &Device, group: &Group) -> RankLayout {
+        let shard = match self.zero_stage {
+            0 => Shard::ALL,
+            _ => Shard { rank: group.rank(), size: group.size() },
+        };
+        RankLayout::of(shard, self.communication_data_type, device.backend(group), group.size())
+    }
+}
+
+impl fmt::Display for Sharing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ZeRO {}, exchanged in {}", self.zero_stage, self.communication_data_type)
+    }
+}
 
 /// One of `size` shards of a slab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,13 +70,15 @@ pub struct RankLayout {
     pub shard: Shard,
     /// The type of a copy of the gradients that GPUs exchange in their place; none where they exchange the gradients.
     pub exchanged: Option<DType>,
+    /// Whether the sums of gradients go to the rank that updates with them, and to no other.
+    pub reduces: bool,
     /// What NCCL takes for itself, about.
     pub nccl: usize,
 }
 
 impl RankLayout {
     /// Of one process.
-    pub const ALONE: RankLayout = RankLayout { shard: Shard::ALL, exchanged: None, nccl: 0 };
+    pub const ALONE: RankLayout = RankLayout { shard: Shard::ALL, exchanged: None, reduces: false, nccl: 0 };
 
     /// Of one of `size` ranks with a shard, which exchange gradients in this type over `backend`.
     pub fn of(shard: Shard, communication: CommunicationType, backend: Backend, size: usize) -> Self {
@@ -53,9 +87,16 @@ impl RankLayout {
             Backend::Nccl => RankLayout {
                 shard,
                 exchanged: (communication == CommunicationType::Bf16).then_some(DType::BF16),
+                reduces: shard.size > 1,
                 nccl: memory::nccl(size).0 as usize,
             },
         }
+    }
+
+    /// By rank, the part of `elements` sums that it gets; nothing where all get all.
+    pub(super) fn owners(self, elements: usize, step: usize) -> Result<Vec<Range<usize>>> {
+        let size = if self.reduces { self.shard.size } else { 0 };
+        (0..size).map(|rank| Shard { rank, size }.range(elements, step)).collect()
     }
 
     /// Bytes of the copy of `elements` gradients.

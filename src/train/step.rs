@@ -27,6 +27,8 @@ pub struct TrainState {
     segments: Tensor,
     /// The elements that this rank updates, whose moments it has.
     part: Range<usize>,
+    /// Whether the sums over ranks are here for that part alone.
+    is_reduced: bool,
     sums: Sums,
 }
 
@@ -51,7 +53,8 @@ pub fn ranked_train_state(loaded: &Loaded, layout: RankLayout) -> Result<TrainSt
         v: slab(part.len())?,
         segments: on_device,
         part,
-        sums: Sums::new(parameters.device(), parameters.slab.len(), layout.exchanged)?,
+        is_reduced: layout.reduces,
+        sums: Sums::new(parameters.device(), parameters.slab.len(), layout)?,
     })
 }
 
@@ -87,6 +90,19 @@ impl TrainState {
     /// The gradients collected so far, a slab like the parameters'.
     pub(super) fn gradients(&self) -> &Tensor {
         &self.g
+    }
+
+    /// Whether other ranks have the sums of the gradients that they update with, and this one has not.
+    pub(super) fn is_reduced(&self) -> bool {
+        self.is_reduced
+    }
+
+    /// The gradients whose sums over ranks are here.
+    fn summed(&self) -> Result<Tensor> {
+        match self.is_reduced {
+            true => self.g.slice(self.part.start, [self.part.len()]),
+            false => Ok(self.g.clone()),
+        }
     }
 
     /// Their sums over ranks on GPUs.
@@ -196,13 +212,14 @@ pub fn forget_gradients<X: AsRef<TrainState>>(session: &Session<X>) {
     state.gradients.borrow_mut().reset();
 }
 
-/// The norm of the gradients collected since the last optimizer step, which keeps them.
+/// The norm of the gradients collected since the last optimizer step, which keeps them; of those that this rank updates with
+/// where it has no others' sums.
 pub(super) fn norm_step<X: AsRef<TrainState>>(session: &mut Session<X>) -> Result<f32> {
     let norm = session.read::<f32>(Signature::new("gradient-norm", []), |side: &Side<X>| {
         let _phase = phase("optimizer");
         let state = side.state.as_ref();
         state.gradients.borrow_mut().finish()?;
-        gradient_norm(&state.g)
+        gradient_norm(&state.summed()?)
     })?;
     Ok(norm[0])
 }
@@ -214,7 +231,18 @@ pub fn optimizer_step<X: AsRef<TrainState>>(
     step: u64,
     total: u64,
 ) -> Result<(f32, f64)> {
-    let (norm, rate) = update_step(session, options, Moment { step, total, updates: step })?;
+    optimizer_step_by(session, options, step, total, None)
+}
+
+/// The same with the norm of all ranks' gradients, where this one has not all.
+pub(super) fn optimizer_step_by<X: AsRef<TrainState>>(
+    session: &mut Session<X>,
+    options: &Options,
+    step: u64,
+    total: u64,
+    norm: Option<f32>,
+) -> Result<(f32, f64)> {
+    let (norm, rate) = update_step(session, options, Moment { step, total, updates: step }, norm)?;
     match norm.is_finite() {
         true => Ok((norm, rate)),
         false => Err(Error::data(
@@ -236,14 +264,17 @@ pub(super) struct Moment {
 
 /// Clips, updates all parameters and forgets the gradients; (norm before clipping, learning rate).
 ///
-/// A norm that is not finite leaves the parameters and moments as they are.
+/// A norm that is not finite leaves the parameters and moments as they are. It is that of this rank's gradients unless it is
+/// given.
 pub(super) fn update_step<X: AsRef<TrainState>>(
     session: &mut Session<X>,
     options: &Options,
     at: Moment,
+    norm: Option<f32>,
 ) -> Result<(f32, f64)> {
     let rate = learning_rate(options, at.step, at.total);
-    let norm = session.read::<f32>(Signature::new("optimizer", []), |side: &Side<X>| {
+    let kind = if norm.is_some() { "optimizer.given" } else { "optimizer" };
+    let norm = session.read::<f32>(Signature::new(kind, []), |side: &Side<X>| {
         let _phase = phase("optimizer");
         let state = side.state.as_ref();
         let rule = AdamW {
@@ -255,8 +286,9 @@ pub(super) fn update_step<X: AsRef<TrainState>>(
             hf: options.optim == Optimizer::AdamwHf,
         };
         let rates = rule.rates(side.device(), rate as f32, at.updates + 1)?;
+        let norm = norm.map(|norm| Tensor::upload(side.device(), [1], &[norm])).transpose()?;
         state.gradients.borrow_mut().finish()?;
-        let norm = gradient_norm(&state.g)?;
+        let norm = norm.map_or_else(|| gradient_norm(&state.g), Ok)?;
         let of_part = |slab: &Tensor| slab.slice(state.part.start, [state.part.len()]);
         let parameters = &side.loaded.parameters;
         let (p, g) = (of_part(&parameters.slab)?, of_part(&state.g)?);

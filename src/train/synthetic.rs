@@ -2,12 +2,15 @@
 
 use super::options::Options;
 use super::overlap::last_micro_step;
-use super::ranks::{sum_gradients, sum_losses};
-use super::step::{TrainState, forget_gradients, loss_step, optimizer_step, train_state};
+use super::ranks::{gather_weights, shared_norm, sum_gradients, sum_losses};
+use super::shard::Sharing;
+use super::step::{
+    TrainState, forget_gradients, loss_step, optimizer_step_by, ranked_train_state, train_state,
+};
 use crate::collective::Group;
 use crate::device::plan::Recording;
 use crate::device::{Device, Precision, Used};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models::batch::{Source, SourceRows, Target};
 use crate::models::session::{Session, Side, Signature};
 use crate::models::{self, Loaded, LossRule, ModelLimits};
@@ -81,15 +84,40 @@ enum Either {
 
 impl Stepper {
     pub fn new(loaded: Loaded, options: models::ModelOptions, mode: Mode) -> Result<Self> {
+        Self::among(loaded, options, mode, Sharing::default(), &Rc::new(Group::alone()))
+    }
+
+    /// One of the ranks of `group`, which sum their gradients: each has a micro-batch of its own of the same size.
+    pub fn among(
+        loaded: Loaded,
+        options: models::ModelOptions,
+        mode: Mode,
+        sharing: Sharing,
+        group: &Rc<Group>,
+    ) -> Result<Self> {
+        if group.is_alone() && !sharing.is_default() {
+            return Err(Error::usage(
+                "--zero-stage and --communication-data-type are for several ranks, and this is one: give --devices N, or \
+                 leave them out",
+            ));
+        }
+        let layout = sharing.layout(loaded.parameters.device(), group);
         let session = match mode {
             Mode::Encoder | Mode::Forward => {
                 Either::Forward(Box::new(Session::new(loaded, options, |_| Ok(()))?))
             }
             Mode::ForwardBackward | Mode::Train => {
-                Either::Train(Box::new(Session::new(loaded, options, train_state)?))
+                let state = |loaded: &Loaded| ranked_train_state(loaded, layout);
+                Either::Train(Box::new(Session::new(loaded, options, state)?))
             }
         };
-        Ok(Self::over(session, mode))
+        let mut this = Self::over(session, mode);
+        this.options.communication_data_type = sharing.communication_data_type;
+        this.group = group.clone();
+        match this.session {
+            Either::Train(_) => this.device().meet(group).map(|()| this),
+            Either::Forward(_) => Ok(this),
+        }
     }
 
     /// A stepper that only plans the model of the configuration file `config`.
@@ -114,15 +142,6 @@ impl Stepper {
         Stepper { mode, session, options: Options::default(), steps: 0, group: Rc::new(Group::alone()) }
     }
 
-    /// Sums the gradients with the other ranks of `group`, each of which has a micro-batch of its own of the same size.
-    pub fn share_among(&mut self, group: Rc<Group>) -> Result<()> {
-        self.group = group;
-        match self.session {
-            Either::Train(_) => self.device().meet(&self.group),
-            Either::Forward(_) => Ok(()),
-        }
-    }
-
     /// Does the mode's work once; the loss, 0 where there is none.
     pub fn run(&mut self, source: &Source, target: &Target) -> Result<f32> {
         let tokens = target.labels.len() * self.group.size();
@@ -144,7 +163,9 @@ impl Stepper {
         match self.mode {
             Mode::Train => {
                 // The schedule stands still: a run of any length does the same work.
-                optimizer_step(session, &self.options, 0, 1)?;
+                let norm = shared_norm(session, &self.group)?;
+                optimizer_step_by(session, &self.options, 0, 1, norm)?;
+                gather_weights(session, &self.group)?;
             }
             _ => forget_gradients(session),
         }

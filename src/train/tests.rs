@@ -1,15 +1,15 @@
 //! Training on the `cuda` executor with stand-ins for the GPU, against the simulator.
 
 use super::overlap::last_micro_step;
-use super::ranks::sum_gradients;
+use super::ranks::{shared_norm, sum_gradients};
 use super::synthetic::{Mode, Stepper, synthetic_batch};
 use super::{
-    Control, Corpus, Encoded, GlobalAttention, GlobalTokens, Options, RankLayout, Shard, Trainer,
+    Control, Corpus, Encoded, GlobalAttention, GlobalTokens, Options, RankLayout, Shard, Sharing, Trainer,
     forget_gradients, ranked_train_state, train_state,
 };
 use crate::collective::tests::threads::ranks_over;
 use crate::collective::{Backend, CommunicationType, Group};
-use crate::device::cuda::stand_in;
+use crate::device::cuda::{JointCounts, stand_in};
 use crate::device::{Device, GraphCounts, Precision};
 use crate::models::session::Session;
 use crate::models::{self, ModelOptions};
@@ -161,8 +161,60 @@ fn sums_begin_within_the_backward_pass() {
     assert!(ranks[0].1 == ranks[1].1, "gradients differ");
 }
 
+/// From the fourth step of one shape on all ranks the exchanges are part of one graph, but in steps of which a rank has no
+/// batch or one of another shape; and what it computes is what launches and exchanges one by one do.
+#[test]
+fn a_step_with_its_exchanges_becomes_one_graph_of_all_ranks() {
+    if let Some(why) = stand_in::missing().unwrap() {
+        return println!("skipped: {why}");
+    }
+    let file = config("led_plain");
+    let config = file.path();
+    let (without_batch, of_another_shape) = (5, 7);
+    let run = |graphs: bool, communication: CommunicationType, all: u64| {
+        ranks_over(2, Some(Backend::Nccl), |group| {
+            let cuda = Rc::new(stand_in::open(Precision::Fp32, graphs).unwrap());
+            let device = Device::new(cuda.clone());
+            let options = ModelOptions::default();
+            let loaded = models::random(config, &device, options, 1).unwrap();
+            let limits = loaded.model.limits();
+            let layout = RankLayout::of(Shard::ALL, communication, device.backend(group), group.size());
+            let mut session =
+                Session::new(loaded, options, |loaded| ranked_train_state(loaded, layout)).unwrap();
+            device.meet(group).unwrap();
+            let mut gradients = Vec::new();
+            for step in 0..all {
+                let seed = 10 * step + group.rank() as u64;
+                let tokens = if step == of_another_shape && !group.is_first() { 24 } else { 40 };
+                let (source, target) = synthetic_batch(&limits, 2, tokens, 7, seed).unwrap();
+                let rule = models::LossRule { normaliser: 28.0, smoothing: 0.0 };
+                let randomness = Randomness { seed, step };
+                if step != without_batch || group.is_first() {
+                    last_micro_step(&mut session, &source, &target, rule, randomness, group).unwrap();
+                }
+                sum_gradients(&mut session, group, communication).unwrap();
+                gradients.push(bits(&session.real().state.gradients().read::<f32>().unwrap()));
+                forget_gradients(&session);
+            }
+            (cuda.joint_counts(), gradients)
+        })
+    };
+    // Replayed are steps 3, 4, 6 and 8.
+    for (communication, all, replayed) in [(CommunicationType::Fp32, 9, 4), (CommunicationType::Bf16, 5, 2)] {
+        let (apart, together) = (run(false, communication, all), run(true, communication, all));
+        for ((none, apart), (counts, together)) in apart.iter().zip(&together) {
+            assert_eq!(*none, JointCounts::default());
+            assert_eq!(*counts, JointCounts { recorded: 1, replayed }, "{communication}");
+            for (step, (apart, together)) in apart.iter().zip(together).enumerate() {
+                assert!(apart == together, "{communication}: step {step} differs");
+            }
+        }
+        assert!(together[0].1 == together[1].1, "ranks differ");
+    }
+}
+
 /// Sums of the stand-in for NCCL are in the order of the ranks, as those over the host are; of two ranks there is one
-/// addition, which is rounded once either way.
+/// addition, which is rounded once either way. Where each has a part of the optimizer's state, the norm is of rounded ones.
 #[test]
 fn ranks_on_gpus_train_by_nccl_as_over_the_host() {
     if let Some(why) = stand_in::missing().unwrap() {
@@ -180,11 +232,71 @@ fn ranks_on_gpus_train_by_nccl_as_over_the_host() {
     let [in_fp32, in_bf16] = [CommunicationType::Fp32, CommunicationType::Bf16].map(|communication| {
         let over_host = by(Backend::Host, false, communication);
         assert!(by(Backend::Nccl, false, communication) == over_host, "{communication}");
-        let what = "with a part of the optimizer's state on each rank";
-        assert!(by(Backend::Nccl, true, communication) == over_host, "{communication} {what}");
+        let (_, sharded) = by(Backend::Nccl, true, communication);
+        for (got, want) in sharded.iter().zip(&over_host.1) {
+            let (got, want) = (f32::from_bits(*got), f32::from_bits(*want));
+            assert!((got - want).abs() <= 1e-6, "{communication}: a weight of {got}, not {want}");
+        }
         over_host
     });
     assert!(in_fp32.1 != in_bf16.1, "nothing was rounded");
+}
+
+/// Where each rank updates a part of the weights, it gets the sums of that part, and all know the norm of the whole.
+#[test]
+fn a_rank_gets_the_sums_that_it_updates_with_and_the_norm_of_all() {
+    if let Some(why) = stand_in::missing().unwrap() {
+        return println!("skipped: {why}");
+    }
+    let file = config("led_plain");
+    let config = file.path();
+    let run = |size: usize, zero_stage: u8, communication_data_type: CommunicationType| {
+        ranks_over(size, Some(Backend::Nccl), |group| {
+            let device = Device::new(Rc::new(stand_in::open(Precision::Fp32, true).unwrap()));
+            let options = ModelOptions::default();
+            let loaded = models::random(config, &device, options, 1).unwrap();
+            let limits = loaded.model.limits();
+            let layout = Sharing { zero_stage, communication_data_type }.layout(&device, group);
+            let mut session =
+                Session::new(loaded, options, |loaded| ranked_train_state(loaded, layout)).unwrap();
+            device.meet(group).unwrap();
+            let mut found = Vec::new();
+            for step in 0..STEPS as u64 {
+                let seed = 10 * step + group.rank() as u64;
+                let (source, target) = synthetic_batch(&limits, 2, 40, 7, seed).unwrap();
+                let rule = models::LossRule { normaliser: 28.0, smoothing: 0.0 };
+                let randomness = Randomness { seed, step };
+                last_micro_step(&mut session, &source, &target, rule, randomness, group).unwrap();
+                sum_gradients(&mut session, group, communication_data_type).unwrap();
+                let norm = shared_norm(&mut session, group).unwrap();
+                let state = &session.real().state;
+                found.push((state.part(), state.gradients().read::<f32>().unwrap(), norm));
+                forget_gradients(&session);
+            }
+            found
+        })
+    };
+    for (size, communication) in [(3, CommunicationType::Fp32), (2, CommunicationType::Bf16)] {
+        let (all, parts) = (run(size, 0, communication), run(size, 1, communication));
+        for step in 0..STEPS {
+            let (whole, summed, none) = &all[0][step];
+            assert!(whole.len() == summed.len() && none.is_none());
+            let norm = summed.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+            let mut covered = 0;
+            for rank in &parts {
+                let (part, ours, shared) = &rank[step];
+                assert!(
+                    bits(&ours[part.clone()]) == bits(&summed[part.clone()]),
+                    "{size} ranks: step {step}"
+                );
+                assert!(bits(ours) != bits(summed), "a rank has sums that are another's");
+                let shared = f64::from(shared.unwrap());
+                assert!((shared / norm - 1.0).abs() < 1e-6, "{size} ranks: a norm of {shared}, not {norm}");
+                covered += part.len();
+            }
+            assert_eq!(covered, summed.len());
+        }
+    }
 }
 
 /// On GPUs, within the backward pass, against the gradients that each rank has by itself: as near as 8 bits of what each

@@ -1,6 +1,7 @@
 //! Answers of a fixed length to one synthetic batch, by greedy decoding or beam search.
 
 use super::{Amount, Decoding, Sizes, Workload};
+use crate::collective::Group;
 use crate::device::plan::Recording;
 use crate::device::{Device, Precision, cpu};
 use crate::error::{Error, Result};
@@ -14,6 +15,7 @@ use crate::train::Lengths;
 use crate::train::synthetic::synthetic_batch;
 use serde::Serialize;
 use std::path::Path;
+use std::rc::Rc;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct GenerationSizes {
@@ -98,7 +100,7 @@ impl Sizes for GenerationSizes {
         }
     }
 
-    fn load(self, loaded: Loaded, options: ModelOptions, seed: u64) -> Result<Generation> {
+    fn load(self, loaded: Loaded, options: ModelOptions, seed: u64, _: &Rc<Group>) -> Result<Generation> {
         Generation::new(Session::new(loaded, options, generate::state)?, self, seed)
     }
 

@@ -7,8 +7,8 @@ use crate::device::{Device, Precision};
 use crate::error::Result;
 use crate::models::batch::{Source, Target};
 use crate::models::{Loaded, ModelOptions};
-use crate::train::Lengths;
 use crate::train::synthetic::{Mode, Stepper, synthetic_batch};
+use crate::train::{Lengths, Sharing};
 use serde::Serialize;
 use std::path::Path;
 use std::rc::Rc;
@@ -19,6 +19,8 @@ pub struct StepSizes {
     pub batch_size: usize,
     pub max_source_length: usize,
     pub max_target_length: usize,
+    #[serde(flatten, skip_serializing_if = "Sharing::is_default")]
+    pub sharing: Sharing,
 }
 
 pub struct Step {
@@ -31,12 +33,12 @@ pub struct Step {
 }
 
 impl Step {
-    fn new(stepper: Stepper, sizes: StepSizes, seed: u64) -> Result<Self> {
+    fn new(stepper: Stepper, sizes: StepSizes, seed: u64, group: &Rc<Group>) -> Result<Self> {
         let limits = stepper.loaded().model.limits();
         let StepSizes { batch_size, max_source_length, max_target_length, .. } = sizes;
         let (source, target) =
             synthetic_batch(&limits, batch_size, max_source_length, max_target_length, seed)?;
-        Ok(Step { stepper, sizes, source, target, loss: 0.0, group: Rc::new(Group::alone()) })
+        Ok(Step { stepper, sizes, source, target, loss: 0.0, group: group.clone() })
     }
 }
 
@@ -53,17 +55,20 @@ impl Sizes for StepSizes {
     }
 
     fn name(&self, model: &Path) -> String {
-        let StepSizes { mode, batch_size, max_source_length, max_target_length } = self;
+        let StepSizes { mode, batch_size, max_source_length, max_target_length, sharing } = self;
         let sizes = format!("{batch_size} x {max_source_length} to {max_target_length}");
-        format!("{} {}, {sizes}", model.display(), mode.name())
+        let sharing = if sharing.is_default() { String::new() } else { format!(", {sharing}") };
+        format!("{} {}, {sizes}{sharing}", model.display(), mode.name())
     }
 
-    fn load(self, loaded: Loaded, options: ModelOptions, seed: u64) -> Result<Step> {
-        Step::new(Stepper::new(loaded, options, self.mode)?, self, seed)
+    fn load(self, loaded: Loaded, options: ModelOptions, seed: u64, group: &Rc<Group>) -> Result<Step> {
+        let stepper = Stepper::among(loaded, options, self.mode, self.sharing, group)?;
+        Step::new(stepper, self, seed, group)
     }
 
     fn dry_run(self, config: &Path, precision: Precision, options: ModelOptions) -> Result<Step> {
-        Step::new(Stepper::dry_run(config, precision, options, self.mode)?, self, 0)
+        let stepper = Stepper::dry_run(config, precision, options, self.mode)?;
+        Step::new(stepper, self, 0, &Rc::new(Group::alone()))
     }
 }
 
@@ -87,7 +92,7 @@ impl Workload for Step {
         }
         let mut recordings = self.stepper.recordings();
         // The optimizer's step comes after those that give it gradients.
-        recordings.sort_by_key(|(signature, _)| signature.kind == "optimizer");
+        recordings.sort_by_key(|(signature, _)| signature.kind.starts_with("optimizer"));
         Ok(recordings.into_iter().map(|(_, recording)| recording.clone()).collect())
     }
 
@@ -95,11 +100,6 @@ impl Workload for Step {
         let StepSizes { batch_size, max_source_length, .. } = self.sizes;
         let samples = batch_size * self.group.size();
         Amount { samples, tokens: samples * max_source_length }
-    }
-
-    fn share_among(&mut self, group: &Rc<Group>) -> Result<()> {
-        self.group = group.clone();
-        self.stepper.share_among(group.clone())
     }
 
     fn any(&self, ours: bool) -> bool {

@@ -4,7 +4,10 @@
 // fault (the codes of cuInit, of cuModuleLoadData and of the first kernel), capture (that of a recording), fill (what
 // memory holds), shared (bytes of a block), log (1: totals on stderr at exit).
 // Kernels do nothing, unless fake_kernels was told what does them. Work is done when it is put on a stream, of which
-// every thread has one, or when the graph that recorded it is launched; but for libnccl's, which its own threads do.
+// every thread has one, or when the graph that recorded it is launched; but for libnccl's, which its own threads do, as
+// they do the whole of a graph that has some. As with CUDA, a second stream is recorded from the time on that it waits for
+// one that is, and has to be waited for before the recording ends.
+#include <pthread.h>
 #include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -50,22 +53,29 @@ void fake_kernels(const struct Kernels* table) { kernels = *table; }
 // ---- streams and graphs --------------------------------------------------------------------------------------------
 
 #define MOST 320
-// A kernel, or a product of libcublasLt with its own data.
+// A kernel, or a product of libcublasLt with its own data, or an exchange of libnccl.
 struct Node {
     uintptr_t kernel;
     unsigned grid[3], block, shared;
     _Alignas(8) unsigned char arguments[MOST];
     void (*product)(const void* data);
     void* data;
+    int (*exchange)(void* data);
+    void (*release)(void* data);
 };
 struct Graph {
     struct Node** nodes;
     size_t count;
+    int exchanges;
+    // Whether it runs, and whether it is to go when it has; under `running`.
+    int runs, dies;
+    struct Stream* stream;
 };
 static _Thread_local struct Graph* recording = NULL;
 static _Thread_local struct Node* newest = NULL;
 
 static int run(const struct Node* node) {
+    if (node->exchange != NULL) return node->exchange(node->data);
     if (node->product != NULL) {
         total.products++;
         node->product(node->data);
@@ -113,10 +123,18 @@ struct Stream {
     _Atomic int pending;
     // What of this thread's work it was told to wait for.
     long waited;
+    // The graph that records it, how many exchanges libnccl still owes that graph, and whether the first recorded stream
+    // has yet to wait for it.
+    struct Graph* graph;
+    _Atomic int owed;
+    int is_apart;
 };
 struct Event {
     long works;
+    struct Stream* of;
 };
+// The stream whose recording began, and the one that is recorded with it.
+static _Thread_local struct Stream *origin = NULL, *beside = NULL;
 // Pieces of work that this thread has put on its stream.
 static _Thread_local long works = 0;
 
@@ -126,6 +144,24 @@ void fake_end(struct Stream* stream) { stream->pending--; }
 
 // For libnccl: whether what is put on the stream now comes after all that was put on others before.
 int fake_is_ordered(const struct Stream* stream) { return stream->waited == works; }
+
+// For libnccl: the graph that records the stream, or NULL; from then on it owes that graph one exchange.
+struct Graph* fake_owes(struct Stream* stream) {
+    if (stream->graph == NULL) return NULL;
+    stream->owed++;
+    stream->is_apart = 1;
+    return stream->graph;
+}
+
+// For libnccl: its thread gives the exchange to the graph, which releases `data` when it goes.
+void fake_record(struct Stream* stream, struct Graph* graph, int (*exchange)(void*), void (*release)(void*), void* data) {
+    struct Node* node = calloc(1, sizeof(*node));
+    node->exchange = exchange, node->release = release, node->data = data;
+    graph->nodes = realloc(graph->nodes, (graph->count + 1) * sizeof(*graph->nodes));
+    graph->nodes[graph->count++] = node;
+    graph->exchanges = 1;
+    stream->owed--;
+}
 
 // What is put on a stream comes after what is there.
 static void wait_for(struct Stream* stream) {
@@ -145,17 +181,22 @@ int cuStreamDestroy_v2(struct Stream* stream) { return wait_for(stream), free(st
 int cuStreamSynchronize(struct Stream* stream) { return wait_for(stream), recording ? 900 : fault; }
 int cuStreamQuery(struct Stream* stream) { return recording ? 900 : stream->pending > 0 ? 600 : fault; }
 
-int cuStreamBeginCapture_v2(void* stream, int mode) {
-    (void)stream, (void)mode;
+int cuStreamBeginCapture_v2(struct Stream* stream, int mode) {
+    (void)mode;
     if (setting("capture", 0) != 0) return (int)setting("capture", 0);
     recording = calloc(1, sizeof(*recording));
+    origin = stream, stream->graph = recording;
     return fault;
 }
 
-int cuStreamEndCapture(void* stream, struct Graph** graph) {
-    (void)stream;
-    *graph = recording, recording = NULL;
-    return fault;
+int cuStreamEndCapture(struct Stream* stream, struct Graph** graph) {
+    // Unjoined; invalidated.
+    const int code = beside == NULL ? 0 : beside->is_apart ? 904 : beside->owed > 0 ? 901 : 0;
+    if (stream != origin) return 1;
+    *graph = code == 0 ? recording : NULL, recording = NULL;
+    if (beside != NULL) beside->graph = NULL, beside->is_apart = 0;
+    origin->graph = NULL, origin = beside = NULL;
+    return code != 0 ? code : fault;
 }
 
 #ifndef WITHOUT_CAPTURE_INFO
@@ -174,9 +215,9 @@ int cuGraphInstantiateWithFlags(struct Graph** ready, struct Graph* graph, unsig
     return fault;
 }
 
-int cuGraphLaunch(struct Graph* graph, struct Stream* stream) {
-    put_on(stream);
-    total.replays++;
+static pthread_mutex_t running = PTHREAD_MUTEX_INITIALIZER;
+
+static int run_all(struct Graph* graph) {
     for (size_t i = 0; i < graph->count && fault == 0; i++) {
         const int code = run(graph->nodes[i]);
         if (code != 0) return code;
@@ -184,11 +225,48 @@ int cuGraphLaunch(struct Graph* graph, struct Stream* stream) {
     return 0;
 }
 
+static void release(struct Graph* graph) {
+    for (size_t i = 0; i < graph->count; i++) {
+        struct Node* node = graph->nodes[i];
+        if (node->release != NULL) node->release(node->data);
+        else free(node->data);
+        free(node);
+    }
+    free(graph->nodes), free(graph);
+}
+
+static void* run_beside(void* of) {
+    struct Graph* graph = of;
+    struct Stream* stream = graph->stream;
+    const int code = run_all(graph);
+    if (code != 0 && fault == 0) fault = code;
+    pthread_mutex_lock(&running);
+    graph->runs = 0;
+    if (graph->dies) release(graph);
+    pthread_mutex_unlock(&running);
+    stream->pending--;
+    return NULL;
+}
+
+int cuGraphLaunch(struct Graph* graph, struct Stream* stream) {
+    put_on(stream);
+    total.replays++;
+    if (!graph->exchanges) return run_all(graph);
+    pthread_t thread;
+    graph->stream = stream, graph->runs = 1;
+    stream->pending++;
+    if (pthread_create(&thread, NULL, run_beside, graph) != 0) return 999;
+    return pthread_detach(thread), 0;
+}
+
 int cuGraphExecDestroy(struct Graph* graph) { return (void)graph, 0; }
 
+// One that runs goes when it has.
 int cuGraphDestroy(struct Graph* graph) {
-    for (size_t i = 0; i < graph->count; i++) free(graph->nodes[i]->data), free(graph->nodes[i]);
-    free(graph->nodes), free(graph);
+    pthread_mutex_lock(&running);
+    graph->dies = 1;
+    if (!graph->runs) release(graph);
+    pthread_mutex_unlock(&running);
     return 0;
 }
 
@@ -203,7 +281,7 @@ struct Parameters {
 int cuGraphExecKernelNodeSetParams_v2(struct Graph* graph, struct Node* node, const struct Parameters* to) {
     size_t at = 0;
     while (at < graph->count && graph->nodes[at] != node) at++;
-    if (at == graph->count || node->product != NULL) return 1;
+    if (at == graph->count || node->product != NULL || node->exchange != NULL || graph->runs) return 1;
     total.changes++;
     node->kernel = to->kernel, node->block = to->block[0], node->shared = to->shared;
     memcpy(node->grid, to->grid, sizeof(node->grid));
@@ -346,12 +424,13 @@ int cuEventCreate(struct Event** event, unsigned flags) {
     return (void)flags, 0;
 }
 int cuEventRecord(struct Event* event, struct Stream* stream) {
-    (void)stream;
-    event->works = works;
+    event->works = works, event->of = stream;
     return fault;
 }
 int cuStreamWaitEvent(struct Stream* stream, const struct Event* event, unsigned flags) {
     stream->waited = event->works;
+    if (stream == origin && event->of == beside && beside != NULL) beside->is_apart = 0;
+    if (origin != NULL && event->of == origin && stream != origin) beside = stream, stream->graph = recording;
     return (void)flags, fault;
 }
 int cuEventElapsedTime_v2(float* ms, void* start, void* end) { return *ms = 1.0f, (void)start, (void)end, fault; }

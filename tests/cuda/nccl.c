@@ -6,7 +6,8 @@
 // done on stderr at the end).
 // What NCCL leaves undefined is refused here: calls that differ by rank in kind, type, size, root or order, a second
 // stream or one that does not wait for what was launched, a call before the last one is on the stream, the end of a group
-// that did not start.
+// that did not start, an exchange that some record and others do or that they recorded at different times, and the end of a
+// communicator that graphs still have.
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
@@ -25,6 +26,9 @@ void fake_begin(void* stream);
 void fake_end(void* stream);
 // Whether what is put on the stream comes after all that this thread has put on others.
 int fake_is_ordered(const void* stream);
+// The graph that records the stream, to which one exchange is owed then, and its delivery.
+void* fake_owes(void* stream);
+void fake_record(void* stream, void* graph, int (*exchange)(void*), void (*release)(void*), void* data);
 
 enum { SUCCESS = 0, SYSTEM_ERROR = 2, INVALID_ARGUMENT = 4, INVALID_USAGE = 5, IN_PROGRESS = 7 };
 enum { FLOAT = 7, BFLOAT16 = 9, SUM = 0 };
@@ -45,9 +49,11 @@ static long setting(const char* name, long otherwise) {
 // ---- what ranks share ----------------------------------------------------------------------------------------------
 
 struct Call {
-    enum { ALL_REDUCE, BROADCAST } kind;
+    enum { ALL_REDUCE, REDUCE, BROADCAST } kind;
     int type, root;
     size_t count;
+    // Which of those that were recorded, from 1; 0 if it was not.
+    long recorded;
 };
 struct Shared {
     _Atomic int came[RANKS];
@@ -63,6 +69,9 @@ struct Work {
     struct Call call;
     const char* from;
     char* to;
+    // Where it is to be recorded, and whether it is one that was, of which somebody waits for the end.
+    void* graph;
+    _Atomic int* ends;
 };
 struct Comm {
     struct Shared* shared;
@@ -70,7 +79,9 @@ struct Comm {
     int rank, size;
     void* stream;
     _Atomic int state, aborted, ended;
-    long turn, calls, sums, broadcasts, bytes;
+    long turn, calls, sums, reductions, broadcasts, bytes, recorded, replayed;
+    // Exchanges that graphs have of it.
+    _Atomic long kept;
     pthread_t worker;
     pthread_mutex_t lock;
     pthread_cond_t more;
@@ -131,12 +142,15 @@ static void misbehave(struct Comm* comm, struct Call* call) {
 }
 
 static int same_call(struct Comm* comm) {
-    static const char* NAMES[] = {"all-reduce", "broadcast"};
+    static const char* NAMES[] = {"all-reduce", "reduce", "broadcast"};
     for (int rank = 1; rank < comm->size; rank++) {
         const struct Call *a = &comm->shared->calls[0], *b = &comm->shared->calls[rank];
-        if (a->kind == b->kind && a->type == b->type && a->root == b->root && a->count == b->count) continue;
-        snprintf(said, sizeof(said), "rank 0 calls %s of %zu elements of type %d, and rank %d %s of %zu of type %d",
-                 NAMES[a->kind], a->count, a->type, rank, NAMES[b->kind], b->count, b->type);
+        if (a->kind == b->kind && a->type == b->type && a->root == b->root && a->count == b->count &&
+            a->recorded == b->recorded)
+            continue;
+        snprintf(said, sizeof(said),
+                 "rank 0 calls %s of %zu elements of type %d (recorded %ld), and rank %d %s of %zu of type %d (recorded %ld)",
+                 NAMES[a->kind], a->count, a->type, a->recorded, rank, NAMES[b->kind], b->count, b->type, b->recorded);
         return 0;
     }
     return 1;
@@ -157,7 +171,8 @@ static int work(struct Comm* comm, struct Work* work) {
         memcpy(comm->shared->pieces[comm->rank], work->from + at, bytes);
         if (!all_here(comm)) return SYSTEM_ERROR;
         if (call.kind == BROADCAST) memcpy(work->to + at, comm->shared->pieces[call.root], bytes);
-        for (size_t i = 0; call.kind == ALL_REDUCE && i < bytes / width; i++) {
+        const int sums = call.kind == ALL_REDUCE || (call.kind == REDUCE && call.root == comm->rank);
+        for (size_t i = 0; sums && i < bytes / width; i++) {
             set(work->to + at, call.type, i, get(comm->shared->pieces[0], call.type, i));
             for (int rank = 1; rank < comm->size; rank++) {
                 const float sum = get(work->to + at, call.type, i) + get(comm->shared->pieces[rank], call.type, i);
@@ -167,8 +182,37 @@ static int work(struct Comm* comm, struct Work* work) {
         if (!all_here(comm)) return SYSTEM_ERROR;
     }
     comm->sums += call.kind == ALL_REDUCE, comm->broadcasts += call.kind == BROADCAST;
+    comm->reductions += call.kind == REDUCE;
     comm->bytes += (long)(call.count * width);
     return SUCCESS;
+}
+
+struct Kept {
+    struct Comm* comm;
+    struct Work work;
+};
+
+// An exchange of a graph that runs: the worker does it.
+static int replay(void* of) {
+    struct Kept* kept = of;
+    struct Comm* comm = kept->comm;
+    _Atomic int ends = 0;
+    if (comm->aborted) return 0;
+    struct Work next = kept->work;
+    next.ends = &ends;
+    pthread_mutex_lock(&comm->lock);
+    comm->queue[comm->queued++] = next;
+    pthread_cond_signal(&comm->more);
+    pthread_mutex_unlock(&comm->lock);
+    for (long i = 0; !ends && !comm->aborted && comm->state == SUCCESS; i++) pause_a_moment(i);
+    comm->replayed += ends;
+    return 0;
+}
+
+static void forget(void* of) {
+    struct Kept* kept = of;
+    kept->comm->kept--;
+    free(kept);
 }
 
 static void* attach(struct Comm* comm) {
@@ -190,6 +234,14 @@ static int meet(struct Comm* comm) {
     return met ? SUCCESS : SYSTEM_ERROR;
 }
 
+static void record(struct Comm* comm, const struct Work* work) {
+    struct Kept* kept = calloc(1, sizeof(*kept));
+    kept->comm = comm, kept->work = *work;
+    kept->work.graph = NULL, kept->work.call.recorded = ++comm->recorded;
+    comm->kept++;
+    fake_record(comm->stream, work->graph, replay, forget, kept);
+}
+
 static void* run(void* of) {
     struct Comm* comm = of;
     comm->state = meet(comm);
@@ -202,12 +254,16 @@ static void* run(void* of) {
         struct Work next = comm->queue[0];
         memmove(comm->queue, comm->queue + 1, (size_t)--comm->queued * sizeof(next));
         // Only now the stream has it, as with a communicator that is still connecting.
-        fake_begin(comm->stream);
+        const int is_direct = next.graph == NULL && next.ends == NULL;
+        if (next.graph != NULL) record(comm, &next);
+        if (is_direct) fake_begin(comm->stream);
         if (comm->queued == 0) comm->state = SUCCESS;
         pthread_mutex_unlock(&comm->lock);
+        if (next.graph != NULL) continue;
         const int state = work(comm, &next);
         if (state != SUCCESS) comm->state = state;
-        fake_end(comm->stream);
+        if (is_direct) fake_end(comm->stream);
+        else if (state == SUCCESS) *next.ends = 1;
         if (state != SUCCESS) return NULL;
     }
     return NULL;
@@ -263,14 +319,19 @@ int ncclCommAbort(struct Comm* comm) {
     pthread_mutex_lock(&comm->lock);
     comm->ended = 1;
     // What is given up half-way is not waited for.
-    const int whole = comm->turn > 0 && comm->queued == 0 && comm->calls == comm->sums + comm->broadcasts;
+    const int whole = comm->turn > 0 && comm->queued == 0 && comm->calls == comm->sums + comm->reductions + comm->broadcasts;
     comm->aborted = !whole || comm->state != SUCCESS;
     pthread_cond_signal(&comm->more);
     pthread_mutex_unlock(&comm->lock);
     pthread_join(comm->worker, NULL);
+    // NCCL would wait for graphs for ever.
+    for (long i = 0; comm->kept > 0 && i < 20000; i++) pause_a_moment(i);
+    if (comm->kept > 0) fprintf(stderr, "fake nccl: rank %d waits for graphs for ever\n", comm->rank);
     if (setting("log", 0)) {
-        fprintf(stderr, "fake nccl: rank %d %s after %ld sums, %ld broadcasts, %ld bytes\n", comm->rank,
-                comm->aborted ? "gives up" : "ends", comm->sums, comm->broadcasts, comm->bytes);
+        fprintf(stderr, "fake nccl: rank %d: %ld exchanges recorded, %ld replayed\n", comm->rank, comm->recorded,
+                comm->replayed);
+        fprintf(stderr, "fake nccl: rank %d %s after %ld sums, %ld reductions, %ld broadcasts, %ld bytes\n", comm->rank,
+                comm->aborted ? "gives up" : "ends", comm->sums, comm->reductions, comm->broadcasts, comm->bytes);
     }
     if (comm->shared != NULL) munmap(comm->shared, sizeof(*comm->shared));
     free(comm);
@@ -291,6 +352,7 @@ static int put(struct Comm* comm, struct Work work, void* stream) {
     const int fits = comm->queued < QUEUE;
     if (fits) {
         comm->stream = stream, comm->state = IN_PROGRESS;
+        work.graph = fake_owes(stream);
         comm->queue[comm->queued++] = work;
         pthread_cond_signal(&comm->more);
     }
@@ -300,10 +362,17 @@ static int put(struct Comm* comm, struct Work work, void* stream) {
 
 int ncclAllReduce(const void* from, void* to, size_t count, int type, int operation, struct Comm* comm, void* stream) {
     if (operation != SUM) return refuse("another operation than a sum");
-    return put(comm, (struct Work){{ALL_REDUCE, type, 0, count}, from, to}, stream);
+    return put(comm, (struct Work){{ALL_REDUCE, type, 0, count, 0}, from, to, NULL, NULL}, stream);
+}
+
+int ncclReduce(const void* from, void* to, size_t count, int type, int operation, int root, struct Comm* comm,
+               void* stream) {
+    if (operation != SUM) return refuse("another operation than a sum");
+    if (root < 0 || root >= comm->size) return INVALID_ARGUMENT;
+    return put(comm, (struct Work){{REDUCE, type, root, count, 0}, from, to, NULL, NULL}, stream);
 }
 
 int ncclBroadcast(const void* from, void* to, size_t count, int type, int root, struct Comm* comm, void* stream) {
     if (root < 0 || root >= comm->size) return INVALID_ARGUMENT;
-    return put(comm, (struct Work){{BROADCAST, type, root, count}, from, to}, stream);
+    return put(comm, (struct Work){{BROADCAST, type, root, count, 0}, from, to, NULL, NULL}, stream);
 }

@@ -37,7 +37,12 @@ fn gradients_go_from_gpu_to_gpu() {
     let err = said(&mut two(ranks, "cuda", "log=1", ""));
     for rank in [0, 1] {
         assert!(err.contains(&format!("fake nccl: rank {rank} of 2, Ring, Simple")), "{err}");
-        assert!(err.contains(&format!("fake nccl: rank {rank} ends after 5 sums, 0 broadcasts")), "{err}");
+        // From the fourth step on the sum is part of a graph.
+        assert!(err.contains(&format!("fake nccl: rank {rank}: 1 exchanges recorded, 2 replayed")), "{err}");
+        assert!(
+            err.contains(&format!("fake nccl: rank {rank} ends after 5 sums, 0 reductions, 0 broadcasts")),
+            "{err}"
+        );
     }
     let (summed, copied) = (numbers(&err, "5 sums", " bytes"), numbers(&err, "copies", " bytes to the host"));
     assert!(summed.len() == 2 && !copied.is_empty(), "{err}");
@@ -67,10 +72,13 @@ fn a_run_with_a_part_of_the_state_on_each_gpu_gathers_its_weights_there() {
         );
         said(on(ranks, "gpus=2,fill=0", &line).env("FAKE_NCCL", "log=1"))
     };
-    for (stage, broadcasts) in [(0, 1), (1, 1 + 3 * 2)] {
+    // Of two shards, each step: one sum for each rank, and one part from each.
+    for (stage, [sums, reductions, broadcasts]) in [(0, [3, 0, 1]), (1, [0, 3 * 2, 1 + 3 * 2])] {
         let err = finetune(stage);
         for rank in [0, 1] {
-            let ends = format!("fake nccl: rank {rank} ends after 3 sums, {broadcasts} broadcasts");
+            let ends = format!(
+                "fake nccl: rank {rank} ends after {sums} sums, {reductions} reductions, {broadcasts} broadcasts"
+            );
             assert!(err.contains(&ends), "{err}");
         }
     }
@@ -97,7 +105,7 @@ fn gradients_in_bf16_are_half_the_bytes_of_a_copy_that_is_planned() {
         let err = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{err}");
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-        let summed = numbers(&err, "ends after 3 sums, 1 broadcasts", " bytes");
+        let summed = numbers(&err, "ends after 3 sums, 0 reductions, 1 broadcasts", " bytes");
         assert_eq!(summed.len(), 2, "{err}");
         assert_eq!(report["planned_bytes"], report["used_bytes"], "{of}");
         (summed[0], report["planned_bytes"].as_u64().unwrap())
@@ -120,23 +128,31 @@ fn gradients_in_bf16_are_half_the_bytes_of_a_copy_that_is_planned() {
 #[test]
 fn a_rank_that_dies_hangs_or_differs_ends_all() {
     let Some(StandIns { ranks, .. }) = stand_ins() else { return };
-    // The first sum begins when all are there, and the third within the backward pass.
+    // The first sum begins when all are there, the third within the backward pass, and the fifth is part of a graph.
     for (faults, parts) in [
         ("log=1,die=1", ["rank 1 has gone at step 0 (sum of gradients)", "rank 0 gives up after 0 sums"]),
         ("die=3", ["rank 1 has gone at step 0", "finetune resumes with --resume auto"]),
+        (
+            "log=1,die=5",
+            ["rank 1 has gone at step 0 (step with its exchanges)", "rank 0 gives up after 4 sums"],
+        ),
     ] {
         let output = two(ranks, "cuda", faults, "").output().unwrap();
         let err = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(69), "{err}");
         assert!(parts.iter().all(|part| err.contains(part)), "{err}");
+        assert!(!err.contains("waits for graphs"), "{err}");
     }
 
-    let output = two(ranks, "cuda", "hang=3", "--ddp-timeout 2").output().unwrap();
-    let err = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(69), "{err}");
-    // Whichever looks first ends both.
-    let said = |rank: usize| err.contains(&format!("rank {rank} has not answered for 2s (--ddp-timeout)"));
-    assert!(said(0) || said(1), "{err}");
+    for faults in ["hang=3", "hang=5"] {
+        let output = two(ranks, "cuda", faults, "--ddp-timeout 2").output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(69), "{err}");
+        // Whichever looks first ends both.
+        let said =
+            |rank: usize| err.contains(&format!("rank {rank} has not answered for 2s (--ddp-timeout)"));
+        assert!(said(0) || said(1), "{err}");
+    }
 
     let output = two(ranks, "cuda", "short=2", "").env("FAKE_CUDA", "gpus=2,fill=0").output().unwrap();
     let err = String::from_utf8_lossy(&output.stderr);

@@ -100,8 +100,7 @@ impl<S: Sizes> Combination<S> {
         let options = self.sizes.options(options);
         let loaded = self.subject.load(device, options, global)?;
         // Each rank has examples of its own.
-        let mut work = self.sizes.load(loaded, options, global.seed + group.rank() as u64)?;
-        work.share_among(group)?;
+        let mut work = self.sizes.load(loaded, options, global.seed + group.rank() as u64, group)?;
         let before = group.spent();
         let (mut measured, kernels) = measure(&mut work, repeats, meters)?;
         let (energy, devices) = of_devices(measured.energy.clone(), device, group)?;

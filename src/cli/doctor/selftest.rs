@@ -17,6 +17,9 @@ struct Report {
     failed: usize,
     /// Why launches could not be recorded as graphs.
     refused_graphs: Vec<String>,
+    /// Whether an exchange by NCCL can be part of a graph, where that could be tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exchange_in_graph: Option<bool>,
 }
 
 /// Runs all cases on the device asked for; an error when one of them differs or cannot be a graph.
@@ -33,16 +36,22 @@ pub fn run(global: &Global) -> anyhow::Result<()> {
     }
     compared.extend(with_other_engines(&device, global)?);
     let failed = compared.iter().filter(|c| !c.passes()).count();
+    let exchange_in_graph = cases::exchange::check(&device)?;
     let report = Report {
         device: device.name(),
         precision: device.precision(),
         cases: compared,
         failed,
         refused_graphs: device.refused_graphs(),
+        exchange_in_graph,
     };
     global.print(&report, &report)?;
     match failed {
         0 => match report.refused_graphs.first() {
+            None if report.exchange_in_graph == Some(false) => {
+                let what = format!("an exchange by NCCL cannot be part of a graph on {}", report.device);
+                Err(Error::internal(what).into())
+            }
             None => Ok(()),
             Some(why) => {
                 Err(Error::internal(format!("steps cannot be graphs on {}: {why}", report.device)).into())
@@ -108,6 +117,11 @@ impl fmt::Display for Report {
         }
         for why in &self.refused_graphs {
             writeln!(f, "FAILED steps cannot be graphs: {why}")?;
+        }
+        match self.exchange_in_graph {
+            Some(true) => writeln!(f, "NCCL, one rank: its exchange is part of a graph")?,
+            Some(false) => writeln!(f, "FAILED NCCL, one rank: its exchange is not part of a graph")?,
+            None => {}
         }
         write!(f, "{} cases, {} failed", self.cases.len(), self.failed)
     }

@@ -4,7 +4,7 @@ use super::super::ranks::TrainingRanks;
 use crate::collective::Group;
 use crate::device::Device;
 use crate::error::Result;
-use crate::train::{Options, RankLayout, Shard};
+use crate::train::{self, Options, RankLayout};
 use serde::Deserialize;
 use std::path::Path;
 
@@ -21,11 +21,8 @@ pub struct Sharing {
 impl Sharing {
     /// What a rank of `group` has on `device`.
     pub fn layout(&self, options: &Options, device: &Device, group: &Group) -> RankLayout {
-        let shard = match self.zero_stage {
-            0 => Shard::ALL,
-            _ => Shard { rank: group.rank(), size: group.size() },
-        };
-        RankLayout::of(shard, options.communication_data_type, device.backend(group), group.size())
+        let communication_data_type = options.communication_data_type;
+        train::Sharing { zero_stage: self.zero_stage, communication_data_type }.layout(device, group)
     }
 }
 

@@ -58,8 +58,8 @@ impl<K: Kind> Args<K> {
 
 pub fn run<K: Kind>(args: Args<K>, global: &Global) -> anyhow::Result<()> {
     args.kind.check()?;
-    if let Some(ranks) = args.kind.ranks().filter(|_| args.prediction.is_asked()) {
-        ranks.refuse(true, "--plan-only runs nothing")?;
+    if args.prediction.is_asked() {
+        args.kind.refuse_ranks(true, "--plan-only runs nothing")?;
     }
     ranks::run(args.kind.ranks(), global, |global, group| profile(&args, global, &group))
 }
@@ -78,8 +78,7 @@ fn profile<K: Kind>(args: &Args<K>, global: &Global, group: &Rc<Group>) -> anyho
     let loaded = subject.load(&stand.device, options, global)?;
     workload::check(&sizes, &loaded.model.limits())?;
     // Each rank has examples of its own.
-    let mut work = sizes.load(loaded, options, global.seed + group.rank() as u64)?;
-    work.share_among(group)?;
+    let mut work = sizes.load(loaded, options, global.seed + group.rank() as u64, group)?;
     let described = described(own, &stand.device.name(), global.precision);
     args.measuring.profile(&mut work, &stand, described, global, group)
 }

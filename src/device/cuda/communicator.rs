@@ -4,11 +4,14 @@
 use super::Cuda;
 use super::driver::{Context, is_idle};
 use super::errors::refused;
+use super::joint::{Joint, JointCounts, Offer, Way};
 use super::nccl::{
     self, BFLOAT16, Config, FLOAT, Functions, Handle, IN_PROGRESS, SUCCESS, SUM, Status, UniqueId,
 };
+use super::recording::record;
 use crate::collective::{Begun, Group};
 use crate::device::Exchange;
+use crate::device::graph::Op;
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use bytemuck::Zeroable;
@@ -17,7 +20,7 @@ use cudarc::driver::sys::{CUevent, CUevent_flags, CUevent_wait_flags, CUstream};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ffi::c_int;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 /// A communicator of all ranks, which is given up when dropped: whoever drops it has seen its last exchange done.
 pub(super) struct Communicator {
@@ -32,12 +35,16 @@ pub(super) struct Communicator {
     waiting: RefCell<VecDeque<(Exchange, u64)>>,
     /// What went wrong with one of them.
     fault: RefCell<Option<Error>>,
+    /// Whether the ranks have agreed on how the exchanges go that have begun.
+    is_agreed: Cell<bool>,
+    joint: Joint,
+    group: Weak<Group>,
     context: Rc<Context>,
 }
 
 impl Communicator {
     /// Meets the GPUs of all ranks of `group`.
-    pub fn meet(context: &Rc<Context>, group: &Group) -> Result<Self> {
+    pub fn meet(context: &Rc<Context>, group: &Rc<Group>) -> Result<Self> {
         let functions = nccl::load()?;
         group.agree("version of NCCL", &functions.version.to_string())?;
         let made = |e: DriverError| refused(e.0, "make a stream for exchanges");
@@ -48,6 +55,9 @@ impl Communicator {
             event: event::create(CUevent_flags::CU_EVENT_DISABLE_TIMING).map_err(made)?,
             waiting: RefCell::default(),
             fault: RefCell::default(),
+            is_agreed: Cell::new(false),
+            joint: Joint::default(),
+            group: Rc::downgrade(group),
             context: context.clone(),
         };
         let mut id = UniqueId::zeroed();
@@ -82,14 +92,8 @@ impl Communicator {
 
     /// Puts this rank's part of `exchange` on the stream, after all that the kernels' stream has now.
     fn begin(&self, exchange: &Exchange, address: u64) -> Result<()> {
-        let ordered = |e: DriverError| refused(e.0, "order an exchange");
-        // SAFETY: the event and both streams live.
-        unsafe {
-            event::record(self.event, self.context.stream).map_err(ordered)?;
-            stream::wait_event(self.stream, self.event, CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT)
-                .map_err(ordered)?;
-        }
-        let (Functions { all_reduce, broadcast, group_start, group_end, .. }, handle) =
+        self.order(self.context.stream, self.stream)?;
+        let (Functions { all_reduce, reduce, broadcast, group_start, group_end, .. }, handle) =
             (self.functions, self.handle.get());
         let (stream, doing) = (self.stream.cast(), "exchange what the GPUs have");
         // SAFETY: `device::within` checked that a live block has so many elements at the address, and nothing else touches
@@ -97,12 +101,12 @@ impl Communicator {
         unsafe {
             match exchange {
                 Exchange::Sum(len, dtype) => {
-                    let of = match dtype {
-                        DType::F32 => FLOAT,
-                        DType::BF16 => BFLOAT16,
-                        other => return Err(Error::internal(format!("a sum of {other:?} elements"))),
-                    };
+                    let of = element(*dtype)?;
                     self.accept(all_reduce(address, address, *len, of, SUM, handle, stream), doing)
+                }
+                Exchange::Reduce(len, dtype, to) => {
+                    let (of, to) = (element(*dtype)?, *to as c_int);
+                    self.accept(reduce(address, address, *len, of, SUM, to, handle, stream), doing)
                 }
                 Exchange::Broadcast(len) => {
                     self.accept(broadcast(address, address, *len, FLOAT, 0, handle, stream), doing)
@@ -120,6 +124,26 @@ impl Communicator {
         }
     }
 
+    /// What `later` is given from now on comes after all that `earlier` has.
+    fn order(&self, earlier: CUstream, later: CUstream) -> Result<()> {
+        let ordered = |e: DriverError| refused(e.0, "order an exchange");
+        // SAFETY: the event and both streams live.
+        unsafe {
+            event::record(self.event, earlier).map_err(ordered)?;
+            stream::wait_event(later, self.event, CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT).map_err(ordered)
+        }
+    }
+
+    fn group(&self) -> Result<Rc<Group>> {
+        self.group.upgrade().ok_or_else(|| Error::internal("the ranks have parted"))
+    }
+
+    /// What each rank would replay of the exchanges that begin now.
+    fn agree(&self, ours: Offer) -> Result<Vec<Offer>> {
+        self.is_agreed.set(true);
+        Ok(self.group()?.gather(&[ours]).concat())
+    }
+
     /// Whether NCCL has put all that it was given on the stream; fails where GPUs have lost each other.
     fn is_settled(&self) -> Result<bool> {
         let mut state = SUCCESS;
@@ -132,6 +156,7 @@ impl Communicator {
 
     /// Ends what was begun, on this rank alone.
     fn give_up(&self) {
+        self.joint.forget();
         let handle = self.handle.replace(std::ptr::null_mut());
         if !handle.is_null() {
             // SAFETY: the communicator was made once and is given up once.
@@ -156,6 +181,15 @@ impl Drop for Communicator {
             let _ = event::destroy(self.event);
             let _ = stream::destroy(self.stream);
         }
+    }
+}
+
+/// What NCCL calls the type of what is summed.
+fn element(dtype: DType) -> Result<c_int> {
+    match dtype {
+        DType::F32 => Ok(FLOAT),
+        DType::BF16 => Ok(BFLOAT16),
+        other => Err(Error::internal(format!("a sum of {other:?} elements"))),
     }
 }
 
@@ -188,29 +222,94 @@ impl Begun for Meeting<'_> {
 impl Cuda {
     /// Begins `exchange` with the GPUs that this one has met; `address` is that of its first element.
     pub(super) fn exchange(&self, exchange: &Exchange, address: u64) -> Result<()> {
+        self.with_communicator(|communicator| {
+            if !communicator.is_agreed.get() {
+                communicator.agree(Offer::NONE)?;
+            }
+            communicator.put(exchange, address);
+            Ok(())
+        })
+    }
+
+    fn with_communicator<R>(&self, work: impl FnOnce(&Communicator) -> Result<R>) -> Result<R> {
         let communicator = self.communicator.borrow();
         let unmet = || Error::internal(format!("GPU {} has met no other", self.gpu.ordinal));
-        communicator.as_ref().ok_or_else(unmet)?.put(exchange, address);
-        Ok(())
+        work(communicator.as_ref().ok_or_else(unmet)?)
+    }
+
+    /// Gives `exchange` to the streams that are being recorded.
+    pub(super) fn record_exchange(&self, exchange: &Exchange, address: u64) -> Result<()> {
+        self.with_communicator(|communicator| {
+            let part = Recording { communicator, exchange, address };
+            communicator.group()?.by_devices("recording of a step", &part)
+        })
+    }
+
+    /// Ends the recording of the stream of exchanges in that of the kernels.
+    pub(super) fn join_recorded_exchanges(&self) -> Result<()> {
+        self.with_communicator(|communicator| communicator.order(communicator.stream, self.context.stream))
+    }
+
+    /// Runs `ops`, for which this rank makes an offer, as one graph of all ranks; whether they have agreed on that.
+    pub(super) fn replay_jointly(&self, ours: Offer, ops: &[Op]) -> Result<bool> {
+        self.with_communicator(|communicator| {
+            // Those that have begun are not part of a graph.
+            if communicator.is_agreed.get() {
+                return Ok(false);
+            }
+            let (group, joint) = (communicator.group()?, &communicator.joint);
+            let offers = communicator.agree(ours)?;
+            match joint.decide(&offers) {
+                Way::Apart => return Ok(false),
+                Way::Replay => {}
+                Way::Record => {
+                    let recorded = record(self, ops).inspect_err(|why| self.refuse_graph(why)).ok();
+                    let all_have = group.gather(&[u8::from(recorded.is_some())]).iter().all(|of| of == &[1]);
+                    joint.keep(&offers, recorded.filter(|_| all_have));
+                    if !all_have {
+                        return Ok(false);
+                    }
+                }
+            }
+            joint.launch(&offers, self)?;
+            let stream = self.context.stream;
+            let what = "step with its exchanges";
+            group.with_devices(what, &Working { cuda: self, communicator, stream, what })?;
+            Ok(true)
+        })
+    }
+
+    /// Takes over the sizes and scalars of op `index` of this rank's graph `number` wherever it is part of one of all ranks.
+    pub(super) fn update_jointly(&self, number: u64, index: usize, op: &Op) -> Result<()> {
+        self.with_communicator(|communicator| {
+            communicator.joint.update(self, (communicator.group()?.rank(), number), index, op)
+        })
+    }
+
+    /// How often steps ran as graphs of all ranks.
+    pub fn joint_counts(&self) -> JointCounts {
+        self.communicator.borrow().as_ref().map(|of| of.joint.counts()).unwrap_or_default()
     }
 
     /// Waits for all exchanges.
     pub(super) fn exchanged(&self, group: &Group, what: &'static str) -> Result<()> {
-        match &*self.communicator.borrow() {
-            Some(communicator) => group.by_devices(what, &Exchanging { cuda: self, communicator, what }),
-            None => Ok(()),
-        }
+        let communicator = self.communicator.borrow();
+        let Some(communicator) = &*communicator else { return Ok(()) };
+        communicator.is_agreed.set(false);
+        let stream = communicator.stream;
+        group.by_devices(what, &Working { cuda: self, communicator, stream, what })
     }
 }
 
-/// Exchanges that have begun.
-struct Exchanging<'a> {
+/// Exchanges that have begun, and what else is on their stream.
+struct Working<'a> {
     cuda: &'a Cuda,
     communicator: &'a Communicator,
+    stream: CUstream,
     what: &'static str,
 }
 
-impl Begun for Exchanging<'_> {
+impl Begun for Working<'_> {
     fn begin(&self) -> Result<()> {
         self.communicator.fault.take().map_or(Ok(()), Err)
     }
@@ -222,10 +321,31 @@ impl Begun for Exchanging<'_> {
         if !communicator.waiting.borrow().is_empty() || !communicator.is_settled()? {
             return Ok(false);
         }
-        let idle = is_idle(communicator.stream);
+        let idle = is_idle(self.stream);
         let idle = idle.map_err(|code| self.cuda.failed(code, format_args!("do the {}", self.what)))?;
         // What went wrong on the way may have emptied it.
         Ok(idle && communicator.is_settled()?)
+    }
+
+    fn give_up(&self) {
+        self.communicator.give_up();
+    }
+}
+
+/// An exchange that NCCL's threads put on streams that are being recorded.
+struct Recording<'a> {
+    communicator: &'a Communicator,
+    exchange: &'a Exchange,
+    address: u64,
+}
+
+impl Begun for Recording<'_> {
+    fn begin(&self) -> Result<()> {
+        self.communicator.begin(self.exchange, self.address)
+    }
+
+    fn is_done(&self) -> Result<bool> {
+        self.communicator.is_settled()
     }
 
     fn give_up(&self) {

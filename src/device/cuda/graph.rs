@@ -1,26 +1,45 @@
-//! A step as CUDA graphs: the launches between two uploads or exchanges are one graph, which the stream recorded.
+//! A step as CUDA graphs: the launches between two uploads or exchanges are one graph, which the stream recorded. Where all
+//! ranks agree (`joint.rs`), what lies between two uploads is one graph with its exchanges.
 //!
 //! Sizes and scalars that change are set in the nodes of the graph. What cannot be set, such as another shape of a
 //! product, is launched by itself and recorded again once it stays the same.
 
 use super::Cuda;
-use super::errors::{calling, refused};
-use super::launch::{self, Launched};
+use super::joint::Offer;
+use super::recording::{Recorded, record};
 use crate::device::graph::{Op, Runner};
-use crate::device::{Gpu, Pass};
-use crate::error::{Error, Result};
-use cudarc::driver::result::{graph, stream};
-use cudarc::driver::sys::{
-    self, CUDA_KERNEL_NODE_PARAMS, CUgraph, CUgraphExec, CUgraphInstantiate_flags, CUgraphNode,
-    CUstreamCaptureMode, CUstreamCaptureStatus,
-};
-use std::cell::RefCell;
+use crate::error::Result;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
-use std::ptr;
 
 /// The pieces of a step, in order.
 pub(in crate::device) struct Graph {
     pieces: Vec<Piece>,
+    whole: Option<Whole>,
+}
+
+/// All exchanges of a step, between two uploads, and what is launched there.
+struct Whole {
+    ops: Range<usize>,
+    exchanges: u64,
+    /// By which ranks name what they would replay: another one as soon as it could not be what was recorded.
+    number: Cell<u64>,
+}
+
+impl Whole {
+    /// Of ops with exchanges that no upload tears apart.
+    fn of(ops: &[Op], number: u64) -> Option<Self> {
+        let is_exchange = |op: &Op| matches!(op, Op::Exchange { .. });
+        let is_upload = |op: &Op| matches!(op, Op::Upload { .. });
+        let (first, last) = (ops.iter().position(is_exchange)?, ops.iter().rposition(is_exchange)?);
+        if ops[first..last].iter().any(is_upload) {
+            return None;
+        }
+        let start = ops[..first].iter().rposition(is_upload).map_or(0, |upload| upload + 1);
+        let end = ops[last..].iter().position(is_upload).map_or(ops.len(), |upload| last + upload);
+        let exchanges = ops[first..=last].iter().filter(|op| is_exchange(op)).count() as u64;
+        Some(Whole { ops: start..end, exchanges, number: Cell::new(number) })
+    }
 }
 
 enum Piece {
@@ -40,25 +59,26 @@ enum State {
     Refused,
 }
 
-/// A graph that can run, and the nodes of each op in it, with their entries.
-struct Recorded {
-    template: CUgraph,
-    graph: CUgraphExec,
-    nodes: Vec<Vec<(CUgraphNode, &'static str)>>,
-}
+impl Piece {
+    /// Its first op.
+    fn start(&self) -> usize {
+        match self {
+            Piece::Beside(index) => *index,
+            Piece::Launches(ops, _) => ops.start,
+        }
+    }
 
-impl Drop for Recorded {
-    fn drop(&mut self) {
-        // SAFETY: both were made with this value and are destroyed once; runs on their way are not affected.
-        unsafe {
-            let _ = graph::exec_destroy(self.graph);
-            let _ = graph::destroy(self.template);
+    fn is_recorded(&self) -> bool {
+        match self {
+            Piece::Beside(_) => true,
+            Piece::Launches(_, state) => matches!(*state.borrow(), State::Recorded(_)),
         }
     }
 }
 
 impl Graph {
-    pub fn of(ops: &[Op]) -> Self {
+    /// `number` is no other graph's.
+    pub fn of(ops: &[Op], number: u64) -> Self {
         let mut pieces = Vec::new();
         let mut from = 0;
         let mut close = |pieces: &mut Vec<Piece>, to: usize, next: usize| {
@@ -74,7 +94,7 @@ impl Graph {
             }
         }
         close(&mut pieces, ops.len(), ops.len());
-        Graph { pieces }
+        Graph { pieces, whole: Whole::of(ops, number) }
     }
 
     /// Takes over the sizes and scalars of op `index`.
@@ -84,19 +104,32 @@ impl Graph {
             return;
         };
         let state = &mut *state.borrow_mut();
-        let stale = match state {
+        let mut is_stale = match state {
             State::Recorded(recorded) => recorded.update(cuda, index - ops.start, op).is_err(),
             State::Settled => true,
             State::Stale | State::Refused => false,
         };
-        if stale {
+        let whole = self.whole.as_ref().filter(|whole| whole.ops.contains(&index));
+        if let Some(whole) = whole {
+            is_stale |= cuda.update_jointly(whole.number.get(), index - whole.ops.start, op).is_err();
+        }
+        if is_stale {
             *state = State::Stale;
+            whole.inspect(|whole| whole.number.set(cuda.next_number()));
         }
     }
 
     pub fn replay(&self, cuda: &Cuda, ops: &[Op]) -> Result<()> {
+        let mut whole = self.whole.as_ref();
+        let mut done = 0..0;
         for piece in &self.pieces {
+            if let Some(whole) = whole.take_if(|whole| whole.ops.contains(&piece.start()))
+                && cuda.replay_jointly(self.offer(whole), &ops[whole.ops.clone()])?
+            {
+                done = whole.ops.clone();
+            }
             match piece {
+                _ if done.contains(&piece.start()) => {}
                 Piece::Beside(index) => cuda.run(&ops[*index])?,
                 Piece::Launches(range, state) => {
                     replay_launches(cuda, &ops[range.clone()], &mut state.borrow_mut())?;
@@ -104,6 +137,15 @@ impl Graph {
             }
         }
         Ok(())
+    }
+
+    /// What this rank would replay with the others, where all launches of it could be recorded.
+    fn offer(&self, whole: &Whole) -> Offer {
+        let is_within = |piece: &&Piece| whole.ops.contains(&piece.start());
+        match self.pieces.iter().filter(is_within).all(Piece::is_recorded) {
+            true => Offer { graph: whole.number.get(), exchanges: whole.exchanges },
+            false => Offer::NONE,
+        }
     }
 }
 
@@ -118,132 +160,11 @@ fn replay_launches(cuda: &Cuda, ops: &[Op], state: &mut State) -> Result<()> {
         };
     }
     if let State::Recorded(recorded) = state {
-        let count = recorded.nodes.iter().map(Vec::len).sum();
-        cuda.recent.borrow_mut().add(Launched::Graph(count));
-        // SAFETY: the graph and the stream live.
-        let launched = unsafe { graph::launch(recorded.graph, cuda.context.stream) };
-        return launched.map_err(|e| cuda.failed(e.0, "launch a graph"));
+        return recorded.launch(cuda);
     }
     ops.iter().try_for_each(|op| cuda.run(op))?;
     if matches!(state, State::Stale) {
         *state = State::Settled;
     }
     Ok(())
-}
-
-/// Records what the stream is given, without running it.
-fn record(cuda: &Cuda, ops: &[Op]) -> Result<Recorded> {
-    let failed = |e: cudarc::driver::DriverError| refused(e.0, "record a graph");
-    let stream = cuda.context.stream;
-    // What is only recorded cannot be at fault.
-    let recent = cuda.recent.take();
-    let recorded = calling(|| {
-        // SAFETY: the stream lives, and recording ends below whatever happens in between.
-        unsafe { stream::begin_capture(stream, CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL) }
-            .map_err(failed)?;
-        let nodes: Result<Vec<_>> = calling(|| ops.iter().map(|op| nodes_of(cuda, op)).collect());
-        // SAFETY: the stream is recording.
-        let template = unsafe { stream::end_capture(stream) }.map_err(failed)?;
-        let flags = CUgraphInstantiate_flags(0);
-        // SAFETY: recording gave the graph.
-        let graph = nodes.and_then(|nodes| {
-            let graph = unsafe { graph::instantiate(template, flags) }.map_err(failed)?;
-            Ok((nodes, graph))
-        });
-        match graph {
-            Ok((nodes, graph)) => Ok(Recorded { template, graph, nodes }),
-            Err(error) => {
-                // SAFETY: nothing was made of the recording.
-                let _ = unsafe { graph::destroy(template) };
-                Err(error)
-            }
-        }
-    });
-    cuda.recent.replace(recent);
-    recorded
-}
-
-/// Gives one op to the recording stream; its nodes, if it is of kernels whose arguments can be set.
-fn nodes_of(cuda: &Cuda, op: &Op) -> Result<Vec<(CUgraphNode, &'static str)>> {
-    let Op::Launch { kernel, call } = op else {
-        return Ok(Vec::new());
-    };
-    if !matches!(kernel.gpu, Gpu::Passes(_)) {
-        cuda.run_launch(kernel, call)?;
-        return Ok(Vec::new());
-    }
-    let mut arguments = call.packed();
-    let variant = cuda.variant(call);
-    let put = |pass: &Pass| {
-        cuda.run_pass(pass, variant, &mut arguments)?;
-        Ok((newest_node(cuda)?, pass.entry))
-    };
-    kernel.passes(call).iter().map(put).collect()
-}
-
-/// The node that the recording stream was given last.
-fn newest_node(cuda: &Cuda) -> Result<CUgraphNode> {
-    let mut status = CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
-    let (mut nodes, mut count) = (ptr::null(), 0);
-    // SAFETY: the driver writes what is asked for and leaves out what is null.
-    let asked = unsafe {
-        sys::cuStreamGetCaptureInfo_v3(
-            cuda.context.stream,
-            &mut status,
-            ptr::null_mut(),
-            ptr::null_mut(),
-            &mut nodes,
-            ptr::null_mut(),
-            &mut count,
-        )
-    };
-    asked.result().map_err(|e| refused(e.0, "record a graph"))?;
-    match count {
-        // SAFETY: `nodes` points to `count` nodes until the stream is given the next.
-        1 => Ok(unsafe { *nodes }),
-        _ => Err(Error::internal(format!("a launch left {count} ends in a graph"))),
-    }
-}
-
-impl Recorded {
-    /// Sets the arguments and grids of op `index`; fails where it would have other nodes.
-    fn update(&mut self, cuda: &Cuda, index: usize, op: &Op) -> Result<()> {
-        let Op::Launch { kernel, call } = op else {
-            return Ok(());
-        };
-        let passes = kernel.passes(call);
-        let nodes = &self.nodes[index];
-        let same = |(pass, node): (&Pass, &(CUgraphNode, &str))| pass.entry == node.1;
-        let library = matches!(kernel.gpu, Gpu::Library);
-        if library || passes.len() != nodes.len() || !passes.iter().zip(nodes).all(same) {
-            return Err(Error::internal("other kernels than were recorded"));
-        }
-        let mut arguments = call.packed();
-        for (pass, (node, _)) in passes.iter().zip(nodes) {
-            launch::check(pass, cuda.gpu.shared)?;
-            let function = cuda.modules.function(pass.entry, cuda.variant(call))?;
-            function.allow_shared(pass.shared)?;
-            let mut kernel_parameters = launch::parameters(&mut arguments);
-            let [x, y, z] = pass.grid;
-            let parameters = CUDA_KERNEL_NODE_PARAMS {
-                func: function.handle,
-                gridDimX: x,
-                gridDimY: y,
-                gridDimZ: z,
-                blockDimX: pass.block,
-                blockDimY: 1,
-                blockDimZ: 1,
-                sharedMemBytes: pass.shared,
-                kernelParams: kernel_parameters.as_mut_ptr(),
-                extra: ptr::null_mut(),
-                kern: ptr::null_mut(),
-                ctx: ptr::null_mut(),
-            };
-            // SAFETY: the node is one of this graph's template; the driver copies the argument struct, whose bytes are as
-            // the kernel has them.
-            let set = unsafe { sys::cuGraphExecKernelNodeSetParams_v2(self.graph, *node, &parameters) };
-            set.result().map_err(|e| refused(e.0, "change a graph"))?;
-        }
-        Ok(())
-    }
 }

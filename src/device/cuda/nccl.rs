@@ -79,6 +79,7 @@ pub(super) struct Functions {
     pub group_start: unsafe extern "C" fn() -> Status,
     pub group_end: unsafe extern "C" fn() -> Status,
     pub all_reduce: unsafe extern "C" fn(u64, u64, usize, c_int, c_int, Handle, Stream) -> Status,
+    pub reduce: unsafe extern "C" fn(u64, u64, usize, c_int, c_int, c_int, Handle, Stream) -> Status,
     pub broadcast: unsafe extern "C" fn(u64, u64, usize, c_int, c_int, Handle, Stream) -> Status,
 }
 
@@ -185,6 +186,7 @@ unsafe fn functions(library: &libloading::Library, version: Version) -> Option<F
             group_start: *library.get(b"ncclGroupStart\0").ok()?,
             group_end: *library.get(b"ncclGroupEnd\0").ok()?,
             all_reduce: *library.get(b"ncclAllReduce\0").ok()?,
+            reduce: *library.get(b"ncclReduce\0").ok()?,
             broadcast: *library.get(b"ncclBroadcast\0").ok()?,
         })
     }

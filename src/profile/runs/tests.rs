@@ -1,13 +1,16 @@
 //! Ranges in a profiler's timeline carry the labels of the tables.
 
 use super::Run;
+use crate::collective::Group;
 use crate::device::Device;
 use crate::device::cuda::nvtx::stand_in;
 use crate::models::{self, ModelOptions};
 use crate::trace::{Pass, Phase};
+use crate::train::Sharing;
 use crate::train::synthetic::Mode;
 use crate::workload::{Sizes, StepSizes, Workload};
 use std::path::Path;
+use std::rc::Rc;
 
 fn name(phase: Phase) -> String {
     match phase.pass {
@@ -23,8 +26,14 @@ fn every_launch_is_in_the_range_of_its_phase() {
     }
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/led_plain/config.json");
     let loaded = models::random(&config, &Device::cpu(), ModelOptions::default(), 1).unwrap();
-    let sizes = StepSizes { mode: Mode::Train, batch_size: 1, max_source_length: 40, max_target_length: 7 };
-    let mut work = sizes.load(loaded, ModelOptions::default(), 1).unwrap();
+    let sizes = StepSizes {
+        mode: Mode::Train,
+        batch_size: 1,
+        max_source_length: 40,
+        max_target_length: 7,
+        sharing: Sharing::default(),
+    };
+    let mut work = sizes.load(loaded, ModelOptions::default(), 1, &Rc::new(Group::alone())).unwrap();
     // The first run plans as well: its phases are gone through twice.
     work.run().unwrap();
     let before = stand_in::heard().len();

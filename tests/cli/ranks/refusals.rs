@@ -107,6 +107,10 @@ fn flags_of_ranks_without_a_use_are_refused() {
     let planned = "profile step --model tiny-led --plan-only --gpu h200";
     refused(&format!("{planned} --devices 2"), &["--devices: --plan-only runs nothing"]);
     refused(&format!("{planned} --ddp-backend host"), &["--ddp-backend: --plan-only runs nothing"]);
+    refused(&format!("{planned} --zero-stage 1"), &["--zero-stage: --plan-only runs nothing"]);
+    let bf16 = "bench step --model tiny-led --communication-data-type bf16";
+    refused(&format!("{bf16} --mode forward"), &["--communication-data-type: no --mode here sums gradients"]);
+    refused(bf16, &["--zero-stage and --communication-data-type are for several ranks", "--devices"]);
 }
 
 /// A command that nobody shares out is not done by every process of a launcher.

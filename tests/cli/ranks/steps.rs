@@ -1,6 +1,7 @@
 //! `bench step` and `profile step` by several ranks: each its micro-batch, and the sum of gradients.
 
 use super::*;
+use serde_json::json;
 
 fn step(what: &str, flags: &str) -> Command {
     let dir = super::super::model("led_plain");
@@ -35,6 +36,25 @@ fn a_benchmark_by_ranks_has_the_examples_of_all() {
     assert!((both - one).abs() < 0.5 * one, "{both} and {one}");
     let lists = ran(&mut by(2, &step("bench", "--warmup 0 --repeat 1 --batch-size 1,2")));
     assert_eq!(lists.succeeds().out.matches("2 ranks on 1 device").count(), 2, "{}", lists.out);
+}
+
+/// What a step exchanges, as `finetune` has it, is part of what was measured and of its name.
+#[test]
+fn a_benchmark_says_what_its_ranks_share() {
+    if !has_ranks() {
+        return;
+    }
+    let mut command = step("bench", "--json --kernels --warmup 0 --repeat 1");
+    let plain = ran(&mut by(2, &command)).json();
+    assert!(plain.get("zero_stage").is_none() && plain.get("communication_data_type").is_none());
+    command.args(["--zero-stage", "1", "--communication-data-type", "bf16"]);
+    let report = ran(&mut by(2, &command)).json();
+    assert_eq!((&report["zero_stage"], &report["communication_data_type"]), (&json!(1), &json!("bf16")));
+    let name = report["name"].as_str().unwrap();
+    assert!(name.ends_with(", ZeRO 1, exchanged in bf16, fp32, 2 ranks"), "{name}");
+    let exchanges = report["kernels"].as_array().unwrap().iter().filter(|row| row["phase"] == "exchange");
+    let names: Vec<&str> = exchanges.map(|row| row["kernel"].as_str().unwrap()).collect();
+    assert!(names.len() == 3 && names.contains(&"gathering of weights"), "{names:?}");
 }
 
 #[test]
