@@ -5,6 +5,7 @@
 // blocks take SPAN queries each and write partial [B, H, S / SPAN, G, 2, D], which a last pass adds up in order.
 // Also compiled with -DWATTENTION_TF32 and -DWATTENTION_TF32X3. Entries with `hopper` in their names are those of
 // WATTENTION_ATTENTION=hopper.
+// spills: window_attention_fwd_wide_d64 in tf32x3: one number, for the same reason as the one after the next
 // spills: window_attention_bwd_kv_d64 in tf32x3: a few bytes, for the same reason as the next
 // spills: window_attention_bwd_kv_d128 in tf32x3: a few bytes, for a sum of three products has two accumulators
 // spills: window_attention_bwd_kv_hopper_d128 in bf16: what is the same in all tiles of rows, for 128 registers are sums
@@ -187,7 +188,6 @@ DEVICE void backward_queries(const Backward& a) {
 KERNEL_ENTRY void window_attention_bwd_q_d16(const Backward a) { backward_queries<16>(a); }
 KERNEL_ENTRY void window_attention_bwd_q_d32(const Backward a) { backward_queries<32>(a); }
 KERNEL_ENTRY void window_attention_bwd_q_d128(const Backward a) { backward_queries<128>(a); }
-
 // launch: grid [B * H * ceil(S / 64)], block 128, shared (128 + 4 * COLUMNS) rows of the head size
 KERNEL_ENTRY void __launch_bounds__(128, QUERY_BLOCKS) window_attention_bwd_q_d64(const Backward a) {
     backward_queries<64>(a);
