@@ -11,10 +11,12 @@
 // Each is compiled with dropout and without where registers allow (Drops): a block decides once.
 #pragma once
 
-#include "attention_tile.cuh"
+#include "attention_stages.cuh"
 
 constexpr float LOG2_E = 1.4426950408889634f;
 constexpr float LN_2 = 0.69314718055994531f;
+// The maximum of a row that has seen nothing yet: with -inf in its place, -inf - -inf would be NaN.
+constexpr float LEAST = -3.0e38f;
 
 // Rows of a tile that M 16-row groups in each warp make.
 template <int M>
@@ -32,6 +34,10 @@ constexpr int KEYS = 32;
 template <int D>
 constexpr int COLUMNS = D <= 64 ? 32 : 16;
 #endif
+
+// The columns of a tile of a list, which is often short: as few as a product takes and all threads copy.
+template <int D>
+constexpr int LISTED = D * 16 >= THREADS * PER_LOAD ? 16 : THREADS * PER_LOAD / D;
 
 // Sets all elements.
 template <int M, int N>
@@ -61,13 +67,6 @@ DEVICE float kept_factor(const Kept& kept, Bits<N> bits, int n, int e) {
     return bits >> (8 * n + e) & 1 ? kept.dropout.scale : 0.0f;
 }
 
-// Starts loading two streams of the columns of a tile, one behind the other.
-template <int D, int N>
-DEVICE void load_columns(real* stage, const Head& a, const Head& b, const Columns<N>& tile) {
-    load_seen<D, N>(stage, a, tile.first, tile.gathered, tile.seen);
-    load_seen<D, N>(stage + N * PITCH<D>, b, tile.first, tile.gathered, tile.seen);
-}
-
 // Two groups of rows leave no registers for what dropout draws, and their launches have none; nor does a head size of
 // 128 for keys and values leave some for two forms of the loop.
 template <int M>
@@ -91,66 +90,51 @@ DEVICE void attend(
     const int warp_row = threadIdx.x / WARP * 16 * M, first = rows.first + warp_row;
     const int last = rows.first + min(rows.count, warp_row + 16 * M) - 1;
     const bool any_rows = warp_row < rows.count;
-    real* stages = shared + ROWS<M> * PITCH<D>;
     fill(o, 0.0f);
 #pragma unroll
-    for (int i = 0; i < 2 * M; i++) most[i / 2][i % 2] = -INFINITY, sum[i / 2][i % 2] = 0.0f;
+    for (int i = 0; i < 2 * M; i++) most[i / 2][i % 2] = LEAST, sum[i / 2][i % 2] = 0.0f;
 
-    Columns<N> tile, after;
-    bool more = next_tile(keys, tile);
-    if (more) {
-        load_tile<D, ROWS<M>>(shared, q, rows.first, nullptr, rows.count);
-        load_columns<D>(stages, k, v, tile);
-    }
-    cp_async_commit();
-    for (int stage = 0; more; stage ^= 1) {
-        cp_async_wait<0>();
-        __syncthreads();
-        more = next_tile(keys, after);
-        if (more) load_columns<D>(stages + (stage ^ 1) * 2 * N * PITCH<D>, k, v, after);
-        cp_async_commit();
-        if (any_rows && touches(tile, first, last)) {
-            const real* k_tile = stages + stage * 2 * N * PITCH<D>;
-            float s[M][N / 8][4];
-            fill(s, 0.0f);
-            multiply_transposed<D, M, N>(s, shared + warp_row * PITCH<D>, k_tile);
-            if (cuts(tile, first, last)) mask_scores(s, tile, first);
-            Bits<N> bits[M][2];
-            const bool drops = DROPS && is_on(kept);
-            if (drops) kept_of_queries<M, N>(bits, kept, tile, first);
+    const auto step = [&](const auto& tile, const real* k_tile) {
+        constexpr int W = decltype(width_of(tile))::value;
+        if (!any_rows || !touches(tile, first, last)) return;
+        float s[M][W / 8][4];
+        fill(s, 0.0f);
+        multiply_transposed<D, M, W>(s, shared + warp_row * PITCH<D>, k_tile);
+        if (cuts(tile, first, last)) mask_scores(s, tile, first);
+        Bits<W> bits[M][2];
+        const bool drops = DROPS && is_on(kept);
+        if (drops) kept_of_queries<M, W>(bits, kept, tile, first);
 #pragma unroll
-            for (int i = 0; i < 2 * M; i++) {
-                const int m = i / 2, half = i % 2 * 2;
-                float top = -INFINITY;
+        for (int i = 0; i < 2 * M; i++) {
+            const int m = i / 2, half = i % 2 * 2;
+            float top = s[m][0][half];
 #pragma unroll
-                for (int n = 0; n < N / 8; n++) top = fmaxf(top, fmaxf(s[m][n][half], s[m][n][half + 1]));
-                top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, 1));
-                top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, 2));
-                top = fmaxf(most[m][i % 2], fmaf(top, scale_2, tile.weight));
-                // A row that has seen nothing yet has no maximum: -inf - -inf would be NaN.
-                const float shift = top == -INFINITY ? 0.0f : top;
-                const float decay = exp2_of(most[m][i % 2] - shift);
-                float total = 0.0f;
+            for (int n = 1; n < W / 4; n++) top = fmaxf(top, s[m][n / 2][half + n % 2]);
+            top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, 1));
+            top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, 2));
+            top = fmaxf(most[m][i % 2], fmaf(top, scale_2, tile.weight));
+            const float decay = exp2_of(most[m][i % 2] - top);
+            float total = 0.0f;
 #pragma unroll
-                for (int n = 0; n < N / 8; n++) {
+            for (int n = 0; n < W / 8; n++) {
 #pragma unroll
-                    for (int e = 0; e < 2; e++) {
-                        float& p = s[m][n][half + e];
-                        p = exp2_of(fmaf(p, scale_2, tile.weight - shift));
-                        total += p;
-                        if (drops) p *= kept_factor<N>(kept, bits[m][i % 2], n, e);
-                    }
+                for (int e = 0; e < 2; e++) {
+                    float& p = s[m][n][half + e];
+                    p = exp2_of(fmaf(p, scale_2, tile.weight - top));
+                    total += p;
+                    if (drops) p *= kept_factor<W>(kept, bits[m][i % 2], n, e);
                 }
-                most[m][i % 2] = top;
-                sum[m][i % 2] = fmaf(sum[m][i % 2], decay, total);
-#pragma unroll
-                for (int n = 0; n < D / 8; n++) o[m][n][half] *= decay, o[m][n][half + 1] *= decay;
             }
-            multiply<D, M, N>(o, s, k_tile + N * PITCH<D>);
+            most[m][i % 2] = top;
+            sum[m][i % 2] = fmaf(sum[m][i % 2], decay, total);
+#pragma unroll
+            for (int n = 0; n < D / 8; n++) o[m][n][half] *= decay, o[m][n][half + 1] *= decay;
         }
-        tile = after;
-    }
-    cp_async_wait<0>();
+        multiply<D, M, W>(o, s, k_tile + W * PITCH<D>);
+    };
+    const auto start_rows = [&] { load_tile<D, ROWS<M>>(shared, q, rows.first, nullptr, rows.count); };
+    const auto start = [&](real* stage, const auto& tile) { load_columns<D>(stage, k, v, tile); };
+    each_tile<N>({shared + ROWS<M> * PITCH<D>, 2 * N * PITCH<D>, 0}, keys, start_rows, start, step);
 #pragma unroll
     for (int i = 0; i < 2 * M; i++) {
         float& total = sum[i / 2][i % 2];
@@ -176,7 +160,6 @@ DEVICE void queries_backward(
     const int last = rows.first + min(rows.count, warp_row + 16 * M) - 1;
     const bool any_rows = warp_row < rows.count;
     real* d_o_tile = shared + ROWS<M> * PITCH<D>;
-    real* stages = d_o_tile + ROWS<M> * PITCH<D>;
     fill(dq, 0.0f);
     float lse_2[M][2], row_delta[M][2];
 #pragma unroll
@@ -185,47 +168,37 @@ DEVICE void queries_backward(
         lse_2[i / 2][i % 2] = saved.x, row_delta[i / 2][i % 2] = saved.y;
     }
 
-    Columns<N> tile, after;
-    bool more = next_tile(keys, tile);
-    if (more) {
+    const auto step = [&](const auto& tile, const real* k_tile) {
+        constexpr int W = decltype(width_of(tile))::value;
+        if (!any_rows || !touches(tile, first, last)) return;
+        float s[M][W / 8][4], dp[M][W / 8][4];
+        fill(s, 0.0f);
+        fill(dp, 0.0f);
+        multiply_transposed<D, M, W>(s, shared + warp_row * PITCH<D>, k_tile);
+        multiply_transposed<D, M, W>(dp, d_o_tile + warp_row * PITCH<D>, k_tile + W * PITCH<D>);
+        if (cuts(tile, first, last)) mask_scores(s, tile, first);
+        Bits<W> bits[M][2];
+        const bool drops = DROPS && is_on(kept);
+        if (drops) kept_of_queries<M, W>(bits, kept, tile, first);
+#pragma unroll
+        for (int i = 0; i < 2 * M; i++) {
+            const int m = i / 2;
+#pragma unroll
+            for (int n = 0; n < W / 4; n++) {
+                const int at = i % 2 * 2 + n % 2;
+                const float p = exp2_of(fmaf(s[m][n / 2][at], scale_2, tile.weight - lse_2[m][i % 2]));
+                const float factor = drops ? kept_factor<W>(kept, bits[m][i % 2], n / 2, n % 2) : 1.0f;
+                s[m][n / 2][at] = p * fmaf(dp[m][n / 2][at], factor, -row_delta[m][i % 2]);
+            }
+        }
+        multiply<D, M, W>(dq, s, k_tile);
+    };
+    const auto start_rows = [&] {
         load_tile<D, ROWS<M>>(shared, q, rows.first, nullptr, rows.count);
         load_tile<D, ROWS<M>>(d_o_tile, d_o, rows.first, nullptr, rows.count);
-        load_columns<D>(stages, k, v, tile);
-    }
-    cp_async_commit();
-    for (int stage = 0; more; stage ^= 1) {
-        cp_async_wait<0>();
-        __syncthreads();
-        more = next_tile(keys, after);
-        if (more) load_columns<D>(stages + (stage ^ 1) * 2 * N * PITCH<D>, k, v, after);
-        cp_async_commit();
-        if (any_rows && touches(tile, first, last)) {
-            const real* k_tile = stages + stage * 2 * N * PITCH<D>;
-            float s[M][N / 8][4], dp[M][N / 8][4];
-            fill(s, 0.0f);
-            fill(dp, 0.0f);
-            multiply_transposed<D, M, N>(s, shared + warp_row * PITCH<D>, k_tile);
-            multiply_transposed<D, M, N>(dp, d_o_tile + warp_row * PITCH<D>, k_tile + N * PITCH<D>);
-            if (cuts(tile, first, last)) mask_scores(s, tile, first);
-            Bits<N> bits[M][2];
-            const bool drops = DROPS && is_on(kept);
-            if (drops) kept_of_queries<M, N>(bits, kept, tile, first);
-#pragma unroll
-            for (int i = 0; i < 2 * M; i++) {
-                const int m = i / 2;
-#pragma unroll
-                for (int n = 0; n < N / 4; n++) {
-                    const int at = i % 2 * 2 + n % 2;
-                    const float p = exp2_of(fmaf(s[m][n / 2][at], scale_2, tile.weight - lse_2[m][i % 2]));
-                    const float factor = drops ? kept_factor<N>(kept, bits[m][i % 2], n / 2, n % 2) : 1.0f;
-                    s[m][n / 2][at] = p * fmaf(dp[m][n / 2][at], factor, -row_delta[m][i % 2]);
-                }
-            }
-            multiply<D, M, N>(dq, s, k_tile);
-        }
-        tile = after;
-    }
-    cp_async_wait<0>();
+    };
+    const auto start = [&](real* stage, const auto& tile) { load_columns<D>(stage, k, v, tile); };
+    each_tile<N>({d_o_tile + ROWS<M> * PITCH<D>, 2 * N * PITCH<D>, 0}, keys, start_rows, start, step);
 }
 
 // Starts loading queries and their do, and into the padding of the queries' rows lse_delta.
@@ -247,56 +220,44 @@ DEVICE void keys_backward(
     const int last = rows.first + min(rows.count, warp_row + 16) - 1;
     const bool any_rows = warp_row < rows.count;
     real* v_tile = shared + ROWS<1> * PITCH<D>;
-    real* stages = v_tile + ROWS<1> * PITCH<D>;
     fill(dk, 0.0f);
     fill(dv, 0.0f);
 
-    Columns<N> tile, after;
-    bool more = next_tile(queries, tile);
-    if (more) {
+    const auto step = [&](const auto& tile, real* q_tile) {
+        if (!any_rows || !touches(tile, first, last)) return;
+        real* d_o_tile = q_tile + N * PITCH<D>;
+        float s[1][N / 8][4], dp[1][N / 8][4];
+        fill(s, 0.0f);
+        fill(dp, 0.0f);
+        multiply_transposed<D, 1, N>(s, shared + warp_row * PITCH<D>, q_tile);
+        multiply_transposed<D, 1, N>(dp, v_tile + warp_row * PITCH<D>, d_o_tile);
+        if (cuts(tile, first, last)) mask_scores(s, tile, first);
+        Bits<N> bits[2];
+        const bool drops = DROPS && is_on(kept);
+        if (drops) kept_of_keys<N>(bits, kept, tile, first, rows.gathered, rows.count - warp_row);
+#pragma unroll
+        for (int n = 0; n < N / 8; n++) {
+            // lse and delta of both columns; 0 where a query is not seen, whose scores are masked.
+            const float4 of = *reinterpret_cast<const float4*>(row_numbers<D>(q_tile, n * 8 + lane_column()));
+            const float shift[2] = {tile.weight - of.x, tile.weight - of.z}, d[2] = {of.y, of.w};
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                float &score = s[0][n][e], &slope = dp[0][n][e];
+                const float p = exp2_of(fmaf(score, scale_2, shift[e % 2]));
+                const float factor = drops ? kept_factor<N>(kept, bits[e / 2], n, e % 2) : 1.0f;
+                score = p * factor;
+                slope = p * fmaf(slope, factor, -d[e % 2]);
+            }
+        }
+        multiply<D, 1, N>(dv, s, d_o_tile);
+        multiply<D, 1, N>(dk, dp, q_tile);
+    };
+    const auto start_rows = [&] {
         load_tile<D, ROWS<1>>(shared, k, rows.first, rows.gathered, rows.count);
         load_tile<D, ROWS<1>>(v_tile, v, rows.first, rows.gathered, rows.count);
-        load_queries<D>(stages, q, d_o, lse_delta, tile);
-    }
-    cp_async_commit();
-    for (int stage = 0; more; stage ^= 1) {
-        cp_async_wait<0>();
-        __syncthreads();
-        more = next_tile(queries, after);
-        if (more) load_queries<D>(stages + (stage ^ 1) * 2 * N * PITCH<D>, q, d_o, lse_delta, after);
-        cp_async_commit();
-        if (any_rows && touches(tile, first, last)) {
-            real* q_tile = stages + stage * 2 * N * PITCH<D>;
-            real* d_o_tile = q_tile + N * PITCH<D>;
-            float s[1][N / 8][4], dp[1][N / 8][4];
-            fill(s, 0.0f);
-            fill(dp, 0.0f);
-            multiply_transposed<D, 1, N>(s, shared + warp_row * PITCH<D>, q_tile);
-            multiply_transposed<D, 1, N>(dp, v_tile + warp_row * PITCH<D>, d_o_tile);
-            if (cuts(tile, first, last)) mask_scores(s, tile, first);
-            Bits<N> bits[2];
-            const bool drops = DROPS && is_on(kept);
-            if (drops) kept_of_keys<N>(bits, kept, tile, first, rows.gathered, rows.count - warp_row);
-#pragma unroll
-            for (int n = 0; n < N / 8; n++) {
-                // lse and delta of both columns; 0 where a query is not seen, whose scores are masked.
-                const float4 of = *reinterpret_cast<const float4*>(row_numbers<D>(q_tile, n * 8 + lane_column()));
-                const float shift[2] = {tile.weight - of.x, tile.weight - of.z}, d[2] = {of.y, of.w};
-#pragma unroll
-                for (int e = 0; e < 4; e++) {
-                    float &score = s[0][n][e], &slope = dp[0][n][e];
-                    const float p = exp2_of(fmaf(score, scale_2, shift[e % 2]));
-                    const float factor = drops ? kept_factor<N>(kept, bits[e / 2], n, e % 2) : 1.0f;
-                    score = p * factor;
-                    slope = p * fmaf(slope, factor, -d[e % 2]);
-                }
-            }
-            multiply<D, 1, N>(dv, s, d_o_tile);
-            multiply<D, 1, N>(dk, dp, q_tile);
-        }
-        tile = after;
-    }
-    cp_async_wait<0>();
+    };
+    const auto start = [&](real* stage, const auto& tile) { load_queries<D>(stage, q, d_o, lse_delta, tile); };
+    each_tile<N>({v_tile + ROWS<1> * PITCH<D>, 2 * N * PITCH<D>, 0}, queries, start_rows, start, step);
 }
 
 DEVICE float2 pair_at(const float* p) { return *reinterpret_cast<const float2*>(p); }

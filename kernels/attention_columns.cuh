@@ -45,6 +45,17 @@ struct Columns {
     float weight, second_weight;
 };
 
+// The number of its columns as a constant: decltype(width_of(tile))::value.
+template <int N>
+struct Width {
+    static constexpr int value = N;
+};
+
+template <int N>
+DEVICE Width<N> width_of(const Columns<N>&) {
+    return {};
+}
+
 // Whether some row of from .. to sees some column; the limits are those of a warp.
 template <int N>
 DEVICE bool touches(const Columns<N>& tile, int from, int to) {
@@ -154,25 +165,35 @@ DEVICE bool next_tile(Band<N>& walk, Columns<N>& tile) {
     return false;
 }
 
-// A band, then all entries of a list of positions, which ends with its first -1.
+// All entries of a list of positions, which ends with its first -1.
 template <int N>
-struct BandAndList {
-    Band<N> band;
-    const int* list;
+struct List {
+    const int* positions;
     int first, count;
 };
 
 template <int N>
-DEVICE bool next_tile(BandAndList<N>& walk, Columns<N>& tile) {
-    if (next_tile(walk.band, tile)) return true;
+DEVICE bool next_tile(List<N>& walk, Columns<N>& tile) {
     if (walk.first >= walk.count) return false;
-    const Counted listed = {walk.list, -1, false};
+    const Counted listed = {walk.positions, -1, false};
     Ahead<N> ahead;
     look_ahead(ahead, listed, walk.first, walk.count);
     const Bits<N> seen = counted_bits(ahead, listed, walk.first, walk.count);
-    tile = {walk.first, walk.list, walk.count - walk.first, -FAR, FAR, seen, 0.0f};
+    tile = {walk.first, walk.positions, walk.count - walk.first, -FAR, FAR, seen, 0.0f};
     walk.first += N;
     return seen != 0;
+}
+
+// A band in tiles of N columns, then a list in tiles of L.
+template <int N, int L>
+struct BandAndList {
+    Band<N> band;
+    List<L> list;
+};
+
+template <int N>
+DEVICE bool next_tile(BandAndList<N, N>& walk, Columns<N>& tile) {
+    return next_tile(walk.band, tile) || next_tile(walk.list, tile);
 }
 
 // The blocks of K columns in one row of a table, each entering `count` times.

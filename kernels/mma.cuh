@@ -58,17 +58,17 @@ static __device__ __forceinline__ void ldmatrix_x4_transposed(unsigned (&r)[4], 
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address) : "memory");
 }
 
-// Starts copying 16 bytes to shared memory, or writing zeros where `valid` is false: nothing is read then, wherever
-// `from` points. Lands at cp_async_wait. Said by a predicate: for a number of bytes, the compiler computes addresses of
-// parts of a copy.
-static __device__ __forceinline__ void cp_async_16(void* to, const void* from, bool valid) {
+// Starts copying 16 bytes to shared memory, or writing zeros where no bit of `valid` is set: nothing is read then,
+// wherever `from` points. Lands at cp_async_wait. Said by a predicate: for a number of bytes, the compiler computes
+// addresses of parts of a copy.
+static __device__ __forceinline__ void cp_async_16(void* to, const void* from, unsigned valid) {
     const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
     asm volatile(
         "{\n"
         ".reg .pred zeros;\n"
         "setp.eq.u32 zeros, %2, 0;\n"
         "cp.async.cg.shared.global [%0], [%1], 16, zeros;\n"
-        "}" ::"r"(address), "l"(from), "r"(static_cast<unsigned>(valid)) : "memory");
+        "}" ::"r"(address), "l"(from), "r"(valid) : "memory");
 }
 
 // The same for 8 bytes.

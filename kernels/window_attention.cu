@@ -5,6 +5,7 @@
 // blocks take SPAN queries each and write partial [B, H, S / SPAN, G, 2, D], which a last pass adds up in order.
 // Also compiled with -DWATTENTION_TF32 and -DWATTENTION_TF32X3. Entries with `hopper` in their names are those of
 // WATTENTION_ATTENTION=hopper.
+// spills: window_attention_fwd_wide_d64 in tf32x3: one number, for the same reason as the one after the next
 // spills: window_attention_bwd_kv_d64 in tf32x3: a few bytes, for the same reason as the next
 // spills: window_attention_bwd_kv_d128 in tf32x3: a few bytes, for a sum of three products has two accumulators
 // spills: window_attention_bwd_kv_hopper_d128 in bf16: what is the same in all tiles of rows, for 128 registers are sums
@@ -12,6 +13,8 @@
 #include "attention_hopper_backward.cuh"
 
 constexpr int SPAN = 512;
+// Blocks of bwd_q_d64 that a processor holds: left alone, the compiler takes the registers of a third one in bf16.
+constexpr int QUERY_BLOCKS = sizeof(real) == 2 ? 3 : 1;
 
 struct Forward {
     real* o;
@@ -62,11 +65,11 @@ DEVICE Kept kept_of(const Args& a, const Place& at) {
 }
 
 // The local keys at most W away from `count` queries, then the global ones; none where no query takes part.
-template <int N, class Args>
-DEVICE BandAndList<N> keys_of(const Args& a, const Place& at, int count, bool any) {
+template <int N, int L, class Args>
+DEVICE BandAndList<N, L> keys_of(const Args& a, const Place& at, int count, bool any) {
     const int reach = min(a.W, a.S), from = max(0, at.first - reach);
     const int end = any ? min(a.S, at.first + count + reach) : from;
-    return {band<N>(where_equal(at.state, 1), from, end, -reach, reach), at.list, 0, any ? a.G : 0};
+    return {band<N>(where_equal(at.state, 1), from, end, -reach, reach), {at.list, 0, any ? a.G : 0}};
 }
 
 // A tile of queries in its place, as a warpgroup kernel takes them one after the other.
@@ -84,7 +87,8 @@ DEVICE void forward(const Forward& a) {
     const RowTile tile = {at.first, min(a.S - at.first, ROWS<M>), nullptr};
     const Counted local = where_equal(at.state, 1);
     const Head q = head_of(a, a.q, at);
-    BandAndList<N> keys = keys_of<N>(a, at, tile.count, any_counts<ROWS<M>>(local, at.first, tile.count));
+    BandAndList<N, LISTED<P>> keys =
+        keys_of<N, LISTED<P>>(a, at, tile.count, any_counts<ROWS<M>>(local, at.first, tile.count));
     float sums[M][P / 8][4], most[M][2], sum[M][2];
     const Kept kept = kept_of(a, at);
     with_dropout<FORWARD_DROPS<M>>(kept, [&](auto drops) {
@@ -120,7 +124,7 @@ DEVICE void forward_hopper(const Forward& a) {
             const Place at = place_of(a, work, tiles, R);
             const int count = query_rows<R>(a, at).count;
             const bool any = any_counts<R>(where_equal(at.state, 1), at.first, count);
-            BandAndList<SQUARE> keys = keys_of<SQUARE>(a, at, count, any);
+            BandAndList<SQUARE, SQUARE> keys = keys_of<SQUARE, SQUARE>(a, at, count, any);
             load_walk<false>(ring, keys, pair_of(head_of(a, a.k, at), head_of(a, a.v, at)));
         }
     });
@@ -168,7 +172,8 @@ DEVICE void backward_queries(const Backward& a) {
     const RowTile tile = {at.first, min(a.S - at.first, ROWS<1>), nullptr};
     const Counted local = where_equal(at.state, 1);
     const Head q = head_of(a, a.q, at);
-    BandAndList<N> keys = keys_of<N>(a, at, tile.count, any_counts<ROWS<1>>(local, at.first, tile.count));
+    BandAndList<N, LISTED<P>> keys =
+        keys_of<N, LISTED<P>>(a, at, tile.count, any_counts<ROWS<1>>(local, at.first, tile.count));
     float x[1][P / 8][4];
     const Kept kept = kept_of(a, at);
     with_dropout<Drops::APART>(kept, [&](auto drops) {
@@ -182,8 +187,11 @@ DEVICE void backward_queries(const Backward& a) {
 // launch: grid [B * H * ceil(S / 64)], block 128, shared (128 + 4 * COLUMNS) rows of the head size
 KERNEL_ENTRY void window_attention_bwd_q_d16(const Backward a) { backward_queries<16>(a); }
 KERNEL_ENTRY void window_attention_bwd_q_d32(const Backward a) { backward_queries<32>(a); }
-KERNEL_ENTRY void window_attention_bwd_q_d64(const Backward a) { backward_queries<64>(a); }
 KERNEL_ENTRY void window_attention_bwd_q_d128(const Backward a) { backward_queries<128>(a); }
+// launch: grid [B * H * ceil(S / 64)], block 128, shared (128 + 4 * COLUMNS) rows of the head size
+KERNEL_ENTRY void __launch_bounds__(128, QUERY_BLOCKS) window_attention_bwd_q_d64(const Backward a) {
+    backward_queries<64>(a);
+}
 
 // The sums of a tile of global keys over one span of queries; `to` is that span's [G, 2, D], dk before dv.
 template <int P>
@@ -284,7 +292,7 @@ DEVICE void backward_queries_hopper(const Backward& a) {
             const Place at = place_of(a, work, tiles, R);
             const int count = query_rows<R>(a, at).count;
             const bool any = any_counts<R>(where_equal(at.state, 1), at.first, count);
-            BandAndList<SQUARE> keys = keys_of<SQUARE>(a, at, count, any);
+            BandAndList<SQUARE, SQUARE> keys = keys_of<SQUARE, SQUARE>(a, at, count, any);
             load_walk<false>(ring, keys, pair_of(head_of(a, a.k, at), head_of(a, a.v, at)));
         }
     });

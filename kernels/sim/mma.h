@@ -137,8 +137,8 @@ static inline void sim_copy(void* to, const void* from, unsigned bytes, bool val
     self->copy[self->copies++] = {to, valid ? from : zeros, bytes, self->group};
 }
 
-static inline void cp_async_16(void* to, const void* from, bool valid, SIM_SITE) {
-    sim_copy(to, from, 16, valid, file, line);
+static inline void cp_async_16(void* to, const void* from, unsigned valid, SIM_SITE) {
+    sim_copy(to, from, 16, valid != 0, file, line);
 }
 static inline void cp_async_8(void* to, const void* from, bool valid, SIM_SITE) {
     sim_copy(to, from, 8, valid, file, line);
