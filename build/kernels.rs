@@ -50,8 +50,8 @@ pub fn headers() -> Vec<PathBuf> {
 }
 
 /// The kernels with planted faults, by which the simulator is tested.
-pub fn planted() -> [Source; 2] {
-    ["planted", "planted_hopper"].map(|stem| {
+pub fn planted() -> [Source; 3] {
+    ["planted", "planted_hopper", "planted_maps"].map(|stem| {
         let path = Path::new(FOLDER).join("sim").join(stem).with_extension("cu");
         Source { stem: stem.into(), entries: entries(&read(&path)), path, tf32: false, hopper: false }
     })

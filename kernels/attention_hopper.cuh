@@ -4,7 +4,9 @@
 // through a ring of stages: `full` says that a stage holds a tile, `empty` that everybody is through with it. Beside
 // the tensors a stage says which columns they are, so that only the loading warpgroup walks over the pattern. Rows lie
 // in registers for the whole walk, as operands of the products; so do probabilities. A block takes one tile of rows
-// after the other, and loads for the next one while this one ends.
+// after the other, and loads for the next one while this one ends. A tile of neighbours that are all seen comes by maps of
+// its tensors: one thread asks, and no register is between. Others are copied piece by piece (cp.async): those of a list
+// of positions, and those with hidden columns, which may hold anything and have to be zeros.
 //   attend_hopper   as attend: while the scores of a tile become probabilities, those of the one before are multiplied
 // Every sum has one order, whoever is first.
 #pragma once
@@ -49,11 +51,11 @@ struct alignas(16) Staged {
 };
 
 // Shared memory, and how many stages this thread has taken: they come round, and with each round the parity of their
-// barriers changes.
+// barriers changes. Bit i of `pieces`: the stage before the last i came piece by piece, and those who load have to tell.
 template <int D>
 struct Ring {
     unsigned char* shared;
-    unsigned turn;
+    unsigned turn, pieces;
 };
 
 template <int D>
@@ -94,11 +96,12 @@ DEVICE Barrier* empty_at(const Ring<D>& ring, int stage) {
 
 // Lays out shared memory and makes its barriers: each warp arrives once.
 template <int D, int G>
-DEVICE Ring<D> ring_of(unsigned char* shared) {
+DEVICE Ring<D> ring_of(unsigned char* shared, const Maps& maps) {
     // As products see addresses, and the swizzle with them.
     const unsigned beyond = shared_address(shared) % SWIZZLE_PERIOD;
-    const Ring<D> ring = {shared + (beyond ? SWIZZLE_PERIOD - beyond : 0), 0};
+    const Ring<D> ring = {shared + (beyond ? SWIZZLE_PERIOD - beyond : 0), 0, 0};
     if (threadIdx.x == 0) {
+        if (maps.present) prefetch_map(&maps.map[0]), prefetch_map(&maps.map[1]);
         for (unsigned stage = 0; stage < STAGES; stage++) {
             mbarrier_init(full_at(ring, stage), WARPGROUP / WARP);
             mbarrier_init(empty_at(ring, stage), G * (WARPGROUP / WARP));
@@ -164,16 +167,25 @@ DEVICE void announce(const Ring<D>& ring, unsigned before) {
     arrive_as_warp(full_at(ring, (ring.turn - before) % STAGES));
 }
 
-// One head of two tensors of one shape; where they are of queries and loaded as columns, with lse_delta.
+// One head of two tensors of one shape; where they are of queries and loaded as columns, with lse_delta. Tiles may come
+// by maps where there are some, in which this is head h of sample b.
 struct Pair {
     Head first;
     const real* second;
     const float* lse_delta;
+    const Maps* maps;
+    int b, h;
 };
 
 DEVICE Pair pair_of(const Head& first, const Head& second) {
-    Pair pair = {first, second.x, nullptr};
+    Pair pair = {first, second.x, nullptr, nullptr, 0, 0};
     pair.first.aligned = first.aligned && second.aligned;
+    return pair;
+}
+
+// The same with maps of the two tensors.
+DEVICE Pair mapped(Pair pair, const Maps& maps, int b, int h) {
+    pair.maps = &maps, pair.b = b, pair.h = h;
     return pair;
 }
 
@@ -183,25 +195,64 @@ DEVICE Head second_of(const Pair& pair) {
     return second;
 }
 
-// Gives the ring one tile, with NUMBERS one of queries.
+// lse_delta of a tile's first column.
+DEVICE const float* numbers_at(const Pair& pair, const Columns<SQUARE>& tile) {
+    return pair.lse_delta + 2ll * tile.first;
+}
+
+// Whether a tile comes by maps: neighbours that are all seen, but for those beyond the tensor, which are zeros. Numbers
+// have no zeros beyond their end, and are copied in pieces of 16 bytes.
+template <bool NUMBERS>
+DEVICE bool comes_by_maps(const Pair& pair, const Columns<SQUARE>& tile) {
+    if (!pair.maps || !pair.maps->present || tile.gathered) return false;
+    const int there = NUMBERS ? SQUARE : pair.first.end - tile.first;
+    return tile.seen == bits_below<SQUARE>(there) && (!NUMBERS || aligned16(numbers_at(pair, tile)));
+}
+
+// Starts copying a tile by maps into a stage, and arrives there. One thread's work.
+template <int D, bool NUMBERS>
+DEVICE void copy_by_maps(const Ring<D>& ring, int stage, const Pair& pair, const Columns<SQUARE>& tile) {
+    constexpr unsigned OF_NUMBERS = NUMBERS ? 2 * SQUARE * sizeof(float) : 0;
+    Barrier* full = full_at(ring, stage);
+    mbarrier_arrive_expect(full, 2 * TILE_BYTES<D> + OF_NUMBERS);
+#pragma unroll
+    for (int i = 0; i < D / 32; i++) {
+        const int tensor = i % 2, panel = i / 2;
+        unsigned char* to = tile_at(ring, stage, tensor) + panel * PANEL;
+        tensor_copy(to, &pair.maps->map[tensor], panel * 64, pair.h, tile.first, pair.b, full);
+    }
+    if (NUMBERS) bulk_copy(staged_at(ring, stage).lse_delta, numbers_at(pair, tile), OF_NUMBERS, full);
+}
+
+// Starts copying a tile piece by piece into a stage. A warpgroup's work.
+template <int D, bool NUMBERS>
+DEVICE void copy_in_pieces(const Ring<D>& ring, int stage, const Pair& pair, const Columns<SQUARE>& tile) {
+    load_swizzled<D>(tile_at(ring, stage, 0), pair.first, tile);
+    load_swizzled<D>(tile_at(ring, stage, 1), second_of(pair), tile);
+    if (NUMBERS) {
+        const int n = static_cast<int>(threadIdx.x) % WARPGROUP;
+        float* to = staged_at(ring, stage).lse_delta + 2 * n;
+        if (n < SQUARE) cp_async_8(to, numbers_at(pair, tile) + 2 * n, tile.seen >> n & 1);
+    }
+}
+
+// Gives the ring one tile, with NUMBERS one of queries. What comes by maps tells by itself that it is there; the warps
+// arrive beforehand.
 template <int D, bool NUMBERS>
 DEVICE void load_stage(Ring<D>& ring, const Columns<SQUARE>& tile, bool last, const Pair& pair) {
     const int stage = stage_of(ring);
     // Nobody has used a stage before its first time.
     mbarrier_wait(empty_at(ring, stage), parity_of(ring) ^ 1);
+    const bool by_maps = comes_by_maps<NUMBERS>(pair, tile), first_thread = threadIdx.x % WARPGROUP == 0;
     Staged& staged = staged_at(ring, stage);
-    if (threadIdx.x % WARPGROUP == 0) staged.tile = tile, staged.last = last;
-    if (tile.seen) {
-        load_swizzled<D>(tile_at(ring, stage, 0), pair.first, tile);
-        load_swizzled<D>(tile_at(ring, stage, 1), second_of(pair), tile);
-        if (NUMBERS) {
-            const int n = static_cast<int>(threadIdx.x) % WARPGROUP;
-            const float* from = pair.lse_delta + 2ll * (tile.first + n);
-            if (n < SQUARE) cp_async_8(staged.lse_delta + 2 * n, from, tile.seen >> n & 1);
-        }
-    }
+    if (first_thread) staged.tile = tile, staged.last = last;
+    if (by_maps && first_thread) copy_by_maps<D, NUMBERS>(ring, stage, pair, tile);
+    else if (by_maps && lane_index() == 0) mbarrier_arrive(full_at(ring, stage));
+    if (!by_maps && tile.seen) copy_in_pieces<D, NUMBERS>(ring, stage, pair, tile);
     cp_async_commit();
-    if (++ring.turn > LOADING) {
+    ring.turn++;
+    ring.pieces = ring.pieces << 1 | !by_maps;
+    if (ring.pieces >> LOADING & 1) {
         cp_async_wait<LOADING>();
         announce(ring, LOADING + 1);
     }
@@ -225,7 +276,7 @@ DEVICE void load_end(const Ring<D>& ring) {
     cp_async_wait<0>();
 #pragma unroll
     for (unsigned before = LOADING; before > 0; before--)
-        if (ring.turn >= before) announce(ring, before);
+        if (ring.pieces >> (before - 1) & 1) announce(ring, before);
 }
 
 // Shares out the warpgroups of a block, G that compute and one that fills the ring by `load`, and their registers:

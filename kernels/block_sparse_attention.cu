@@ -134,10 +134,10 @@ DEVICE void load_lists(
 
 // Gives the ring the keys and values that rows of both warpgroups see.
 template <int D, class Args>
-DEVICE void load_keys(Ring<D>& ring, const Args& a) {
+DEVICE void load_keys(Ring<D>& ring, const Args& a, const Maps& maps) {
     load_lists<false>(
         ring, a, a.work, a.items, a.col, a.count,
-        [&](const Place& at) { return pair_of(head_of(a, a.k, at), head_of(a, a.v, at)); },
+        [&](const Place& at) { return mapped(pair_of(head_of(a, a.k, at), head_of(a, a.v, at)), maps, at.b, at.h); },
         [](const Place& at) { return at.visible; });
 }
 
@@ -214,14 +214,14 @@ KERNEL_ENTRY void block_sparse_attention_fwd_d64(const Forward a) { forward<64>(
 KERNEL_ENTRY void block_sparse_attention_fwd_d128(const Forward a) { forward<128>(a); }
 
 template <int D>
-DEVICE void forward_hopper(const Forward& a) {
+DEVICE void forward_hopper(const Forward& a, const Maps& maps) {
     contract(blockDim.x == HOPPER_THREADS<LISTS> && a.D <= D && a.S % a.K == 0);
 #ifndef WATTENTION_HOPPER
     contract(false);
 #else
     SHARED_DYN(unsigned char, shared);
-    Ring<D> ring = ring_of<D, LISTS>(shared);
-    if (!computes<LISTS>(ring, [&] { load_keys(ring, a); })) return;
+    Ring<D> ring = ring_of<D, LISTS>(shared, maps);
+    if (!computes<LISTS>(ring, [&] { load_keys(ring, a, maps); })) return;
     const int group = warpgroup_index();
     const Place at = group_place(a, a.work, a.items, group);
     const Head q = head_of(a, a.q, at);
@@ -244,8 +244,15 @@ DEVICE void forward_hopper(const Forward& a) {
 }
 
 // launch: grid [B * ceil(items * ceil(K / 64) / 2)], block 384, shared a ring of 4 stages
-KERNEL_ENTRY void __launch_bounds__(384, 1) block_sparse_attention_fwd_hopper_d64(const Forward a) {
-    forward_hopper<64>(a);
+KERNEL_ENTRY void __launch_bounds__(384, 1) block_sparse_attention_fwd_hopper_d64(
+    const Forward a, const __grid_constant__ Maps maps) {
+    forward_hopper<64>(a, maps);
+}
+
+// launch: grid [B * ceil(items * ceil(K / 64) / 2)], block 384, shared a ring of 4 stages
+KERNEL_ENTRY void __launch_bounds__(384, 1) block_sparse_attention_fwd_hopper_d128(
+    const Forward a, const __grid_constant__ Maps maps) {
+    forward_hopper<128>(a, maps);
 }
 
 // A warp for each row.
@@ -295,14 +302,14 @@ KERNEL_ENTRY void block_sparse_attention_bwd_q_d64(const Backward a) { backward_
 KERNEL_ENTRY void block_sparse_attention_bwd_q_d128(const Backward a) { backward_queries<128>(a); }
 
 template <int D>
-DEVICE void backward_queries_hopper(const Backward& a) {
+DEVICE void backward_queries_hopper(const Backward& a, const Maps& maps) {
     contract(blockDim.x == HOPPER_THREADS<LISTS> && a.D <= D && a.S % a.K == 0);
 #ifndef WATTENTION_HOPPER
     contract(false);
 #else
     SHARED_DYN(unsigned char, shared);
-    Ring<D> ring = ring_of<D, LISTS>(shared);
-    if (!computes<LISTS>(ring, [&] { load_keys(ring, a); })) return;
+    Ring<D> ring = ring_of<D, LISTS>(shared, maps);
+    if (!computes<LISTS>(ring, [&] { load_keys(ring, a, maps); })) return;
     const int group = warpgroup_index();
     const Place at = group_place(a, a.work, a.items, group);
     const Head q = head_of(a, a.q, at);
@@ -318,8 +325,15 @@ DEVICE void backward_queries_hopper(const Backward& a) {
 }
 
 // launch: grid [B * ceil(items * ceil(K / 64) / 2)], block 384, shared a ring of 4 stages
-KERNEL_ENTRY void __launch_bounds__(384, 1) block_sparse_attention_bwd_q_hopper_d64(const Backward a) {
-    backward_queries_hopper<64>(a);
+KERNEL_ENTRY void __launch_bounds__(384, 1) block_sparse_attention_bwd_q_hopper_d64(
+    const Backward a, const __grid_constant__ Maps maps) {
+    backward_queries_hopper<64>(a, maps);
+}
+
+// launch: grid [B * ceil(items * ceil(K / 64) / 2)], block 384, shared a ring of 4 stages and the rows
+KERNEL_ENTRY void __launch_bounds__(384, 1) block_sparse_attention_bwd_q_hopper_d128(
+    const Backward a, const __grid_constant__ Maps maps) {
+    backward_queries_hopper<128>(a, maps);
 }
 
 // launch: grid [lists * B, ceil(K / 16)], block 128, shared 0
@@ -359,18 +373,18 @@ KERNEL_ENTRY void block_sparse_attention_bwd_kv_d64(const Backward a) { backward
 KERNEL_ENTRY void block_sparse_attention_bwd_kv_d128(const Backward a) { backward_keys<128>(a); }
 
 template <int D>
-DEVICE void backward_keys_hopper(const Backward& a) {
+DEVICE void backward_keys_hopper(const Backward& a, const Maps& maps) {
     contract(blockDim.x == HOPPER_THREADS<LISTS> && a.D <= D && a.S % a.K == 0);
 #ifndef WATTENTION_HOPPER
     contract(false);
 #else
     SHARED_DYN(unsigned char, shared);
-    Ring<D> ring = ring_of<D, LISTS>(shared);
+    Ring<D> ring = ring_of<D, LISTS>(shared, maps);
     const bool computing = computes<LISTS>(ring, [&] {
         const auto pair_at = [&](const Place& at) {
             Pair pair = pair_of(head_of(a, a.q, at), head_of(a, a.d_o, at));
             pair.lse_delta = lse_delta_of(a, at);
-            return pair;
+            return mapped(pair, maps, at.b, at.h);
         };
         const auto finite = [&](const Place& at) { return where_finite(a.lse + at.head * a.S); };
         load_lists<true>(ring, a, a.inverse_work, a.inverse_items, a.inverse_col, a.inverse_count, pair_at, finite);
@@ -393,8 +407,15 @@ DEVICE void backward_keys_hopper(const Backward& a) {
 }
 
 // launch: grid [B * ceil(items * ceil(K / 64) / 2)], block 384, shared a ring of 4 stages
-KERNEL_ENTRY void __launch_bounds__(384, 1) block_sparse_attention_bwd_kv_hopper_d64(const Backward a) {
-    backward_keys_hopper<64>(a);
+KERNEL_ENTRY void __launch_bounds__(384, 1) block_sparse_attention_bwd_kv_hopper_d64(
+    const Backward a, const __grid_constant__ Maps maps) {
+    backward_keys_hopper<64>(a, maps);
+}
+
+// launch: grid [B * ceil(items * ceil(K / 64) / 2)], block 384, shared a ring of 4 stages and the rows
+KERNEL_ENTRY void __launch_bounds__(384, 1) block_sparse_attention_bwd_kv_hopper_d128(
+    const Backward a, const __grid_constant__ Maps maps) {
+    backward_keys_hopper<128>(a, maps);
 }
 
 // launch: grid [lists * B, ceil(K / 16)], block 128, shared 0

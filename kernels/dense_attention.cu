@@ -123,9 +123,10 @@ DEVICE Band<N> keys_of(const Args& a, const Place& at, int count, void* scratch)
 #ifdef WATTENTION_HOPPER
 // Gives the ring the keys and values that `count` queries see.
 template <int D, class Args>
-DEVICE void load_keys(Ring<D>& ring, const Args& a, const Place& at, int count) {
+DEVICE void load_keys(Ring<D>& ring, const Args& a, const Maps& maps, const Place& at, int count) {
     Band<SQUARE> keys = band<SQUARE>(visible_keys(a, at.b), at.from, keys_end(a, at, count), -FAR, reach_of(a));
-    load_walk<false>(ring, keys, pair_of(key_head(a, a.k, at), key_head(a, a.v, at)));
+    const Pair pair = pair_of(key_head(a, a.k, at), key_head(a, a.v, at));
+    load_walk<false>(ring, keys, mapped(pair, maps, at.b, at.h));
 }
 #endif
 
@@ -183,17 +184,17 @@ KERNEL_ENTRY void dense_attention_fwd_wide_d32(const Forward a) { forward<32, 2>
 KERNEL_ENTRY void dense_attention_fwd_wide_d64(const Forward a) { forward<64, 2>(a); }
 
 template <int D>
-DEVICE void forward_hopper(const Forward& a) {
+DEVICE void forward_hopper(const Forward& a, const Maps& maps) {
     contract(blockDim.x == HOPPER_THREADS<DENSE_GROUPS<D>> && static_cast<int>(gridDim.y) == a.splits && a.D <= D);
 #ifndef WATTENTION_HOPPER
     contract(false);
 #else
     SHARED_DYN(unsigned char, shared);
     constexpr int G = DENSE_GROUPS<D>, R = HOPPER_ROWS<G>;
-    Ring<D> ring = ring_of<D, G>(shared);
+    Ring<D> ring = ring_of<D, G>(shared, maps);
     const Place at = place_of(a, CEIL_DIV(a.T, R), R, a.causal, a.splits);
     const RowTile tile = {at.first, min(a.T - at.first, R), nullptr};
-    if (!computes<G, DENSE_BLOCKS<D>>(ring, [&] { load_keys(ring, a, at, tile.count); })) return;
+    if (!computes<G, DENSE_BLOCKS<D>>(ring, [&] { load_keys(ring, a, maps, at, tile.count); })) return;
     const Head q = query_head(a, a.q, at);
     float sums[D / 64][8][4];
     Running running;
@@ -216,11 +217,15 @@ DEVICE void forward_hopper(const Forward& a) {
 }
 
 // launch: grid [B * H * ceil(T / 64), splits], block 256, shared a ring of 4 stages
-KERNEL_ENTRY void __launch_bounds__(256, 2) dense_attention_fwd_hopper_d64(const Forward a) { forward_hopper<64>(a); }
+KERNEL_ENTRY void __launch_bounds__(256, 2) dense_attention_fwd_hopper_d64(
+    const Forward a, const __grid_constant__ Maps maps) {
+    forward_hopper<64>(a, maps);
+}
 
 // launch: grid [B * H * ceil(T / 128), splits], block 384, shared a ring of 4 stages
-KERNEL_ENTRY void __launch_bounds__(384, 1) dense_attention_fwd_hopper_d128(const Forward a) {
-    forward_hopper<128>(a);
+KERNEL_ENTRY void __launch_bounds__(384, 1) dense_attention_fwd_hopper_d128(
+    const Forward a, const __grid_constant__ Maps maps) {
+    forward_hopper<128>(a, maps);
 }
 
 // Joins the splits; a warp for each row.
@@ -279,17 +284,17 @@ KERNEL_ENTRY void dense_attention_bwd_q_d64(const Backward a) { backward_queries
 KERNEL_ENTRY void dense_attention_bwd_q_d128(const Backward a) { backward_queries<128>(a); }
 
 template <int D>
-DEVICE void backward_queries_hopper(const Backward& a) {
+DEVICE void backward_queries_hopper(const Backward& a, const Maps& maps) {
     contract(blockDim.x == HOPPER_THREADS<DENSE_GROUPS<D>> && static_cast<int>(gridDim.y) == a.splits && a.D <= D);
 #ifndef WATTENTION_HOPPER
     contract(false);
 #else
     SHARED_DYN(unsigned char, shared);
     constexpr int G = DENSE_GROUPS<D>, R = HOPPER_ROWS<G>;
-    Ring<D> ring = ring_of<D, G>(shared);
+    Ring<D> ring = ring_of<D, G>(shared, maps);
     const Place at = place_of(a, CEIL_DIV(a.T, R), R, a.causal, a.splits);
     const RowTile tile = {at.first, min(a.T - at.first, R), nullptr};
-    if (!computes<G, DENSE_BLOCKS<D>>(ring, [&] { load_keys(ring, a, at, tile.count); })) return;
+    if (!computes<G, DENSE_BLOCKS<D>>(ring, [&] { load_keys(ring, a, maps, at, tile.count); })) return;
     const Head q = query_head(a, a.q, at);
     float x[D / 64][8][4];
     with_constant(a.p > 0.0f, [&](auto drops) {
@@ -309,13 +314,15 @@ DEVICE void backward_queries_hopper(const Backward& a) {
 }
 
 // launch: grid [B * H * ceil(T / 64), splits], block 256, shared a ring of 4 stages
-KERNEL_ENTRY void __launch_bounds__(256, 2) dense_attention_bwd_q_hopper_d64(const Backward a) {
-    backward_queries_hopper<64>(a);
+KERNEL_ENTRY void __launch_bounds__(256, 2) dense_attention_bwd_q_hopper_d64(
+    const Backward a, const __grid_constant__ Maps maps) {
+    backward_queries_hopper<64>(a, maps);
 }
 
 // launch: grid [B * H * ceil(T / 128), splits], block 384, shared a ring of 4 stages and the rows
-KERNEL_ENTRY void __launch_bounds__(384, 1) dense_attention_bwd_q_hopper_d128(const Backward a) {
-    backward_queries_hopper<128>(a);
+KERNEL_ENTRY void __launch_bounds__(384, 1) dense_attention_bwd_q_hopper_d128(
+    const Backward a, const __grid_constant__ Maps maps) {
+    backward_queries_hopper<128>(a, maps);
 }
 
 // Adds up the splits of dq.
@@ -359,21 +366,21 @@ KERNEL_ENTRY void dense_attention_bwd_kv_d64(const Backward a) { backward_keys<6
 KERNEL_ENTRY void dense_attention_bwd_kv_d128(const Backward a) { backward_keys<128>(a); }
 
 template <int D>
-DEVICE void backward_keys_hopper(const Backward& a) {
+DEVICE void backward_keys_hopper(const Backward& a, const Maps& maps) {
     contract(blockDim.x == HOPPER_THREADS<DENSE_GROUPS<D>> && a.D <= D);
 #ifndef WATTENTION_HOPPER
     contract(false);
 #else
     SHARED_DYN(unsigned char, shared);
     constexpr int G = DENSE_GROUPS<D>, R = HOPPER_ROWS<G>;
-    Ring<D> ring = ring_of<D, G>(shared);
+    Ring<D> ring = ring_of<D, G>(shared, maps);
     const Place at = place_of(a, CEIL_DIV(a.rows, R), R, 0, 1);
     const RowTile tile = {at.first, min(a.rows - at.first, R), nullptr};
     const bool computing = computes<G, DENSE_BLOCKS<D>>(ring, [&] {
         Band<SQUARE> queries = queries_of<SQUARE, R>(a, at);
         Pair pair = pair_of(query_head(a, a.q, at), query_head(a, a.d_o, at));
         pair.lse_delta = lse_delta_of(a, at);
-        load_walk<true>(ring, queries, pair);
+        load_walk<true>(ring, queries, mapped(pair, maps, at.b, at.h));
     });
     if (!computing) return;
     const Head k = key_head(a, a.k, at);
@@ -390,11 +397,13 @@ DEVICE void backward_keys_hopper(const Backward& a) {
 }
 
 // launch: grid [B * H * ceil(rows / 64)], block 256, shared a ring of 4 stages
-KERNEL_ENTRY void __launch_bounds__(256, 2) dense_attention_bwd_kv_hopper_d64(const Backward a) {
-    backward_keys_hopper<64>(a);
+KERNEL_ENTRY void __launch_bounds__(256, 2) dense_attention_bwd_kv_hopper_d64(
+    const Backward a, const __grid_constant__ Maps maps) {
+    backward_keys_hopper<64>(a, maps);
 }
 
 // launch: grid [B * H * ceil(rows / 128)], block 384, shared a ring of 4 stages and the rows
-KERNEL_ENTRY void __launch_bounds__(384, 1) dense_attention_bwd_kv_hopper_d128(const Backward a) {
-    backward_keys_hopper<128>(a);
+KERNEL_ENTRY void __launch_bounds__(384, 1) dense_attention_bwd_kv_hopper_d128(
+    const Backward a, const __grid_constant__ Maps maps) {
+    backward_keys_hopper<128>(a, maps);
 }

@@ -1,5 +1,6 @@
-// What compute capability 9.0 adds: barriers in memory, products of whole warpgroups from shared memory, fences between
-// the two ways to it, and registers that pass from warp to warp. Each has a simulator twin in sim/hopper.h.
+// What compute capability 9.0 adds: barriers in memory, copies by maps of tensors, products of whole warpgroups from
+// shared memory, fences between the two ways to it, and registers that pass from warp to warp. Each has a simulator twin
+// in sim/hopper.h.
 //
 // A warpgroup is 4 warps, the first a multiple of 4. Products (wgmma) run beside the program: between a product and the
 // wait for it nobody may touch its accumulators, its operands in registers or its tiles in shared memory. They see
@@ -14,6 +15,18 @@ typedef unsigned long long Barrier;
 
 // One operand in shared memory, as wgmma takes it: where it begins, and how it goes on.
 typedef unsigned long long Descriptor;
+
+// What bulk copies know of a tensor in memory: where it lies, how far it goes, and the box that one copy brings. The
+// driver encodes it (src/device/tensor_map.rs says what), and only copies read its bits.
+struct alignas(128) TensorMap {
+    unsigned long long opaque[16];
+};
+
+// The second argument of entries that copy by maps: those of two tensors, where both can have one.
+struct Maps {
+    TensorMap map[2];
+    int present;
+};
 
 constexpr int WARPGROUP = 128;
 // Bytes of a row of a swizzled tile, and after which its pattern repeats: tiles begin at multiples of it.
@@ -66,6 +79,22 @@ static __device__ __forceinline__ void bulk_copy(void* to, const void* from, uns
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
                      shared_address(to)),
                  "l"(from), "r"(bytes), "r"(shared_address(barrier)) : "memory");
+}
+
+// Starts copying the box of a tensor of four dimensions that begins at these coordinates, the innermost first; zeros
+// where the tensor has no element. All bytes of the box count towards the barrier's phase. The place is a multiple of 128
+// bytes, and the pieces of its rows are swizzled by its address. The map is an argument of the kernel, not a copy of it.
+static __device__ __forceinline__ void tensor_copy(
+    void* to, const TensorMap* map, int column, int head, int position, int sample, Barrier* barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+        "[%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(shared_address(to)),
+        "l"(map), "r"(column), "r"(head), "r"(position), "r"(sample), "r"(shared_address(barrier)) : "memory");
+}
+
+// Fetches a map before the first copy by it.
+static __device__ __forceinline__ void prefetch_map(const TensorMap* map) {
+    asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
 // Stores an element where products will read it, after a fence.

@@ -110,14 +110,14 @@ KERNEL_ENTRY void window_attention_fwd_wide_d32(const Forward a) { forward<32, 2
 KERNEL_ENTRY void window_attention_fwd_wide_d64(const Forward a) { forward<64, 2>(a); }
 
 template <int D>
-DEVICE void forward_hopper(const Forward& a) {
+DEVICE void forward_hopper(const Forward& a, const Maps& maps) {
     contract(blockDim.x == HOPPER_THREADS<GROUPS<D>> && a.D <= D);
 #ifndef WATTENTION_HOPPER
     contract(false);
 #else
     SHARED_DYN(unsigned char, shared);
     constexpr int R = HOPPER_ROWS<GROUPS<D>>;
-    Ring<D> ring = ring_of<D, GROUPS<D>>(shared);
+    Ring<D> ring = ring_of<D, GROUPS<D>>(shared, maps);
     const int tiles = CEIL_DIV(a.S, R), works = a.B * a.H * tiles, blocks = static_cast<int>(gridDim.x);
     const bool computing = computes<GROUPS<D>>(ring, [&] {
         for (int work = blockIdx.x; work < works; work += blocks) {
@@ -125,7 +125,8 @@ DEVICE void forward_hopper(const Forward& a) {
             const int count = query_rows<R>(a, at).count;
             const bool any = any_counts<R>(where_equal(at.state, 1), at.first, count);
             BandAndList<SQUARE, SQUARE> keys = keys_of<SQUARE, SQUARE>(a, at, count, any);
-            load_walk<false>(ring, keys, pair_of(head_of(a, a.k, at), head_of(a, a.v, at)));
+            const Pair pair = pair_of(head_of(a, a.k, at), head_of(a, a.v, at));
+            load_walk<false>(ring, keys, mapped(pair, maps, at.b, at.h));
         }
     });
     if (!computing) return;
@@ -148,13 +149,15 @@ DEVICE void forward_hopper(const Forward& a) {
 }
 
 // launch: grid [B * H * ceil(S / 192), 132 at most], block 512, shared a ring of 4 stages
-KERNEL_ENTRY void __launch_bounds__(512, 1) window_attention_fwd_hopper_d64(const Forward a) {
-    forward_hopper<64>(a);
+KERNEL_ENTRY void __launch_bounds__(512, 1) window_attention_fwd_hopper_d64(
+    const Forward a, const __grid_constant__ Maps maps) {
+    forward_hopper<64>(a, maps);
 }
 
 // launch: grid [B * H * ceil(S / 128), 132 at most], block 384, shared a ring of 4 stages
-KERNEL_ENTRY void __launch_bounds__(384, 1) window_attention_fwd_hopper_d128(const Forward a) {
-    forward_hopper<128>(a);
+KERNEL_ENTRY void __launch_bounds__(384, 1) window_attention_fwd_hopper_d128(
+    const Forward a, const __grid_constant__ Maps maps) {
+    forward_hopper<128>(a, maps);
 }
 
 // launch: grid [B * S * H / 16], block 128, shared 0
@@ -278,14 +281,14 @@ KERNEL_ENTRY void window_attention_bwd_kv_d64(const Backward a) { backward_keys<
 KERNEL_ENTRY void window_attention_bwd_kv_d128(const Backward a) { backward_keys<128>(a); }
 
 template <int D>
-DEVICE void backward_queries_hopper(const Backward& a) {
+DEVICE void backward_queries_hopper(const Backward& a, const Maps& maps) {
     contract(blockDim.x == HOPPER_THREADS<BACKWARD_GROUPS> && a.D <= D);
 #ifndef WATTENTION_HOPPER
     contract(false);
 #else
     SHARED_DYN(unsigned char, shared);
     constexpr int R = BACKWARD_ROWS;
-    Ring<D> ring = ring_of<D, BACKWARD_GROUPS>(shared);
+    Ring<D> ring = ring_of<D, BACKWARD_GROUPS>(shared, maps);
     const int tiles = CEIL_DIV(a.S, R), works = a.B * a.H * tiles, blocks = static_cast<int>(gridDim.x);
     const bool computing = computes<BACKWARD_GROUPS>(ring, [&] {
         for (int work = blockIdx.x; work < works; work += blocks) {
@@ -293,7 +296,8 @@ DEVICE void backward_queries_hopper(const Backward& a) {
             const int count = query_rows<R>(a, at).count;
             const bool any = any_counts<R>(where_equal(at.state, 1), at.first, count);
             BandAndList<SQUARE, SQUARE> keys = keys_of<SQUARE, SQUARE>(a, at, count, any);
-            load_walk<false>(ring, keys, pair_of(head_of(a, a.k, at), head_of(a, a.v, at)));
+            const Pair pair = pair_of(head_of(a, a.k, at), head_of(a, a.v, at));
+            load_walk<false>(ring, keys, mapped(pair, maps, at.b, at.h));
         }
     });
     if (!computing) return;
@@ -315,24 +319,26 @@ DEVICE void backward_queries_hopper(const Backward& a) {
 }
 
 // launch: grid [B * H * ceil(S / 128), 132 at most], block 384, shared a ring of 4 stages
-KERNEL_ENTRY void __launch_bounds__(384, 1) window_attention_bwd_q_hopper_d64(const Backward a) {
-    backward_queries_hopper<64>(a);
+KERNEL_ENTRY void __launch_bounds__(384, 1) window_attention_bwd_q_hopper_d64(
+    const Backward a, const __grid_constant__ Maps maps) {
+    backward_queries_hopper<64>(a, maps);
 }
 
 // launch: grid [B * H * ceil(S / 128), 132 at most], block 384, shared a ring of 4 stages and the rows
-KERNEL_ENTRY void __launch_bounds__(384, 1) window_attention_bwd_q_hopper_d128(const Backward a) {
-    backward_queries_hopper<128>(a);
+KERNEL_ENTRY void __launch_bounds__(384, 1) window_attention_bwd_q_hopper_d128(
+    const Backward a, const __grid_constant__ Maps maps) {
+    backward_queries_hopper<128>(a, maps);
 }
 
 template <int D>
-DEVICE void backward_keys_hopper(const Backward& a) {
+DEVICE void backward_keys_hopper(const Backward& a, const Maps& maps) {
     contract(blockDim.x == HOPPER_THREADS<BACKWARD_GROUPS> && a.D <= D);
 #ifndef WATTENTION_HOPPER
     contract(false);
 #else
     SHARED_DYN(unsigned char, shared);
     constexpr int R = BACKWARD_ROWS;
-    Ring<D> ring = ring_of<D, BACKWARD_GROUPS>(shared);
+    Ring<D> ring = ring_of<D, BACKWARD_GROUPS>(shared, maps);
     const int works = a.B * a.H * (CEIL_DIV(a.S, R) + CEIL_DIV(a.S, SPAN) * CEIL_DIV(a.G, R));
     const int blocks = static_cast<int>(gridDim.x);
     const bool computing = computes<BACKWARD_GROUPS>(ring, [&] {
@@ -341,7 +347,7 @@ DEVICE void backward_keys_hopper(const Backward& a) {
             Band<SQUARE> queries = queries_of<SQUARE, R>(a, tile);
             Pair pair = pair_of(head_of(a, a.q, tile.at), head_of(a, a.d_o, tile.at));
             pair.lse_delta = lse_delta_of(a, tile.at);
-            load_walk<true>(ring, queries, pair);
+            load_walk<true>(ring, queries, mapped(pair, maps, tile.at.b, tile.at.h));
         }
     });
     if (!computing) return;
@@ -369,13 +375,15 @@ DEVICE void backward_keys_hopper(const Backward& a) {
 }
 
 // launch: grid [B * H * (ceil(S / 128) + ceil(S / SPAN) * ceil(G / 128)), 132 at most], block 384, shared as bwd_q
-KERNEL_ENTRY void __launch_bounds__(384, 1) window_attention_bwd_kv_hopper_d64(const Backward a) {
-    backward_keys_hopper<64>(a);
+KERNEL_ENTRY void __launch_bounds__(384, 1) window_attention_bwd_kv_hopper_d64(
+    const Backward a, const __grid_constant__ Maps maps) {
+    backward_keys_hopper<64>(a, maps);
 }
 
 // launch: grid [B * H * (ceil(S / 128) + ceil(S / SPAN) * ceil(G / 128)), 132 at most], block 384, shared as bwd_q
-KERNEL_ENTRY void __launch_bounds__(384, 1) window_attention_bwd_kv_hopper_d128(const Backward a) {
-    backward_keys_hopper<128>(a);
+KERNEL_ENTRY void __launch_bounds__(384, 1) window_attention_bwd_kv_hopper_d128(
+    const Backward a, const __grid_constant__ Maps maps) {
+    backward_keys_hopper<128>(a, maps);
 }
 
 // The partial sums of the global keys, added up; a thread for each of [B, G, H, D].

@@ -19,6 +19,7 @@ mod precision;
 pub mod repeater;
 mod signature;
 pub mod sim;
+mod tensor_map;
 
 pub use call::{Arg, Call, Cost};
 pub use engine::Engine;
@@ -29,6 +30,7 @@ pub use kernel::{Gpu, Kernel, Pass};
 pub use layout::Layout;
 pub use precision::Precision;
 pub use signature::{Kind, Signature};
+pub use tensor_map::{Maps, TensorMap};
 
 use crate::collective::{Backend, Group};
 use crate::error::{Error, Result};

@@ -26,11 +26,23 @@ struct SimNamed {
     unsigned count, arrived, generation;
 };
 
-// A bulk copy that has not landed.
+// A tensor map as src/device/sim/maps.rs encodes it: of elements of 2 bytes, the innermost dimension first, and rows of
+// 128 bytes whose pieces are swizzled.
+struct SimMap {
+    uint64_t mark, rank, address, size[4];
+    uint64_t stride[3];  // bytes
+    uint64_t box[4];
+    uint64_t unused[2];
+};
+constexpr uint64_t SIM_MAP_MARK = 0x7ff470ad3a9b5c1eull;
+
+// A bulk copy that has not landed: bytes one behind the other or, where `from` is null, the box of a map.
 struct SimBulk {
     SimBarrier* barrier;
     unsigned to, bytes;
     const unsigned char* from;
+    SimMap map;
+    int first[4];
 };
 
 // The accumulators of a product that has not been waited for, lane by lane.

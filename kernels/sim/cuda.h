@@ -25,6 +25,7 @@
 #define __device__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define KERNEL_ENTRY static
 #define SHARED_DYN(type, name) type* name = reinterpret_cast<type*>(sim_self->shared)
 

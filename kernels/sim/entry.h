@@ -49,8 +49,18 @@ template <auto KERNEL> struct Entry;
 template <class Args, void (*KERNEL)(Args)>
 struct Entry<KERNEL> {
     static constexpr auto signature = letters<Args>(std::make_index_sequence<fields<Args>()>());
-    static void run(const void* arguments) { KERNEL(*static_cast<const Args*>(arguments)); }
-    static constexpr SimEntry entry = {signature.data(), sizeof(Args), run};
+    static void run(const void* arguments, const void*) { KERNEL(*static_cast<const Args*>(arguments)); }
+    static constexpr SimEntry entry = {signature.data(), sizeof(Args), 0, run};
+};
+
+// An entry that copies by maps of tensors.
+template <class Args, class Maps, void (*KERNEL)(Args, Maps)>
+struct Entry<KERNEL> {
+    static constexpr auto signature = letters<Args>(std::make_index_sequence<fields<Args>()>());
+    static void run(const void* arguments, const void* maps) {
+        KERNEL(*static_cast<const Args*>(arguments), *static_cast<const Maps*>(maps));
+    }
+    static constexpr SimEntry entry = {signature.data(), sizeof(Args), sizeof(Maps), run};
 };
 
 }  // namespace sim

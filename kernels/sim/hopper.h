@@ -170,37 +170,7 @@ static inline void store_for_products(T* to, T value, SIM_SITE) {
     sim_wrote(to, sizeof(T), file, line);
 }
 
-// --- bulk copies
-
-static inline void bulk_copy(void* to, const void* from, unsigned bytes, unsigned long long* at, SIM_SITE) {
-    SimAsync* all = sim_async();
-    SimBarrier* barrier = sim_barrier(at, "bulk_copy", file, line);
-    sim_need_fence(barrier, "bulk_copy", file, line);
-    if (bytes == 0 || bytes % 16 != 0) SIM_FAIL("bulk_copy: not a multiple of 16 bytes");
-    sim_in_shared(to, bytes, file, line);
-    sim_aligned(to, 16, file, line);
-    sim_aligned(from, 16, file, line);
-    if (all->bulks == SIM_BULKS) SIM_FAIL("more bulk copies in flight than the simulator holds");
-    const unsigned at_byte = shared_address(to) - SIM_SHARED_BASE;
-    for (unsigned i = 0; i < all->bulks; i++)
-        if (at_byte < all->bulk[i].to + all->bulk[i].bytes && all->bulk[i].to < at_byte + bytes)
-            SIM_FAIL("bulk_copy: another one is on its way to the same bytes");
-    // Read here, too, so that a bad address is this thread's.
-    memcpy(to, from, bytes);
-    memset(to, 0xff, bytes);
-    all->bulk[all->bulks++] = {barrier, at_byte, bytes, static_cast<const unsigned char*>(from)};
-}
-
-// Lands the `i`-th copy; whether its barrier expected the bytes.
-static inline bool sim_land(SimAsync* all, unsigned i) {
-    const SimBulk bulk = all->bulk[i];
-    memcpy(all->shared + bulk.to, bulk.from, bulk.bytes);
-    memcpy(all->visible + bulk.to, bulk.from, bulk.bytes);
-    for (unsigned j = i + 1; j < all->bulks; j++) all->bulk[j - 1] = all->bulk[j];
-    all->bulks--;
-    bulk.barrier->bytes -= bulk.bytes;
-    return sim_advance(bulk.barrier);
-}
+#include "bulk.h"
 
 // --- named barriers
 

@@ -6,9 +6,9 @@ extern "C" {
 // src/device/sim/entries.rs has the same layout.
 struct SimEntry {
     const char* signature;
-    // Bytes of the argument struct.
-    size_t bytes;
-    void (*run)(const void* arguments);
+    // Bytes of the argument struct, and of the struct of maps, 0 for an entry without.
+    size_t bytes, maps_bytes;
+    void (*run)(const void* arguments, const void* maps);
 };
 
 // An asynchronous copy that has not landed.

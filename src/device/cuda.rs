@@ -12,6 +12,7 @@ mod joint;
 pub mod kernels;
 mod launch;
 mod libraries;
+mod maps;
 mod memory;
 mod modules;
 pub mod nccl;
@@ -53,6 +54,7 @@ const RESERVED: usize = 256 << 20;
 
 /// Runs launches on one GPU. What uses the context is dropped before it.
 pub struct Cuda {
+    driver: Version,
     gpu: Properties,
     precision: Precision,
     engine: Cell<Engine>,
@@ -87,8 +89,10 @@ impl Cuda {
             return Err(errors::no_code(&gpu.name, gpu.capability, &compiled()));
         }
         let engine = match Engine::asked()? {
-            Some(engine) => has_engine(&gpu, engine).map(|()| engine)?,
-            None => Some(Engine::DEFAULT).filter(|&e| has_engine(&gpu, e).is_ok()).unwrap_or_default(),
+            Some(engine) => has_engine(&gpu, version, engine).map(|()| engine)?,
+            None => {
+                Some(Engine::DEFAULT).filter(|&e| has_engine(&gpu, version, e).is_ok()).unwrap_or_default()
+            }
         };
         let (variable, off) = errors::NO_GRAPHS;
         nvtx::start();
@@ -108,6 +112,7 @@ impl Cuda {
                 pool: Pool::default(),
                 precision,
                 engine: Cell::new(engine),
+                driver: version,
                 gpu,
                 context,
             })
@@ -158,9 +163,10 @@ impl Cuda {
         launch::check(pass, self.gpu.shared)?;
         let function = self.modules.function(pass.entry, variant)?;
         function.allow_shared(pass.shared)?;
+        let mut maps = maps::pack(&pass.maps, self.driver)?;
         let launched = Launched::Kernel(*pass);
         self.recent.borrow_mut().add(launched);
-        launch::launch(&self.context, &function, pass, arguments)
+        launch::launch(&self.context, &function, pass, arguments, &mut maps)
             .map_err(|code| self.failed(code, format_args!("launch {launched}")))
     }
 
@@ -241,11 +247,13 @@ pub fn code_for(gpu: &Properties) -> Option<Code> {
     kernels::code_for(gpu.capability, ARCHITECTURES, PTX)
 }
 
-/// Fails where the GPU, or what the program was compiled for, has not what the engine needs.
-fn has_engine(gpu: &Properties, engine: Engine) -> Result<()> {
+/// Fails where the GPU, its driver, or what the program was compiled for, has not what the engine needs.
+fn has_engine(gpu: &Properties, driver: Version, engine: Engine) -> Result<()> {
     match (engine, code_for(gpu)) {
-        (Engine::Mma, _)
-        | (Engine::Hopper, Some(Code::Native(Architecture { number: 90, suffix: Some('a') }))) => Ok(()),
+        (Engine::Mma, _) => Ok(()),
+        (Engine::Hopper, Some(Code::Native(Architecture { number: 90, suffix: Some('a') }))) => {
+            maps::check(driver)
+        }
         (Engine::Hopper, _) => Err(errors::no_hopper(&gpu.name, gpu.capability, &compiled())),
     }
 }
@@ -275,7 +283,7 @@ impl Executor for Cuda {
     }
 
     fn set_engine(&self, engine: Engine) -> Result<()> {
-        has_engine(&self.gpu, engine)?;
+        has_engine(&self.gpu, self.driver, engine)?;
         self.engine.set(engine);
         Ok(())
     }

@@ -4,8 +4,8 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The kernels that serve window and dense attention in bf16 at head sizes above 32, and block-sparse attention at those
-/// up to 64; everything else is the same in both.
+/// The kernels that serve window, dense and block-sparse attention in bf16 at head sizes above 32; everything else is the
+/// same in both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {

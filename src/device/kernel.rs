@@ -3,6 +3,7 @@
 use super::call::Call;
 use super::host::CpuCall;
 use super::signature::Signature;
+use super::tensor_map::Maps;
 
 /// One entry point, the same name in `kernels/*.cu` and in traces.
 pub struct Kernel {
@@ -52,13 +53,16 @@ pub struct Pass {
     pub block: u32,
     /// Bytes of shared memory.
     pub shared: u32,
+    /// By which the entry copies.
+    pub maps: Maps,
 }
 
 impl Pass {
     /// A grid of `grid` blocks in a row, without shared memory; with none, the pass is left out.
     pub fn new(entry: &'static str, grid: usize, block: u32) -> Self {
         // A grid beyond 2^31 - 1 is refused by the executor, as one of that many blocks.
-        Pass { entry, grid: [u32::try_from(grid).unwrap_or(u32::MAX), 1, 1], block, shared: 0 }
+        let grid = [u32::try_from(grid).unwrap_or(u32::MAX), 1, 1];
+        Pass { entry, grid, block, shared: 0, maps: Maps::Unused }
     }
 
     /// Whether there is nothing to launch.
@@ -78,6 +82,11 @@ impl Pass {
 
     pub fn shared(mut self, bytes: usize) -> Self {
         self.shared = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self
+    }
+
+    pub fn maps(mut self, maps: Maps) -> Self {
+        self.maps = maps;
         self
     }
 }

@@ -20,6 +20,7 @@ mod entries;
 mod fault;
 mod flight;
 mod guarded;
+pub(super) mod maps;
 mod product;
 mod schedule;
 #[cfg_attr(not(wattention_sim), allow(dead_code, reason = "only kernels call back"))]
@@ -28,9 +29,10 @@ mod thread;
 pub use schedule::Order;
 
 use super::graph::{Graphs, Op, Runner};
+use super::tensor_map::Packed;
 use super::{
-    Arg, Block, Call, Engine, Executor, Gpu, GraphCounts, Kernel, Layout, Lifetime, Pass, Precision, Used,
-    host,
+    Arg, Block, Call, Engine, Executor, Gpu, GraphCounts, Kernel, Layout, Lifetime, Maps, Pass, Precision,
+    Used, host,
 };
 use crate::error::{Error, Result};
 use crate::shape::DType;
@@ -137,8 +139,10 @@ impl Sim {
         check_limits(pass, self.engine.get())?;
         let arguments = call.packed();
         check_struct(&entry, pass.entry, call, 8 * arguments.len())?;
-        let arguments = arguments.as_ptr().cast();
-        let launch = schedule::Launch { entry, pass: *pass, arguments, order: self.order.get() };
+        check_maps(&entry, pass)?;
+        let maps = maps::pack(&pass.maps);
+        let (arguments, maps) = (arguments.as_ptr().cast(), (&raw const maps).cast());
+        let launch = schedule::Launch { entry, pass: *pass, arguments, maps, order: self.order.get() };
         let outcome = schedule::run(&launch);
         outcome.map_err(|failure| {
             let place = self.describe(call, failure.address);
@@ -228,6 +232,21 @@ fn check_struct(entry: &Entry, name: &str, call: &Call, bytes: usize) -> Result<
             entry.bytes,
             call.signature().kernel,
             want.iter().map(|(letter, _)| letter).collect::<String>()
+        ))),
+    }
+}
+
+/// Fails unless the pass gives maps to an entry that takes some, and to no other.
+fn check_maps(entry: &Entry, pass: &Pass) -> Result<()> {
+    let given = match pass.maps {
+        Maps::Unused => 0,
+        Maps::Absent | Maps::Of(_) => size_of::<Packed>(),
+    };
+    match entry.maps_bytes == given {
+        true => Ok(()),
+        false => Err(Error::internal(format!(
+            "{} takes {} bytes of maps and its pass gives {given}",
+            pass.entry, entry.maps_bytes
         ))),
     }
 }

@@ -50,16 +50,20 @@ fn entries_of(file: &File) -> Vec<Entry> {
             false => rest,
         };
         let (name, rest) = rest.split_once('(').unwrap();
-        let (parameter, rest) = rest.split_once(')').unwrap();
+        let (parameters, rest) = rest.split_once(')').unwrap();
+        // Maps of tensors, by which some entries copy, are a second one.
+        let parameter = parameters.trim().strip_suffix(", const __grid_constant__ Maps maps");
+        let (given, taken) = parameter.map_or(("a", ""), |_| ("a, maps", ", const Maps& maps"));
+        let parameter = parameter.unwrap_or(parameters);
         let arguments = parameter.strip_prefix("const ").and_then(|p| p.strip_suffix(" a"));
-        let arguments = arguments.unwrap_or_else(|| panic!("{place}: {name}({parameter}): one struct, `a`"));
+        let arguments = arguments.unwrap_or_else(|| panic!("{place}: {name}({parameters}): one struct, `a`"));
         let body = rest.trim_start().strip_prefix('{').unwrap();
         // `{ forward<64, 1>(a); }`, on one line or three: what the entry is, is said in that function.
         let first = body.trim_start().lines().next().unwrap_or_default();
-        let called = first.trim_end().trim_end_matches(" }").strip_suffix("(a);");
+        let called = first.trim_end().trim_end_matches(" }").strip_suffix(&format!("({given});"));
         let body = called.map_or(body, |called| {
             let function = called.split('<').next().unwrap();
-            let open = |of: &str| format!("\nDEVICE void {function}(const {of}& a) {{");
+            let open = |of: &str| format!("\nDEVICE void {function}(const {of}& a{taken}) {{");
             // For its own struct, or one template for the structs of several entries.
             let forms = [open(arguments), format!("\ntemplate <class Args>{}", open("Args"))];
             let after = forms.iter().find_map(|form| Some(text.split_once(form.as_str())?.1));

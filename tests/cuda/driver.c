@@ -2,7 +2,7 @@
 //
 // FAKE_CUDA holds settings such as "capability=75,free=1000": gpus, version, capability, free (bytes), init, load and
 // fault (the codes of cuInit, of cuModuleLoadData and of the first kernel), capture (that of a recording), fill (what
-// memory holds), shared (bytes of a block), log (1: totals on stderr at exit).
+// memory holds), shared (bytes of a block), maps (what encoding one gives), log (1: totals on stderr at exit).
 // Kernels do nothing, unless fake_kernels was told what does them. Work is done when it is put on a stream, of which
 // every thread has one, or when the graph that recorded it is launched; but for libnccl's, which its own threads do, as
 // they do the whole of a graph that has some. As with CUDA, a second stream is recorded from the time on that it waits for
@@ -26,13 +26,14 @@ static long setting(const char* name, long otherwise) {
 }
 
 static struct {
-    _Atomic long live, kernels, products, graphs, replays, changes, read;
+    _Atomic long live, kernels, products, graphs, replays, changes, read, maps;
 } total;
 
 static void report(void) {
     fprintf(stderr, "fake cuda: %ld live, %ld kernels, %ld products, %ld graphs, %ld replays, %ld changes\n",
             total.live, total.kernels, total.products, total.graphs, total.replays, total.changes);
     fprintf(stderr, "fake copies: %ld bytes to the host\n", total.read);
+    fprintf(stderr, "fake maps: %ld\n", total.maps);
 }
 
 // A kernel that faults leaves every later call failing.
@@ -41,10 +42,13 @@ static int fault = 0;
 // ---- kernels -------------------------------------------------------------------------------------------------------
 
 struct Kernels {
-    // Handle of an entry of an image, 0 for none; the bytes of its argument struct; what runs it.
+    // Handle of an entry of an image, 0 for none; the bytes of its argument struct and of its maps; a map of a tensor of
+    // four dimensions; what runs it.
     uintptr_t (*find)(const void* image, const char* entry);
-    size_t (*bytes)(uintptr_t kernel);
-    int (*run)(uintptr_t kernel, const unsigned* grid, unsigned block, unsigned shared, const void* arguments);
+    size_t (*bytes)(uintptr_t kernel, unsigned argument);
+    void (*encode)(void* to, uint64_t address, const uint64_t* sizes, const uint64_t* strides, const uint32_t* sides);
+    int (*run)(uintptr_t kernel, const unsigned* grid, unsigned block, unsigned shared, const void* arguments,
+               const void* maps);
 };
 static struct Kernels kernels;
 
@@ -52,17 +56,20 @@ void fake_kernels(const struct Kernels* table) { kernels = *table; }
 
 // ---- streams and graphs --------------------------------------------------------------------------------------------
 
-#define MOST 320
-// A kernel, or a product of libcublasLt with its own data, or an exchange of libnccl.
+#define MOST 384
+// A kernel, or a product of libcublasLt with its own data, or an exchange of libnccl. Maps of tensors lie at multiples of
+// 128 bytes.
 struct Node {
+    _Alignas(128) unsigned char maps[MOST];
+    _Alignas(8) unsigned char arguments[MOST];
     uintptr_t kernel;
     unsigned grid[3], block, shared;
-    _Alignas(8) unsigned char arguments[MOST];
     void (*product)(const void* data);
     void* data;
     int (*exchange)(void* data);
     void (*release)(void* data);
 };
+static struct Node* new_node(void) { return memset(aligned_alloc(128, sizeof(struct Node)), 0, sizeof(struct Node)); }
 struct Graph {
     struct Node** nodes;
     size_t count;
@@ -88,7 +95,7 @@ static int run(const struct Node* node) {
         return getenv("CUDA_LAUNCH_BLOCKING") ? fault : 0;
     }
     if (kernels.run == NULL) return 0;
-    return kernels.run(node->kernel, node->grid, node->block, node->shared, node->arguments);
+    return kernels.run(node->kernel, node->grid, node->block, node->shared, node->arguments, node->maps);
 }
 
 // Runs a node now, or keeps it for its graph.
@@ -106,16 +113,19 @@ static int put(struct Node* node) {
 
 // For libcublasLt: takes over `data`.
 void fake_put_product(void (*product)(const void*), void* data) {
-    struct Node* node = calloc(1, sizeof(*node));
+    struct Node* node = new_node();
     node->product = product, node->data = data;
     put(node);
 }
 
-// Every kernel takes one struct by value.
+// Every kernel takes one struct by value, and some a second one, of maps.
 static int set_arguments(struct Node* node, void** arguments) {
-    const size_t bytes = kernels.bytes ? kernels.bytes(node->kernel) : 0;
-    if (bytes > MOST) return 1;
-    if (bytes > 0) memcpy(node->arguments, arguments[0], bytes);
+    unsigned char* to[] = {node->arguments, node->maps};
+    for (unsigned i = 0; i < 2; i++) {
+        const size_t bytes = kernels.bytes ? kernels.bytes(node->kernel, i) : 0;
+        if (bytes > MOST) return 1;
+        if (bytes > 0) memcpy(to[i], arguments[i], bytes);
+    }
     return 0;
 }
 
@@ -155,7 +165,7 @@ struct Graph* fake_owes(struct Stream* stream) {
 
 // For libnccl: its thread gives the exchange to the graph, which releases `data` when it goes.
 void fake_record(struct Stream* stream, struct Graph* graph, int (*exchange)(void*), void (*release)(void*), void* data) {
-    struct Node* node = calloc(1, sizeof(*node));
+    struct Node* node = new_node();
     node->exchange = exchange, node->release = release, node->data = data;
     graph->nodes = realloc(graph->nodes, (graph->count + 1) * sizeof(*graph->nodes));
     graph->nodes[graph->count++] = node;
@@ -390,6 +400,27 @@ int cuMemsetD8Async(Address to, unsigned char value, size_t bytes, struct Stream
     return fault;
 }
 
+// ---- maps of tensors -----------------------------------------------------------------------------------------------
+
+// Takes what the driver takes, of bf16 in four dimensions with a swizzle of 128 bytes, which is all that is asked for.
+int cuTensorMapEncodeTiled(void* map, int type, unsigned rank, void* address, const uint64_t* sizes,
+                           const uint64_t* strides, const uint32_t* sides, const uint32_t* steps, int interleave,
+                           int swizzle, int promotion, int fill) {
+    if (setting("maps", 0) != 0) return (int)setting("maps", 0);
+    if (type != 9 || rank != 4 || interleave != 0 || swizzle != 3 || promotion < 0 || promotion > 3 || fill != 0) return 1;
+    if ((uintptr_t)map % 64 != 0 || address == NULL || (uintptr_t)address % 16 != 0) return 1;
+    for (unsigned i = 0; i < rank; i++) {
+        if (sizes[i] == 0 || sizes[i] > 1ull << 32 || sides[i] == 0 || sides[i] > 256 || steps[i] != 1) return 1;
+        if (i > 0 && (strides[i - 1] % 16 != 0 || strides[i - 1] >= 1ull << 40)) return 1;
+    }
+    // A row of a box is whole pieces of 16 bytes, and no longer than the swizzle's pattern.
+    if (sides[0] * 2 % 16 != 0 || sides[0] * 2 > 128) return 1;
+    memset(map, 0, 128);
+    if (kernels.encode != NULL) kernels.encode(map, (uint64_t)(uintptr_t)address, sizes, strides, sides);
+    total.maps++;
+    return fault;
+}
+
 // ---- modules, launches, events -------------------------------------------------------------------------------------
 
 int cuModuleLoadData(const void** module, const void* image) {
@@ -413,7 +444,7 @@ int cuLaunchKernel(uintptr_t kernel, unsigned x, unsigned y, unsigned z, unsigne
     put_on(stream), (void)extra;
     if (fault != 0) return fault;
     if (x == 0 || y == 0 || z == 0 || y > 65535 || z > 65535 || block_y != 1 || block_z != 1 || block > 1024) return 1;
-    struct Node* node = calloc(1, sizeof(*node));
+    struct Node* node = new_node();
     node->kernel = kernel, node->block = block, node->shared = shared;
     node->grid[0] = x, node->grid[1] = y, node->grid[2] = z;
     return set_arguments(node, arguments) != 0 ? 1 : put(node);

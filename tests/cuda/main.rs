@@ -9,11 +9,13 @@ use std::sync::OnceLock;
 use wattention::device::cuda::Library;
 use wattention::device::cuda::kernels::NVCC;
 
-/// Folders with the stand-ins: driver and cuBLASLt, both with a driver that cannot tell what it records, the driver alone,
-/// both where one of them lacks a function that the program calls, both and NCCL, and these where NCCL lacks one.
+/// Folders with the stand-ins: driver and cuBLASLt, both with a driver that cannot tell what it records or that makes no maps
+/// of tensors, the driver alone, both where one of them lacks a function that the program calls, both and NCCL, and these
+/// where NCCL lacks one.
 struct StandIns {
     both: PathBuf,
     older: PathBuf,
+    mapless: PathBuf,
     driver: PathBuf,
     ancient: PathBuf,
     hollow: PathBuf,
@@ -42,6 +44,7 @@ fn stand_ins() -> Option<&'static StandIns> {
             hollow_ranks: with_nccl("hollow_ranks", "-DncclCommInitRankConfig=ncclUnknown")?,
             both: of("both", "-O1", Some("-O1"))?,
             older: of("older", "-DWITHOUT_CAPTURE_INFO", Some("-O1"))?,
+            mapless: of("mapless", "-DcuTensorMapEncodeTiled=cuUnknown", Some("-O1"))?,
             driver: of("driver", "-O1", None)?,
             ancient: of("ancient", "-DcuDevicePrimaryCtxRetain=cuUnknown", Some("-O1"))?,
             hollow: of("hollow", "-O1", Some("-DcublasLtCreate=cublasLtUnknown"))?,
@@ -143,6 +146,38 @@ fn attention_for_hopper_is_refused_on_other_gpus() {
     }
     let output = on(both, "", &training("cuda")).env("WATTENTION_ATTENTION", "wgmma").output().unwrap();
     refused(&output, 2, &["WATTENTION_ATTENTION='wgmma'", "mma and hopper"]);
+}
+
+/// Known before anything runs where the function is missing or the version says so, else from the first map.
+#[test]
+fn attention_for_hopper_needs_a_driver_that_makes_maps() {
+    let Some(StandIns { both, mapless, .. }) = stand_ins() else { return };
+    let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/tiny-led/config.json");
+    // One head of 64, which is large enough for these kernels.
+    let text =
+        std::fs::read_to_string(tiny).unwrap().replace("_attention_heads\": 2", "_attention_heads\": 1");
+    let config = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
+    std::fs::write(&config, text).unwrap();
+    let line = training("cuda").replace(tiny, config.path().to_str().unwrap()) + " --precision bf16";
+    let run = |folder: &Path, settings: &str, engine: &str| {
+        on(folder, settings, &line).env("WATTENTION_ATTENTION", engine).output().unwrap()
+    };
+    let remedy = ["since CUDA 12.0 (R525)", "update it", "or set WATTENTION_ATTENTION=mma"];
+    for (folder, settings, version) in [
+        (mapless, "version=11080,fill=0", "for CUDA 11.8, does not"),
+        (mapless, "fill=0", "for CUDA 13.0, does not"),
+        (both, "version=11080,fill=0", "for CUDA 11.8, does not"),
+        (both, "maps=801,fill=0", "for CUDA 13.0, does not"),
+    ] {
+        refused(&run(folder, settings, "hopper"), 69, &[&[version], &remedy[..]].concat());
+    }
+    let others = [run(mapless, "fill=0", "mma"), run(both, "fill=0,log=1", "hopper")];
+    for output in &others {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let err = String::from_utf8_lossy(&others[1].stderr);
+    let maps = err.lines().find_map(|line| line.strip_prefix("fake maps: ")).unwrap();
+    assert_ne!(maps, "0", "attention for Hopper makes none");
 }
 
 #[test]

@@ -318,9 +318,9 @@ int ncclCommGetAsyncError(struct Comm* comm, int* state) {
 int ncclCommAbort(struct Comm* comm) {
     pthread_mutex_lock(&comm->lock);
     comm->ended = 1;
-    // What is given up half-way is not waited for.
+    // What is given up half-way is not waited for; a graph that was given up and still has exchanges runs.
     const int whole = comm->turn > 0 && comm->queued == 0 && comm->calls == comm->sums + comm->reductions + comm->broadcasts;
-    comm->aborted = !whole || comm->state != SUCCESS;
+    comm->aborted = !whole || comm->kept > 0 || comm->state != SUCCESS;
     pthread_cond_signal(&comm->more);
     pthread_mutex_unlock(&comm->lock);
     pthread_join(comm->worker, NULL);

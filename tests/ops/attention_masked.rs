@@ -85,6 +85,18 @@ fn dense_attention_ignores_what_masked_keys_hold() {
     }
 }
 
+/// Rows of k and v behind the keys of a cache that is not full.
+#[test]
+fn dense_attention_ignores_what_lies_beyond_its_keys() {
+    let state: Vec<i32> = (0..200).map(|i| i32::from(i < 90)).collect();
+    for causal in [None, Some(0)] {
+        check("dense with fewer keys than rows", &state, &|tape, [q, k, v], _| {
+            let pattern = Dense { heads: H, key_len: 90, causal, key_state: None, dropout: Dropout::OFF };
+            dense_attention(tape, q, k, v, pattern)
+        });
+    }
+}
+
 #[test]
 fn window_attention_ignores_what_masked_keys_hold() {
     let mut state = state(200);

@@ -109,6 +109,9 @@ fn block_sparse_attention_is_right_and_the_same_in_every_order() {
         of("padded heads", &[190], [3, 64, 1, 37]),
         // Lists of more than 16 blocks, which are cut.
         of("long lists", &[1200], [19, 64, 1, 48]),
+        of("blocks and padding, heads of 128", &[320, 211], [5, 64, 2, 128]),
+        of("blocks of two tiles, heads of 100", &[256, 100], [2, 128, 1, 100]),
+        of("long lists, heads of 72", &[1200], [19, 64, 1, 72]),
     ] {
         let BlockSparse { n, k, h, d, .. } = case;
         let (counts, state, s) = (case.counts(), case.key_state(), n * k);

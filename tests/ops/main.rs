@@ -18,6 +18,8 @@ mod global_attention;
 mod gradient_norm;
 #[cfg(wattention_sim)]
 mod hopper;
+#[cfg(wattention_sim)]
+mod hopper_maps;
 mod layer_norm;
 mod linear;
 mod registry;

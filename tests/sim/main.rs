@@ -7,6 +7,8 @@ mod planted;
 #[cfg(wattention_sim)]
 mod planted_hopper;
 #[cfg(wattention_sim)]
+mod planted_maps;
+#[cfg(wattention_sim)]
 mod steps;
 
 #[cfg(not(wattention_sim))]

@@ -74,6 +74,15 @@ pub(super) fn no_hopper(name: &str, (major, minor): (u32, u32), compiled: &str) 
     })
 }
 
+/// A driver that serves no more than this version has no maps of tensors, by which attention for Hopper loads.
+pub(super) fn no_maps(driver: impl Display) -> Error {
+    let variable = crate::device::Engine::VARIABLE;
+    Error::Device(format!(
+        "attention for Hopper needs maps of tensors, which drivers make since CUDA 12.0 (R525), and this driver, which \
+         is for CUDA {driver}, does not: update it (https://www.nvidia.com/drivers), or set {variable}=mma"
+    ))
+}
+
 pub(super) fn no_cublaslt() -> Error {
     Error::Device(
         "cuBLASLt is not here (libcublasLt.so.13 or .12): install the CUDA toolkit or `pip install nvidia-cublas`, \
@@ -229,6 +238,7 @@ mod tests {
                     "program has code for sm_80, sm_90: build it with WATTENTION_CUDA_ARCHS=80,90a",
                 ],
             ),
+            (no_maps("11.8"), 69, ["since CUDA 12.0 (R525)", "for CUDA 11.8, does not: update it"]),
             (no_cublaslt(), 69, ["cuBLASLt", "LD_LIBRARY_PATH"]),
             (out_of_memory(2 << 30, 1 << 30, 4 << 30), 75, ["1.00 GiB of 4.00 GiB free", "smaller batch"]),
             (

@@ -3,6 +3,7 @@
 use super::driver::Context;
 use super::modules::Function;
 use crate::device::Pass;
+use crate::device::tensor_map::Packed;
 use crate::error::{Error, Result};
 use cudarc::driver::result;
 use cudarc::driver::sys::CUresult;
@@ -30,9 +31,10 @@ pub(super) fn check(pass: &Pass, shared: u32) -> Result<()> {
     }
 }
 
-/// What the driver takes for the arguments: where each is, of which there is one, the kernel's struct.
-pub(super) fn parameters(arguments: &mut [u64]) -> [*mut c_void; 1] {
-    [arguments.as_mut_ptr().cast()]
+/// What the driver takes for the arguments: where each is, the kernel's struct and its maps of tensors. A kernel without
+/// maps has one argument, and the driver asks for no second.
+pub(super) fn parameters(arguments: &mut [u64], maps: &mut Packed) -> [*mut c_void; 2] {
+    [arguments.as_mut_ptr().cast(), (&raw mut *maps).cast()]
 }
 
 /// Puts one launch on the stream.
@@ -41,14 +43,15 @@ pub(super) fn launch(
     function: &Function,
     pass: &Pass,
     arguments: &mut [u64],
+    maps: &mut Packed,
 ) -> Result<(), CUresult> {
     let [x, y, z] = pass.grid;
     let (grid, block) = ((x, y, z), (pass.block, 1, 1));
-    // SAFETY: the driver copies the argument struct, which has these fields and bytes: the simulator compares every
+    // SAFETY: the driver copies both structs, which have these fields and bytes: the simulator compares every
     // one with its descriptor. The tensors outlive their work on the stream: memory is freed when the stream is
     // through with it.
     let launched = unsafe {
-        let mut parameters = parameters(arguments);
+        let mut parameters = parameters(arguments, maps);
         result::launch_kernel(function.handle, grid, block, pass.shared, context.stream, &mut parameters)
     };
     launched.map_err(|e| e.0)
@@ -67,7 +70,7 @@ pub(super) enum Launched {
 impl fmt::Display for Launched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Launched::Kernel(Pass { entry, grid, block, shared }) => {
+            Launched::Kernel(Pass { entry, grid, block, shared, .. }) => {
                 write!(f, "{entry} (grid {grid:?}, block {block}, shared {shared})")
             }
             Launched::Product([m, n, k]) => write!(f, "matmul ([{m}, {n}] over {k})"),

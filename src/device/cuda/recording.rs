@@ -3,6 +3,7 @@
 use super::Cuda;
 use super::errors::{calling, refused};
 use super::launch::{self, Launched};
+use super::maps;
 use crate::device::graph::Op;
 use crate::device::{Gpu, Pass};
 use crate::error::{Error, Result};
@@ -141,7 +142,8 @@ impl Recorded {
             launch::check(pass, cuda.gpu.shared)?;
             let function = cuda.modules.function(pass.entry, cuda.variant(call))?;
             function.allow_shared(pass.shared)?;
-            let mut kernel_parameters = launch::parameters(&mut arguments);
+            let mut maps = maps::pack(&pass.maps, cuda.driver)?;
+            let mut kernel_parameters = launch::parameters(&mut arguments, &mut maps);
             let [x, y, z] = pass.grid;
             let parameters = CUDA_KERNEL_NODE_PARAMS {
                 func: function.handle,
@@ -157,8 +159,8 @@ impl Recorded {
                 kern: ptr::null_mut(),
                 ctx: ptr::null_mut(),
             };
-            // SAFETY: the node is one of this graph's template; the driver copies the argument struct, whose bytes are as
-            // the kernel has them.
+            // SAFETY: the node is one of this graph's template; the driver copies both structs, whose bytes are as the
+            // kernel has them.
             let set = unsafe { sys::cuGraphExecKernelNodeSetParams_v2(self.graph, *node, &parameters) };
             set.result().map_err(|e| refused(e.0, "change a graph"))?;
         }

@@ -3,8 +3,9 @@
 
 use super::Cuda;
 use super::kernels::{MODULES, NVCC, Variant};
-use crate::device::sim::direct::Kernel;
-use crate::device::{Pass, Precision};
+use crate::device::sim::{direct::Kernel, maps};
+use crate::device::tensor_map::{Encoded, RANK};
+use crate::device::{Maps, Pass, Precision, TensorMap};
 use crate::shape::DType;
 use libloading::Library;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -16,8 +17,9 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 #[repr(C)]
 struct Table {
     find: extern "C" fn(*const c_void, *const c_char) -> usize,
-    bytes: extern "C" fn(usize) -> usize,
-    run: extern "C" fn(usize, *const c_uint, c_uint, c_uint, *const c_void) -> c_int,
+    bytes: extern "C" fn(usize, c_uint) -> usize,
+    encode: extern "C" fn(*mut Encoded, u64, *const [u64; RANK], *const [u64; RANK - 1], *const [u32; RANK]),
+    run: extern "C" fn(usize, *const c_uint, c_uint, c_uint, *const c_void, *const c_void) -> c_int,
 }
 
 /// By handle, from 1.
@@ -52,7 +54,7 @@ fn load() -> Result<(), String> {
     let driver = compile("driver.c", "libcuda.so", folder.path())?;
     let others = [("cublaslt.c", "libcublasLt.so"), ("nccl.c", "libnccl.so.2")]
         .map(|(source, name)| compile(source, name, folder.path()));
-    let table = Table { find, bytes, run };
+    let table = Table { find, bytes, encode, run };
     // SAFETY: these are our own libraries, which stay loaded; `fake_kernels` copies the table.
     unsafe {
         let driver = Library::new(driver).map_err(|e| e.to_string())?;
@@ -100,8 +102,22 @@ extern "C" fn find(image: *const c_void, entry: *const c_char) -> usize {
     kernels.len()
 }
 
-extern "C" fn bytes(kernel: usize) -> usize {
-    kernels().get(kernel - 1).map_or(0, Kernel::bytes)
+extern "C" fn bytes(kernel: usize, argument: c_uint) -> usize {
+    kernels().get(kernel - 1).map_or(0, |kernel| kernel.bytes()[argument as usize])
+}
+
+/// A map as the simulator, which runs the kernels, reads it.
+extern "C" fn encode(
+    to: *mut Encoded,
+    address: u64,
+    sizes: *const [u64; RANK],
+    strides: *const [u64; RANK - 1],
+    sides: *const [u32; RANK],
+) {
+    // SAFETY: the driver gives the numbers of a map of this many dimensions, and a place for one.
+    unsafe {
+        *to = maps::encode(&TensorMap { address, sizes: *sizes, strides: *strides, sides: *sides });
+    }
 }
 
 extern "C" fn run(
@@ -110,13 +126,14 @@ extern "C" fn run(
     block: c_uint,
     shared: c_uint,
     arguments: *const c_void,
+    maps: *const c_void,
 ) -> c_int {
     const FAILED: c_int = 719;
     // SAFETY: the driver gives three numbers.
     let grid = unsafe { *grid.cast::<[u32; 3]>() };
-    let pass = Pass { entry: "", grid, block, shared };
+    let pass = Pass { entry: "", grid, block, shared, maps: Maps::Unused };
     let kernel = kernels().get(kernel - 1).copied();
-    match kernel.map(|kernel| kernel.run(pass, arguments)) {
+    match kernel.map(|kernel| kernel.run(pass, [arguments, maps])) {
         Some(Ok(())) => 0,
         Some(Err(fault)) => {
             eprintln!("{fault}");

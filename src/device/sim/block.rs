@@ -10,6 +10,7 @@ use crate::error::Result;
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult};
 use std::cell::Cell;
+use std::ffi::c_void;
 
 /// How a fiber ended.
 #[derive(Clone, Copy)]
@@ -107,12 +108,13 @@ impl Worker {
             thread.shared_size = self.shared_size as u32;
             (thread.copies, thread.group, thread.writes) = (0, 0, 0);
             thread.flight = self.flight.pointer();
-            let (run, arguments) = (launch.entry.run, launch.arguments as usize);
+            let run = launch.entry.run;
+            let [arguments, maps] = [launch.arguments, launch.maps].map(|at| at as usize);
             let thread = std::ptr::from_mut(thread);
             fibers.push(Coroutine::with_stack(stack, move |yielder, ()| {
                 // SAFETY: the worker's threads outlive its fibers, and only this one touches its own.
                 unsafe { (*thread).yielder = yielder };
-                run(arguments as *const std::ffi::c_void);
+                run(arguments as *const c_void, maps as *const c_void);
                 End::Returned
             }));
         }

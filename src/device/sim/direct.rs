@@ -18,14 +18,14 @@ impl Kernel {
         entries::find(name, real, precision).ok().map(Kernel)
     }
 
-    /// Bytes of its argument struct.
-    pub fn bytes(&self) -> usize {
-        self.0.bytes
+    /// Bytes of its argument struct, and of its maps of tensors.
+    pub fn bytes(&self) -> [usize; 2] {
+        [self.0.bytes, self.0.maps_bytes]
     }
 
-    /// Runs it on its argument struct.
-    pub fn run(&self, pass: Pass, arguments: *const c_void) -> Result<(), String> {
-        let launch = Launch { entry: self.0, pass, arguments, order: Order::Forward };
+    /// Runs it on its argument struct and its maps.
+    pub fn run(&self, pass: Pass, [arguments, maps]: [*const c_void; 2]) -> Result<(), String> {
+        let launch = Launch { entry: self.0, pass, arguments, maps, order: Order::Forward };
         schedule::run(&launch).map_err(|failure| {
             format!("block {:?}, thread {}: {}", failure.block, failure.thread, failure.what)
         })

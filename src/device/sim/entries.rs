@@ -11,7 +11,8 @@ use std::ffi::{CStr, c_char, c_void};
 struct RawEntry {
     letters: *const c_char,
     bytes: usize,
-    run: extern "C" fn(*const c_void),
+    maps_bytes: usize,
+    run: extern "C" fn(*const c_void, *const c_void),
 }
 
 struct Address(*const RawEntry);
@@ -94,7 +95,9 @@ pub(super) struct Entry {
     pub letters: &'static str,
     /// Bytes of the argument struct.
     pub bytes: usize,
-    pub run: extern "C" fn(*const c_void),
+    /// Bytes of its maps of tensors, 0 where it has none.
+    pub maps_bytes: usize,
+    pub run: extern "C" fn(*const c_void, *const c_void),
 }
 
 /// Whether kernels can be simulated here; sets the hooks that they call.
@@ -135,7 +138,8 @@ pub(super) fn find(name: &str, real: DType, precision: Precision) -> Result<Entr
     // SAFETY: constants of the linked kernels.
     unsafe {
         let letters = CStr::from_ptr((**raw).letters).to_str().unwrap_or_default();
-        Ok(Entry { letters, bytes: (**raw).bytes, run: (**raw).run })
+        let RawEntry { bytes, maps_bytes, run, .. } = **raw;
+        Ok(Entry { letters, bytes, maps_bytes, run })
     }
 }
 

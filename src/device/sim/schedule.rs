@@ -23,9 +23,11 @@ pub(super) struct Launch {
     pub pass: Pass,
     /// The kernel's argument struct, which every thread copies.
     pub arguments: *const c_void,
+    /// Its maps of tensors, where it takes some.
+    pub maps: *const c_void,
     pub order: Order,
 }
-// SAFETY: the argument struct outlives the launch and is only read.
+// SAFETY: both structs outlive the launch and are only read.
 unsafe impl Sync for Launch {}
 
 /// Runs every block of the grid; the failure of the first block in grid order that failed.

@@ -63,10 +63,13 @@ static BACKWARD: Kernel = Kernel {
 
 fn forward_passes(call: &Call) -> Vec<Pass> {
     const ENTRIES: Entries = entries!("block_sparse_attention_fwd", 16 32 64 128);
-    let d = call.size("D");
+    let [d, s] = call.sizes(["D", "S"]);
     let all = if hopper::serves_blocks(call) {
-        let tile = hopper::Tile::lists();
-        Some(tile.each("block_sparse_attention_fwd_hopper_d64", neighbours(call, &tile, "items")))
+        const HOPPER: [&str; 2] =
+            ["block_sparse_attention_fwd_hopper_d64", "block_sparse_attention_fwd_hopper_d128"];
+        let tile = hopper::Tile::lists(d);
+        let pass = tile.each(tile.of_head(HOPPER), neighbours(call, &tile, "items"));
+        Some(pass.maps(hopper::maps(call, ["k", "v"], s, s)))
     } else {
         let tile = Tile::forward_in_blocks(call.real(), d);
         tile.pass(ENTRIES, call, d, blocks(call, tile.rows, "items"))
@@ -78,24 +81,28 @@ fn forward_passes(call: &Call) -> Vec<Pass> {
 fn backward_passes(call: &Call) -> Vec<Pass> {
     const QUERIES: Entries = entries!("block_sparse_attention_bwd_q", 16 32 64 128);
     const KEYS: Entries = entries!("block_sparse_attention_bwd_kv", 16 32 64 128);
-    const HOPPER: [&str; 2] =
-        ["block_sparse_attention_bwd_q_hopper_d64", "block_sparse_attention_bwd_kv_hopper_d64"];
+    const HOPPER: [[&str; 2]; 2] = [
+        ["block_sparse_attention_bwd_q_hopper_d64", "block_sparse_attention_bwd_kv_hopper_d64"],
+        ["block_sparse_attention_bwd_q_hopper_d128", "block_sparse_attention_bwd_kv_hopper_d128"],
+    ];
+    let [d, s] = call.sizes(["D", "S"]);
     let passes = if hopper::serves_blocks(call) {
-        let tile = hopper::Tile::lists();
+        let tile = hopper::Tile::lists_backward(d);
         let blocks = ["items", "inverse_items"].map(|items| neighbours(call, &tile, items));
-        tile.backward_passes("block_sparse_attention_bwd", HOPPER, call, blocks)
+        let maps = [["k", "v"], ["q", "d_o"]].map(|both| hopper::maps(call, both, s, s));
+        tile.backward_passes("block_sparse_attention_bwd", tile.of_head(HOPPER), call, blocks, maps)
     } else {
-        let tile = Tile::backward(call.real(), call.size("D"));
+        let tile = Tile::backward(call.real(), d);
         let blocks = ["items", "inverse_items"].map(|items| blocks(call, tile.rows, items));
         tile::backward_passes("block_sparse_attention_bwd", [QUERIES, KEYS], call, tile, blocks)
     };
     // The joins of a pass come before the next one writes its parts to the same place.
     let with_join = |pass: Pass| {
         let join = match pass.entry {
-            entry if QUERIES.contains(&entry) || entry == HOPPER[0] => {
+            entry if QUERIES.contains(&entry) || HOPPER.iter().any(|of| entry == of[0]) => {
                 join("block_sparse_attention_bwd_q_join", call, "joins")
             }
-            entry if KEYS.contains(&entry) || entry == HOPPER[1] => {
+            entry if KEYS.contains(&entry) || HOPPER.iter().any(|of| entry == of[1]) => {
                 join("block_sparse_attention_bwd_kv_join", call, "inverse_joins")
             }
             _ => None,

@@ -45,10 +45,12 @@ fn forward_passes(call: &Call) -> Vec<Pass> {
     const NARROW: Entries = entries!("dense_attention_fwd", 16 32 64 128);
     const WIDE: Entries = entries!("dense_attention_fwd_wide", 16 32 64);
     let [b, h, d, t, splits] = call.sizes(["B", "H", "D", "T", "splits"]);
+    let [s, key_rows] = call.sizes(["S", "rows"]);
     let first = if hopper::serves(call) {
         let tile = hopper::Tile::dense(d);
         let entry = tile.of_head(["dense_attention_fwd_hopper_d64", "dense_attention_fwd_hopper_d128"]);
-        Some(tile.each(entry, b * h * t.div_ceil(tile.rows())))
+        let pass = tile.each(entry, b * h * t.div_ceil(tile.rows()));
+        Some(pass.maps(hopper::maps(call, ["k", "v"], key_rows, s)))
     } else {
         let tile = Tile::forward(call.real(), d, b * h, t, call.scalar("p"));
         tile.pass(tile.choose(NARROW, WIDE), call, d, b * h * t.div_ceil(tile.rows))
@@ -61,7 +63,7 @@ fn forward_passes(call: &Call) -> Vec<Pass> {
 fn backward_passes(call: &Call) -> Vec<Pass> {
     const QUERIES: Entries = entries!("dense_attention_bwd_q", 16 32 64 128);
     const KEYS: Entries = entries!("dense_attention_bwd_kv", 16 32 64 128);
-    let [b, h, d, t, rows, splits] = call.sizes(["B", "H", "D", "T", "rows", "splits"]);
+    let [b, h, d, t, s, rows, splits] = call.sizes(["B", "H", "D", "T", "S", "rows", "splits"]);
     const HOPPER: [[&str; 2]; 2] = [
         ["dense_attention_bwd_q_hopper_d64", "dense_attention_bwd_kv_hopper_d64"],
         ["dense_attention_bwd_q_hopper_d128", "dense_attention_bwd_kv_hopper_d128"],
@@ -69,7 +71,9 @@ fn backward_passes(call: &Call) -> Vec<Pass> {
     let blocks = |tile_rows: usize| [t, rows].map(|rows| b * h * rows.div_ceil(tile_rows));
     let mut passes = if hopper::serves(call) {
         let tile = hopper::Tile::dense_backward(d);
-        tile.backward_passes("dense_attention_bwd", tile.of_head(HOPPER), call, blocks(tile.rows()))
+        let maps = [hopper::maps(call, ["k", "v"], rows, s), hopper::maps(call, ["q", "d_o"], t, t)];
+        let blocks = blocks(tile.rows());
+        tile.backward_passes("dense_attention_bwd", tile.of_head(HOPPER), call, blocks, maps)
     } else {
         let tile = Tile::backward(call.real(), d);
         tile::backward_passes("dense_attention_bwd", [QUERIES, KEYS], call, tile, blocks(tile.rows))

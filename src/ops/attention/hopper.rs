@@ -4,10 +4,11 @@
 //! A block of one warpgroup that loads and one to three that compute, 64 rows each; columns go through a ring of stages of
 //! 64. For a window it works on one tile of rows after the other, for a table of blocks and all keys on one. Two blocks
 //! of one that computes share a processor; the others have one to themselves. With a table each warpgroup that computes
-//! has a list of its own, and neighbours' lists share blocks.
+//! has a list of its own, and neighbours' lists share blocks. Tiles of columns come by maps of their tensors, where these
+//! can have some.
 
 use super::tile;
-use crate::device::{Call, Engine, Pass};
+use crate::device::{Call, Engine, Maps, Pass, TensorMap};
 use crate::shape::DType;
 
 /// Blocks that fill the processors of an H100 or H200, one to each. The same on every device, and no result depends on
@@ -27,12 +28,23 @@ pub fn serves(call: &Call) -> bool {
 
 /// Whether they serve the blocks of a table, forward and backward: smaller ones leave most of a tile empty.
 pub fn serves_blocks(call: &Call) -> bool {
-    serves(call) && call.size("D") <= HEADS[0] && call.size("K").is_multiple_of(COLUMNS)
+    serves(call) && call.size("K").is_multiple_of(COLUMNS)
 }
 
 /// Blocks for tiles that each of them takes one after the other.
 pub fn one_after_the_other(tiles: usize) -> usize {
     tiles.min(BLOCKS)
+}
+
+/// Maps of two inputs `[B, rows, H, D]`, of which the first `end` positions may be read: a box is 64 columns of one head's
+/// tile, and beyond the end of a sample there are zeros, not the next one.
+pub fn maps(call: &Call, inputs: [&str; 2], rows: usize, end: usize) -> Maps {
+    let [b, h, d, rows, end] =
+        [call.size("B"), call.size("H"), call.size("D"), rows, end].map(|size| size as u64);
+    let position = h * d * DType::BF16.size() as u64;
+    let strides = [position / h.max(1), position, rows * position];
+    let (sizes, sides) = ([d, h, end, b], [64, 1, COLUMNS as u32, 1]);
+    Maps::of(inputs.map(|name| TensorMap::of(call.input(name), sizes, strides, sides)))
 }
 
 /// One pass' rows, by head size.
@@ -77,8 +89,13 @@ impl Tile {
     }
 
     /// Of the lists of a table's blocks: each warpgroup that computes has a list, and what two list is loaded once.
-    pub fn lists() -> Self {
-        Tile { head: HEADS[0], groups: 2, resident: 0 }
+    pub fn lists(d: usize) -> Self {
+        Tile { groups: 2, ..Tile::forward(d) }
+    }
+
+    /// The same in the backward.
+    pub fn lists_backward(d: usize) -> Self {
+        Tile { groups: 2, ..Tile::backward(d) }
     }
 
     /// Blocks for `tiles` tiles of one warpgroup's rows.
@@ -105,18 +122,20 @@ impl Tile {
         Pass::new(entry, blocks, 128 * (self.groups as u32 + 1)).shared(self.shared())
     }
 
-    /// The passes of a backward call, as [`tile::backward_passes`].
+    /// The passes of a backward call, as [`tile::backward_passes`]. Rows of queries meet columns of keys, and the other way
+    /// round.
     pub fn backward_passes(
         &self,
         first: &'static str,
         [queries, keys]: [&'static str; 2],
         call: &Call,
         blocks: [usize; 2],
+        [of_keys, of_queries]: [Maps; 2],
     ) -> Vec<Pass> {
         let delta = tile::delta_pass(first, call);
-        let queries = tile::is_wanted(call, "dq").then(|| self.each(queries, blocks[0]));
+        let queries = tile::is_wanted(call, "dq").then(|| self.each(queries, blocks[0]).maps(of_keys));
         let keys_wanted = tile::is_wanted(call, "dk") || tile::is_wanted(call, "dv");
-        let keys = keys_wanted.then(|| self.each(keys, blocks[1]));
+        let keys = keys_wanted.then(|| self.each(keys, blocks[1]).maps(of_queries));
         [delta, queries, keys].into_iter().flatten().collect()
     }
 
@@ -131,20 +150,4 @@ impl Tile {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_tile_fits_a_multiprocessor() {
-        for d in [33, 64, 65, 128] {
-            for tile in [Tile::forward(d), Tile::backward(d)] {
-                let pass = tile.pass(["small", "large"], 1000);
-                assert_eq!((pass.entry, pass.grid[0]), (if d <= 64 { "small" } else { "large" }, 132));
-                // What a block may ask for on compute capability 9.0.
-                assert!(pass.block <= 512 && pass.shared <= 227 << 10, "{pass:?}");
-            }
-        }
-        // Two of these share one.
-        assert!(2 * (Tile::single().each("single", 1).shared + 1024) <= 228 << 10);
-    }
-}
+mod tests;

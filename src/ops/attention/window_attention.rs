@@ -52,7 +52,8 @@ fn forward_passes(call: &Call) -> Vec<Pass> {
     let [b, h, d, s] = call.sizes(["B", "H", "D", "S"]);
     if hopper::serves(call) {
         let tile = hopper::Tile::forward(d);
-        return vec![tile.pass(HOPPER, b * h * s.div_ceil(tile.rows()))];
+        let pass = tile.pass(HOPPER, b * h * s.div_ceil(tile.rows()));
+        return vec![pass.maps(hopper::maps(call, ["k", "v"], s, s))];
     }
     let tile = Tile::forward(call.real(), d, b * h, s, call.scalar("p"));
     tile.pass(tile.choose(NARROW, WIDE), call, d, b * h * s.div_ceil(tile.rows)).into_iter().collect()
@@ -75,7 +76,8 @@ fn backward_passes(call: &Call) -> Vec<Pass> {
     let mut passes = if hopper::serves(call) {
         let tile = hopper::Tile::backward(d);
         let blocks = tiles(tile.rows()).map(hopper::one_after_the_other);
-        tile.backward_passes("window_attention_bwd", tile.of_head(HOPPER), call, blocks)
+        let maps = [["k", "v"], ["q", "d_o"]].map(|both| hopper::maps(call, both, s, s));
+        tile.backward_passes("window_attention_bwd", tile.of_head(HOPPER), call, blocks, maps)
     } else {
         let tile = Tile::backward(call.real(), d);
         tile::backward_passes("window_attention_bwd", [QUERIES, KEYS], call, tile, tiles(tile.rows))
