@@ -2,6 +2,7 @@
 
 use super::measurement::{Measurement, PaperReading, UPDATES, largest};
 use super::report::RunEnergy;
+use super::{Identity, Nvml};
 use crate::collective::{Group, Launch};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeviceEnergy {
     pub host: String,
-    /// A GPU by its UUID; the counters of a processor are those of its machine.
+    /// A GPU by its UUID, the whole of it where ranks have parts; the counters of a processor are those of its machine.
     pub device: String,
     pub ranks: Vec<usize>,
     pub energy_j: Option<Joules>,
@@ -33,9 +34,11 @@ pub fn of_devices<T: Counted>(ours: T, device: &Device, group: &Group) -> Result
     if group.is_alone() {
         return Ok((ours, Vec::new()));
     }
+    // Parts of a GPU have one counter, that of the whole.
+    let counted = |uuid: String| Nvml::counted(&Identity { uuid: uuid.clone() }).unwrap_or(uuid);
     let spent = DeviceEnergy {
         host: Launch::read()?.host,
-        device: device.uuid().unwrap_or_else(|| device.name()),
+        device: device.uuid().map_or_else(|| device.name(), counted),
         ranks: vec![group.rank()],
         energy_j: ours.energy(),
     };

@@ -49,10 +49,22 @@ impl Nvml {
         Self::open_in(Path::new(LIBRARY), identity)
     }
 
+    /// The UUID of the GPU whose counter is read for `identity`: of the whole of it, where that is a MIG instance.
+    pub fn counted(identity: &Identity) -> Result<String> {
+        Self::counted_in(Path::new(LIBRARY), identity)
+    }
+
+    /// As [`Nvml::counted`], with the NVML library at `library`.
+    pub fn counted_in(library: &Path, identity: &Identity) -> Result<String> {
+        let library = load(library)?;
+        let (device, _) = find(&library, identity)?;
+        let uuid = device.uuid().map_err(|e| refused(&e, "ask for the GPU's UUID"))?;
+        Ok(uuid.trim_start_matches("GPU-").to_lowercase())
+    }
+
     /// As [`Nvml::open`], with the NVML library at `library`.
     pub fn open_in(library: &Path, identity: &Identity) -> Result<Self> {
-        let library = nvml_wrapper::Nvml::builder().lib_path(library.as_os_str()).init();
-        let library = library.map_err(|e| refused(&e, "open NVML"))?;
+        let library = load(library)?;
         let (index, name) = {
             let (device, part) = find(&library, identity)?;
             let whole = if part { ", all of it, of which this instance is a part" } else { "" };
@@ -82,6 +94,11 @@ impl Nvml {
     fn counter(&self) -> Result<u64> {
         self.device()?.total_energy_consumption().map_err(|e| refused(&e, "read the GPU's energy counter"))
     }
+}
+
+fn load(library: &Path) -> Result<nvml_wrapper::Nvml> {
+    let loaded = nvml_wrapper::Nvml::builder().lib_path(library.as_os_str()).init();
+    loaded.map_err(|e| refused(&e, "open NVML"))
 }
 
 /// The GPU, and whether `identity` is a part of it.

@@ -71,9 +71,12 @@ fn library() -> Option<&'static Path> {
     built.as_deref()
 }
 
+fn identity(gpu: Gpu) -> Identity {
+    Identity { uuid: format!("00000000-0000-0000-0000-{:012}", gpu as u8) }
+}
+
 fn open(library: &Path, gpu: Gpu) -> Result<Nvml, Error> {
-    let uuid = format!("00000000-0000-0000-0000-{:012}", gpu as u8);
-    Nvml::open_in(library, &Identity { uuid })
+    Nvml::open_in(library, &identity(gpu))
 }
 
 /// A window of half a second: 25 values of the counter.
@@ -177,6 +180,10 @@ fn a_part_of_a_gpu_is_measured_with_the_whole_and_says_so() {
     let measured = measure(library, Gpu::Part);
     assert!(measured.energy.is_some());
     assert!(measured.note.contains("this instance is a part"), "{}", measured.note);
+    // Whose energy counts once, however many ranks have parts of it.
+    let counted = |gpu| Nvml::counted_in(library, &identity(gpu)).unwrap();
+    assert_eq!(counted(Gpu::Part), identity(Gpu::Steady).uuid);
+    assert_eq!(counted(Gpu::NoPower), identity(Gpu::NoPower).uuid);
 }
 
 #[test]

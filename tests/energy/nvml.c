@@ -87,6 +87,12 @@ int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(void* part, void** whole) {
     return nvmlDeviceGetHandleByIndex_v2(STEADY, whole);
 }
 
+int nvmlDeviceGetUUID(void* device, char* uuid, unsigned length) {
+    const intptr_t gpu = gpu_of(device);
+    snprintf(uuid, length, "%s00000000-0000-0000-0000-%012d", gpu == PART ? "MIG-" : "GPU-", (int)gpu);
+    return SUCCESS;
+}
+
 int nvmlDeviceGetIndex(void* device, unsigned* index) { return *index = (unsigned)gpu_of(device), SUCCESS; }
 
 int nvmlDeviceGetName(void* device, char* name, unsigned length) {
