@@ -43,7 +43,8 @@ fn an_evaluation_goes_on_by_any_number_of_ranks() {
         return;
     }
     let (model, dir) = (talkative(), tempfile::tempdir().unwrap());
-    let long = "--max-samples 24 --batch-size 1 --max-new-tokens 60 --num-beams 4 --ddp-timeout 20";
+    // Long enough that a busy machine looks before it is over.
+    let long = "--max-samples 24 --batch-size 1 --max-new-tokens 60 --num-beams 16 --ddp-timeout 20";
     let into = |name: &str| {
         let mut command = evaluation(model.path(), long);
         command.arg("--predictions-output").arg(dir.path().join(name));
@@ -59,6 +60,7 @@ fn an_evaluation_goes_on_by_any_number_of_ranks() {
             std::thread::sleep(Duration::from_millis(1));
         }
         let ranks = ranks_of(&child);
+        assert_eq!(ranks.len(), 2, "it was over before a rank could be killed");
         kill("KILL", &ranks[rank]);
         let ended = ended(child, 30);
         assert_ne!(ended.code, Some(0));
