@@ -59,7 +59,7 @@ pub fn sum_gradients<X: AsRef<TrainState>>(
 
 /// The norm of all gradients, where each rank has the sums of a part of them.
 pub fn shared_norm<X: AsRef<TrainState>>(session: &mut Session<X>, group: &Group) -> Result<Option<f32>> {
-    if !session.real().state.as_ref().is_reduced() {
+    if !session.real().state.as_ref().sums().are_shared_out() {
         return Ok(None);
     }
     let ours = norm_step(session)?;
@@ -108,8 +108,7 @@ pub fn gather_weights<X: AsRef<TrainState>>(session: &Session<X>, group: &Group)
         return Ok(());
     }
     let _phase = phase(EXCHANGE);
-    let shards = (0..group.size()).map(|rank| Shard { rank, size: group.size() });
-    let parts = shards.map(|shard| shard.range(slab.len(), STEP)).collect::<Result<Vec<_>>>()?;
+    let parts = Shard::ranges(group.size(), slab.len(), STEP)?;
     timed("gathering of weights", || match slab.device().backend(group) {
         Backend::Nccl => slab.exchange(group, &Exchange::Gather(parts)),
         Backend::Host => group.share(&mut Slab(slab), &parts, "gathering of weights"),

@@ -49,6 +49,11 @@ impl Shard {
     /// The whole slab.
     pub const ALL: Shard = Shard { rank: 0, size: 1 };
 
+    /// By rank, the shards of a slab of `n` elements among `size` ranks.
+    pub(super) fn ranges(size: usize, n: usize, step: usize) -> Result<Vec<Range<usize>>> {
+        (0..size).map(|rank| Shard { rank, size }.range(n, step)).collect()
+    }
+
     /// Its elements of a slab of `n`, at a multiple of `step`; the last shard may be shorter.
     pub(super) fn range(self, n: usize, step: usize) -> Result<Range<usize>> {
         let len = n.div_ceil(self.size).next_multiple_of(step);
@@ -96,7 +101,7 @@ impl RankLayout {
     /// By rank, the part of `elements` sums that it gets; nothing where all get all.
     pub(super) fn owners(self, elements: usize, step: usize) -> Result<Vec<Range<usize>>> {
         let size = if self.reduces { self.shard.size } else { 0 };
-        (0..size).map(|rank| Shard { rank, size }.range(elements, step)).collect()
+        Shard::ranges(size, elements, step)
     }
 
     /// Bytes of the copy of `elements` gradients.

@@ -27,8 +27,6 @@ pub struct TrainState {
     segments: Tensor,
     /// The elements that this rank updates, whose moments it has.
     part: Range<usize>,
-    /// Whether the sums over ranks are here for that part alone.
-    is_reduced: bool,
     sums: Sums,
 }
 
@@ -53,7 +51,6 @@ pub fn ranked_train_state(loaded: &Loaded, layout: RankLayout) -> Result<TrainSt
         v: slab(part.len())?,
         segments: on_device,
         part,
-        is_reduced: layout.reduces,
         sums: Sums::new(parameters.device(), parameters.slab.len(), layout)?,
     })
 }
@@ -92,14 +89,9 @@ impl TrainState {
         &self.g
     }
 
-    /// Whether other ranks have the sums of the gradients that they update with, and this one has not.
-    pub(super) fn is_reduced(&self) -> bool {
-        self.is_reduced
-    }
-
     /// The gradients whose sums over ranks are here.
     fn summed(&self) -> Result<Tensor> {
-        match self.is_reduced {
+        match self.sums.are_shared_out() {
             true => self.g.slice(self.part.start, [self.part.len()]),
             false => Ok(self.g.clone()),
         }

@@ -58,6 +58,11 @@ impl Sums {
         self.buckets.clone()
     }
 
+    /// Whether each goes to one rank alone.
+    pub fn are_shared_out(&self) -> bool {
+        !self.owners.is_empty()
+    }
+
     /// How many have begun.
     #[cfg(test)]
     pub fn begun(&self) -> usize {

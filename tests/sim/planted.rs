@@ -58,6 +58,23 @@ impl Runs {
     }
 }
 
+/// The descriptor of the planted kernel `$name`, which `$passes` launches.
+macro_rules! descriptor {
+    ($name:literal, $passes:ident) => {{
+        fn cpu(_: &mut CpuCall) {}
+        static KERNEL: Kernel = Kernel {
+            name: $name,
+            outputs: &["y"],
+            inputs: &["x"],
+            sizes: &["n"],
+            scalars: &[],
+            cpu,
+            gpu: Gpu::Passes($passes),
+        };
+        &KERNEL
+    }};
+}
+
 /// A descriptor of the planted kernel `$name`: blocks of `$threads` threads, each with `$per` elements; 64 of both where
 /// they are left out.
 macro_rules! planted {
@@ -68,21 +85,11 @@ macro_rules! planted {
         fn passes(call: &Call) -> Vec<Pass> {
             vec![Pass::new($name, call.size("n").div_ceil($per), $threads).shared($shared)]
         }
-        fn cpu(_: &mut CpuCall) {}
-        static KERNEL: Kernel = Kernel {
-            name: $name,
-            outputs: &["y"],
-            inputs: &["x"],
-            sizes: &["n"],
-            scalars: &[],
-            cpu,
-            gpu: Gpu::Passes(passes),
-        };
-        &KERNEL
+        descriptor!($name, passes)
     }};
 }
 
-pub(crate) use planted;
+pub(crate) use {descriptor, planted};
 
 #[test]
 fn a_kernel_without_a_fault_gives_the_same_in_every_order() {

@@ -1,6 +1,6 @@
 //! `kernels/sim/planted_hopper.cu`, fault by fault.
 
-use crate::sim::planted::{Runs, planted, run};
+use crate::sim::planted::{Runs, descriptor, planted, run};
 use wattention::device::{Call, CpuCall, Gpu, Kernel, Pass};
 
 macro_rules! copy {

@@ -1,6 +1,6 @@
 //! `kernels/sim/planted_maps.cu`, fault by fault.
 
-use crate::sim::planted::{Runs, run};
+use crate::sim::planted::{Runs, descriptor, run};
 use wattention::device::{Call, CpuCall, Gpu, Kernel, Maps, Pass, TensorMap};
 
 /// Elements of x [2, 64, 2, 32] and of y.
@@ -24,17 +24,7 @@ macro_rules! with_maps {
             let maps: fn(&Call) -> Maps = $maps;
             vec![Pass::new($name, 4, 64).shared(8192 + 3 * 1024).maps(maps(call))]
         }
-        fn cpu(_: &mut CpuCall) {}
-        static KERNEL: Kernel = Kernel {
-            name: $name,
-            outputs: &["y"],
-            inputs: &["x"],
-            sizes: &["n"],
-            scalars: &[],
-            cpu,
-            gpu: Gpu::Passes(passes),
-        };
-        run(&KERNEL, N)
+        run(descriptor!($name, passes), N)
     }};
 }
 

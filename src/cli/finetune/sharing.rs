@@ -13,7 +13,7 @@ pub struct Sharing {
     #[command(flatten)]
     pub ranks: TrainingRanks,
 
-    /// 1 keeps of the optimizer's state one part on each rank, which takes less memory and gives the same bits
+    /// 1 keeps of the optimizer's state one part on each rank, which takes less memory
     #[arg(long, value_name = "0|1", default_value_t = 0, help_heading = "Ranks", value_parser = clap::value_parser!(u8).range(0..=1))]
     zero_stage: u8,
 }
