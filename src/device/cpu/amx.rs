@@ -6,22 +6,32 @@ use std::sync::OnceLock;
 /// Why an instruction set cannot be used whose bit in the processor's list is not set.
 pub const HIDDEN: &str = "the processor does not have it, or the hypervisor hides it";
 
-/// Bits of CPUID leaf 7, register EDX: tiles, and their products of bf16.
+/// Bits of CPUID leaf 7, register EDX: tiles, and their products of bf16 and of bytes.
 const TILES: u32 = 1 << 24;
-const BF16: u32 = 1 << 22;
+pub const BF16: u32 = 1 << 22;
+pub const BYTES: u32 = 1 << 25;
 /// Bits of the register that says what the kernel saves for a process: the configuration of tiles, and their contents.
 const SAVED: u64 = 0b11 << 17;
 
-/// Asks the kernel for the tiles, once for the whole process; why it may not use them.
-pub fn permission() -> Result<(), String> {
+/// Asks the kernel for the tiles, once for the whole process; why it may not use them, or not with these products.
+pub fn permission(products: u32) -> Result<(), String> {
     static ANSWER: OnceLock<Result<(), String>> = OnceLock::new();
-    ANSWER.get_or_init(ask).clone()
+    ANSWER.get_or_init(ask).clone()?;
+    if leaf() & products == products { Ok(()) } else { Err(HIDDEN.into()) }
+}
+
+fn leaf() -> u32 {
+    // SAFETY: every x86-64 processor has CPUID. Newer compilers know that.
+    #[allow(unused_unsafe)]
+    unsafe {
+        __cpuid_count(7, 0).edx
+    }
 }
 
 fn ask() -> Result<(), String> {
-    // SAFETY: every x86-64 processor has CPUID, and `features` asks only where AVX-512 is, which needs XGETBV.
-    let (leaf, saved) = unsafe { (__cpuid_count(7, 0).edx, xgetbv()) };
-    if leaf & (TILES | BF16) != TILES | BF16 {
+    // SAFETY: `features` asks only where AVX-512 is, which needs XGETBV.
+    let saved = unsafe { xgetbv() };
+    if leaf() & TILES != TILES {
         return Err(HIDDEN.into());
     }
     if saved & SAVED != SAVED {

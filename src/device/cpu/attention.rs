@@ -12,6 +12,8 @@ mod keys;
 #[cfg(test)]
 mod tests;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 mod way;
 
 pub use backward::{Gradients, attention_backward};

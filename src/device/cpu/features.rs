@@ -23,17 +23,20 @@ pub enum Feature {
     Avx512Vnni,
     /// Products of tiles of bf16.
     Amx,
+    /// Products of tiles of bytes.
+    AmxInt8,
     /// Products of f32 as six of bf16, on tiles.
     Bf16x6,
 }
 
 impl Feature {
-    pub const ALL: [Feature; 6] = [
+    pub const ALL: [Feature; 7] = [
         Feature::Avx2,
         Feature::Avx512,
         Feature::Avx512Bf16,
         Feature::Avx512Vnni,
         Feature::Amx,
+        Feature::AmxInt8,
         Feature::Bf16x6,
     ];
 
@@ -44,6 +47,7 @@ impl Feature {
             Feature::Avx512Bf16 => "avx512-bf16",
             Feature::Avx512Vnni => "avx512-vnni",
             Feature::Amx => "amx",
+            Feature::AmxInt8 => "amx-int8",
             Feature::Bf16x6 => "bf16x6",
         }
     }
@@ -53,7 +57,7 @@ impl Feature {
             Feature::Avx2 => None,
             Feature::Avx512 => Some(Feature::Avx2),
             Feature::Avx512Bf16 | Feature::Avx512Vnni | Feature::Amx => Some(Feature::Avx512),
-            Feature::Bf16x6 => Some(Feature::Amx),
+            Feature::AmxInt8 | Feature::Bf16x6 => Some(Feature::Amx),
         }
     }
 
@@ -234,7 +238,8 @@ fn detect(feature: Feature) -> std::result::Result<(), String> {
         }
         Feature::Avx512Bf16 => is_x86_feature_detected!("avx512bf16"),
         Feature::Avx512Vnni => is_x86_feature_detected!("avx512vnni"),
-        Feature::Amx | Feature::Bf16x6 => return amx::permission(),
+        Feature::Amx | Feature::Bf16x6 => return amx::permission(amx::BF16),
+        Feature::AmxInt8 => return amx::permission(amx::BYTES),
     };
     if here { Ok(()) } else { Err(amx::HIDDEN.into()) }
 }

@@ -3,7 +3,10 @@
 //! A value is q times the scale of its row, q from -127 to 127, so that zero stays zero. W is rounded once; a row of x is
 //! rounded when it is multiplied, by its own largest value. Sums of integers are exact, and all that is done in f32 is
 //! done in one order without fused multiply-adds: every way of computing gives the same bits, on any number of threads.
-
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
@@ -58,6 +61,15 @@ fn sums() -> (&'static str, Sums) {
 
 /// What computes products in 8 bits here.
 pub fn way() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use super::features::{Feature, has};
+        match (has(Feature::AmxInt8), has(Feature::Avx512Vnni)) {
+            (true, true) => return "tiles of bytes (AMX), few rows by VNNI",
+            (true, false) => return "tiles of bytes (AMX), few rows widened",
+            _ => {}
+        }
+    }
     sums().0
 }
 
@@ -145,8 +157,33 @@ pub fn product(c: &mut [f32], c_stride: usize, x: &[f32], w: Rows, bias: &[f32],
         let values = &mut bytemuck::cast_slice_mut::<f32, i8>(values)[..m * k];
         let sums = bytemuck::cast_slice_mut(sums);
         round(values, scales, sums, x);
-        multiply(c, c_stride, Rounded { rows: Rows { values, scales }, sums }, w, bias, size);
+        let x = Rounded { rows: Rows { values, scales }, sums };
+        let whole = on_tiles(c, c_stride, &x, w, bias, size);
+        if whole < n {
+            let rest = Rows { values: &w.values[whole * k..], scales: &w.scales[whole..] };
+            let bias = bias.get(whole..).unwrap_or(&[]);
+            multiply(&mut c[whole..], c_stride, x, rest, bias, Size { n: n - whole, ..size });
+        }
     });
+}
+
+/// Multiplies what tiles are made for; the first row of W that is left, and its column of C.
+fn on_tiles(c: &mut [f32], c_stride: usize, x: &Rounded, w: Rows, bias: &[f32], size: Size) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let n = tiles::served(size);
+        if n > 0 {
+            let bias = bias.get(..n).unwrap_or(&[]);
+            // SAFETY: tiles serve only where `features` reports them.
+            unsafe { tiles::multiply(tiles::on_registers, c, c_stride, x, w, bias, Size { n, ..size }) };
+        }
+        return n;
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (c, c_stride, x, w, bias, size);
+        0
+    }
 }
 
 /// Shares C out to the threads by rows of W, and where x has many rows by those too; the caller checked the sizes.
@@ -190,6 +227,3 @@ pub fn widen(to: &mut [f32], rows: Rows) {
     };
     to.par_chunks_mut(k).zip(rows.values.par_chunks(k)).zip(rows.scales).for_each(row);
 }
-
-#[cfg(test)]
-mod tests;

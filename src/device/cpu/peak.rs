@@ -37,13 +37,19 @@ pub fn bf16_products(steps: usize) -> Option<(&'static str, u64, f32)> {
     None
 }
 
-/// As [`multiply_adds`], of bytes, by the instruction that weights in 8 bits are multiplied with; nothing where it is not
-/// used.
+/// As [`multiply_adds`], of bytes, by the instruction that weights in 8 bits are multiplied with where x has many rows;
+/// nothing where there is none.
 pub fn byte_products(steps: usize) -> Option<(u64, i32)> {
     #[cfg(target_arch = "x86_64")]
-    if has(Feature::Avx512Vnni) {
-        // SAFETY: the instruction was detected.
-        return Some(unsafe { rounds_of_bytes(steps) });
+    {
+        if has(Feature::AmxInt8) {
+            let (count, total) = tiles::rounds_of_bytes(steps / TILE_STEPS + 1);
+            return Some((count, total as i32));
+        }
+        if has(Feature::Avx512Vnni) {
+            // SAFETY: the instruction was detected.
+            return Some(unsafe { rounds_of_bytes(steps) });
+        }
     }
     let _ = steps;
     None
@@ -126,8 +132,9 @@ mod tests {
                 assert!(f64::from(total) == want, "{total}, not {want}");
             }
             if let Some((count, total)) = byte_products(3) {
-                // Every product is 1.
-                assert!(count > 0 && total as u64 == count, "{count} {total}");
+                // Every product is 1, and of tiles 0.
+                let tiles = cfg!(target_arch = "x86_64") && has(Feature::AmxInt8);
+                assert!(count > 0 && total as u64 == if tiles { 0 } else { count }, "{count} {total}");
             }
         });
     }

@@ -181,6 +181,14 @@ impl Shared {
         let to = unsafe { &mut *self.0.add(offset) };
         *to = if store == Store::Add { *to + value } else { value };
     }
+
+    /// # Safety
+    /// The values from `offset` on must be inside C, and no other task may touch them.
+    #[inline(always)]
+    pub unsafe fn write_line<const N: usize>(&self, offset: usize, values: &[f32; N]) {
+        // SAFETY: the caller's contract.
+        unsafe { self.0.add(offset).cast::<[f32; N]>().write_unaligned(*values) };
+    }
 }
 
 /// The product for operands that [`serves`] accepts; the caller checked the sizes.

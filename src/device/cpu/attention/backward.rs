@@ -5,11 +5,11 @@ use rayon::prelude::*;
 use super::form::{self, Form};
 use super::forward::NARROW;
 use super::keys::{KeyTile, KeyTiles};
-use super::tile::{Extent, SIDE, dropout_factors, gather, mask, multiply, padded};
+use super::tile::{Extent, Multiply, SIDE, Vectors, dropout_factors, gather, mask, padded};
 use super::{Attention, Sizes, Way};
 use crate::device::cpu::gemm::Store;
 use crate::device::cpu::math::exp_nonpositive;
-use crate::device::cpu::microkernel::{Baseline, Floats, Strides, Term, Vector};
+use crate::device::cpu::microkernel::{Baseline, Floats, Strides};
 use crate::device::cpu::pack::PanelSource;
 use crate::device::cpu::scratch::with_scratch;
 use crate::device::cpu::simd::{BASELINE_FMA, by_level};
@@ -97,18 +97,18 @@ pub fn attention_backward<E: Stored>(
 
 by_level! {
     pub fn whole(task: Task<f32>, shared: Shared, scratch: &mut [f32]) {
-        Avx512 => run_head::<__m512, form::Floats, Floats, 8, SIDE, true>(task, shared, scratch),
-        Avx2 => run_head::<__m256, form::Floats, Floats, 4, SIDE, true>(task, shared, scratch),
-        Portable => run_head::<Baseline, form::Floats, Floats, 4, SIDE, BASELINE_FMA>(task, shared, scratch),
+        Avx512 => run_head::<Vectors<__m512, Floats, 8>, form::Floats, SIDE, true>(task, shared, scratch),
+        Avx2 => run_head::<Vectors<__m256, Floats, 4>, form::Floats, SIDE, true>(task, shared, scratch),
+        Portable => run_head::<Vectors<Baseline, Floats, 4>, form::Floats, SIDE, BASELINE_FMA>(task, shared, scratch),
     }
 }
 
 by_level! {
     /// The same for few queries.
     pub fn narrow(task: Task<f32>, shared: Shared, scratch: &mut [f32]) {
-        Avx512 => run_head::<__m512, form::Floats, Floats, 8, NARROW, true>(task, shared, scratch),
-        Avx2 => run_head::<__m256, form::Floats, Floats, 4, NARROW, true>(task, shared, scratch),
-        Portable => run_head::<Baseline, form::Floats, Floats, 4, NARROW, BASELINE_FMA>(task, shared, scratch),
+        Avx512 => run_head::<Vectors<__m512, Floats, 8>, form::Floats, NARROW, true>(task, shared, scratch),
+        Avx2 => run_head::<Vectors<__m256, Floats, 4>, form::Floats, NARROW, true>(task, shared, scratch),
+        Portable => run_head::<Vectors<Baseline, Floats, 4>, form::Floats, NARROW, BASELINE_FMA>(task, shared, scratch),
     }
 }
 
@@ -127,9 +127,9 @@ unsafe fn row<'a>(out: (*mut f32, usize), offset: usize, d: usize) -> &'a mut [f
 }
 
 /// # Safety
-/// The instructions of `V` and `T` must exist, and no other task may have this head of this sample.
+/// The instructions of `M` must exist, and no other task may have this head of this sample.
 #[inline(always)]
-pub unsafe fn run_head<V: Vector, F: Form, T: Term<V>, const MR: usize, const BQ: usize, const FMA: bool>(
+pub unsafe fn run_head<M: Multiply, F: Form, const BQ: usize, const FMA: bool>(
     task: Task<F::Stored>,
     shared: Shared,
     scratch: &mut [f32],
@@ -148,14 +148,14 @@ pub unsafe fn run_head<V: Vector, F: Form, T: Term<V>, const MR: usize, const BQ
     for first in (0..t).step_by(step) {
         let queries = (first, t.min(first + step));
         // SAFETY: the caller's contract.
-        unsafe { run_tile::<V, F, T, MR, BQ, FMA>(&task, queries, shared, scratch) };
+        unsafe { run_tile::<M, F, BQ, FMA>(&task, queries, shared, scratch) };
     }
 }
 
 /// # Safety
 /// See [`run_head`].
 #[inline(always)]
-unsafe fn run_tile<V: Vector, F: Form, T: Term<V>, const MR: usize, const BQ: usize, const FMA: bool>(
+unsafe fn run_tile<M: Multiply, F: Form, const BQ: usize, const FMA: bool>(
     task: &Task<F::Stored>,
     queries: (usize, usize),
     shared: Shared,
@@ -214,6 +214,8 @@ unsafe fn run_tile<V: Vector, F: Form, T: Term<V>, const MR: usize, const BQ: us
         let dout_rows = F::right(dout_rows, wide, n, d, dout_room);
         let mut tiles = KeyTiles::new(&attention.pattern, attention.sizes, b, h, queries);
         let mut keys = KeyTile::new();
+        // SAFETY: the caller's contract.
+        let mut products = unsafe { M::new() };
         while tiles.next(&mut keys) {
             let positions = &keys.position[..keys.len];
             let offset = |j: usize| attention.key_offset(b, h, j);
@@ -223,8 +225,8 @@ unsafe fn run_tile<V: Vector, F: Form, T: Term<V>, const MR: usize, const BQ: us
             let rows = Strides { row: wide, depth: 1 };
             // SAFETY: the caller's contract.
             unsafe {
-                multiply::<V, T, MR, false>((p, BQ), k, rows, (q_t, BQ), by_key);
-                multiply::<V, T, MR, false>((ds, BQ), v, rows, (dout_t, BQ), by_key);
+                products.multiply::<false>((p, BQ), k, rows, (q_t, BQ), by_key);
+                products.multiply::<false>((ds, BQ), v, rows, (dout_t, BQ), by_key);
             }
             if F::VALUES > 1 {
                 // A query times the scale may be no bf16.
@@ -247,18 +249,18 @@ unsafe fn run_tile<V: Vector, F: Form, T: Term<V>, const MR: usize, const BQ: us
             let to_queries = Extent { rows: n, columns: wide, depth: F::words(keys.len) };
             let (across, along) = (Strides { row: BQ / F::VALUES, depth: 1 }, Strides { row: 1, depth: BQ });
             // Rows of a product beyond those of keys come from the words behind them.
-            let whole = keys.len.next_multiple_of(MR) * BQ;
+            let whole = keys.len.next_multiple_of(M::ROWS) * BQ;
             // SAFETY: the caller's contract.
             unsafe {
                 let p = F::left_of(&p[..whole], room);
-                multiply::<V, T, MR, false>((d_key, wide), p, across, (dout_rows, wide), to_keys);
+                products.multiply::<false>((d_key, wide), p, across, (dout_rows, wide), to_keys);
                 scatter_add(shared.dv, d_key, wide, offset, positions, d);
                 let ds_left = F::left_of(&ds[..whole], room);
-                multiply::<V, T, MR, false>((d_key, wide), ds_left, across, (q, wide), to_keys);
+                products.multiply::<false>((d_key, wide), ds_left, across, (q, wide), to_keys);
                 scatter_add(shared.dk, d_key, wide, offset, positions, d);
                 let k = F::right(k, wide, keys.len, d, k_room);
                 let ds = F::right_of(&ds[..used], BQ, room);
-                multiply::<V, T, MR, true>((dq, wide), ds, along, (k, wide), to_queries);
+                products.multiply::<true>((dq, wide), ds, along, (k, wide), to_queries);
             }
         }
     }

@@ -4,10 +4,10 @@ use rayon::prelude::*;
 
 use super::form::{self, Form};
 use super::keys::{KeyTile, KeyTiles};
-use super::tile::{Extent, SIDE, dropout_factors, gather, mask, multiply, padded};
+use super::tile::{Extent, Multiply, SIDE, Vectors, dropout_factors, gather, mask, padded};
 use super::{Attention, Sizes, Way};
 use crate::device::cpu::math::exp_nonpositive;
-use crate::device::cpu::microkernel::{Baseline, Floats, Strides, Term, Vector};
+use crate::device::cpu::microkernel::{Baseline, Floats, Strides};
 use crate::device::cpu::pack::PanelSource;
 use crate::device::cpu::scratch::with_scratch;
 use crate::device::cpu::simd::{BASELINE_FMA, by_level, fma};
@@ -70,18 +70,18 @@ pub fn attention_forward<E: Stored>(way: Way<E>, o: &mut [f32], lse: &mut [f32],
 
 by_level! {
     pub fn whole(task: Task<f32>, shared: Shared, scratch: &mut [f32]) {
-        Avx512 => run_tile::<__m512, form::Floats, Floats, 8, SIDE, true>(task, shared, scratch),
-        Avx2 => run_tile::<__m256, form::Floats, Floats, 4, SIDE, true>(task, shared, scratch),
-        Portable => run_tile::<Baseline, form::Floats, Floats, 4, SIDE, BASELINE_FMA>(task, shared, scratch),
+        Avx512 => run_tile::<Vectors<__m512, Floats, 8>, form::Floats, SIDE, true>(task, shared, scratch),
+        Avx2 => run_tile::<Vectors<__m256, Floats, 4>, form::Floats, SIDE, true>(task, shared, scratch),
+        Portable => run_tile::<Vectors<Baseline, Floats, 4>, form::Floats, SIDE, BASELINE_FMA>(task, shared, scratch),
     }
 }
 
 by_level! {
     /// The same for few queries.
     pub fn narrow(task: Task<f32>, shared: Shared, scratch: &mut [f32]) {
-        Avx512 => run_tile::<__m512, form::Floats, Floats, 8, NARROW, true>(task, shared, scratch),
-        Avx2 => run_tile::<__m256, form::Floats, Floats, 4, NARROW, true>(task, shared, scratch),
-        Portable => run_tile::<Baseline, form::Floats, Floats, 4, NARROW, BASELINE_FMA>(task, shared, scratch),
+        Avx512 => run_tile::<Vectors<__m512, Floats, 8>, form::Floats, NARROW, true>(task, shared, scratch),
+        Avx2 => run_tile::<Vectors<__m256, Floats, 4>, form::Floats, NARROW, true>(task, shared, scratch),
+        Portable => run_tile::<Vectors<Baseline, Floats, 4>, form::Floats, NARROW, BASELINE_FMA>(task, shared, scratch),
     }
 }
 
@@ -92,9 +92,9 @@ struct Softmax<const BQ: usize> {
 }
 
 /// # Safety
-/// The instructions of `V` and `T` must exist, and no other task may have these queries of this head.
+/// The instructions of `M` must exist, and no other task may have these queries of this head.
 #[inline(always)]
-pub unsafe fn run_tile<V: Vector, F: Form, T: Term<V>, const MR: usize, const BQ: usize, const FMA: bool>(
+pub unsafe fn run_tile<M: Multiply, F: Form, const BQ: usize, const FMA: bool>(
     task: Task<F::Stored>,
     shared: Shared,
     scratch: &mut [f32],
@@ -129,6 +129,8 @@ pub unsafe fn run_tile<V: Vector, F: Form, T: Term<V>, const MR: usize, const BQ
         o[..BQ * wide].fill(0.0);
         let mut tiles = KeyTiles::new(&attention.pattern, attention.sizes, b, h, queries);
         let mut keys = KeyTile::new();
+        // SAFETY: the caller's contract.
+        let mut products = unsafe { M::new() };
         while tiles.next(&mut keys) {
             let offset = |j: usize| attention.key_offset(b, h, j);
             gather::<F>((k, wide), attention.k, offset, &keys, d);
@@ -138,7 +140,7 @@ pub unsafe fn run_tile<V: Vector, F: Form, T: Term<V>, const MR: usize, const BQ
             unsafe {
                 let extent = Extent { rows: keys.len, columns: BQ, depth: F::words(d) };
                 let left = Strides { row: wide, depth: 1 };
-                multiply::<V, T, MR, false>((scores, BQ), k, left, (q_t, BQ), extent);
+                products.multiply::<false>((scores, BQ), k, left, (q_t, BQ), extent);
             }
             if F::VALUES > 1 {
                 // A query times the scale may be no bf16.
@@ -160,7 +162,7 @@ pub unsafe fn run_tile<V: Vector, F: Form, T: Term<V>, const MR: usize, const BQ
             unsafe {
                 let extent = Extent { rows: n, columns: wide, depth: F::words(keys.len) };
                 let left = Strides { row: 1, depth: BQ };
-                multiply::<V, T, MR, true>((o, wide), p, left, (v, wide), extent);
+                products.multiply::<true>((o, wide), p, left, (v, wide), extent);
             }
         }
     }

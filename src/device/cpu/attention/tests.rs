@@ -10,9 +10,10 @@ use crate::shape::Stored;
 use crate::support::compare::assert_near;
 use half::bf16;
 use reference::{Reference, reference};
+use way::twin;
 
 /// Outputs that start as NaN, so that whatever is not written shows.
-fn run<E: Stored>(way: fn() -> Way<E>, a: &Attention<E>, dout: &[E], store: Store) -> [Vec<f32>; 5] {
+fn run<E: Stored>(way: impl Fn() -> Way<E>, a: &Attention<E>, dout: &[E], store: Store) -> [Vec<f32>; 5] {
     let mut o = vec![f32::NAN; a.q.len()];
     let mut lse = vec![f32::NAN; a.sizes.b * a.sizes.h * a.sizes.t];
     attention_forward(way(), &mut o, &mut lse, a);
@@ -44,14 +45,22 @@ fn check(sizes: Sizes, pattern: Pattern, dropout: Option<Mask>) {
     let want = reference(&Attention { q: &q, k: &k, v: &v, sizes, scale, pattern, dropout }, &dout);
     let (q, k, v) = (&rounded_q[..], &rounded_k[..], &rounded_v[..]);
     let a = Attention { q, k, v, sizes, scale, pattern, dropout };
-    for store in [Store::Assign, Store::Add] {
-        let twin = run(Way::twin, &a, &rounded_dout, store);
-        if Way::pairs().is_some() {
-            let pairs = run(|| Way::pairs().unwrap(), &a, &rounded_dout, store);
-            let bits = |all: &[Vec<f32>; 5]| all.concat().iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
-            assert!(bits(&pairs) == bits(&twin), "pairs are not those of the twin: {sizes:?}");
+    let pairs: [(fn() -> Way<bf16>, _); _] = [
+        (twin::on_vectors, Way::on_vectors as fn() -> _),
+        #[cfg(target_arch = "x86_64")]
+        (twin::on_tiles, Way::on_tiles),
+    ];
+    for (twin, on_processor) in pairs {
+        for store in [Store::Assign, Store::Add] {
+            let twin = run(twin, &a, &rounded_dout, store);
+            if on_processor().is_some() {
+                let pairs = run(|| on_processor().unwrap(), &a, &rounded_dout, store);
+                let bits =
+                    |all: &[Vec<f32>; 5]| all.concat().iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
+                assert!(bits(&pairs) == bits(&twin), "pairs are not those of the twin: {sizes:?}");
+            }
+            compare(&a, twin, store, &want, PAIRS);
         }
-        compare(&a, twin, store, &want, PAIRS);
     }
 }
 
@@ -250,7 +259,7 @@ fn large_scores_do_not_overflow() {
     let of_floats = run(Way::floats, &a, &dout, Store::Assign);
     let [q, k, v, dout] = [&q, &k, &v, &dout].map(|x| rounded(x));
     let a = Attention { q: &q, k: &k, v: &v, sizes, scale: 300.0, pattern, dropout: None };
-    for x in of_floats.into_iter().chain(run(Way::twin, &a, &dout, Store::Assign)) {
+    for x in of_floats.into_iter().chain(run(twin::on_vectors, &a, &dout, Store::Assign)) {
         assert!(x.iter().all(|x| x.is_finite()));
     }
 }

@@ -5,6 +5,7 @@ use super::Attention;
 use super::form::Form;
 use super::keys::KeyTile;
 use crate::device::cpu::microkernel::{Strides, Term, Vector, product};
+use std::marker::PhantomData;
 
 /// Most queries and most keys of a tile.
 pub const SIDE: usize = 64;
@@ -27,8 +28,56 @@ pub struct Extent {
     pub depth: usize,
 }
 
-/// `c = a b`, or `c += a b` where `ADD`, each product of words as `T` takes it; rows round up to `MR` and columns to a vector, so `c` and `a`
-/// must have room for that. What `c` gets beyond the extent is unspecified.
+/// What multiplies the operands of a tile, a word holding one value of the depth or several.
+pub trait Multiply {
+    /// Rows that `c` and `a` must have room for a multiple of.
+    const ROWS: usize;
+
+    /// # Safety
+    /// The instructions must exist, and nothing else may use their state before the value is dropped.
+    unsafe fn new() -> Self;
+
+    /// `c = a b`, or `c += a b` where `ADD`; rows round up to `ROWS` and columns to 16, so `c` and `a` must have room for
+    /// that. What `c` gets beyond the extent is unspecified.
+    ///
+    /// # Safety
+    /// As for `new`.
+    unsafe fn multiply<const ADD: bool>(
+        &mut self,
+        c: Rows,
+        a: &[f32],
+        strides: Strides,
+        b: (&[f32], usize),
+        extent: Extent,
+    );
+}
+
+/// By vectors, each product of words as `T` takes it, `MR` rows at a time.
+pub struct Vectors<V, T, const MR: usize>(PhantomData<(V, T)>);
+
+impl<V: Vector, T: Term<V>, const MR: usize> Multiply for Vectors<V, T, MR> {
+    const ROWS: usize = MR;
+
+    #[inline(always)]
+    unsafe fn new() -> Self {
+        Vectors(PhantomData)
+    }
+
+    #[inline(always)]
+    unsafe fn multiply<const ADD: bool>(
+        &mut self,
+        c: Rows,
+        a: &[f32],
+        strides: Strides,
+        b: (&[f32], usize),
+        extent: Extent,
+    ) {
+        // SAFETY: the caller's contract.
+        unsafe { multiply::<V, T, MR, ADD>(c, a, strides, b, extent) }
+    }
+}
+
+/// See [`Multiply::multiply`].
 ///
 /// # Safety
 /// The instructions of `V` and `T` must exist.

@@ -1,7 +1,9 @@
-//! The code that attention runs: by floats, or by pairs of bf16 where the processor multiplies those.
+//! The code that attention runs: by floats, or by pairs of bf16 where the processor multiplies those, on vectors or tiles.
 
-use super::{Way, backward, forward};
+use super::tile::SIDE;
+use super::{Way, backward, form, forward};
 use crate::device::cpu::simd::level;
+use half::bf16;
 
 impl Way<f32> {
     pub fn floats() -> Self {
@@ -14,94 +16,105 @@ impl Way<f32> {
     }
 }
 
+/// A way by the products `$of` of pairs, whose code has the attributes.
+#[allow(unused_macros)]
+macro_rules! pairs {
+    ($of:ty $(, $attribute:meta)?) => {{
+        $(#[$attribute])?
+        unsafe fn forward_of<const BQ: usize>(
+            task: forward::Task<bf16>,
+            shared: forward::Shared,
+            scratch: &mut [f32],
+        ) {
+            // SAFETY: the caller's contract.
+            unsafe { forward::run_tile::<$of, form::Pairs, BQ, true>(task, shared, scratch) }
+        }
+
+        $(#[$attribute])?
+        unsafe fn backward_of<const BQ: usize>(
+            task: backward::Task<bf16>,
+            shared: backward::Shared,
+            scratch: &mut [f32],
+        ) {
+            // SAFETY: the caller's contract.
+            unsafe { backward::run_head::<$of, form::Pairs, BQ, true>(task, shared, scratch) }
+        }
+
+        Way {
+            forward: forward_of::<SIDE>,
+            forward_narrow: forward_of::<{ forward::NARROW }>,
+            backward: backward_of::<SIDE>,
+            backward_narrow: backward_of::<{ forward::NARROW }>,
+        }
+    }};
+}
+
 #[cfg(not(target_arch = "x86_64"))]
-impl Way<half::bf16> {
+impl Way<bf16> {
+    /// Where the processor multiplies pairs.
     pub fn pairs() -> Option<Self> {
+        Self::on_vectors()
+    }
+
+    pub(in crate::device::cpu::attention) fn on_vectors() -> Option<Self> {
         None
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-mod pairs {
-    use super::super::tile::SIDE;
-    use super::super::{Way, backward, form, forward};
+mod x86 {
+    use super::super::tile::Vectors;
+    use super::super::tiles::OnTiles;
+    use super::*;
     use crate::device::cpu::features::{Feature, has};
     use crate::device::cpu::gemm::pairs::Pairs;
-    use half::bf16;
+    use crate::device::cpu::gemm::tiles::Registers;
     use std::arch::x86_64::__m512;
 
     impl Way<bf16> {
-        /// Where the processor has the instruction.
+        /// Where the processor multiplies pairs: on tiles, or else on vectors.
         pub fn pairs() -> Option<Self> {
-            has(Feature::Avx512Bf16).then_some(Way {
-                forward: forward_of::<SIDE>,
-                forward_narrow: forward_of::<{ forward::NARROW }>,
-                backward: backward_of::<SIDE>,
-                backward_narrow: backward_of::<{ forward::NARROW }>,
+            Self::on_tiles().or_else(Self::on_vectors)
+        }
+
+        pub(in crate::device::cpu::attention) fn on_tiles() -> Option<Self> {
+            has(Feature::Amx).then(|| {
+                pairs!(
+                    OnTiles<Registers, __m512>,
+                    target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
+                )
+            })
+        }
+
+        pub(in crate::device::cpu::attention) fn on_vectors() -> Option<Self> {
+            has(Feature::Avx512Bf16).then(|| {
+                pairs!(
+                    Vectors<__m512, Pairs, 8>,
+                    target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")
+                )
             })
         }
     }
-
-    /// # Safety
-    /// As for [`forward::run_tile`].
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
-    unsafe fn forward_of<const BQ: usize>(
-        task: forward::Task<bf16>,
-        shared: forward::Shared,
-        scratch: &mut [f32],
-    ) {
-        // SAFETY: the caller's contract.
-        unsafe { forward::run_tile::<__m512, form::Pairs, Pairs, 8, BQ, true>(task, shared, scratch) }
-    }
-
-    /// # Safety
-    /// As for [`backward::run_head`].
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
-    unsafe fn backward_of<const BQ: usize>(
-        task: backward::Task<bf16>,
-        shared: backward::Shared,
-        scratch: &mut [f32],
-    ) {
-        // SAFETY: the caller's contract.
-        unsafe { backward::run_head::<__m512, form::Pairs, Pairs, 8, BQ, true>(task, shared, scratch) }
-    }
 }
 
+/// Pairs in plain Rust, on any machine.
 #[cfg(test)]
-mod twin {
-    use super::super::tile::SIDE;
-    use super::super::{Way, backward, form, forward};
-    use crate::device::cpu::gemm::pairs::tests::Twin;
+pub mod twin {
+    use super::super::tile::Vectors;
+    #[cfg(target_arch = "x86_64")]
+    use super::super::tiles::OnTiles;
+    use super::*;
+    use crate::device::cpu::gemm::pairs;
+    #[cfg(target_arch = "x86_64")]
+    use crate::device::cpu::gemm::tiles;
     use crate::device::cpu::microkernel::Baseline;
-    use half::bf16;
 
-    impl Way<bf16> {
-        /// Pairs in plain Rust, on any machine.
-        pub fn twin() -> Self {
-            Way {
-                forward: forward_of::<SIDE>,
-                forward_narrow: forward_of::<{ forward::NARROW }>,
-                backward: backward_of::<SIDE>,
-                backward_narrow: backward_of::<{ forward::NARROW }>,
-            }
-        }
+    pub fn on_vectors() -> Way<bf16> {
+        pairs!(Vectors<Baseline, pairs::tests::Twin, 4>)
     }
 
-    unsafe fn forward_of<const BQ: usize>(
-        task: forward::Task<bf16>,
-        shared: forward::Shared,
-        scratch: &mut [f32],
-    ) {
-        // SAFETY: the caller's contract; the rest is plain Rust.
-        unsafe { forward::run_tile::<Baseline, form::Pairs, Twin, 4, BQ, true>(task, shared, scratch) }
-    }
-
-    unsafe fn backward_of<const BQ: usize>(
-        task: backward::Task<bf16>,
-        shared: backward::Shared,
-        scratch: &mut [f32],
-    ) {
-        // SAFETY: the caller's contract; the rest is plain Rust.
-        unsafe { backward::run_head::<Baseline, form::Pairs, Twin, 4, BQ, true>(task, shared, scratch) }
+    #[cfg(target_arch = "x86_64")]
+    pub fn on_tiles() -> Way<bf16> {
+        pairs!(OnTiles<tiles::tests::Twin, Baseline>)
     }
 }

@@ -3,25 +3,25 @@
 //!
 //! A panel is two columns of tiles, one after the other, padded with zeros.
 
-pub(super) mod pack;
+pub(in crate::device::cpu) mod pack;
 mod registers;
 #[cfg(test)]
-pub(super) mod tests;
+pub(in crate::device::cpu) mod tests;
 
 use super::block::Panels;
 use super::product::{PASS, Product};
 use half::bf16;
-pub(super) use registers::Registers;
+pub(in crate::device::cpu) use registers::Registers;
 
 /// Rows of a tile, and words in each.
-pub(super) const SIDE: usize = 16;
-pub(super) const WORDS: usize = SIDE * SIDE;
+pub(in crate::device::cpu) const SIDE: usize = 16;
+pub(in crate::device::cpu) const WORDS: usize = SIDE * SIDE;
 /// Values of k in a line of a tile.
 const VALUES: usize = 2 * SIDE;
 /// Bytes from one line of a packed tile to the next.
-pub(super) const LINE: usize = SIDE * size_of::<f32>();
+pub(in crate::device::cpu) const LINE: usize = SIDE * size_of::<f32>();
 /// Rows and columns of four tiles of sums.
-pub(super) const BLOCK: usize = 2 * SIDE;
+pub(in crate::device::cpu) const BLOCK: usize = 2 * SIDE;
 /// Words of k that are multiplied at a time, so that a panel of B stays in the first-level cache while those of A pass.
 const NEAR: usize = 192;
 /// Words of B for a task: the cores that have tiles have 2 MiB of second-level cache.
@@ -31,7 +31,7 @@ pub(super) const RIGHT: usize = 320 << 10;
 ///
 /// # Safety
 /// Pointers must reach 16 rows of 64 bytes, `stride` bytes apart.
-pub(super) unsafe trait Tiles {
+pub(in crate::device::cpu) unsafe trait Tiles {
     /// All eight registers as 16 rows of 64 bytes.
     ///
     /// # Safety
@@ -44,6 +44,11 @@ pub(super) unsafe trait Tiles {
     unsafe fn store<const T: u8>(&mut self, to: *mut f32, stride: usize);
     /// Adds the product of the bf16 tiles A and B to the f32 tile C.
     unsafe fn multiply<const C: u8, const A: u8, const B: u8>(&mut self);
+    /// As `multiply`, of tiles of bytes with a sign, to one of integers.
+    ///
+    /// # Safety
+    /// The processor must have these, too.
+    unsafe fn multiply_bytes<const C: u8, const A: u8, const B: u8>(&mut self);
 }
 
 /// The product where `features` reports AMX.
@@ -55,12 +60,18 @@ pub fn product() -> Product<bf16> {
 /// what they sum to.
 pub fn rounds(steps: usize) -> (u64, f32) {
     // SAFETY: the caller has seen that the instructions are here and allowed.
-    unsafe { rounds_on::<Registers>(steps) }
+    unsafe { rounds_on::<Registers, false>(steps) }
+}
+
+/// As [`rounds`], of bytes.
+pub fn rounds_of_bytes(steps: usize) -> (u64, f32) {
+    // SAFETY: as above.
+    unsafe { rounds_on::<Registers, true>(steps) }
 }
 
 /// # Safety
 /// The instructions of `T` must be here and allowed.
-unsafe fn rounds_on<T: Tiles>(steps: usize) -> (u64, f32) {
+unsafe fn rounds_on<T: Tiles, const BYTES: bool>(steps: usize) -> (u64, f32) {
     let mut sums = [0f32; WORDS];
     // SAFETY: the caller's contract; a tile is as large as the sums.
     unsafe {
@@ -74,14 +85,22 @@ unsafe fn rounds_on<T: Tiles>(steps: usize) -> (u64, f32) {
         tiles.zero::<6>();
         tiles.zero::<7>();
         for _ in 0..steps {
-            tiles.multiply::<0, 4, 6>();
-            tiles.multiply::<1, 4, 7>();
-            tiles.multiply::<2, 5, 6>();
-            tiles.multiply::<3, 5, 7>();
+            if BYTES {
+                tiles.multiply_bytes::<0, 4, 6>();
+                tiles.multiply_bytes::<1, 4, 7>();
+                tiles.multiply_bytes::<2, 5, 6>();
+                tiles.multiply_bytes::<3, 5, 7>();
+            } else {
+                tiles.multiply::<0, 4, 6>();
+                tiles.multiply::<1, 4, 7>();
+                tiles.multiply::<2, 5, 6>();
+                tiles.multiply::<3, 5, 7>();
+            }
         }
         tiles.store::<0>(sums.as_mut_ptr(), SIDE * size_of::<f32>());
     }
-    ((4 * steps * 2 * WORDS * SIDE) as u64, sums.iter().sum())
+    let values_in_a_word = if BYTES { 4 } else { 2 };
+    ((4 * steps * values_in_a_word * WORDS * SIDE) as u64, sums.iter().sum())
 }
 
 fn with(run: unsafe fn(Panels, &mut [f32])) -> Product<bf16> {

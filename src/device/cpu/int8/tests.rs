@@ -4,8 +4,8 @@ use super::*;
 use crate::device::cpu::simd::on_every_level;
 use crate::noise::random;
 
-/// Odd lengths, lengths of whole registers, rows of one and of more than a task's.
-const SIZES: [(usize, usize, usize); 10] = [
+/// Odd lengths, lengths of whole registers and of whole tiles, rows of one and of more than a task's.
+const SIZES: [(usize, usize, usize); 12] = [
     (1, 1, 1),
     (1, 5, 63),
     (1, 770, 768),
@@ -14,6 +14,8 @@ const SIZES: [(usize, usize, usize); 10] = [
     (5, 131, 100),
     (6, 8, 128),
     (7, 10, 333),
+    (17, 32, 64),
+    (33, 70, 192),
     (97, 6, 96),
     (200, 33, 257),
 ];
@@ -153,6 +155,37 @@ fn every_way_gives_the_same_bits() {
     for (m, n, k) in SIZES {
         let want = product_of(m, n, k);
         on_every_level(|| assert_eq!(product_of(m, n, k), want, "[{m}, {n}, {k}] by {}", way()));
+    }
+}
+
+/// Packing, loops and the way back on a twin of the tiles in plain Rust.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn tiles_give_the_same_bits() {
+    use crate::device::cpu::gemm::tiles::tests::Twin;
+    for (m, n, k) in [(17, 32, 64), (33, 64, 192), (64, 96, 128), (300, 32, 576)] {
+        let (x, weight, bias) = (random(4, m * k), random(5, n * k), random(6, n));
+        let (mut values, mut scales) = (vec![0; n * k], vec![0.0; n]);
+        quantise(&mut values, &mut scales, &weight);
+        let w = Rows { values: &values, scales: &scales };
+        let (mut values, mut scales, mut sums) = (vec![0; m * k], vec![0.0; m], vec![0; m]);
+        round(&mut values, &mut scales, &mut sums, &x);
+        let size = Size { m, n, k };
+        for bias in [&bias[..], &[]] {
+            let of = |tiles: bool| {
+                let x = Rounded { rows: Rows { values: &values, scales: &scales }, sums: &sums };
+                let mut c = vec![f32::NAN; (m - 1) * (n + 5) + n];
+                match tiles {
+                    // SAFETY: the twin is plain Rust.
+                    true => unsafe {
+                        tiles::multiply(tiles::run::<Twin>, &mut c, n + 5, &x, w, bias, size)
+                    },
+                    false => multiply(&mut c, n + 5, x, w, bias, size),
+                }
+                c.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            assert!(of(true) == of(false), "[{m}, {n}, {k}]");
+        }
     }
 }
 

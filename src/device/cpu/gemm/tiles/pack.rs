@@ -99,6 +99,20 @@ fn whole<E: Words, const LEFT: bool>(tiles: &mut [f32], from: &[E], across: usiz
     }
 }
 
+/// Writes `to[i * to_stride + j] = from[j * from_stride + i]` for 16 by 16 words.
+pub fn transpose(to: &mut [f32], to_stride: usize, from: &[f32], from_stride: usize) {
+    let reach = |stride: usize| (SIDE - 1) * stride + SIDE;
+    assert!(reach(to_stride) <= to.len() && reach(from_stride) <= from.len());
+    #[cfg(target_arch = "x86_64")]
+    if crate::device::cpu::simd::level() == crate::device::cpu::simd::Level::Avx512 {
+        // SAFETY: AVX-512 was detected, and the assertion bounds both.
+        return unsafe { avx512::transpose(to.as_mut_ptr(), to_stride, from.as_ptr(), from_stride) };
+    }
+    for (i, line) in to.chunks_mut(to_stride).take(SIDE).enumerate() {
+        line[..SIDE].iter_mut().enumerate().for_each(|(j, to)| *to = from[j * from_stride + i]);
+    }
+}
+
 impl Words for bf16 {
     const PARTS: usize = 1;
 
@@ -180,7 +194,7 @@ mod avx512 {
         }
         if !LEFT {
             // SAFETY: as above.
-            (0..E::PARTS).for_each(|part| unsafe { transpose(to.add(part * WORDS)) });
+            (0..E::PARTS).for_each(|part| unsafe { transpose_in_place(to.add(part * WORDS)) });
         }
     }
 
@@ -199,7 +213,7 @@ mod avx512 {
         }
         if LEFT {
             // SAFETY: as above.
-            (0..E::PARTS).for_each(|part| unsafe { transpose(to.add(part * WORDS)) });
+            (0..E::PARTS).for_each(|part| unsafe { transpose_in_place(to.add(part * WORDS)) });
         }
     }
 
@@ -274,16 +288,25 @@ mod avx512 {
         (part, _mm512_maskz_sub_ps(finite, x, _mm512_castsi512_ps(part)))
     }
 
-    /// Transposes a tile in its place.
-    ///
     /// # Safety
-    /// AVX-512 must have been detected, and `tile` must reach 16 lines of 16 words.
+    /// As for [`transpose`].
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    unsafe fn transpose(tile: *mut f32) {
+    unsafe fn transpose_in_place(tile: *mut f32) {
+        // SAFETY: the caller's contract.
+        unsafe { transpose(tile, SIDE, tile, SIDE) }
+    }
+
+    /// Writes 16 lines of 16 words transposed; they may be the same lines.
+    ///
+    /// # Safety
+    /// AVX-512 must have been detected, and both pointers must reach 16 lines, so many words apart.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    pub unsafe fn transpose(to: *mut f32, to_stride: usize, from: *const f32, from_stride: usize) {
         // SAFETY: the caller's contract.
         let rows: [__m512i; SIDE] =
-            std::array::from_fn(|i| unsafe { tile.add(i * SIDE).cast::<__m512i>().read_unaligned() });
+            std::array::from_fn(|i| unsafe { from.add(i * from_stride).cast::<__m512i>().read_unaligned() });
         let mut pairs = rows;
         for i in 0..8 {
             pairs[2 * i] = _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);
@@ -311,7 +334,7 @@ mod avx512 {
             ];
             for (lane, row) in lanes.into_iter().enumerate() {
                 // SAFETY: the caller's contract.
-                unsafe { tile.add((4 * lane + j) * SIDE).cast::<__m512i>().write_unaligned(row) };
+                unsafe { to.add((4 * lane + j) * to_stride).cast::<__m512i>().write_unaligned(row) };
             }
         }
     }

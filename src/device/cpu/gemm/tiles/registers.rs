@@ -78,6 +78,15 @@ unsafe impl Tiles for Registers {
                 options(nostack, nomem, preserves_flags))
         }
     }
+
+    #[inline(always)]
+    unsafe fn multiply_bytes<const C: u8, const A: u8, const B: u8>(&mut self) {
+        // SAFETY: the tiles are configured.
+        unsafe {
+            asm!("tdpbssd tmm{}, tmm{}, tmm{}", const C, const A, const B,
+                options(nostack, nomem, preserves_flags))
+        }
+    }
 }
 
 impl Drop for Registers {

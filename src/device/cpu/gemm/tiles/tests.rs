@@ -66,6 +66,20 @@ unsafe impl Tiles for Twin {
             }
         }
     }
+
+    unsafe fn multiply_bytes<const C: u8, const A: u8, const B: u8>(&mut self) {
+        let [a, b] = [A, B].map(|register| self.registers[usize::from(register)]);
+        for m in 0..SIDE {
+            for n in 0..SIDE {
+                for k in 0..SIDE {
+                    let [a, b] = [a[m * SIDE + k], b[k * SIDE + n]].map(|word| word.to_le_bytes());
+                    let products = a.into_iter().zip(b).map(|(a, b)| i32::from(a as i8) * i32::from(b as i8));
+                    let c = &mut self.registers[usize::from(C)][m * SIDE + n];
+                    *c = c.wrapping_add(products.sum::<i32>() as u32);
+                }
+            }
+        }
+    }
 }
 
 fn twin() -> Product<bf16> {
@@ -147,5 +161,7 @@ fn bits_are_those_of_the_registers_and_do_not_depend_on_the_threads() {
 #[test]
 fn a_round_is_four_products_of_tiles() {
     // SAFETY: plain Rust.
-    assert_eq!(unsafe { rounds_on::<Twin>(3) }, (3 * 4 * 16 * 16 * 32, 0.0));
+    let (of_bf16, of_bytes) = unsafe { (rounds_on::<Twin, false>(3), rounds_on::<Twin, true>(3)) };
+    assert_eq!(of_bf16, (3 * 4 * 16 * 16 * 32, 0.0));
+    assert_eq!(of_bytes, (3 * 4 * 16 * 16 * 64, 0.0));
 }
