@@ -3,6 +3,7 @@
 //!
 //! Threads share out tiles of C and never a sum over k, so the bits do not depend on their number.
 
+mod ahead;
 mod block;
 mod choice;
 mod output;
@@ -23,6 +24,7 @@ use rayon::prelude::*;
 use super::pack::PanelSource;
 use super::scratch::with_scratch;
 use super::skinny;
+use ahead::Ahead;
 use block::Panels;
 use half::bf16;
 use output::Part;
@@ -219,8 +221,13 @@ fn multiply<E: Factor, C: Written>(
                 let tall = (ROWS / mr).min(last - row);
                 let a = &packed[row * mr * depth..][..tall * mr * depth];
                 let sums = &mut sums[..tall * mr * count * nr];
+                // What the next task packs, which this thread is likely to take.
+                let ahead = match row + tall < last {
+                    true => Ahead::NOTHING,
+                    false => Ahead::of(&right, column + columns, wide * nr),
+                };
                 // SAFETY: the code of a product is for instructions that were detected.
-                unsafe { run(Panels { a, b, depth, rows: tall, columns: count }, sums) };
+                unsafe { run(Panels { a, b, depth, rows: tall, columns: count, ahead }, sums) };
                 let (row, rows) = (row * mr, (tall * mr).min(part.rows - row * mr));
                 // SAFETY: the parts of different tasks do not overlap.
                 unsafe { part.rows(row, rows).columns(column, columns).write(sums, mr, nr) };

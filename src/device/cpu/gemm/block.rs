@@ -1,6 +1,7 @@
 //! Panels times panels on a register tile of vectors, for each vector width.
 
-use crate::device::cpu::microkernel::{Baseline, Floats, Strides, Term, Vector, product};
+use super::ahead::Ahead;
+use crate::device::cpu::microkernel::{Baseline, Floats, Strides, Term, Vector, prefetch, product};
 use crate::device::cpu::simd::by_level;
 
 /// Packed panels: `rows` of A and `columns` of B, each `depth` words of k.
@@ -11,12 +12,14 @@ pub struct Panels<'a> {
     pub depth: usize,
     pub rows: usize,
     pub columns: usize,
+    /// What may be fetched meanwhile.
+    pub ahead: Ahead<'a>,
 }
 
 impl Panels<'_> {
     /// Whether all is there that tiles of `mr` rows and `nr` columns take and give.
     pub fn fit(&self, sums: &[f32], mr: usize, nr: usize) -> bool {
-        let Panels { a, b, depth, rows, columns } = *self;
+        let Panels { a, b, depth, rows, columns, .. } = *self;
         a.len() == rows * mr * depth
             && b.len() == columns * nr * depth
             && sums.len() == rows * mr * columns * nr
@@ -44,15 +47,18 @@ by_level! {
 #[allow(clippy::needless_range_loop)]
 #[inline(always)]
 pub unsafe fn run<V: Vector, T: Term<V>, const MR: usize, const NV: usize>(panels: Panels, sums: &mut [f32]) {
-    let Panels { a, b, depth, rows, .. } = panels;
+    let Panels { a, b, depth, rows, columns, ahead } = panels;
     let nr = NV * V::LANES;
     assert!(panels.fit(sums, MR, nr));
     let packed = Strides { row: 1, depth: MR };
     let near = depth.div_ceil(depth.div_ceil(NEAR));
+    let tiles = depth.div_ceil(near) * rows * columns;
+    let (mut lines, lines_a_tile) = (ahead.lines(), ahead.count().div_ceil(tiles.max(1)));
     for first in (0..depth).step_by(near) {
         let words = near.min(depth - first);
         for (b, sums) in b.chunks_exact(nr * depth).zip(sums.chunks_exact_mut(rows * MR * nr)) {
             for (a, sums) in a.chunks_exact(MR * depth).zip(sums.chunks_exact_mut(MR * nr)) {
+                lines.by_ref().take(lines_a_tile).for_each(prefetch);
                 // SAFETY: panels hold `depth` slices of MR and NR words, and a tile of sums MR rows of NR floats.
                 unsafe {
                     let (a, b) = (a.as_ptr().add(first * MR), b.as_ptr().add(first * nr));

@@ -29,8 +29,9 @@ pub struct Product<E> {
     pub run: unsafe fn(Panels, &mut [f32]),
 }
 
-/// Words of k in a pass over C, and of B for a task, where a core has 1 MiB of second-level cache.
-pub const PASS: (usize, usize) = (1536, 192 << 10);
+/// Words of k in a pass over C, and of B for a task, where a core has 1 MiB of second-level cache: beside them it holds the
+/// rows of A that pass, their sums, and what the next task will pack.
+pub const PASS: (usize, usize) = (1536, 64 << 10);
 
 impl<E> Product<E> {
     /// Words that `k` values take.
