@@ -50,7 +50,13 @@ fn instructions_can_be_taken_away() {
         assert!(!other["used"].as_bool().unwrap() && other["problem"].is_string(), "{other}");
         assert_eq!(one["used"].as_bool().unwrap(), one["problem"].is_null(), "{one}");
     }
-    let names = ["avx2", "avx512", "avx512-bf16", "avx512-vnni", "amx", "bf16x6"];
+    let names = ["avx2", "avx512", "avx512-bf16", "avx512-vnni", "amx", "amx-int8", "bf16x6", "amx-twin"];
+    if cfg!(target_arch = "x86_64") {
+        let twin = processor("--cpu-features -avx2,+amx-twin,+bf16x6");
+        for name in ["fp32", "bf16", "int8"] {
+            assert!(twin["products"][name].as_str().unwrap().ends_with("(AMX's twin)"), "{twin}");
+        }
+    }
     wattention("doctor --cpu-features=-sse9").fails(2, &names);
     let mut told = command();
     told.args(["doctor"]).env("WATTENTION_CPU_FEATURES", "avx2");

@@ -147,7 +147,7 @@ fn training_mode_and_its_gradients_equal_transformers() {
 /// What a machine lacks it leaves out, and computes as without.
 #[test]
 fn every_way_to_compute_products_equals_transformers_whatever_the_threads() {
-    for way in ["-avx2", "-avx512", "+bf16x6"] {
+    for way in ["-avx2", "-avx512", "+bf16x6", "+bf16x6,+amx-twin"] {
         for name in golden::cases() {
             let with =
                 |threads| own(&name, &format!("--train --grads --cpu-features {way} --threads {threads}"));
@@ -161,7 +161,7 @@ fn every_way_to_compute_products_equals_transformers_whatever_the_threads() {
     }
 }
 
-/// bf16 by multiply-adds of widened values and by pairs: the same products, summed in another order.
+/// bf16 by multiply-adds of widened values, by pairs and on tiles: the same products, summed in another order.
 #[test]
 fn bf16_by_every_way_is_as_far_from_transformers() {
     for name in golden::cases() {
@@ -171,7 +171,7 @@ fn bf16_by_every_way_is_as_far_from_transformers() {
             relative_l2(&floats(&got["logits"]), &expected["logits"].values)
         };
         let widened = off("--cpu-features -avx512-bf16,-amx");
-        for way in ["", "--cpu-features +avx512-bf16,-amx"] {
+        for way in ["", "--cpu-features +avx512-bf16,-amx", "--cpu-features +amx-twin"] {
             let error = off(way);
             assert!(error <= 2.0 * widened, "{name}: {way} is off by {error}, widened by {widened}");
         }

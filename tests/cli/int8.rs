@@ -38,7 +38,7 @@ fn every_way_and_every_number_of_threads_answers_the_same() {
         (report["predictions"].clone(), report["logit_error"]["inputs"].clone())
     };
     let want = of("");
-    for flags in ["--threads 1", "--threads 3", "--cpu-features -avx512-vnni"] {
+    for flags in ["--threads 1", "--threads 3", "--cpu-features -avx512-vnni", "--cpu-features +amx-twin"] {
         assert_eq!(of(flags), want, "{flags}");
     }
 }

@@ -5,7 +5,7 @@ use super::amx;
 use crate::error::{Error, Result};
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// The environment variable that takes instruction sets away.
 pub const VARIABLE: &str = "WATTENTION_CPU_FEATURES";
@@ -27,10 +27,12 @@ pub enum Feature {
     AmxInt8,
     /// Products of f32 as six of bf16, on tiles.
     Bf16x6,
+    /// Tiles and their products in plain Rust, in the place of the processor's.
+    AmxTwin,
 }
 
 impl Feature {
-    pub const ALL: [Feature; 7] = [
+    pub const ALL: [Feature; 8] = [
         Feature::Avx2,
         Feature::Avx512,
         Feature::Avx512Bf16,
@@ -38,6 +40,7 @@ impl Feature {
         Feature::Amx,
         Feature::AmxInt8,
         Feature::Bf16x6,
+        Feature::AmxTwin,
     ];
 
     pub fn name(self) -> &'static str {
@@ -49,19 +52,20 @@ impl Feature {
             Feature::Amx => "amx",
             Feature::AmxInt8 => "amx-int8",
             Feature::Bf16x6 => "bf16x6",
+            Feature::AmxTwin => "amx-twin",
         }
     }
 
     fn needs(self) -> Option<Feature> {
         match self {
-            Feature::Avx2 => None,
+            Feature::Avx2 | Feature::AmxTwin => None,
             Feature::Avx512 => Some(Feature::Avx2),
             Feature::Avx512Bf16 | Feature::Avx512Vnni | Feature::Amx => Some(Feature::Avx512),
             Feature::AmxInt8 | Feature::Bf16x6 => Some(Feature::Amx),
         }
     }
 
-    const fn bit(self) -> u8 {
+    const fn bit(self) -> u16 {
         1 << self as u8
     }
 }
@@ -89,6 +93,7 @@ fn slower(feature: Feature) -> Option<&'static str> {
         ),
         // Its panels take three times the bytes of bf16, and it waits for memory as soon as others use that, too.
         Feature::Bf16x6 => Some("an option for fp32, faster only while memory keeps up; +bf16x6 uses it"),
+        Feature::AmxTwin => Some("tiles in plain Rust, to test what is computed on them; +amx-twin uses it"),
         _ => None,
     }
 }
@@ -97,10 +102,10 @@ fn slower(feature: Feature) -> Option<&'static str> {
 static DETECTED: OnceLock<[std::result::Result<(), String>; Feature::ALL.len()]> = OnceLock::new();
 
 /// The bits of the features that are used, beside [`CHOSEN`]; zero before anyone asks.
-static USED: AtomicU8 = AtomicU8::new(0);
+static USED: AtomicU16 = AtomicU16::new(0);
 /// The same with those that are left out as slower.
-static ALLOWED: AtomicU8 = AtomicU8::new(0);
-const CHOSEN: u8 = 1 << 7;
+static ALLOWED: AtomicU16 = AtomicU16::new(0);
+const CHOSEN: u16 = 1 << 15;
 
 /// Every instruction set with what became of it.
 pub fn states() -> [(Feature, State); Feature::ALL.len()] {
@@ -137,7 +142,7 @@ pub fn allows(feature: Feature) -> bool {
 }
 
 #[inline]
-fn used() -> u8 {
+fn used() -> u16 {
     #[cfg(test)]
     if let Some(used) = FORCED.get() {
         return used;
@@ -150,20 +155,24 @@ fn used() -> u8 {
 }
 
 /// Uses what is here, but for what the wishes or the clock speak against, and what needs these.
-fn keep(wishes: Wishes) -> u8 {
+fn keep(wishes: Wishes) -> u16 {
     let slower = Feature::ALL.into_iter().filter(|&feature| slower(feature).is_some());
-    let slower = slower.map(Feature::bit).sum::<u8>() & !wishes.added;
+    let slower = slower.map(Feature::bit).sum::<u16>() & !wishes.added;
     let used = without(wishes.removed | slower);
-    ALLOWED.store(without(wishes.removed), Ordering::Relaxed);
+    ALLOWED.store(without(wishes.removed | slower & Feature::AmxTwin.bit()), Ordering::Relaxed);
     USED.store(used, Ordering::Relaxed);
     used
 }
 
-fn without(removed: u8) -> u8 {
+fn without(removed: u16) -> u16 {
     let detected = DETECTED.get_or_init(|| Feature::ALL.map(detect));
+    let kept = |feature: Feature| removed & feature.bit() == 0;
+    // The twin needs nothing, and with it neither do tiles.
+    let twin = cfg!(target_arch = "x86_64") && kept(Feature::AmxTwin);
     Feature::ALL.into_iter().zip(detected).fold(CHOSEN, |used, (feature, here)| {
-        let needed = feature.needs().is_none_or(|needed| used & needed.bit() != 0);
-        let kept = here.is_ok() && needed && removed & feature.bit() == 0;
+        let here = here.is_ok() || twin && feature >= Feature::Amx;
+        let needs = feature.needs().filter(|_| !twin || feature != Feature::Amx);
+        let kept = here && kept(feature) && needs.is_none_or(|needed| used & needed.bit() != 0);
         used | if kept { feature.bit() } else { 0 }
     })
 }
@@ -183,8 +192,8 @@ pub fn check_environment() -> Result<()> {
 /// The bits of what is taken away, and of what is added though it is slower.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Wishes {
-    removed: u8,
-    added: u8,
+    removed: u16,
+    added: u16,
 }
 
 fn environment() -> Result<Wishes> {
@@ -240,6 +249,7 @@ fn detect(feature: Feature) -> std::result::Result<(), String> {
         Feature::Avx512Vnni => is_x86_feature_detected!("avx512vnni"),
         Feature::Amx | Feature::Bf16x6 => return amx::permission(amx::BF16),
         Feature::AmxInt8 => return amx::permission(amx::BYTES),
+        Feature::AmxTwin => true,
     };
     if here { Ok(()) } else { Err(amx::HIDDEN.into()) }
 }
@@ -251,14 +261,14 @@ fn detect(_: Feature) -> std::result::Result<(), String> {
 
 #[cfg(test)]
 thread_local! {
-    static FORCED: std::cell::Cell<Option<u8>> = const { std::cell::Cell::new(None) };
+    static FORCED: std::cell::Cell<Option<u16>> = const { std::cell::Cell::new(None) };
 }
 
 /// Runs a test with nothing beyond the baseline, then with one instruction set more each time, as far as this machine
-/// has them; work given to other threads keeps them all.
+/// has them, and with all of them and the tiles' twin; work given to other threads keeps what the machine has.
 #[cfg(test)]
 pub fn with_ever_more(test: impl Fn()) {
-    let all = without(0);
+    let all = without(Feature::AmxTwin.bit());
     let mut forced = CHOSEN;
     for feature in [None].into_iter().chain(Feature::ALL.map(Some)) {
         let bit = feature.map_or(0, Feature::bit);
@@ -268,6 +278,8 @@ pub fn with_ever_more(test: impl Fn()) {
             test();
         }
     }
+    FORCED.set(Some(without(0)));
+    test();
     FORCED.set(None);
 }
 
@@ -277,9 +289,10 @@ mod tests {
 
     #[test]
     fn what_is_taken_away_takes_what_needs_it_along() {
-        assert_eq!(without(u8::MAX), CHOSEN);
-        assert_eq!(without(Feature::Avx2.bit()), CHOSEN);
-        let kept = without(Feature::Avx512.bit());
+        assert_eq!(without(u16::MAX), CHOSEN);
+        let twin = Feature::AmxTwin.bit();
+        assert_eq!(without(Feature::Avx2.bit() | twin), CHOSEN);
+        let kept = without(Feature::Avx512.bit() | twin);
         assert_eq!(kept & !CHOSEN & !Feature::Avx2.bit(), 0);
         FORCED.set(Some(kept));
         let states = states();
@@ -290,6 +303,17 @@ mod tests {
                 State::Unused(why) => assert!(!why.is_empty()),
             }
         }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn the_twin_of_tiles_needs_nothing() {
+        let all = [Feature::Amx, Feature::AmxInt8, Feature::Bf16x6, Feature::AmxTwin];
+        let bits = |features: &[Feature]| features.iter().map(|feature| feature.bit()).sum::<u16>();
+        assert_eq!(without(Feature::Avx2.bit()), CHOSEN | bits(&all));
+        let without_bytes = Feature::Avx2.bit() | Feature::AmxInt8.bit();
+        assert_eq!(without(without_bytes), CHOSEN | bits(&[Feature::Amx, Feature::Bf16x6, Feature::AmxTwin]));
+        assert_eq!(without(Feature::Avx2.bit() | Feature::Amx.bit()), CHOSEN | Feature::AmxTwin.bit());
     }
 
     #[test]

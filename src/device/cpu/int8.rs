@@ -64,10 +64,12 @@ pub fn way() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {
         use super::features::{Feature, has};
-        match (has(Feature::AmxInt8), has(Feature::Avx512Vnni)) {
-            (true, true) => return "tiles of bytes (AMX), few rows by VNNI",
-            (true, false) => return "tiles of bytes (AMX), few rows widened",
-            _ => {}
+        if has(Feature::AmxInt8) {
+            return match (has(Feature::AmxTwin), has(Feature::Avx512Vnni)) {
+                (true, _) => "tiles of bytes (AMX's twin)",
+                (false, true) => "tiles of bytes (AMX), few rows by VNNI",
+                (false, false) => "tiles of bytes (AMX), few rows widened",
+            };
         }
     }
     sums().0
@@ -175,7 +177,7 @@ fn on_tiles(c: &mut [f32], c_stride: usize, x: &Rounded, w: Rows, bias: &[f32], 
         if n > 0 {
             let bias = bias.get(..n).unwrap_or(&[]);
             // SAFETY: tiles serve only where `features` reports them.
-            unsafe { tiles::multiply(tiles::on_registers, c, c_stride, x, w, bias, Size { n, ..size }) };
+            unsafe { tiles::multiply(tiles::code(), c, c_stride, x, w, bias, Size { n, ..size }) };
         }
         return n;
     }

@@ -29,6 +29,14 @@ pub(crate) unsafe trait Vector: Copy {
 #[repr(align(16))]
 pub(super) struct Baseline([f32; 4]);
 
+impl Baseline {
+    /// What `add` gives for each lane of these and the words of two others.
+    #[inline(always)]
+    pub fn with_each(self, a: Self, b: Self, add: impl Fn(f32, u32, u32) -> f32) -> Self {
+        Baseline(std::array::from_fn(|i| add(self.0[i], a.0[i].to_bits(), b.0[i].to_bits())))
+    }
+}
+
 // SAFETY: plain Rust, correct on every machine.
 unsafe impl Vector for Baseline {
     const LANES: usize = 4;

@@ -10,7 +10,7 @@ use crate::shape::Stored;
 use crate::support::compare::assert_near;
 use half::bf16;
 use reference::{Reference, reference};
-use way::twin;
+use way::twin_of_vectors;
 
 /// Outputs that start as NaN, so that whatever is not written shows.
 fn run<E: Stored>(way: impl Fn() -> Way<E>, a: &Attention<E>, dout: &[E], store: Store) -> [Vec<f32>; 5] {
@@ -46,9 +46,9 @@ fn check(sizes: Sizes, pattern: Pattern, dropout: Option<Mask>) {
     let (q, k, v) = (&rounded_q[..], &rounded_k[..], &rounded_v[..]);
     let a = Attention { q, k, v, sizes, scale, pattern, dropout };
     let pairs: [(fn() -> Way<bf16>, _); _] = [
-        (twin::on_vectors, Way::on_vectors as fn() -> _),
+        (twin_of_vectors, Way::on_vectors as fn() -> _),
         #[cfg(target_arch = "x86_64")]
-        (twin::on_tiles, Way::on_tiles),
+        (Way::on_twin, Way::on_tiles),
     ];
     for (twin, on_processor) in pairs {
         for store in [Store::Assign, Store::Add] {
@@ -259,7 +259,7 @@ fn large_scores_do_not_overflow() {
     let of_floats = run(Way::floats, &a, &dout, Store::Assign);
     let [q, k, v, dout] = [&q, &k, &v, &dout].map(|x| rounded(x));
     let a = Attention { q: &q, k: &k, v: &v, sizes, scale: 300.0, pattern, dropout: None };
-    for x in of_floats.into_iter().chain(run(twin::on_vectors, &a, &dout, Store::Assign)) {
+    for x in of_floats.into_iter().chain(run(twin_of_vectors, &a, &dout, Store::Assign)) {
         assert!(x.iter().all(|x| x.is_finite()));
     }
 }

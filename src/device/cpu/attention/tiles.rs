@@ -6,7 +6,7 @@
 use super::tile::{Extent, Multiply, Rows, SIDE, multiply};
 use crate::device::cpu::gemm::tiles::pack::transpose;
 use crate::device::cpu::gemm::tiles::{self, Tiles};
-use crate::device::cpu::microkernel::{Strides, Term, Vector};
+use crate::device::cpu::microkernel::{Baseline, Strides, Term, Vector};
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
@@ -180,16 +180,10 @@ unsafe impl Term<__m512> for Halves {
 }
 
 // SAFETY: plain Rust.
-#[cfg(test)]
-unsafe impl Term<crate::device::cpu::microkernel::Baseline> for Halves {
-    unsafe fn add(
-        sum: crate::device::cpu::microkernel::Baseline,
-        a: crate::device::cpu::microkernel::Baseline,
-        b: crate::device::cpu::microkernel::Baseline,
-    ) -> crate::device::cpu::microkernel::Baseline {
-        crate::device::cpu::gemm::pairs::tests::each_lane(sum, a, b, |sum, a, b| {
-            let odd = |x: u32| f32::from_bits(x & 0xffff_0000);
-            odd(a).mul_add(odd(b), odd(a << 16).mul_add(odd(b << 16), sum))
-        })
+unsafe impl Term<Baseline> for Halves {
+    #[inline(always)]
+    unsafe fn add(sum: Baseline, a: Baseline, b: Baseline) -> Baseline {
+        let odd = |x: u32| f32::from_bits(x & 0xffff_0000);
+        sum.with_each(a, b, |sum, a, b| odd(a).mul_add(odd(b), odd(a << 16).mul_add(odd(b << 16), sum)))
     }
 }

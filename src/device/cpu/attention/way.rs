@@ -68,7 +68,8 @@ mod x86 {
     use super::*;
     use crate::device::cpu::features::{Feature, has};
     use crate::device::cpu::gemm::pairs::Pairs;
-    use crate::device::cpu::gemm::tiles::Registers;
+    use crate::device::cpu::gemm::tiles::{self, Registers, Twin};
+    use crate::device::cpu::microkernel::Baseline;
     use std::arch::x86_64::__m512;
 
     impl Way<bf16> {
@@ -78,12 +79,18 @@ mod x86 {
         }
 
         pub(in crate::device::cpu::attention) fn on_tiles() -> Option<Self> {
-            has(Feature::Amx).then(|| {
-                pairs!(
+            has(Feature::Amx).then(|| match tiles::on_twin() {
+                true => Self::on_twin(),
+                false => pairs!(
                     OnTiles<Registers, __m512>,
                     target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
-                )
+                ),
             })
+        }
+
+        /// On the tiles' twin, in plain Rust.
+        pub(in crate::device::cpu::attention) fn on_twin() -> Self {
+            pairs!(OnTiles<Twin, Baseline>)
         }
 
         pub(in crate::device::cpu::attention) fn on_vectors() -> Option<Self> {
@@ -97,24 +104,11 @@ mod x86 {
     }
 }
 
-/// Pairs in plain Rust, on any machine.
+/// Pairs on vectors in plain Rust, on any machine.
 #[cfg(test)]
-pub mod twin {
-    use super::super::tile::Vectors;
-    #[cfg(target_arch = "x86_64")]
-    use super::super::tiles::OnTiles;
-    use super::*;
-    use crate::device::cpu::gemm::pairs;
-    #[cfg(target_arch = "x86_64")]
-    use crate::device::cpu::gemm::tiles;
+pub fn twin_of_vectors() -> Way<bf16> {
+    use super::tile::Vectors;
+    use crate::device::cpu::gemm::pairs::tests::Twin;
     use crate::device::cpu::microkernel::Baseline;
-
-    pub fn on_vectors() -> Way<bf16> {
-        pairs!(Vectors<Baseline, pairs::tests::Twin, 4>)
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    pub fn on_tiles() -> Way<bf16> {
-        pairs!(OnTiles<tiles::tests::Twin, Baseline>)
-    }
+    pairs!(Vectors<Baseline, Twin, 4>)
 }

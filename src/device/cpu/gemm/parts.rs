@@ -9,7 +9,7 @@ mod tests;
 
 use super::block::Panels;
 use super::product::Product;
-use super::tiles::{self, BLOCK, RIGHT, Registers, SIDE, Tiles, WORDS, pack};
+use super::tiles::{self, BLOCK, RIGHT, Registers, SIDE, Tiles, Twin, WORDS, pack};
 
 /// Parts of a value.
 const PARTS: usize = <f32 as pack::Words>::PARTS;
@@ -21,12 +21,15 @@ const DEPTH: usize = PARTS * 256;
 
 /// The product where `features` reports AMX.
 pub fn product() -> Product<f32> {
-    with(run_on_registers)
+    match tiles::on_twin() {
+        true => with("six products of bf16 parts (AMX's twin)", run::<Twin>),
+        false => with("six products of bf16 parts (AMX)", run_on_registers),
+    }
 }
 
-fn with(run: unsafe fn(Panels, &mut [f32])) -> Product<f32> {
+fn with(name: &'static str, run: unsafe fn(Panels, &mut [f32])) -> Product<f32> {
     Product {
-        name: "six products of bf16 parts (AMX)",
+        name,
         mr: BLOCK,
         nr: BLOCK,
         values: 2,

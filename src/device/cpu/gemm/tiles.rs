@@ -6,12 +6,15 @@
 pub(in crate::device::cpu) mod pack;
 mod registers;
 #[cfg(test)]
-pub(in crate::device::cpu) mod tests;
+mod tests;
+mod twin;
 
 use super::block::Panels;
 use super::product::{PASS, Product};
+use crate::device::cpu::features::{Feature, has};
 use half::bf16;
 pub(in crate::device::cpu) use registers::Registers;
+pub(in crate::device::cpu) use twin::Twin;
 
 /// Rows of a tile, and words in each.
 pub(in crate::device::cpu) const SIDE: usize = 16;
@@ -51,22 +54,38 @@ pub(in crate::device::cpu) unsafe trait Tiles {
     unsafe fn multiply_bytes<const C: u8, const A: u8, const B: u8>(&mut self);
 }
 
+/// Whether the twin takes the place of the processor's tiles.
+pub fn on_twin() -> bool {
+    has(Feature::AmxTwin)
+}
+
 /// The product where `features` reports AMX.
 pub fn product() -> Product<bf16> {
-    with(run_on_registers)
+    match on_twin() {
+        true => with("tiles of bf16 (AMX's twin)", run::<Twin>),
+        false => with("tiles of bf16 (AMX)", run_on_registers),
+    }
 }
 
 /// `steps` rounds of products of tiles of zeros in registers, where `features` reports AMX: how many multiply-adds, and
 /// what they sum to.
 pub fn rounds(steps: usize) -> (u64, f32) {
-    // SAFETY: the caller has seen that the instructions are here and allowed.
-    unsafe { rounds_on::<Registers, false>(steps) }
+    rounds_of::<false>(steps)
 }
 
 /// As [`rounds`], of bytes.
 pub fn rounds_of_bytes(steps: usize) -> (u64, f32) {
-    // SAFETY: as above.
-    unsafe { rounds_on::<Registers, true>(steps) }
+    rounds_of::<true>(steps)
+}
+
+fn rounds_of<const BYTES: bool>(steps: usize) -> (u64, f32) {
+    // SAFETY: the caller has seen that the instructions are here and allowed.
+    unsafe {
+        match on_twin() {
+            true => rounds_on::<Twin, BYTES>(steps),
+            false => rounds_on::<Registers, BYTES>(steps),
+        }
+    }
 }
 
 /// # Safety
@@ -103,9 +122,9 @@ unsafe fn rounds_on<T: Tiles, const BYTES: bool>(steps: usize) -> (u64, f32) {
     ((4 * steps * values_in_a_word * WORDS * SIDE) as u64, sums.iter().sum())
 }
 
-fn with(run: unsafe fn(Panels, &mut [f32])) -> Product<bf16> {
+fn with(name: &'static str, run: unsafe fn(Panels, &mut [f32])) -> Product<bf16> {
     Product {
-        name: "tiles of bf16 (AMX)",
+        name,
         mr: BLOCK,
         nr: BLOCK,
         values: 2,

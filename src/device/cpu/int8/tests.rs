@@ -162,7 +162,7 @@ fn every_way_gives_the_same_bits() {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn tiles_give_the_same_bits() {
-    use crate::device::cpu::gemm::tiles::tests::Twin;
+    use crate::device::cpu::gemm::tiles::Twin;
     for (m, n, k) in [(17, 32, 64), (33, 64, 192), (64, 96, 128), (300, 32, 576)] {
         let (x, weight, bias) = (random(4, m * k), random(5, n * k), random(6, n));
         let (mut values, mut scales) = (vec![0; n * k], vec![0.0; n]);

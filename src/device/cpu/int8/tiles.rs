@@ -6,7 +6,7 @@
 use super::{Rounded, Rows, Size};
 use crate::device::cpu::features::{Feature, has};
 use crate::device::cpu::gemm::tiles::pack::transpose;
-use crate::device::cpu::gemm::tiles::{BLOCK, LINE, Registers, SIDE, Tiles, WORDS};
+use crate::device::cpu::gemm::tiles::{BLOCK, LINE, Registers, SIDE, Tiles, Twin, WORDS, on_twin};
 use crate::device::cpu::scratch::with_scratch;
 use crate::device::cpu::simd::multiversion;
 use crate::device::cpu::skinny::Shared;
@@ -31,8 +31,12 @@ pub fn served(size: Size) -> usize {
 }
 
 /// The code where `features` reports AMX with bytes.
+pub fn code() -> Run {
+    if on_twin() { run::<Twin> } else { on_registers }
+}
+
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-pub unsafe fn on_registers(sums: &mut [f32], x: &[f32], w: &[i8]) {
+unsafe fn on_registers(sums: &mut [f32], x: &[f32], w: &[i8]) {
     // SAFETY: the caller's contract.
     unsafe { run::<Registers>(sums, x, w) }
 }

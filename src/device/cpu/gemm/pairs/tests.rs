@@ -3,7 +3,7 @@
 use crate::device::cpu::gemm::block::{Panels, run};
 use crate::device::cpu::gemm::product::{PASS, Pack, Product};
 use crate::device::cpu::gemm::{Matrix, Output, Size, Store, blocked};
-use crate::device::cpu::microkernel::{Baseline, Term, Vector};
+use crate::device::cpu::microkernel::{Baseline, Term};
 use crate::device::cpu::pack::pack_pairs;
 use crate::noise::{mixed, random};
 use crate::shape::Stored;
@@ -20,32 +20,13 @@ fn add_pair(sum: f32, a: u32, b: u32) -> f32 {
     add(odd, a << 16, b << 16)
 }
 
-/// What `add` gives for each lane.
-pub fn each_lane(
-    sum: Baseline,
-    a: Baseline,
-    b: Baseline,
-    add: impl Fn(f32, u32, u32) -> f32,
-) -> Baseline {
-    let lanes = |x: Baseline| {
-        let mut lanes = [0f32; Baseline::LANES];
-        // SAFETY: as many floats as the register has.
-        unsafe { x.store(lanes.as_mut_ptr()) };
-        lanes
-    };
-    let [sum, a, b] = [sum, a, b].map(lanes);
-    let added: [f32; Baseline::LANES] = std::array::from_fn(|i| add(sum[i], a[i].to_bits(), b[i].to_bits()));
-    // SAFETY: as above.
-    unsafe { Baseline::load(added.as_ptr()) }
-}
-
 /// Lanes are pairs of bf16, on any machine.
 pub struct Twin;
 
 // SAFETY: plain Rust.
 unsafe impl Term<Baseline> for Twin {
     unsafe fn add(sum: Baseline, a: Baseline, b: Baseline) -> Baseline {
-        each_lane(sum, a, b, add_pair)
+        sum.with_each(a, b, add_pair)
     }
 }
 

@@ -3,15 +3,10 @@
 use super::super::{Matrix, Output, Size, Store, blocked};
 use super::*;
 use crate::device::cpu::features::{Feature, has};
-use crate::device::cpu::gemm::tiles::tests::Twin;
 use crate::noise::random;
 
 fn twin() -> Product<f32> {
-    unsafe fn on_twin(panels: Panels, sums: &mut [f32]) {
-        // SAFETY: plain Rust.
-        unsafe { run::<Twin>(panels, sums) }
-    }
-    with(on_twin)
+    with("twin", run::<Twin>)
 }
 
 fn by(of: &Product<f32>, a: Matrix, b: Matrix, size: Size, store: Store) -> Vec<f32> {

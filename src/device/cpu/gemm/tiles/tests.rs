@@ -1,93 +1,12 @@
 //! Packing and loops over a twin of the tile instructions in plain Rust, and over the real ones where they are.
 
 use super::*;
-use crate::device::cpu::features::{Feature, has};
 use crate::device::cpu::gemm::{Matrix, Output, Size, Store, blocked};
 use crate::noise::random;
 use crate::shape::Stored;
 
-/// The instructions as the manual has them (Intel SDM, volume 2): sums of the even and of the odd values of k each, both
-/// by multiply-adds rounded once, then the two together, then added to C; subnormal numbers count as zeros.
-pub struct Twin {
-    registers: [[u32; WORDS]; 8],
-}
-
-fn flushed(x: f32) -> f32 {
-    if x.abs() < f32::MIN_POSITIVE { 0f32.copysign(x) } else { x }
-}
-
-// SAFETY: plain Rust.
-unsafe impl Tiles for Twin {
-    unsafe fn configure() -> Self {
-        // What a register holds before it is written shows as NaN.
-        Twin { registers: [[u32::MAX; WORDS]; 8] }
-    }
-
-    unsafe fn zero<const T: u8>(&mut self) {
-        self.registers[usize::from(T)].fill(0);
-    }
-
-    unsafe fn load<const T: u8>(&mut self, from: *const f32, stride: usize) {
-        for (i, row) in self.registers[usize::from(T)].chunks_exact_mut(SIDE).enumerate() {
-            // SAFETY: the trait's contract.
-            *<&mut [u32; SIDE]>::try_from(row).unwrap() =
-                unsafe { from.cast::<u8>().add(i * stride).cast::<[u32; SIDE]>().read_unaligned() };
-        }
-    }
-
-    unsafe fn pass<const T: u8>(&mut self, from: *const f32) {
-        // SAFETY: the trait's contract.
-        unsafe { self.load::<T>(from, LINE) }
-    }
-
-    unsafe fn store<const T: u8>(&mut self, to: *mut f32, stride: usize) {
-        for (i, row) in self.registers[usize::from(T)].chunks_exact(SIDE).enumerate() {
-            // SAFETY: the trait's contract.
-            unsafe {
-                std::ptr::copy_nonoverlapping(row.as_ptr(), to.cast::<u8>().add(i * stride).cast(), SIDE)
-            };
-        }
-    }
-
-    unsafe fn multiply<const C: u8, const A: u8, const B: u8>(&mut self) {
-        let [a, b] = [A, B].map(|register| self.registers[usize::from(register)]);
-        for m in 0..SIDE {
-            for n in 0..SIDE {
-                let mut sums = [0f32; 2];
-                for k in 0..SIDE {
-                    let (a, b) = (a[m * SIDE + k], b[k * SIDE + n]);
-                    for (sum, shift) in sums.iter_mut().zip([16, 0]) {
-                        let value = |word: u32| flushed(f32::from_bits(word << shift & 0xffff_0000));
-                        *sum = flushed(value(a).mul_add(value(b), *sum));
-                    }
-                }
-                let c = &mut self.registers[usize::from(C)][m * SIDE + n];
-                *c = flushed(flushed(f32::from_bits(*c)) + flushed(sums[0] + sums[1])).to_bits();
-            }
-        }
-    }
-
-    unsafe fn multiply_bytes<const C: u8, const A: u8, const B: u8>(&mut self) {
-        let [a, b] = [A, B].map(|register| self.registers[usize::from(register)]);
-        for m in 0..SIDE {
-            for n in 0..SIDE {
-                for k in 0..SIDE {
-                    let [a, b] = [a[m * SIDE + k], b[k * SIDE + n]].map(|word| word.to_le_bytes());
-                    let products = a.into_iter().zip(b).map(|(a, b)| i32::from(a as i8) * i32::from(b as i8));
-                    let c = &mut self.registers[usize::from(C)][m * SIDE + n];
-                    *c = c.wrapping_add(products.sum::<i32>() as u32);
-                }
-            }
-        }
-    }
-}
-
 fn twin() -> Product<bf16> {
-    unsafe fn on_twin(panels: Panels, sums: &mut [f32]) {
-        // SAFETY: the caller's contract.
-        unsafe { run::<Twin>(panels, sums) }
-    }
-    with(on_twin)
+    with("twin", run::<Twin>)
 }
 
 fn narrow(seed: u64, n: usize) -> Vec<bf16> {
