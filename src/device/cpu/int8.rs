@@ -179,7 +179,7 @@ fn on_tiles(c: &mut [f32], c_stride: usize, x: &Rounded, w: Rows, bias: &[f32], 
             // SAFETY: tiles serve only where `features` reports them.
             unsafe { tiles::multiply(tiles::code(), c, c_stride, x, w, bias, Size { n, ..size }) };
         }
-        return n;
+        n
     }
     #[cfg(not(target_arch = "x86_64"))]
     {

@@ -15,8 +15,8 @@ multiversion! {
     pub fn layer_norm_row(y: &mut [f32], x: &[f32], w: &[f32], b: &[f32], epsilon: f32) -> RowStatistics {
         let n = x.len();
         let (y, w, b) = (&mut y[..n], &w[..n], &b[..n]);
-        let mean = lane_sum(n, |i| x[i]) / n as f32;
-        let variance = lane_sum(n, |i| (x[i] - mean) * (x[i] - mean)) / n as f32;
+        let mean = lane_sum([x], |[x]| x) / n as f32;
+        let variance = lane_sum([x], |[x]| (x - mean) * (x - mean)) / n as f32;
         let rstd = 1.0 / (variance + epsilon).sqrt();
         for i in 0..n {
             y[i] = fma::<FMA>((x[i] - mean) * rstd, w[i], b[i]);
@@ -38,9 +38,8 @@ multiversion! {
         let n = x.len();
         let (dx, dw, db) = (&mut dx[..n], &mut dw[..n], &mut db[..n]);
         let (dy, w) = (&dy[..n], &w[..n]);
-        let normalised = |i: usize| (x[i] - mean) * rstd;
-        let g_mean = lane_sum(n, |i| dy[i] * w[i]) / n as f32;
-        let gx_mean = lane_sum(n, |i| dy[i] * w[i] * normalised(i)) / n as f32;
+        let g_mean = lane_sum([dy, w], |[dy, w]| dy * w) / n as f32;
+        let gx_mean = lane_sum([x, dy, w], |[x, dy, w]| dy * w * ((x - mean) * rstd)) / n as f32;
         for i in 0..n {
             let xh = (x[i] - mean) * rstd;
             dw[i] = fma::<FMA>(dy[i], xh, dw[i]);

@@ -45,18 +45,22 @@ pub fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 /// Partial sums of a reduction; the same for every level, so that the order of additions is too.
 const LANES: usize = 64;
 
-/// Sum over `i` of `term(i)`, in a fixed order that vectorises.
+/// Sum of `term` over the numbers that the slices hold side by side, in a fixed order that vectorises: without a check of
+/// bounds for every number, which keeps the last ones of each row of lanes out of vectors.
 #[inline(always)]
-pub fn lane_sum(n: usize, term: impl Fn(usize) -> f32) -> f32 {
+pub fn lane_sum<const N: usize>(x: [&[f32]; N], term: impl Fn([f32; N]) -> f32) -> f32 {
+    let n = x[0].len();
+    let x = x.map(|x| &x[..n]);
     let mut lanes = [0.0f32; LANES];
     let whole = n - n % LANES;
     for start in (0..whole).step_by(LANES) {
+        let x = x.map(|x| x[start..].first_chunk::<LANES>().expect("whole lanes"));
         for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += term(start + lane);
+            *sum += term(x.map(|x| x[lane]));
         }
     }
     for i in whole..n {
-        lanes[i - whole] += term(i);
+        lanes[i - whole] += term(x.map(|x| x[i]));
     }
     let mut width = LANES / 2;
     while width > 0 {

@@ -25,7 +25,7 @@ multiversion! {
             for (p, &v) in powers.iter_mut().zip(block) {
                 *p = exp::<FMA>(v - max);
             }
-            total += lane_sum(powers.len(), |i| powers[i]) as f64;
+            total += lane_sum([&*powers], |[power]| power) as f64;
         }
         (max as f64 + total.ln()) as f32
     }

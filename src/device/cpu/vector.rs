@@ -41,12 +41,12 @@ multiversion! {
     pub fn dot(a: &[f32], b: &[f32]) -> f32 {
         let n = a.len().min(b.len());
         let (a, b) = (&a[..n], &b[..n]);
-        lane_sum(n, |i| a[i] * b[i])
+        lane_sum([a, b], |[a, b]| a * b)
     }
 
     /// `sum x`.
     pub fn sum(x: &[f32]) -> f32 {
-        lane_sum(x.len(), |i| x[i])
+        lane_sum([x], |[x]| x)
     }
 
     /// Largest element, `-inf` of nothing; a NaN is passed over.
@@ -56,7 +56,7 @@ multiversion! {
 
     /// `sum e^(x - most)` for `most` the largest element.
     pub fn sum_exponentials(x: &[f32], most: f32) -> f32 {
-        lane_sum(x.len(), |i| exp_nonpositive::<FMA>(x[i] - most))
+        lane_sum([x], |[x]| exp_nonpositive::<FMA>(x - most))
     }
 
     fn sum_squares_partial(x: &[f32]) -> f64 {

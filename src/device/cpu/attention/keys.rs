@@ -20,6 +20,12 @@ impl KeyTile {
     pub fn new() -> Self {
         KeyTile { len: 0, position: [0; SIDE], bias: [0.0; SIDE], hides: false, band: None }
     }
+
+    /// Whether some of the queries `first .. last` may see some of the keys.
+    pub fn meet(&self, (first, last): (usize, usize)) -> bool {
+        let [low, high] = [self.position[0], self.position[self.len - 1]].map(|position| position as isize);
+        self.band.is_none_or(|band| high - first as isize >= band.0 && low - (last as isize - 1) <= band.1)
+    }
 }
 
 /// A run of keys that a tile of queries may see.
@@ -39,7 +45,7 @@ enum Accept {
     Local,
 }
 
-/// Walks the keys that the queries `first .. last` of one head see, tile by tile.
+/// Walks the keys that the queries `first .. last` of one head see, tile by tile; not each of them sees each.
 pub struct KeyTiles<'a> {
     pattern: &'a Pattern<'a>,
     sizes: Sizes,
@@ -162,8 +168,9 @@ impl<'a> KeyTiles<'a> {
                 (index == 0).then_some(Run { start: 0, end, bias, accept })
             }
             Pattern::Window { window, .. } if index == 0 => {
-                let (start, end) =
-                    (self.first.saturating_sub(*window), s.min(self.last.saturating_add(*window)));
+                // Where tiles begin does not depend on the first query.
+                let start = self.first.saturating_sub(*window) / SIDE * SIDE;
+                let end = s.min(self.last.saturating_add(*window));
                 Some(Run { start, end, bias, accept: Accept::Local })
             }
             Pattern::Window { global_index, .. } => {

@@ -45,12 +45,7 @@ fn check(sizes: Sizes, pattern: Pattern, dropout: Option<Mask>) {
     let want = reference(&Attention { q: &q, k: &k, v: &v, sizes, scale, pattern, dropout }, &dout);
     let (q, k, v) = (&rounded_q[..], &rounded_k[..], &rounded_v[..]);
     let a = Attention { q, k, v, sizes, scale, pattern, dropout };
-    let pairs: [(fn() -> Way<bf16>, _); _] = [
-        (twin_of_vectors, Way::on_vectors as fn() -> _),
-        #[cfg(target_arch = "x86_64")]
-        (Way::on_twin, Way::on_tiles),
-    ];
-    for (twin, on_processor) in pairs {
+    for (twin, on_processor) in PAIRS_OF_BF16 {
         for store in [Store::Assign, Store::Add] {
             let twin = run(twin, &a, &rounded_dout, store);
             if on_processor().is_some() {
@@ -63,6 +58,16 @@ fn check(sizes: Sizes, pattern: Pattern, dropout: Option<Mask>) {
         }
     }
 }
+
+/// A way in plain Rust, and the same of the processor, where it has it.
+type Twins = (fn() -> Way<bf16>, fn() -> Option<Way<bf16>>);
+
+/// The ways by pairs of bf16.
+const PAIRS_OF_BF16: &[Twins] = &[
+    (twin_of_vectors, Way::on_vectors),
+    #[cfg(target_arch = "x86_64")]
+    (Way::on_twin, Way::on_tiles),
+];
 
 /// How near o, lse, dq, dk and dv are to the truth.
 const FLOATS: [f64; 5] = [2e-6, 2e-6, 5e-6, 1e-5, 1e-5];
@@ -103,6 +108,21 @@ fn dense() {
         }
     }
     check(sizes(1, 70, 70, 1, 128), Pattern::Dense { causal: None, key_state: None }, None);
+}
+
+/// Enough queries for tasks of several tiles each; the last ones see keys that the first do not.
+#[test]
+fn tiles_of_queries_together() {
+    let (b, s, h, d) = (2, 600, 1, 16);
+    let key_state = states(b, s);
+    check(sizes(b, s, s, h, d), Pattern::Dense { causal: Some(0), key_state: Some(&key_state) }, None);
+    for window in [20, 64, 100] {
+        let (key_state, global_index) = window_tables(b, s, &[0, 70, 200]);
+        let pattern = Pattern::Window { window, key_state: &key_state, global_index: &global_index };
+        check(sizes(b, s, s, h, d), pattern, None);
+    }
+    let mask = Some(Mask::new(7, 3, 0.2));
+    check(sizes(1, 600, 90, 2, d), Pattern::Dense { causal: None, key_state: None }, mask);
 }
 
 #[test]

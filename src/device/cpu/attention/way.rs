@@ -27,7 +27,7 @@ macro_rules! pairs {
             scratch: &mut [f32],
         ) {
             // SAFETY: the caller's contract.
-            unsafe { forward::run_tile::<$of, form::Pairs, BQ, true>(task, shared, scratch) }
+            unsafe { forward::run_tiles::<$of, form::Pairs, BQ, true>(task, shared, scratch) }
         }
 
         $(#[$attribute])?

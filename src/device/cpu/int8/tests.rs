@@ -177,9 +177,7 @@ fn tiles_give_the_same_bits() {
                 let mut c = vec![f32::NAN; (m - 1) * (n + 5) + n];
                 match tiles {
                     // SAFETY: the twin is plain Rust.
-                    true => unsafe {
-                        tiles::multiply(tiles::run::<Twin>, &mut c, n + 5, &x, w, bias, size)
-                    },
+                    true => unsafe { tiles::multiply(tiles::run::<Twin>, &mut c, n + 5, &x, w, bias, size) },
                     false => multiply(&mut c, n + 5, x, w, bias, size),
                 }
                 c.into_iter().map(f32::to_bits).collect::<Vec<_>>()
