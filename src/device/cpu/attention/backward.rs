@@ -162,7 +162,7 @@ unsafe fn run_tile<M: Multiply, F: Form, const BQ: usize, const FMA: bool>(
     scratch: &mut [f32],
 ) {
     let Task { attention, dout, o, lse, b, h } = *task;
-    let Sizes { t, s, d, .. } = attention.sizes;
+    let Sizes { t, d, .. } = attention.sizes;
     let wide = padded(d);
     let (q_t, rest) = scratch.split_at_mut(SIDE * wide);
     let (q, rest) = rest.split_at_mut(SIDE * wide);
@@ -221,9 +221,7 @@ unsafe fn run_tile<M: Multiply, F: Form, const BQ: usize, const FMA: bool>(
             let offset = |j: usize| attention.key_offset(b, h, j);
             gather::<F>((k, wide), attention.k, offset, &keys, d);
             gather::<F>((v, wide), attention.v, offset, &keys, d);
-            for rows in [attention.k, attention.v] {
-                fetch(rows, offset, &keys, s, d);
-            }
+            fetch(attention, offset, &keys);
             let by_key = Extent { rows: keys.len, columns: BQ, depth: words };
             let rows = Strides { row: wide, depth: 1 };
             // SAFETY: the caller's contract.

@@ -170,9 +170,7 @@ pub unsafe fn run_tiles<M: Multiply, F: Form, const BQ: usize, const FMA: bool>(
         gather::<F>((k, wide), attention.k, offset, &keys, d);
         gather::<F>((v, wide), attention.v, offset, &keys, d);
         let v = F::right(v, wide, keys.len, d, v_room);
-        for rows in [attention.k, attention.v] {
-            fetch(rows, offset, &keys, s, d);
-        }
+        fetch(attention, offset, &keys);
         for tile in &mut tiles {
             let queries = (tile.first, tile.first + tile.count);
             if !keys.meet(queries) {
@@ -214,14 +212,21 @@ pub unsafe fn run_tiles<M: Multiply, F: Form, const BQ: usize, const FMA: bool>(
     }
 }
 
-/// Asks for the rows behind those of the keys, which most often come next: they lie far apart, so that caches keep few.
+/// Asks for the rows of k and v behind those of the keys, which come next but in a table of blocks: they lie far apart, so
+/// that caches keep few.
 #[inline(always)]
-pub(super) fn fetch<E>(rows: &[E], offset: impl Fn(usize) -> usize, keys: &KeyTile, s: usize, d: usize) {
+pub(super) fn fetch<E>(attention: &Attention<E>, offset: impl Fn(usize) -> usize, keys: &KeyTile) {
+    let Sizes { s, d, .. } = attention.sizes;
+    if matches!(attention.pattern, Pattern::BlockSparse { .. }) {
+        return;
+    }
     for &position in &keys.position[..keys.len] {
         let next = position as usize + SIDE;
         if next < s {
-            let row = rows[offset(next)..][..d].as_ptr();
-            (0..d).step_by(LINE / size_of::<E>()).for_each(|at| prefetch(row.wrapping_add(at)));
+            for rows in [attention.k, attention.v] {
+                let row = rows[offset(next)..][..d].as_ptr();
+                (0..d).step_by(LINE / size_of::<E>()).for_each(|at| prefetch(row.wrapping_add(at)));
+            }
         }
     }
 }
