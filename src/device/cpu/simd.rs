@@ -54,7 +54,7 @@ pub fn lane_sum<const N: usize>(x: [&[f32]; N], term: impl Fn([f32; N]) -> f32) 
     let mut lanes = [0.0f32; LANES];
     let whole = n - n % LANES;
     for start in (0..whole).step_by(LANES) {
-        let x = x.map(|x| x[start..].first_chunk::<LANES>().expect("whole lanes"));
+        let x = x.map(|x| &x[start..start + LANES]);
         for (lane, sum) in lanes.iter_mut().enumerate() {
             *sum += term(x.map(|x| x[lane]));
         }

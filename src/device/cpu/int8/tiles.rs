@@ -142,8 +142,9 @@ multiversion! {
         scales: (&[f32], &[f32]),
         bias: &[f32],
     ) {
-        let scales_w: &[f32; BLOCK] = scales.1.try_into().expect("a block of rows");
-        let bias: [f32; BLOCK] = bias.try_into().unwrap_or([0.0; BLOCK]);
+        let scales_w = &scales.1[..BLOCK];
+        let mut biases = [0f32; BLOCK];
+        biases[..bias.len()].copy_from_slice(bias);
         let mut rows = [0f32; BLOCK * BLOCK];
         for (at, (sums, scales)) in sums.chunks_exact(BLOCK * BLOCK).zip(scales.0.chunks(BLOCK)).enumerate() {
             for (i, j) in [(0, 0), (0, SIDE), (SIDE, 0), (SIDE, SIDE)] {
@@ -152,7 +153,7 @@ multiversion! {
             for (i, (row, scale)) in rows.chunks_exact(BLOCK).zip(scales).enumerate() {
                 let mut line = [0f32; BLOCK];
                 for j in 0..BLOCK {
-                    line[j] = row[j].to_bits() as i32 as f32 * scale * scales_w[j] + bias[j];
+                    line[j] = row[j].to_bits() as i32 as f32 * scale * scales_w[j] + biases[j];
                 }
                 // SAFETY: the row is inside C, and the caller's alone.
                 unsafe { c.write_line(to + (at * BLOCK + i) * c_stride, &line) };
