@@ -196,10 +196,13 @@ impl Operand for bf16 {
     }
 }
 
+/// Bytes of a line of the caches, which memory moves at once.
+pub(super) const LINE: usize = 64;
+
 /// Asks for the cache line at `from`, which need not exist, in the second-level cache: in the first, what is
 /// asked for ahead would wait for its few open misses, and the work with it.
 #[inline(always)]
-pub fn prefetch<E>(from: *const E) {
+pub(super) fn prefetch<E>(from: *const E) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint, which never faults.
     unsafe {

@@ -7,7 +7,7 @@ use super::keys::{KeyTile, KeyTiles};
 use super::tile::{Extent, Multiply, SIDE, Vectors, dropout_factors, gather, mask, padded};
 use super::{Attention, Pattern, Sizes, Way};
 use crate::device::cpu::math::exp_nonpositive;
-use crate::device::cpu::microkernel::{Baseline, Floats, Strides, prefetch};
+use crate::device::cpu::microkernel::{Baseline, Floats, LINE, Strides, prefetch};
 use crate::device::cpu::pack::PanelSource;
 use crate::device::cpu::scratch::with_scratch;
 use crate::device::cpu::simd::{BASELINE_FMA, by_level, fma};
@@ -18,8 +18,6 @@ pub(super) const NARROW: usize = 16;
 
 /// Most tiles of queries that meet a tile of keys while it is near.
 const MOST_TILES: usize = 8;
-/// Bytes of a line of the caches.
-const LINE: usize = 64;
 /// Tasks of a head, at least: heads and samples make them enough for the threads of a processor.
 const TASKS: usize = 4;
 

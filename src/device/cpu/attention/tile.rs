@@ -72,49 +72,33 @@ impl<V: Vector, T: Term<V>, const MR: usize> Multiply for Vectors<V, T, MR> {
         b: (&[f32], usize),
         extent: Extent,
     ) {
-        // SAFETY: the caller's contract.
-        unsafe { multiply::<V, T, MR, ADD>(c, a, strides, b, extent) }
-    }
-}
-
-/// See [`Multiply::multiply`].
-///
-/// # Safety
-/// The instructions of `V` and `T` must exist.
-#[inline(always)]
-pub unsafe fn multiply<V: Vector, T: Term<V>, const MR: usize, const ADD: bool>(
-    c: Rows,
-    a: &[f32],
-    strides: Strides,
-    b: (&[f32], usize),
-    extent: Extent,
-) {
-    let Extent { rows, columns, depth } = extent;
-    let ((c, c_stride), (b, b_stride)) = (c, b);
-    let rows = rows.next_multiple_of(MR);
-    let columns = columns.next_multiple_of(V::LANES);
-    assert!(rows == 0 || (rows - 1) * c_stride + columns <= c.len());
-    assert!(depth == 0 || (depth - 1) * b_stride + columns <= b.len());
-    assert!(rows == 0 || depth == 0 || (rows - 1) * strides.row + (depth - 1) * strides.depth < a.len());
-    let mut j = 0;
-    while j + 2 * V::LANES <= columns {
-        for i in (0..rows).step_by(MR) {
-            // SAFETY: the assertions above bound every row, column and depth touched.
-            unsafe {
-                let (a, b) = (a.as_ptr().add(i * strides.row), b.as_ptr().add(j));
-                let acc = product::<V, T, MR, 2>(depth, a, strides, b, b_stride);
-                store::<V, MR, 2, ADD>(acc, c.as_mut_ptr().add(i * c_stride + j), c_stride);
+        let Extent { rows, columns, depth } = extent;
+        let ((c, c_stride), (b, b_stride)) = (c, b);
+        let rows = rows.next_multiple_of(MR);
+        let columns = columns.next_multiple_of(V::LANES);
+        assert!(rows == 0 || (rows - 1) * c_stride + columns <= c.len());
+        assert!(depth == 0 || (depth - 1) * b_stride + columns <= b.len());
+        assert!(rows == 0 || depth == 0 || (rows - 1) * strides.row + (depth - 1) * strides.depth < a.len());
+        let mut j = 0;
+        while j + 2 * V::LANES <= columns {
+            for i in (0..rows).step_by(MR) {
+                // SAFETY: the assertions above bound every row, column and depth touched.
+                unsafe {
+                    let (a, b) = (a.as_ptr().add(i * strides.row), b.as_ptr().add(j));
+                    let acc = product::<V, T, MR, 2>(depth, a, strides, b, b_stride);
+                    store::<V, MR, 2, ADD>(acc, c.as_mut_ptr().add(i * c_stride + j), c_stride);
+                }
             }
+            j += 2 * V::LANES;
         }
-        j += 2 * V::LANES;
-    }
-    if j < columns {
-        for i in (0..rows).step_by(MR) {
-            // SAFETY: as above.
-            unsafe {
-                let (a, b) = (a.as_ptr().add(i * strides.row), b.as_ptr().add(j));
-                let acc = product::<V, T, MR, 1>(depth, a, strides, b, b_stride);
-                store::<V, MR, 1, ADD>(acc, c.as_mut_ptr().add(i * c_stride + j), c_stride);
+        if j < columns {
+            for i in (0..rows).step_by(MR) {
+                // SAFETY: as above.
+                unsafe {
+                    let (a, b) = (a.as_ptr().add(i * strides.row), b.as_ptr().add(j));
+                    let acc = product::<V, T, MR, 1>(depth, a, strides, b, b_stride);
+                    store::<V, MR, 1, ADD>(acc, c.as_mut_ptr().add(i * c_stride + j), c_stride);
+                }
             }
         }
     }

@@ -3,12 +3,11 @@
 //! Operands lie as tiles take them: a line of a left one has the pairs of a row, and one of a right one a pair of each
 //! column. Only a left operand whose rows run down its columns is transposed first.
 
-use super::tile::{Extent, Multiply, Rows, SIDE, multiply};
+use super::tile::{Extent, Multiply, Rows, SIDE, Vectors};
 use crate::device::cpu::gemm::tiles::pack::transpose;
 use crate::device::cpu::gemm::tiles::{self, Tiles};
 use crate::device::cpu::microkernel::{Baseline, Strides, Term, Vector};
 use std::arch::x86_64::*;
-use std::marker::PhantomData;
 
 /// Words of the depth of a left operand that is transposed, at most: those of the keys of a tile.
 const DEPTH: usize = SIDE / 2;
@@ -17,7 +16,7 @@ const DEPTH: usize = SIDE / 2;
 pub struct OnTiles<T, V> {
     tiles: T,
     lines: [f32; SIDE * DEPTH],
-    vectors: PhantomData<V>,
+    rest: Vectors<V, Halves, 4>,
 }
 
 impl<T: Tiles, V: Vector> Multiply for OnTiles<T, V>
@@ -29,7 +28,7 @@ where
     #[inline(always)]
     unsafe fn new() -> Self {
         // SAFETY: the caller's contract.
-        OnTiles { tiles: unsafe { T::configure() }, lines: [0.0; SIDE * DEPTH], vectors: PhantomData }
+        unsafe { OnTiles { tiles: T::configure(), lines: [0.0; SIDE * DEPTH], rest: Vectors::new() } }
     }
 
     #[inline(always)]
@@ -54,8 +53,8 @@ where
             // SAFETY: the caller's contract.
             unsafe {
                 match ADD || whole > 0 {
-                    true => multiply::<V, Halves, 4, true>((c, c_stride), a, strides, b, extent),
-                    false => multiply::<V, Halves, 4, false>((c, c_stride), a, strides, b, extent),
+                    true => self.rest.multiply::<true>((c, c_stride), a, strides, b, extent),
+                    false => self.rest.multiply::<false>((c, c_stride), a, strides, b, extent),
                 }
             }
         }

@@ -1,10 +1,8 @@
 //! What is packed next is fetched while panels are multiplied: packing alone would wait for memory, line after line.
 
+use crate::device::cpu::microkernel::LINE;
 use crate::device::cpu::pack::PanelSource;
 use crate::shape::Stored;
-
-/// Bytes of a line of the caches.
-const LINE: usize = 64;
 
 /// Rows of memory, `bytes` of each `stride` bytes.
 #[derive(Clone, Copy)]

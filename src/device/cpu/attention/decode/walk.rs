@@ -5,15 +5,13 @@ mod tests;
 
 use super::{Decode, Sizes, TILE, Task};
 use crate::device::cpu::math::exp_nonpositive;
-use crate::device::cpu::microkernel::{Baseline, Operand, Vector, prefetch};
+use crate::device::cpu::microkernel::{Baseline, LINE, Operand, Vector, prefetch};
 use crate::device::cpu::simd::{BASELINE_FMA, by_level, level};
 
 /// Keys whose scores are computed side by side.
 const KEYS: usize = 4;
 /// Vectors of a value that are summed side by side.
 const VALUES: usize = 4;
-/// Bytes that memory moves at once.
-const LINE: usize = 64;
 
 /// One task; its queries share their keys, or it has one only. `scores` holds `[T, H, TILE]`.
 pub fn attend<E: Operand>(part: &mut [f32], scores: &mut [f32], x: &Decode<E>, task: Task) {
