@@ -4,6 +4,7 @@ pub mod activation;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 pub mod attention;
+mod caches;
 pub mod features;
 pub mod gemm;
 pub mod int8;

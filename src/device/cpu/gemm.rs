@@ -6,6 +6,7 @@
 mod ahead;
 mod block;
 mod choice;
+mod direct;
 mod output;
 pub(super) mod pairs;
 #[cfg(target_arch = "x86_64")]
@@ -78,7 +79,7 @@ const LEFT: usize = 2 << 20;
 /// Rows of A that a task multiplies with them at a time, so that the sums stay there too.
 const ROWS: usize = 192;
 /// Tasks for each thread, so that none waits long for the last.
-const TASKS: usize = 4;
+const TASKS: usize = 6;
 /// Below this many multiply-adds, starting threads costs more than it saves.
 const SERIAL: usize = 1 << 19;
 
@@ -199,7 +200,7 @@ fn multiply<E: Factor, C: Written>(
     right: PanelSource<E>,
     serial: bool,
 ) {
-    let &Product { mr, nr, run, pack_right, right: most, .. } = product;
+    let &Product { mr, nr, run, pack_right, right: most, direct, .. } = product;
     let depth = product.words(right.depth);
     let (row_panels, panels) = (part.rows.div_ceil(mr), part.columns.div_ceil(nr));
     let enough = if serial { 1 } else { TASKS * rayon::current_num_threads() };
@@ -226,11 +227,18 @@ fn multiply<E: Factor, C: Written>(
                     true => Ahead::NOTHING,
                     false => Ahead::of(&right, column + columns, wide * nr),
                 };
-                // SAFETY: the code of a product is for instructions that were detected.
-                unsafe { run(Panels { a, b, depth, rows: tall, columns: count, ahead }, sums) };
                 let (row, rows) = (row * mr, (tall * mr).min(part.rows - row * mr));
-                // SAFETY: the parts of different tasks do not overlap.
-                unsafe { part.rows(row, rows).columns(column, columns).write(sums, mr, nr) };
+                let part = part.rows(row, rows).columns(column, columns);
+                let direct = direct.then(|| part.direct(mr, nr)).flatten();
+                let panels = Panels { a, b, depth, rows: tall, columns: count, ahead, direct };
+                // SAFETY: the code of a product is for instructions that were detected, and the parts of different tasks
+                // do not overlap.
+                unsafe {
+                    run(panels, sums);
+                    if direct.is_none() {
+                        part.write(sums, mr, nr);
+                    }
+                }
             }
         });
     };

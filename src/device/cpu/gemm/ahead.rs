@@ -3,18 +3,21 @@
 use crate::device::cpu::microkernel::LINE;
 use crate::device::cpu::pack::PanelSource;
 use crate::shape::Stored;
+use std::marker::PhantomData;
 
 /// Rows of memory, `bytes` of each `stride` bytes.
 #[derive(Clone, Copy)]
 pub struct Ahead<'a> {
-    data: &'a [u8],
+    start: *const u8,
     stride: usize,
     bytes: usize,
     rows: usize,
+    source: PhantomData<&'a [u8]>,
 }
 
 impl<'a> Ahead<'a> {
-    pub const NOTHING: Ahead<'static> = Ahead { data: &[], stride: 0, bytes: 0, rows: 0 };
+    pub const NOTHING: Ahead<'static> =
+        Ahead { start: std::ptr::null(), stride: 0, bytes: 0, rows: 0, source: PhantomData };
 
     /// What panels of `width` numbers from `first` on are made of; nothing beyond the source, and of one without order.
     pub fn of<E: Stored>(source: &PanelSource<'a, E>, first: usize, width: usize) -> Self {
@@ -27,8 +30,8 @@ impl<'a> Ahead<'a> {
             _ => return Ahead::NOTHING,
         };
         let size = size_of::<E>();
-        let data = bytemuck::cast_slice(&data[first * across..]);
-        Ahead { data, stride: stride * size, bytes: values * size, rows }
+        let start = data[first * across..].as_ptr().cast();
+        Ahead { start, stride: stride * size, bytes: values * size, rows, source: PhantomData }
     }
 
     /// About as many lines as these are.
@@ -37,11 +40,36 @@ impl<'a> Ahead<'a> {
     }
 
     /// Addresses that lie in every line, but for a last one that a row has a few bytes of.
+    pub fn lines(self) -> Lines<'a> {
+        Lines { ahead: self, at: 0 }
+    }
+}
+
+/// See [`Ahead::lines`].
+pub struct Lines<'a> {
+    /// What is left, its first row as a whole.
+    ahead: Ahead<'a>,
+    /// Bytes of that row that are done.
+    at: usize,
+}
+
+impl Iterator for Lines<'_> {
+    type Item = *const u8;
+
+    // Of iterators over rows and lines, the code took longer than what it asked for.
     #[inline(always)]
-    pub fn lines(self) -> impl Iterator<Item = *const u8> {
-        let Ahead { data, stride, bytes, rows } = self;
-        let row = move |row: usize| (0..bytes).step_by(LINE).map(move |at| row * stride + at);
-        (0..rows).flat_map(row).map(move |at| data.as_ptr().wrapping_add(at))
+    fn next(&mut self) -> Option<*const u8> {
+        let Lines { ahead, at } = self;
+        if ahead.rows == 0 {
+            return None;
+        }
+        let line = ahead.start.wrapping_add(*at);
+        *at += LINE;
+        if *at >= ahead.bytes {
+            (*at, ahead.rows) = (0, ahead.rows - 1);
+            ahead.start = ahead.start.wrapping_add(ahead.stride);
+        }
+        Some(line)
     }
 }
 

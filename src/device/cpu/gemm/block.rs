@@ -1,6 +1,7 @@
 //! Panels times panels on a register tile of vectors, for each vector width.
 
 use super::ahead::Ahead;
+use super::direct::Direct;
 use crate::device::cpu::microkernel::{Baseline, Floats, Strides, Term, Vector, prefetch, product};
 use crate::device::cpu::simd::by_level;
 
@@ -14,6 +15,8 @@ pub struct Panels<'a> {
     pub columns: usize,
     /// What may be fetched meanwhile.
     pub ahead: Ahead<'a>,
+    /// Where the last sums go instead, if all of the tiles are part of C.
+    pub direct: Option<Direct<'a>>,
 }
 
 impl Panels<'_> {
@@ -47,29 +50,46 @@ by_level! {
 #[allow(clippy::needless_range_loop)]
 #[inline(always)]
 pub unsafe fn run<V: Vector, T: Term<V>, const MR: usize, const NV: usize>(panels: Panels, sums: &mut [f32]) {
-    let Panels { a, b, depth, rows, columns, ahead } = panels;
+    let Panels { a, b, depth, rows, columns, ahead, direct } = panels;
     let nr = NV * V::LANES;
-    assert!(panels.fit(sums, MR, nr));
+    assert!(panels.fit(sums, MR, nr) && direct.is_none_or(|c| c.holds(rows * MR, columns * nr)));
     let packed = Strides { row: 1, depth: MR };
     let near = depth.div_ceil(depth.div_ceil(NEAR));
     let tiles = depth.div_ceil(near) * rows * columns;
     let (mut lines, lines_a_tile) = (ahead.lines(), ahead.count().div_ceil(tiles.max(1)));
     for first in (0..depth).step_by(near) {
         let words = near.min(depth - first);
-        for (b, sums) in b.chunks_exact(nr * depth).zip(sums.chunks_exact_mut(rows * MR * nr)) {
-            for (a, sums) in a.chunks_exact(MR * depth).zip(sums.chunks_exact_mut(MR * nr)) {
-                lines.by_ref().take(lines_a_tile).for_each(prefetch);
+        let direct = direct.filter(|_| first + words == depth);
+        let columns = b.chunks_exact(nr * depth).zip(sums.chunks_exact_mut(rows * MR * nr));
+        for (column, (b, sums)) in columns.enumerate() {
+            let rows = a.chunks_exact(MR * depth).zip(sums.chunks_exact_mut(MR * nr));
+            for (row, (a, sums)) in rows.enumerate() {
+                for line in lines.by_ref().take(lines_a_tile) {
+                    prefetch(line);
+                }
+                if let Some(c) = direct {
+                    c.fetch::<MR>((row + 1) * MR, column * nr, nr);
+                }
                 // SAFETY: panels hold `depth` slices of MR and NR words, and a tile of sums MR rows of NR floats.
                 unsafe {
                     let (a, b) = (a.as_ptr().add(first * MR), b.as_ptr().add(first * nr));
-                    let products = product::<V, T, MR, NV>(words, a, packed, b, nr);
+                    let mut tile = product::<V, T, MR, NV>(words, a, packed, b, nr);
                     let corner = sums.as_mut_ptr();
-                    for i in 0..MR {
-                        for v in 0..NV {
-                            let (sum, to) = (products[i][v], corner.add(i * nr + v * V::LANES));
-                            match first {
-                                0 => sum.store(to),
-                                _ => sum.fma(V::splat(1.0), V::load(to)).store(to),
+                    if first > 0 {
+                        for i in 0..MR {
+                            for v in 0..NV {
+                                let sum = V::load(corner.add(i * nr + v * V::LANES));
+                                tile[i][v] = tile[i][v].fma(V::splat(1.0), sum);
+                            }
+                        }
+                    }
+                    match direct {
+                        Some(c) => c.write(&tile, row * MR, column * nr),
+                        None => {
+                            for i in 0..MR {
+                                for v in 0..NV {
+                                    tile[i][v].store(corner.add(i * nr + v * V::LANES));
+                                }
                             }
                         }
                     }

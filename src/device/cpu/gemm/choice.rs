@@ -1,7 +1,7 @@
 //! Which of the ways to compute a product is used here.
 
 use super::block::floats;
-use super::product::{PASS, Pack, Product};
+use super::product::{PASS, Pack, Product, right};
 #[cfg(target_arch = "x86_64")]
 use super::{pairs, parts, tiles};
 #[cfg(target_arch = "x86_64")]
@@ -56,8 +56,9 @@ fn multiply_adds<E>(pack: Pack<E>) -> Product<E> {
         values: 1,
         multiple: 1,
         parts: 1,
-        depth: PASS.0,
-        right: PASS.1,
+        depth: PASS,
+        right: right(),
+        direct: true,
         pack_left: pack,
         pack_right: pack,
         run: floats(level()),

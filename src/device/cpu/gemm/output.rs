@@ -1,5 +1,6 @@
 //! Where a product is stored, and how sums get there.
 
+use super::direct::{Direct, Place};
 use super::{Size, Store};
 use crate::device::cpu::simd::multiversion;
 use crate::shape::Stored;
@@ -62,6 +63,14 @@ impl<'a, C: Written> Part<'a, C> {
         Part { c: self.c.wrapping_add(first), bias, columns, ..self }
     }
 
+    /// The part as tiles of registers take it, if all that `mr` rows and `nr` columns have are part of it.
+    pub fn direct(self, mr: usize, nr: usize) -> Option<Direct<'a>> {
+        let Part { c, stride, alpha, store, bias, rows, columns } = self;
+        let whole = rows.is_multiple_of(mr) && columns.is_multiple_of(nr);
+        let add = store == Store::Add;
+        whole.then(|| Direct { place: C::place(c), stride, alpha, add, bias, rows, columns })
+    }
+
     /// Stores a product of nothing.
     pub fn clear(self) {
         let (zeros, all) = (vec![0.0; self.columns], self);
@@ -85,17 +94,26 @@ impl<'a, C: Written> Part<'a, C> {
 pub trait Written: Stored {
     /// See `Part::write`.
     fn write(part: Part<Self>, sums: &[f32], mr: usize, nr: usize);
+    fn place(c: *mut Self) -> Place;
 }
 
 impl Written for f32 {
     fn write(part: Part<Self>, sums: &[f32], mr: usize, nr: usize) {
         write_f32(part, sums, mr, nr);
     }
+
+    fn place(c: *mut f32) -> Place {
+        Place::F32(c)
+    }
 }
 
 impl Written for bf16 {
     fn write(part: Part<Self>, sums: &[f32], mr: usize, nr: usize) {
         write_bf16(part, sums, mr, nr);
+    }
+
+    fn place(c: *mut bf16) -> Place {
+        Place::Bf16(c)
     }
 }
 

@@ -12,7 +12,7 @@ pub use instruction::{Pairs, product};
 #[cfg(target_arch = "x86_64")]
 mod instruction {
     use crate::device::cpu::gemm::block::{Panels, run};
-    use crate::device::cpu::gemm::product::{PASS, Product};
+    use crate::device::cpu::gemm::product::{PASS, Product, right};
     use crate::device::cpu::microkernel::Term;
     use crate::device::cpu::pack::pack_pairs;
     use half::bf16;
@@ -27,8 +27,9 @@ mod instruction {
             values: 2,
             multiple: 1,
             parts: 1,
-            depth: PASS.0,
-            right: PASS.1,
+            depth: PASS,
+            right: right(),
+            direct: true,
             pack_left: pack_pairs,
             pack_right: pack_pairs,
             run: pairs,

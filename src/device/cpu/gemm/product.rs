@@ -1,6 +1,7 @@
 //! A way to compute a product: it packs the operands into panels of 32-bit words and multiplies panels.
 
 use super::block::Panels;
+use crate::device::cpu::caches;
 use crate::device::cpu::pack::PanelSource;
 
 /// Writes the panel of `width` rows of the left operand, or columns of the right one, from `first` on.
@@ -22,6 +23,8 @@ pub struct Product<E> {
     pub depth: usize,
     /// Words of B that a task packs for itself, at most: they stay in its second-level cache.
     pub right: usize,
+    /// Whether `run` stores to C itself where it can.
+    pub direct: bool,
     pub pack_left: Pack<E>,
     pub pack_right: Pack<E>,
     /// Gives the sums of all panels of A with all panels of B, in tiles of `mr` rows and `nr` columns, one after the
@@ -29,9 +32,17 @@ pub struct Product<E> {
     pub run: unsafe fn(Panels, &mut [f32]),
 }
 
-/// Words of k in a pass over C, and of B for a task, where a core has 1 MiB of second-level cache: beside them it holds the
-/// rows of A that pass, their sums, and what the next task will pack.
-pub const PASS: (usize, usize) = (1536, 64 << 10);
+/// Words of k in a pass over C.
+pub const PASS: usize = 1536;
+
+/// Words of B for a task: beside them the second-level cache of a core holds the rows of A that pass, their sums, and what
+/// the next task will pack.
+pub fn right() -> usize {
+    match caches::second_level() {
+        ..0x20_0000 => 64 << 10,
+        _ => 160 << 10,
+    }
+}
 
 impl<E> Product<E> {
     /// Words that `k` values take.

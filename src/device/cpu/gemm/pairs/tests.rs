@@ -1,7 +1,7 @@
 //! The instruction against plain Rust, bit for bit, and panels multiplied by either.
 
 use crate::device::cpu::gemm::block::{Panels, run};
-use crate::device::cpu::gemm::product::{PASS, Pack, Product};
+use crate::device::cpu::gemm::product::{PASS, Pack, Product, right};
 use crate::device::cpu::gemm::{Matrix, Output, Size, Store, blocked};
 use crate::device::cpu::microkernel::{Baseline, Term};
 use crate::device::cpu::pack::pack_pairs;
@@ -43,8 +43,9 @@ fn twin() -> Product<bf16> {
         values: 2,
         multiple: 1,
         parts: 1,
-        depth: PASS.0,
-        right: PASS.1,
+        depth: PASS,
+        right: right(),
+        direct: true,
         pack_left,
         pack_right,
         run: pairs,
