@@ -109,6 +109,47 @@ fn a_bias_is_added_before_c_is_rounded() {
     });
 }
 
+/// What is stored from registers, in two passes over C, is what is stored through memory.
+#[test]
+fn whole_tiles_are_stored_as_ragged_ones() {
+    on_every_level(|| {
+        let product = f32::product();
+        let (m, n, k) = (2 * product.mr, 3 * product.nr, product.depth + 700);
+        let (a, b, bias) = (random(1, m * k), random(2, k * n), random(4, n));
+        let (a, b) = (Matrix::rows(&a, k), Matrix::transposed(&b, k));
+        for (alpha, store, bias) in [
+            (1.0, Store::Assign, &[][..]),
+            (-0.3, Store::Assign, &bias),
+            (1.0, Store::Add, &[]),
+            (-0.3, Store::Add, &[]),
+        ] {
+            let whole = stored::<f32>(true, (a, b), Size { m, n, k }, alpha, store, bias);
+            let ragged = stored::<f32>(false, (a, b), Size { m, n, k }, alpha, store, bias);
+            assert!(whole.iter().zip(&ragged).all(|(x, y)| x.to_bits() == y.to_bits()), "{alpha} {store:?}");
+            let size = Size { m, n, k: 300 };
+            let whole = stored::<bf16>(true, (a, b), size, alpha, store, bias);
+            let ragged = stored::<bf16>(false, (a, b), size, alpha, store, bias);
+            assert!(whole.iter().zip(&ragged).all(|(x, y)| x.to_bits() == y.to_bits()), "{alpha} {store:?}");
+        }
+    });
+}
+
+/// A product as `gemm_into` computes it, each tile by way of memory unless `direct`.
+fn stored<C: Written>(
+    direct: bool,
+    (a, b): (Matrix, Matrix),
+    size: Size,
+    alpha: f32,
+    store: Store,
+    bias: &[f32],
+) -> Vec<C> {
+    let product = f32::product();
+    let product = Product { direct: direct && product.direct, ..product };
+    let mut c: Vec<C> = random(3, size.m * size.n).into_iter().map(C::narrow).collect();
+    blocked(&product, Output { c: &mut c, stride: size.n, alpha, store, bias }, a, b, size);
+    c
+}
+
 #[test]
 fn nothing_to_sum() {
     let mut c = [f32::NAN; 6];

@@ -171,9 +171,9 @@ pub(super) unsafe fn run_by<T: Tiles>(
     parts: usize,
     add: unsafe fn(&mut T, [*const f32; 2], [*const f32; 2], usize),
 ) {
-    let Panels { a, b, depth, rows, .. } = panels;
+    let Panels { a, b, depth, rows, direct, .. } = panels;
     let words = parts * SIDE;
-    assert!(panels.fit(sums, BLOCK, BLOCK) && depth.is_multiple_of(words));
+    assert!(panels.fit(sums, BLOCK, BLOCK) && depth.is_multiple_of(words) && direct.is_none());
     // SAFETY: the caller's contract.
     let mut tiles = unsafe { T::configure() };
     let near = depth.div_ceil(depth.div_ceil(near)).next_multiple_of(words);
