@@ -21,11 +21,13 @@ pub struct Direct<'a> {
     pub add: bool,
     /// One for each column, or empty.
     pub bias: &'a [f32],
+    /// Whole tiles of them.
     pub rows: usize,
     pub columns: usize,
 }
 
 impl Direct<'_> {
+    /// Whether so many rows and columns are part of it.
     pub fn holds(&self, rows: usize, columns: usize) -> bool {
         rows <= self.rows && columns <= self.columns
     }
@@ -67,7 +69,7 @@ impl Direct<'_> {
                 let at = (row + i) * self.stride + column;
                 // SAFETY: the caller's contract; a bias has one for each column.
                 unsafe {
-                    // Less than any number, a zero with a sign changes none that is added to it.
+                    // A negative zero is the one number that, when added, changes no other, a zero's sign included.
                     let sum = tile[i][v].fma(V::splat(self.alpha), V::splat(-0.0));
                     let sum = match (self.add, self.bias) {
                         (false, []) => sum,

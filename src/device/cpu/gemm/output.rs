@@ -94,6 +94,7 @@ impl<'a, C: Written> Part<'a, C> {
 pub trait Written: Stored {
     /// See `Part::write`.
     fn write(part: Part<Self>, sums: &[f32], mr: usize, nr: usize);
+    /// C, from here on, for tiles that are stored from registers.
     fn place(c: *mut Self) -> Place;
 }
 
