@@ -82,39 +82,46 @@ impl<V: Vector, T: Term<V>, const MR: usize> Multiply for Vectors<V, T, MR> {
         assert!(rows == 0 || (rows - 1) * c_stride + columns <= c.len());
         assert!(depth == 0 || (depth - 1) * b_stride + columns <= b.len());
         assert!(rows == 0 || depth == 0 || (rows - 1) * strides.row + (depth - 1) * strides.depth < a.len());
+        let (c, a, b) = (c.as_mut_ptr(), a.as_ptr(), b.as_ptr());
         let mut j = 0;
-        // Half the rows and twice the columns need two loads less of ten, and as many registers for sums.
-        while MR == 2 * HALF && j + 4 * V::LANES <= columns {
-            for i in (0..rows).step_by(HALF) {
-                // SAFETY: the assertions above bound every row, column and depth touched.
-                unsafe {
-                    let (a, b) = (a.as_ptr().add(i * strides.row), b.as_ptr().add(j));
-                    let acc = product::<V, T, HALF, 4>(depth, a, strides, b, b_stride);
-                    store::<V, HALF, 4, ADD>(acc, c.as_mut_ptr().add(i * c_stride + j), c_stride);
-                }
+        // SAFETY: the assertions above bound every row, column and depth touched.
+        unsafe {
+            // Half the rows and twice the columns need two loads less of ten, and as many registers for sums.
+            while MR == 2 * HALF && j + 4 * V::LANES <= columns {
+                let (c, b) = (c.wrapping_add(j), b.wrapping_add(j));
+                strip::<V, T, HALF, 4, ADD>((c, c_stride), (a, strides), (b, b_stride), rows, depth);
+                j += 4 * V::LANES;
             }
-            j += 4 * V::LANES;
+            while j + 2 * V::LANES <= columns {
+                let (c, b) = (c.wrapping_add(j), b.wrapping_add(j));
+                strip::<V, T, MR, 2, ADD>((c, c_stride), (a, strides), (b, b_stride), rows, depth);
+                j += 2 * V::LANES;
+            }
+            if j < columns {
+                let (c, b) = (c.wrapping_add(j), b.wrapping_add(j));
+                strip::<V, T, MR, 1, ADD>((c, c_stride), (a, strides), (b, b_stride), rows, depth);
+            }
         }
-        while j + 2 * V::LANES <= columns {
-            for i in (0..rows).step_by(MR) {
-                // SAFETY: as above.
-                unsafe {
-                    let (a, b) = (a.as_ptr().add(i * strides.row), b.as_ptr().add(j));
-                    let acc = product::<V, T, MR, 2>(depth, a, strides, b, b_stride);
-                    store::<V, MR, 2, ADD>(acc, c.as_mut_ptr().add(i * c_stride + j), c_stride);
-                }
-            }
-            j += 2 * V::LANES;
-        }
-        if j < columns {
-            for i in (0..rows).step_by(MR) {
-                // SAFETY: as above.
-                unsafe {
-                    let (a, b) = (a.as_ptr().add(i * strides.row), b.as_ptr().add(j));
-                    let acc = product::<V, T, MR, 1>(depth, a, strides, b, b_stride);
-                    store::<V, MR, 1, ADD>(acc, c.as_mut_ptr().add(i * c_stride + j), c_stride);
-                }
-            }
+    }
+}
+
+/// NV vectors of the columns of [`Multiply::multiply`], MR rows at a time.
+///
+/// # Safety
+/// The pointers must reach all that is multiplied and stored, and the instructions of `V` and `T` must exist.
+#[inline(always)]
+unsafe fn strip<V: Vector, T: Term<V>, const MR: usize, const NV: usize, const ADD: bool>(
+    (c, c_stride): (*mut f32, usize),
+    (a, strides): (*const f32, Strides),
+    (b, b_stride): (*const f32, usize),
+    rows: usize,
+    depth: usize,
+) {
+    for i in (0..rows).step_by(MR) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let acc = product::<V, T, MR, NV>(depth, a.add(i * strides.row), strides, b, b_stride);
+            store::<V, MR, NV, ADD>(acc, c.add(i * c_stride), c_stride);
         }
     }
 }

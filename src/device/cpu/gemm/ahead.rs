@@ -56,7 +56,7 @@ pub struct Lines<'a> {
 impl Iterator for Lines<'_> {
     type Item = *const u8;
 
-    // Of iterators over rows and lines, the code took longer than what it asked for.
+    // Written out: iterators over rows and lines were calls, and took 2.5 % of a product.
     #[inline(always)]
     fn next(&mut self) -> Option<*const u8> {
         let Lines { ahead, at } = self;
