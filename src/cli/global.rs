@@ -67,7 +67,10 @@ fn device_name(text: &str) -> Result<String, String> {
 impl Global {
     /// Chooses the instructions of the CPU executor, which nothing has used yet.
     pub fn choose_instructions(&self) -> anyhow::Result<()> {
-        Ok(features::choose(self.cpu_features.as_deref())?)
+        for (feature, why) in features::choose(self.cpu_features.as_deref())? {
+            self.warn(format_args!("+{feature} changes nothing: {why}"));
+        }
+        Ok(())
     }
 
     /// Sizes the thread pool of the CPU executor and the tokenizer.

@@ -57,6 +57,14 @@ fn instructions_can_be_taken_away() {
             assert!(twin["products"][name].as_str().unwrap().ends_with("(AMX's twin)"), "{twin}");
         }
     }
+    // What is asked for in vain is said: here for want of what it needs, which was taken away.
+    let in_vain = wattention("doctor --cpu-features=-avx2,+avx512-bf16");
+    let warning = "warning: +avx512-bf16 changes nothing: ";
+    assert!(in_vain.succeeds().err.contains(warning), "{}", in_vain.err);
+    if cfg!(target_arch = "x86_64") {
+        let used = wattention("doctor --cpu-features +amx-twin,-amx-int8");
+        assert!(!used.succeeds().err.contains("changes nothing"), "{}", used.err);
+    }
     wattention("doctor --cpu-features=-sse9").fails(2, &names);
     let mut told = command();
     told.args(["doctor"]).env("WATTENTION_CPU_FEATURES", "avx2");

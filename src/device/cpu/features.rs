@@ -178,10 +178,16 @@ fn without(removed: u16) -> u16 {
 }
 
 /// Uses what is best of what the processor has but for what `text`, or else the environment, takes away or adds: names,
-/// each behind a sign; an error where it says anything else. To be called before anything is computed.
-pub fn choose(text: Option<&str>) -> Result<()> {
-    keep(text.map_or_else(environment, |text| parse("--cpu-features", text))?);
-    Ok(())
+/// each behind a sign; an error where it says anything else. To be called before anything is computed. Returns what is
+/// not used though it was to be added, and why.
+pub fn choose(text: Option<&str>) -> Result<Vec<(Feature, String)>> {
+    let wishes = text.map_or_else(environment, |text| parse("--cpu-features", text))?;
+    keep(wishes);
+    let in_vain = |(feature, state): (Feature, State)| match state {
+        State::Unused(why) if wishes.added & feature.bit() != 0 => Some((feature, why)),
+        _ => None,
+    };
+    Ok(states().into_iter().filter_map(in_vain).collect())
 }
 
 /// An error where the environment takes away what is no instruction set.

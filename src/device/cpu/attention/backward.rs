@@ -1,4 +1,4 @@
-//! Backward: one task per head, five products a tile, probabilities recomputed from lse.
+//! Backward: one task per head, five products for a tile of queries and one of keys, probabilities recomputed from lse.
 
 use rayon::prelude::*;
 
@@ -6,7 +6,7 @@ use super::form::{self, Form};
 use super::forward::{NARROW, fetch};
 use super::keys::{KeyTile, KeyTiles};
 use super::tile::{Extent, Multiply, SIDE, Vectors, dropout_factors, gather, mask, padded};
-use super::{Attention, Sizes, Way};
+use super::{Attention, Pattern, Sizes, Way};
 use crate::device::cpu::gemm::Store;
 use crate::device::cpu::math::exp_nonpositive;
 use crate::device::cpu::microkernel::{Baseline, Floats, Strides};
@@ -14,6 +14,10 @@ use crate::device::cpu::pack::PanelSource;
 use crate::device::cpu::scratch::with_scratch;
 use crate::device::cpu::simd::{BASELINE_FMA, by_level};
 use crate::shape::Stored;
+
+/// Most tiles of queries that meet a tile of keys while it is near: with their operands, they have to fit the second-level
+/// cache.
+const MOST_TILES: usize = 4;
 
 /// Where the gradients go; an empty slice is a gradient that nobody wants.
 pub struct Gradients<'a> {
@@ -84,7 +88,7 @@ pub fn attention_backward<E: Stored>(
     };
     let few = t.min(attention.query_step()) <= NARROW;
     let run = if few { way.backward_narrow } else { way.backward };
-    let floats = 11 * SIDE * padded(d) + 4 * SIDE * SIDE;
+    let floats = (5 + MATRICES * tiles_together(&attention.pattern)) * SIDE * padded(d) + 4 * SIDE * SIDE;
     (0..b * h).into_par_iter().for_each(|head| {
         let (b, h) = (head / h, head % h);
         let task = Task { attention, dout, o, lse, b, h };
@@ -93,6 +97,14 @@ pub fn attention_backward<E: Stored>(
             unsafe { run(task, shared, scratch) }
         });
     });
+}
+
+/// How many tiles of queries meet a tile of keys while it is near: those of one block see keys that others do not.
+fn tiles_together(pattern: &Pattern) -> usize {
+    match pattern {
+        Pattern::BlockSparse { .. } => 1,
+        Pattern::Dense { .. } | Pattern::Window { .. } => MOST_TILES,
+    }
 }
 
 by_level! {
@@ -126,6 +138,26 @@ unsafe fn row<'a>(out: (*mut f32, usize), offset: usize, d: usize) -> &'a mut [f
     unsafe { std::slice::from_raw_parts_mut(out.0.add(offset), d) }
 }
 
+/// A tile of queries: these, the gradient of their outputs, and what they have summed so far.
+struct Tile<'a, const BQ: usize> {
+    first: usize,
+    count: usize,
+    /// Right operands whose columns are rows of q, and of the gradient of o.
+    q_t: &'a [f32],
+    dout_t: &'a [f32],
+    /// Right operands with those rows.
+    q: &'a [f32],
+    dout: &'a [f32],
+    dq: &'a mut [f32],
+    shift: [f32; BQ],
+    delta: [f32; BQ],
+    /// Whether some of the queries saw a key.
+    seen: bool,
+}
+
+/// Matrices of `SIDE` padded rows that a tile of queries has.
+const MATRICES: usize = 7;
+
 /// # Safety
 /// The instructions of `M` must exist, and no other task may have this head of this sample.
 #[inline(always)]
@@ -144,135 +176,170 @@ pub unsafe fn run_head<M: Multiply, F: Form, const BQ: usize, const FMA: bool>(
             }
         }
     }
-    let step = attention.query_step();
-    for first in (0..t).step_by(step) {
-        let queries = (first, t.min(first + step));
+    let together = tiles_together(&attention.pattern) * attention.query_step();
+    for first in (0..t).step_by(together) {
+        let queries = (first, t.min(first + together));
         // SAFETY: the caller's contract.
-        unsafe { run_tile::<M, F, BQ, FMA>(&task, queries, shared, scratch) };
+        unsafe { run_tiles::<M, F, BQ, FMA>(&task, queries, shared, scratch) };
     }
 }
 
+/// Sums what a few tiles of queries and all that they see give each other.
+///
 /// # Safety
 /// See [`run_head`].
 #[inline(always)]
-unsafe fn run_tile<M: Multiply, F: Form, const BQ: usize, const FMA: bool>(
+unsafe fn run_tiles<M: Multiply, F: Form, const BQ: usize, const FMA: bool>(
     task: &Task<F::Stored>,
     queries: (usize, usize),
     shared: Shared,
     scratch: &mut [f32],
 ) {
-    let Task { attention, dout, o, lse, b, h } = *task;
-    let Sizes { t, d, .. } = attention.sizes;
+    let Task { attention, b, h, .. } = *task;
+    let d = attention.sizes.d;
     let wide = padded(d);
-    let (q_t, rest) = scratch.split_at_mut(SIDE * wide);
-    let (q, rest) = rest.split_at_mut(SIDE * wide);
-    let (dout_t, rest) = rest.split_at_mut(SIDE * wide);
-    let (dout_rows, rest) = rest.split_at_mut(SIDE * wide);
-    let (dq, rest) = rest.split_at_mut(SIDE * wide);
-    let (k, rest) = rest.split_at_mut(SIDE * wide);
+    let (k, rest) = scratch.split_at_mut(SIDE * wide);
     let (v, rest) = rest.split_at_mut(SIDE * wide);
-    let (d_key, rest) = rest.split_at_mut(SIDE * wide);
-    let (q_room, rest) = rest.split_at_mut(SIDE * wide);
-    let (dout_room, rest) = rest.split_at_mut(SIDE * wide);
+    let (dk, rest) = rest.split_at_mut(SIDE * wide);
+    let (dv, rest) = rest.split_at_mut(SIDE * wide);
     let (k_room, rest) = rest.split_at_mut(SIDE * wide);
     let (p, rest) = rest.split_at_mut(SIDE * SIDE);
     let (ds, rest) = rest.split_at_mut(SIDE * SIDE);
-    let (factors, room) = rest.split_at_mut(SIDE * SIDE);
+    let (factors, rest) = rest.split_at_mut(SIDE * SIDE);
+    let (room, rest) = rest.split_at_mut(SIDE * SIDE);
 
-    let n = queries.1 - queries.0;
-    let head = b * attention.sizes.h + h;
-    // exp(s - inf) = 0: a query that saw nothing has no gradient. It may hold anything: zeros stand for it.
-    let mut shift = [f32::INFINITY; BQ];
-    let mut delta = [0.0f32; BQ];
-    for i in 0..n {
-        let saved = lse[head * t + queries.0 + i];
-        let at = attention.query_offset(b, h, queries.0 + i);
-        let (q, dout_row) = (&mut q[i * wide..][..wide], &mut dout_rows[i * wide..][..wide]);
-        if saved == f32::NEG_INFINITY {
-            q.fill(0.0);
-            dout_row.fill(0.0);
-            continue;
-        }
-        shift[i] = saved;
-        let pairs = dout[at..at + d].iter().zip(&o[at..at + d]);
-        delta[i] = pairs.map(|(x, y)| x.wide() * y.wide()).sum();
-        F::left(dout_row, &dout[at..at + d]);
-        F::left(q, &attention.q[at..at + d]);
-        if F::VALUES == 1 {
-            q[..d].iter_mut().for_each(|x| *x *= attention.scale);
-        }
+    let step = attention.query_step();
+    let mut tiles = Vec::with_capacity(MOST_TILES);
+    let rooms = rest.chunks_exact_mut(MATRICES * SIDE * wide);
+    for (first, room) in (queries.0..queries.1).step_by(step).zip(rooms) {
+        tiles.push(Tile::<BQ>::new::<F>(task, (first, queries.1.min(first + step)), room));
     }
-    dq[..BQ * wide].fill(0.0);
-    if shift.iter().any(|&x| x != f32::INFINITY) {
-        let words = F::words(d);
-        for (to, rows) in [(&mut *q_t, &*q), (&mut *dout_t, &*dout_rows)] {
-            let data = bytemuck::cast_slice(rows);
-            let rows = PanelSource { data, across: F::VALUES * wide, along: 1, width: n, depth: d };
-            F::transposed(&mut to[..words * BQ], BQ, rows);
-        }
-        let q = F::right(q, wide, n, d, q_room);
-        let dout_rows = F::right(dout_rows, wide, n, d, dout_room);
-        let mut tiles = KeyTiles::new(&attention.pattern, attention.sizes, b, h, queries);
+    if tiles.iter().any(|tile| tile.seen) {
+        let head = b * attention.sizes.h + h;
+        let mut key_tiles = KeyTiles::new(&attention.pattern, attention.sizes, b, h, queries);
         let mut keys = KeyTile::new();
         // SAFETY: the caller's contract.
         let mut products = unsafe { M::new() };
-        while tiles.next(&mut keys) {
+        while key_tiles.next(&mut keys) {
             let positions = &keys.position[..keys.len];
             let offset = |j: usize| attention.key_offset(b, h, j);
             gather::<F>((k, wide), attention.k, offset, &keys, d);
             gather::<F>((v, wide), attention.v, offset, &keys, d);
             fetch(attention, offset, &keys);
-            let by_key = Extent { rows: keys.len, columns: BQ, depth: words };
-            let rows = Strides { row: wide, depth: 1 };
+            let k_right = F::right(k, wide, keys.len, d, k_room);
+            let rounded = keys.len.next_multiple_of(M::ROWS);
+            dk[..rounded * wide].fill(0.0);
+            dv[..rounded * wide].fill(0.0);
+            for tile in &mut tiles {
+                let queries = (tile.first, tile.first + tile.count);
+                if !keys.meet(queries) || !tile.seen {
+                    continue;
+                }
+                let by_key = Extent { rows: keys.len, columns: BQ, depth: F::words(d) };
+                let rows = Strides { row: wide, depth: 1 };
+                // SAFETY: the caller's contract.
+                unsafe {
+                    products.multiply::<false>((p, BQ), k, rows, (tile.q_t, BQ), by_key);
+                    products.multiply::<false>((ds, BQ), v, rows, (tile.dout_t, BQ), by_key);
+                }
+                let used = keys.len * BQ;
+                if F::VALUES > 1 {
+                    // A query times the scale may be no bf16.
+                    p[..used].iter_mut().for_each(|x| *x *= attention.scale);
+                }
+                mask::<BQ>(p, &keys, tile.first);
+                let (shift, delta) = (&tile.shift, &tile.delta);
+                if attention.dropout.is_some() {
+                    // Columns beyond the last query hold no factor.
+                    factors[..used].fill(0.0);
+                    dropout_factors(factors, BQ, attention, head, queries, &keys);
+                    score_gradients::<BQ, FMA, true>(&mut p[..used], &mut ds[..used], factors, shift, delta);
+                } else {
+                    score_gradients::<BQ, FMA, false>(&mut p[..used], &mut ds[..used], factors, shift, delta);
+                }
+                if F::VALUES > 1 {
+                    ds[..used].iter_mut().for_each(|x| *x *= attention.scale);
+                }
+                let to_keys = Extent { rows: keys.len, columns: wide, depth: F::words(tile.count) };
+                let to_queries = Extent { rows: tile.count, columns: wide, depth: F::words(keys.len) };
+                let across = Strides { row: BQ / F::VALUES, depth: 1 };
+                let along = Strides { row: 1, depth: BQ };
+                // Rows of a product beyond those of keys come from the words behind them.
+                let whole = rounded * BQ;
+                // SAFETY: the caller's contract.
+                unsafe {
+                    let p = F::left_of(&p[..whole], room);
+                    products.multiply::<true>((dv, wide), p, across, (tile.dout, wide), to_keys);
+                    let ds_left = F::left_of(&ds[..whole], room);
+                    products.multiply::<true>((dk, wide), ds_left, across, (tile.q, wide), to_keys);
+                    let ds = F::right_of(&ds[..used], BQ, room);
+                    products.multiply::<true>((tile.dq, wide), ds, along, (k_right, wide), to_queries);
+                }
+            }
             // SAFETY: the caller's contract.
             unsafe {
-                products.multiply::<false>((p, BQ), k, rows, (q_t, BQ), by_key);
-                products.multiply::<false>((ds, BQ), v, rows, (dout_t, BQ), by_key);
-            }
-            if F::VALUES > 1 {
-                // A query times the scale may be no bf16.
-                p[..keys.len * BQ].iter_mut().for_each(|x| *x *= attention.scale);
-            }
-            mask::<BQ>(p, &keys, queries.0);
-            let used = keys.len * BQ;
-            if attention.dropout.is_some() {
-                // Columns beyond the last query hold no factor.
-                factors[..used].fill(0.0);
-                dropout_factors(factors, BQ, attention, head, queries, &keys);
-                score_gradients::<BQ, FMA, true>(&mut p[..used], &mut ds[..used], factors, &shift, &delta);
-            } else {
-                score_gradients::<BQ, FMA, false>(&mut p[..used], &mut ds[..used], factors, &shift, &delta);
-            }
-            if F::VALUES > 1 {
-                ds[..used].iter_mut().for_each(|x| *x *= attention.scale);
-            }
-            let to_keys = Extent { rows: keys.len, columns: wide, depth: F::words(n) };
-            let to_queries = Extent { rows: n, columns: wide, depth: F::words(keys.len) };
-            let (across, along) = (Strides { row: BQ / F::VALUES, depth: 1 }, Strides { row: 1, depth: BQ });
-            // Rows of a product beyond those of keys come from the words behind them.
-            let whole = keys.len.next_multiple_of(M::ROWS) * BQ;
-            // SAFETY: the caller's contract.
-            unsafe {
-                let p = F::left_of(&p[..whole], room);
-                products.multiply::<false>((d_key, wide), p, across, (dout_rows, wide), to_keys);
-                scatter_add(shared.dv, d_key, wide, offset, positions, d);
-                let ds_left = F::left_of(&ds[..whole], room);
-                products.multiply::<false>((d_key, wide), ds_left, across, (q, wide), to_keys);
-                scatter_add(shared.dk, d_key, wide, offset, positions, d);
-                let k = F::right(k, wide, keys.len, d, k_room);
-                let ds = F::right_of(&ds[..used], BQ, room);
-                products.multiply::<true>((dq, wide), ds, along, (k, wide), to_queries);
+                scatter_add(shared.dv, dv, wide, offset, positions, d);
+                scatter_add(shared.dk, dk, wide, offset, positions, d);
             }
         }
     }
     let scale = if F::VALUES == 1 { attention.scale } else { 1.0 };
-    for i in 0..n {
-        // SAFETY: rows of this head belong to this task.
-        let out = unsafe { row(shared.dq, attention.query_offset(b, h, queries.0 + i), d) };
-        for (out, x) in out.iter_mut().zip(&dq[i * wide..]) {
-            let old = if shared.store[0] == Store::Add { *out } else { 0.0 };
-            *out = x * scale + old;
+    for tile in tiles {
+        for i in 0..tile.count {
+            // SAFETY: rows of this head belong to this task.
+            let out = unsafe { row(shared.dq, attention.query_offset(b, h, tile.first + i), d) };
+            for (out, x) in out.iter_mut().zip(&tile.dq[i * wide..]) {
+                let old = if shared.store[0] == Store::Add { *out } else { 0.0 };
+                *out = x * scale + old;
+            }
         }
+    }
+}
+
+impl<'a, const BQ: usize> Tile<'a, BQ> {
+    /// Of `queries` of the task's head, its operands in `room`.
+    #[inline(always)]
+    fn new<F: Form>(task: &Task<F::Stored>, queries: (usize, usize), room: &'a mut [f32]) -> Self {
+        let Task { attention, dout, o, lse, b, h } = *task;
+        let Sizes { t, d, .. } = attention.sizes;
+        let wide = padded(d);
+        let (q_t, rest) = room.split_at_mut(SIDE * wide);
+        let (q_rows, rest) = rest.split_at_mut(SIDE * wide);
+        let (q_room, rest) = rest.split_at_mut(SIDE * wide);
+        let (dout_t, rest) = rest.split_at_mut(SIDE * wide);
+        let (dout_rows, rest) = rest.split_at_mut(SIDE * wide);
+        let (dout_room, dq) = rest.split_at_mut(SIDE * wide);
+        let count = queries.1 - queries.0;
+        // exp(s - inf) = 0: a query that saw nothing has no gradient. It may hold anything: zeros stand for it.
+        let (mut shift, mut delta) = ([f32::INFINITY; BQ], [0.0f32; BQ]);
+        for i in 0..count {
+            let saved = lse[(b * attention.sizes.h + h) * t + queries.0 + i];
+            let at = attention.query_offset(b, h, queries.0 + i);
+            let (q, dout_row) = (&mut q_rows[i * wide..][..wide], &mut dout_rows[i * wide..][..wide]);
+            if saved == f32::NEG_INFINITY {
+                q.fill(0.0);
+                dout_row.fill(0.0);
+                continue;
+            }
+            shift[i] = saved;
+            let pairs = dout[at..at + d].iter().zip(&o[at..at + d]);
+            delta[i] = pairs.map(|(x, y)| x.wide() * y.wide()).sum();
+            F::left(dout_row, &dout[at..at + d]);
+            F::left(q, &attention.q[at..at + d]);
+            if F::VALUES == 1 {
+                q[..d].iter_mut().for_each(|x| *x *= attention.scale);
+            }
+        }
+        dq[..BQ * wide].fill(0.0);
+        for (to, rows) in [(&mut *q_t, &*q_rows), (&mut *dout_t, &*dout_rows)] {
+            let data = bytemuck::cast_slice(rows);
+            let rows = PanelSource { data, across: F::VALUES * wide, along: 1, width: count, depth: d };
+            F::transposed(&mut to[..F::words(d) * BQ], BQ, rows);
+        }
+        let q = F::right(q_rows, wide, count, d, q_room);
+        let dout = F::right(dout_rows, wide, count, d, dout_room);
+        let seen = shift.iter().any(|&x| x != f32::INFINITY);
+        Tile { first: queries.0, count, q_t, dout_t, q, dout, dq, shift, delta, seen }
     }
 }
 
