@@ -9,10 +9,16 @@ mod tests;
 mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
+#[cfg(target_arch = "x86_64")]
+mod words;
 
+#[cfg(target_arch = "x86_64")]
+use super::features::{Feature, has};
 use super::gemm::{Size, Store};
 use super::scratch::with_scratch;
-use super::simd::{Level, level, multiversion};
+use super::simd::multiversion;
+#[cfg(target_arch = "x86_64")]
+use super::simd::{Level, level};
 use super::skinny::Shared;
 use rayon::prelude::*;
 
@@ -48,22 +54,19 @@ type Sums = unsafe fn(out: &mut [i32], x: &[i8], sums: &[i32], w: [&[i8]; W_ROWS
 /// How sums are computed here.
 fn sums() -> (&'static str, Sums) {
     #[cfg(target_arch = "x86_64")]
-    if super::features::has(super::features::Feature::Avx512Vnni) {
-        return ("VNNI (AVX-512)", vnni::sums);
+    match level() {
+        _ if has(Feature::Avx512Vnni) => return ("VNNI (AVX-512)", vnni::sums),
+        Level::Avx512 => return ("widened (AVX-512)", words::by_avx512),
+        Level::Avx2 => return ("widened (AVX2)", words::by_avx2),
+        Level::Portable => {}
     }
-    let name = match level() {
-        Level::Avx512 => "widened (AVX-512)",
-        Level::Avx2 => "widened (AVX2)",
-        Level::Portable => "widened",
-    };
-    (name, widened)
+    ("widened", widened)
 }
 
 /// What computes products in 8 bits here.
 pub fn way() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {
-        use super::features::{Feature, has};
         if has(Feature::AmxInt8) {
             return match (has(Feature::AmxTwin), has(Feature::Avx512Vnni)) {
                 (true, _) => "tiles of bytes (AMX's twin)",
@@ -128,14 +131,13 @@ multiversion! {
         }
         (scale, sum)
     }
+}
 
-    /// By products of widened values.
-    fn widened(out: &mut [i32], x: &[i8], sums: &[i32], w: [&[i8]; W_ROWS]) {
-        let k = w[0].len();
-        for ((out, x), _) in out.chunks_mut(W_ROWS).zip(x.chunks(k)).zip(sums) {
-            for (out, w) in out.iter_mut().zip(w) {
-                *out = x.iter().zip(w).map(|(&x, &w)| i32::from(x) * i32::from(w)).sum();
-            }
+/// By products of widened values, as the compiler makes them of the baseline's instructions.
+fn widened(out: &mut [i32], x: &[i8], _: &[i32], w: [&[i8]; W_ROWS]) {
+    for (out, x) in out.chunks_mut(W_ROWS).zip(x.chunks(w[0].len())) {
+        for (out, w) in out.iter_mut().zip(w) {
+            *out = x.iter().zip(w).map(|(&x, &w)| i32::from(x) * i32::from(w)).sum();
         }
     }
 }
