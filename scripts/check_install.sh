@@ -82,7 +82,10 @@ wheel() {
         out=$target/wheels form=(--release --zig --compatibility manylinux_2_28)
         rm -f -- "$out"/*.whl
     fi
-    PATH=$bin:$PATH maturin build --locked "${form[@]}" --target-dir "$target" --out "$out" --quiet || return
+    # maturin finds zig by the path; without it the path stays as it was, for a changed one builds the program anew.
+    local path=$PATH
+    $published && path=$bin:$PATH
+    PATH=$path "$bin/maturin" build --locked "${form[@]}" --target-dir "$target" --out "$out" --quiet || return
     built=$(ls "$out"/*.whl)
     "$bin/pip" install --quiet --disable-pip-version-check --no-index "$built" || return
     # Neither the checkout nor cargo is in reach of what is installed.

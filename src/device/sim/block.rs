@@ -5,7 +5,7 @@ use super::fault;
 use super::flight::Flight;
 use super::guarded::{self, Guarded};
 use super::schedule::{Launch, Shuffler};
-use super::thread::{Index, Scope, Thread, Wait, Yield};
+use super::thread::{Index, Meeting, Scope, Thread, Wait, Yield};
 use crate::error::Result;
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult};
@@ -32,9 +32,11 @@ pub(super) struct Failure {
 type Fiber = Coroutine<(), Yield, End, DefaultStack>;
 
 /// Where a thread stands.
+#[derive(Clone, Copy)]
 enum State {
     Ready,
-    Waiting(*mut Wait),
+    /// What it waits for, and the request on its suspended stack, which is far from what was used last.
+    Waiting(Meeting, *mut Wait),
     Returned,
 }
 
@@ -43,61 +45,65 @@ const WARP: usize = 32;
 const STACK: usize = 256 << 10;
 
 thread_local! {
-    /// What workers of this operating-system thread left behind: a mapping for each stack is slow to make.
-    static IDLE: Cell<(Vec<Thread>, Vec<DefaultStack>)> = const { Cell::new((Vec::new(), Vec::new())) };
+    /// The worker of this operating-system thread, between two blocks.
+    static IDLE: Cell<Option<Worker>> = const { Cell::new(None) };
 }
 
-/// What one operating-system thread needs to run blocks, kept from block to block.
+/// What one operating-system thread needs to run blocks. It is kept from launch to launch: its mappings are slow to
+/// make, and its states are large.
 pub(super) struct Worker {
-    threads: Vec<Thread>,
+    /// Each where it is for good.
+    threads: Vec<Box<Thread>>,
     stacks: Vec<DefaultStack>,
     shared: Guarded,
-    shared_size: usize,
     flight: Flight,
     waiting: Vec<*mut Wait>,
 }
 
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let mut idle = IDLE.take();
-        idle.0.append(&mut self.threads);
-        idle.1.append(&mut self.stacks);
-        IDLE.set(idle);
-    }
+/// Lends `run` the worker of this operating-system thread, as `launch` needs it.
+pub(super) fn with_worker<T>(launch: &Launch, run: impl FnOnce(&mut Worker) -> T) -> Result<T> {
+    let mut worker = Worker::ready(IDLE.take(), launch)?;
+    let outcome = run(&mut worker);
+    IDLE.set(Some(worker));
+    Ok(outcome)
 }
 
 impl Worker {
-    pub fn new(launch: &Launch) -> Result<Self> {
-        let threads = launch.pass.block as usize;
-        let shared_size = launch.pass.shared as usize;
-        let mut idle = IDLE.take();
-        let mut states = idle.0.split_off(idle.0.len().saturating_sub(threads));
-        let mut stacks = idle.1.split_off(idle.1.len().saturating_sub(threads));
-        IDLE.set(idle);
-        states.resize_with(threads, Thread::new);
-        while stacks.len() < threads {
-            stacks.push(DefaultStack::new(STACK).map_err(|e| {
+    /// What `idle` has and the launch needs, and what is missing.
+    fn ready(idle: Option<Worker>, launch: &Launch) -> Result<Self> {
+        let (count, shared) = (launch.pass.block as usize, launch.pass.shared as usize);
+        let mut worker = match idle {
+            Some(worker) if worker.shared.bytes() == shared => worker,
+            Some(worker) => Worker { shared: Guarded::new(shared)?, ..worker },
+            None => Worker {
+                threads: Vec::new(),
+                stacks: Vec::new(),
+                shared: Guarded::new(shared)?,
+                flight: Flight::new(),
+                waiting: Vec::new(),
+            },
+        };
+        while worker.threads.len() < count {
+            worker.threads.push(Thread::new());
+        }
+        while worker.stacks.len() < count {
+            worker.stacks.push(DefaultStack::new(STACK).map_err(|e| {
                 crate::error::Error::DoesNotFit(format!("no memory for the simulator's threads: {e}"))
             })?);
         }
-        Ok(Worker {
-            threads: states,
-            stacks,
-            shared: Guarded::new(shared_size)?,
-            shared_size,
-            flight: Flight::new(shared_size),
-            waiting: vec![std::ptr::null_mut(); threads],
-        })
+        worker.waiting.clear();
+        worker.waiting.resize(count, std::ptr::null_mut());
+        Ok(worker)
     }
 
     /// Runs all threads of `block` to their end.
     pub fn run(&mut self, launch: &Launch, block: [u32; 3], shuffler: &mut Shuffler) -> Result<(), Failure> {
         // A NaN in every type: who reads what nobody wrote sees it.
         self.shared.fill(0xff);
-        let count = self.threads.len();
+        let count = launch.pass.block as usize;
         self.flight.begin(count, &self.shared);
         let mut fibers: Vec<Fiber> = Vec::with_capacity(count);
-        for (i, stack) in self.stacks.drain(..).enumerate() {
+        for (i, stack) in self.stacks.drain(..count).enumerate() {
             let thread = &mut self.threads[i];
             thread.thread = Index { x: i as u32, y: 0, z: 0 };
             thread.block = Index { x: block[0], y: block[1], z: block[2] };
@@ -105,12 +111,12 @@ impl Worker {
             thread.blocks = Index { x: launch.pass.grid[0], y: launch.pass.grid[1], z: launch.pass.grid[2] };
             thread.index = i as u32;
             thread.shared = self.shared.address() as *mut u8;
-            thread.shared_size = self.shared_size as u32;
+            thread.shared_size = self.shared.bytes() as u32;
             (thread.copies, thread.group, thread.writes) = (0, 0, 0);
             thread.flight = self.flight.pointer();
             let run = launch.entry.run;
             let [arguments, maps] = [launch.arguments, launch.maps].map(|at| at as usize);
-            let thread = std::ptr::from_mut(thread);
+            let thread: *mut Thread = &mut **thread;
             fibers.push(Coroutine::with_stack(stack, move |yielder, ()| {
                 // SAFETY: the worker's threads outlive its fibers, and only this one touches its own.
                 unsafe { (*thread).yielder = yielder };
@@ -138,10 +144,13 @@ impl Worker {
                     continue;
                 }
                 // SAFETY: the slot belongs to this operating-system thread, which runs the fiber.
-                unsafe { *slot = &mut self.threads[i] };
+                unsafe { *slot = &mut *self.threads[i] };
                 fault::set_running(Some(fibers[i].trap_handler()));
                 states[i] = match fibers[i].resume(()) {
-                    CoroutineResult::Yield(Yield::Wait(wait)) => State::Waiting(wait),
+                    // SAFETY: a waiting thread's request lies on its suspended stack.
+                    CoroutineResult::Yield(Yield::Wait(wait)) => {
+                        State::Waiting(unsafe { (*wait).meeting() }, wait)
+                    }
                     CoroutineResult::Yield(Yield::Fail(what)) => return Err((i, what, None)),
                     CoroutineResult::Return(End::Returned) => self.returned(i)?,
                     CoroutineResult::Return(End::Fault { signal, address }) => {
@@ -176,15 +185,14 @@ impl Worker {
     }
 
     fn faulted(&self, thread: usize, signal: i32, address: usize) -> Stop {
-        let shared = self.shared.address();
-        let near_shared =
-            (shared - guarded::ZONE..shared + self.shared_size + guarded::ZONE).contains(&address);
+        let (shared, bytes) = (self.shared.address(), self.shared.bytes());
+        let near_shared = (shared - guarded::ZONE..shared + bytes + guarded::ZONE).contains(&address);
         match signal {
             libc::SIGFPE => (thread, "divided an integer by zero".into(), None),
             libc::SIGILL => (thread, "made a misaligned vector access".into(), None),
             _ if near_shared => {
                 let at = address as i64 - shared as i64;
-                (thread, format!("touched byte {at} of shared memory, which has {}", self.shared_size), None)
+                (thread, format!("touched byte {at} of shared memory, which has {bytes}"), None)
             }
             // Far from a page, the processor gives no address.
             _ if address < guarded::ZONE => (thread, "used a null pointer: an absent tensor?".into(), None),
@@ -196,8 +204,9 @@ impl Worker {
     fn complete(&mut self, states: &mut [State]) -> bool {
         let mut any = false;
         for state in states.iter_mut() {
+            let State::Waiting(Meeting { scope: Scope::State, .. }, wait) = *state else { continue };
             // SAFETY: a waiting thread's request lies on its suspended stack.
-            if matches!(state, State::Waiting(wait) if unsafe { (**wait).is_ready() }) {
+            if unsafe { (*wait).is_ready() } {
                 *state = State::Ready;
                 any = true;
             }
@@ -205,35 +214,33 @@ impl Worker {
         for warp in 0..states.len().div_ceil(WARP) {
             let lanes = warp * WARP..states.len().min((warp + 1) * WARP);
             for i in lanes.clone() {
-                let State::Waiting(first) = states[i] else { continue };
-                // SAFETY: a waiting thread's request lies on its suspended stack.
-                let wait = unsafe { &*first };
-                if wait.scope() != Scope::Lanes || wait.mask & 1 << (i - lanes.start) == 0 {
+                let State::Waiting(meeting, first) = states[i] else { continue };
+                if meeting.scope != Scope::Lanes || meeting.mask & 1 << (i - lanes.start) == 0 {
                     continue;
                 }
                 let mut gathered = [std::ptr::null_mut(); WARP];
-                let named = (0..WARP).filter(|lane| wait.mask & 1 << lane != 0);
-                let all = named.into_iter().all(|lane| {
-                    gathered[lane] = meeting(states, lanes.start + lane, wait);
+                let mut named = (0..WARP).filter(|lane| meeting.mask & 1 << lane != 0);
+                let all = named.all(|lane| {
+                    gathered[lane] = waiting(states, lanes.start + lane, meeting);
                     !gathered[lane].is_null()
                 });
                 if all {
-                    wait.perform(&mut gathered);
+                    // SAFETY: as above.
+                    unsafe { (*first).perform(&mut gathered) };
                     release(states, lanes.start, &gathered);
                     any = true;
                 }
             }
         }
-        let State::Waiting(first) = states[0] else { return any };
-        // SAFETY: as above.
-        let wait = unsafe { &*first };
-        if wait.scope() == Scope::Block {
+        let State::Waiting(meeting, first) = states[0] else { return any };
+        if meeting.scope == Scope::Block {
             let all = (0..states.len()).all(|i| {
-                self.waiting[i] = meeting(states, i, wait);
+                self.waiting[i] = waiting(states, i, meeting);
                 !self.waiting[i].is_null()
             });
             if all {
-                wait.perform(&mut self.waiting);
+                // SAFETY: as above.
+                unsafe { (*first).perform(&mut self.waiting) };
                 release(states, 0, &self.waiting);
                 any = true;
             }
@@ -245,11 +252,10 @@ impl Worker {
 /// Thread, what it did, and the address it touched.
 type Stop = (usize, String, Option<usize>);
 
-/// Thread `i`'s request if it waits for the same as `wait`, else null.
-fn meeting(states: &[State], i: usize, wait: &Wait) -> *mut Wait {
+/// Thread `i`'s request if it waits at `meeting`, else null.
+fn waiting(states: &[State], i: usize, meeting: Meeting) -> *mut Wait {
     match states.get(i) {
-        // SAFETY: a waiting thread's request lies on its suspended stack.
-        Some(State::Waiting(other)) if unsafe { &**other }.meets(wait) => *other,
+        Some(State::Waiting(here, wait)) if *here == meeting => *wait,
         _ => std::ptr::null_mut(),
     }
 }
@@ -265,37 +271,36 @@ fn release(states: &mut [State], first: usize, gathered: &[*mut Wait]) {
 /// Why nobody can go on: the first thread that waits, and one that it waits for in vain.
 fn diagnose(states: &[State]) -> Stop {
     let waits = |i: usize| match states[i] {
-        // SAFETY: a waiting thread's request lies on its suspended stack.
-        State::Waiting(wait) => Some(unsafe { &*wait }),
+        State::Waiting(meeting, _) => Some(meeting),
         _ => None,
     };
-    let of_state = |&i: &usize| waits(i).is_some_and(|wait| wait.scope() == Scope::State);
-    if let Some(i) = (0..states.len()).find(of_state) {
-        let here = waits(i).map(Wait::describe).unwrap_or_default();
-        return (i, format!("deadlock: it waits at {here}"), None);
+    let of_state = |i: usize| waits(i).filter(|meeting| meeting.scope == Scope::State);
+    if let Some((i, meeting)) = (0..states.len()).find_map(|i| Some((i, of_state(i)?))) {
+        return (i, format!("deadlock: it waits at {}", meeting.describe()), None);
     }
-    let Some(i) = (0..states.len()).find(|&i| waits(i).is_some()) else {
+    let Some((i, meeting)) = (0..states.len()).find_map(|i| Some((i, waits(i)?))) else {
         return (0, "no thread can run".into(), None);
     };
-    let Some(wait) = waits(i) else { return (i, "waits for nothing".into(), None) };
     let warp = i / WARP * WARP;
-    let needed: Vec<usize> = match wait.scope() == Scope::Block {
+    let needed: Vec<usize> = match meeting.scope == Scope::Block {
         true => (0..states.len()).collect(),
-        false => (0..WARP).filter(|lane| wait.mask & 1 << lane != 0).map(|lane| warp + lane).collect(),
+        false => (0..WARP).filter(|lane| meeting.mask & 1 << lane != 0).map(|lane| warp + lane).collect(),
     };
-    let here = wait.describe();
-    if wait.scope() == Scope::Lanes && !needed.contains(&i) {
+    let here = meeting.describe();
+    if meeting.scope == Scope::Lanes && !needed.contains(&i) {
         return (
             i,
-            format!("waits at {here} with the mask {:#010x}, which leaves itself out", wait.mask),
+            format!("waits at {here} with the mask {:#010x}, which leaves itself out", meeting.mask),
             None,
         );
     }
-    let missing = needed.into_iter().find(|&j| j >= states.len() || meeting(states, j, wait).is_null());
+    let missing = needed.into_iter().find(|&j| waiting(states, j, meeting).is_null());
     let elsewhere = match missing {
-        Some(j) if j >= states.len() => format!("the mask {:#010x} names lanes that do not exist", wait.mask),
+        Some(j) if j >= states.len() => {
+            format!("the mask {:#010x} names lanes that do not exist", meeting.mask)
+        }
         Some(j) => match waits(j) {
-            Some(other) if [other, wait].iter().any(|wait| wait.scope() == Scope::Block) => {
+            Some(other) if [other, meeting].iter().any(|meeting| meeting.scope == Scope::Block) => {
                 format!("thread {j} waits at {}", other.describe())
             }
             Some(other) => {
@@ -305,6 +310,6 @@ fn diagnose(states: &[State]) -> Stop {
         },
         None => "nothing is missing".into(),
     };
-    let kind = if wait.scope() == Scope::Block { "divergent barrier" } else { "mismatched warp" };
+    let kind = if meeting.scope == Scope::Block { "divergent barrier" } else { "mismatched warp" };
     (i, format!("{kind}: it waits at {here}, while {elsewhere}"), None)
 }

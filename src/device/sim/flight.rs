@@ -13,10 +13,10 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    pub fn new(shared: usize) -> Self {
+    pub fn new() -> Self {
         // SAFETY: asks for a constant.
         let bytes = unsafe { state::bytes() };
-        Flight { state: vec![0; bytes.div_ceil(8)], visible: vec![0; shared] }
+        Flight { state: vec![0; bytes.div_ceil(8)], visible: Vec::new() }
     }
 
     /// What threads are told of it.
@@ -26,6 +26,8 @@ impl Flight {
 
     /// Forgets the block before; this one has so many threads.
     pub fn begin(&mut self, threads: usize, shared: &Guarded) {
+        // What it holds does not matter before the state is opened.
+        self.visible.resize(shared.bytes(), 0);
         let (visible, bytes) = (self.visible.as_mut_ptr(), self.visible.len());
         // SAFETY: the state has the bytes that it asked for, and `shared` as many as `visible`.
         unsafe {

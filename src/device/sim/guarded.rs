@@ -51,6 +51,10 @@ impl Guarded {
         self.first_page() as usize + self.before
     }
 
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn first_page(&self) -> *mut u8 {
         // SAFETY: the mapping is longer than a zone.
         unsafe { self.base.add(ZONE) }

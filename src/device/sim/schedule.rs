@@ -1,6 +1,6 @@
 //! Which block and which thread runs when: blocks spread over the cores, threads in a chosen order.
 
-use super::block::{Failure, Worker};
+use super::block::{self, Failure};
 use super::entries::Entry;
 use crate::device::Pass;
 use crate::error::Result;
@@ -35,12 +35,12 @@ pub(super) fn run(launch: &Launch) -> Result<(), Failure> {
     let [x, y, z] = launch.pass.grid.map(|n| n as u64);
     let blocks = x * y * z;
     let failure = (0..blocks).into_par_iter().map_init(
-        || (Worker::new(launch), Shuffler::new(launch.order)),
-        |(worker, shuffler), i| {
+        || Shuffler::new(launch.order),
+        |shuffler, i| {
             let index = shuffler.block(i, blocks);
             let block = [index % x, index / x % y, index / (x * y)].map(|n| n as u32);
-            match worker {
-                Ok(worker) => worker.run(launch, block, shuffler).err(),
+            match block::with_worker(launch, |worker| worker.run(launch, block, shuffler)) {
+                Ok(outcome) => outcome.err(),
                 Err(e) => Some(Failure { block, thread: 0, what: e.to_string(), address: None }),
             }
         },

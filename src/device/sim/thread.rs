@@ -54,9 +54,13 @@ pub(super) struct Thread {
 }
 
 impl Thread {
-    pub fn new() -> Self {
+    pub fn new() -> Box<Self> {
+        let mut thread = Box::<Self>::new_uninit();
         // SAFETY: every field is an integer or a pointer, for which zero is a value.
-        unsafe { std::mem::zeroed() }
+        unsafe {
+            thread.as_mut_ptr().write_bytes(0, 1);
+            thread.assume_init()
+        }
     }
 }
 
@@ -65,7 +69,7 @@ impl Thread {
 pub(super) struct Wait {
     what: *const c_char,
     scope: u32,
-    pub mask: u32,
+    mask: u32,
     perform: extern "C" fn(*mut *mut Wait, u32),
     file: *const c_char,
     line: u32,
@@ -83,13 +87,25 @@ pub(super) enum Scope {
     State,
 }
 
+/// What threads have in common that wait at the same call for the same lanes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Meeting {
+    // All threads of a launch run one object, in which a literal has one address.
+    what: *const c_char,
+    file: *const c_char,
+    line: u32,
+    pub scope: Scope,
+    pub mask: u32,
+}
+
 impl Wait {
-    pub fn scope(&self) -> Scope {
-        match self.scope {
+    pub fn meeting(&self) -> Meeting {
+        let scope = match self.scope {
             0 => Scope::Lanes,
             1 => Scope::Block,
             _ => Scope::State,
-        }
+        };
+        Meeting { what: self.what, file: self.file, line: self.line, scope, mask: self.mask }
     }
 
     /// Whether what it waits for in memory is there.
@@ -97,18 +113,13 @@ impl Wait {
         self.ready.is_some_and(|ready| ready(self) != 0)
     }
 
-    /// Whether two threads wait at the same call for the same lanes.
-    pub fn meets(&self, other: &Wait) -> bool {
-        // All threads of a launch run one object, in which a literal has one address.
-        let key = |wait: &Wait| (wait.what, wait.file, wait.line, wait.scope, wait.mask);
-        key(self) == key(other)
-    }
-
     /// Does the work of the operation for all of `lanes`.
     pub fn perform(&self, lanes: &mut [*mut Wait]) {
         (self.perform)(lanes.as_mut_ptr(), lanes.len() as u32);
     }
+}
 
+impl Meeting {
     /// `__syncthreads at layer_norm.cu:40`.
     pub fn describe(&self) -> String {
         // SAFETY: literals of the C++ compiler.
