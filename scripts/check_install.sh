@@ -61,8 +61,10 @@ crate_archive() {
     tar -xzf "$archive" -C "$work" || return
     folder=$work/$(basename -- "$archive" .crate)
     [[ -d $folder/kernels && -f $folder/weights/tiny-led/model.safetensors ]] || return
-    # Without the simulator, whose kernels were compiled once already.
-    (cd -- "$folder" && CXX=false NVCC=none CARGO_TARGET_DIR=$target cargo check --locked --quiet)
+    # Without the simulator, whose kernels were compiled once already. Cargo takes the package for the checkout's, and
+    # would build that anew; of another profile it is another one.
+    (cd -- "$folder" && CXX=false NVCC=none CARGO_TARGET_DIR=$target \
+        cargo --config profile.dev.package.wattention.opt-level=0 check --locked --quiet)
 }
 
 environment() {
