@@ -7,6 +7,7 @@ mod ahead;
 mod block;
 mod choice;
 mod direct;
+mod left;
 mod output;
 pub(super) mod pairs;
 #[cfg(target_arch = "x86_64")]
@@ -28,6 +29,7 @@ use super::skinny;
 use ahead::Ahead;
 use block::Panels;
 use half::bf16;
+use left::Left;
 use output::Part;
 use product::Product;
 
@@ -153,35 +155,41 @@ fn blocked<E: Factor, C: Written>(
         words.div_ceil(words.div_ceil(product.depth)).next_multiple_of(product.multiple * product.parts);
     let rows = (LEFT / depth).next_multiple_of(product.mr).min(m.next_multiple_of(product.mr));
     let serial = m * n * k < SERIAL;
-    with_scratch(rows * depth, |packed| {
-        for p in (0..k).step_by(product.values_in(depth)) {
-            let values = product.values_in(depth).min(k - p);
-            let part = if p == 0 { part } else { part.added() };
-            let right = PanelSource {
-                data: &b.data[p * b.row_stride..],
-                across: b.column_stride,
-                along: b.row_stride,
-                width: n,
+    for p in (0..k).step_by(product.values_in(depth)) {
+        let values = product.values_in(depth).min(k - p);
+        let part = if p == 0 { part } else { part.added() };
+        let right = PanelSource {
+            data: &b.data[p * b.row_stride..],
+            across: b.column_stride,
+            along: b.row_stride,
+            width: n,
+            depth: values,
+        };
+        for i in (0..m).step_by(rows) {
+            let source = PanelSource {
+                data: &a.data[i * a.row_stride + p * a.column_stride..],
+                across: a.row_stride,
+                along: a.column_stride,
+                width: rows.min(m - i),
                 depth: values,
             };
-            for i in (0..m).step_by(rows) {
-                let left = PanelSource {
-                    data: &a.data[i * a.row_stride + p * a.column_stride..],
-                    across: a.row_stride,
-                    along: a.column_stride,
-                    width: rows.min(m - i),
-                    depth: values,
-                };
-                pack_left(product, packed, left, serial);
-                multiply(product, part.rows(i, left.width), packed, right, serial);
+            let part = part.rows(i, source.width);
+            match product.stored_left(&source) {
+                Some(left) => multiply(product, part, left, right, serial),
+                None => with_scratch(
+                    source.width.next_multiple_of(product.mr) * product.words(values),
+                    |packed| {
+                        pack_left(product, packed, source, serial);
+                        multiply(product, part, Left::Packed(packed), right, serial);
+                    },
+                ),
             }
         }
-    });
+    }
 }
 
 fn pack_left<E: Factor>(product: &Product<E>, packed: &mut [f32], left: PanelSource<E>, serial: bool) {
     let panel = product.mr * product.words(left.depth);
-    let packed = &mut packed[..left.width.div_ceil(product.mr) * panel];
     let pack = |(index, panel): (usize, &mut [f32])| {
         (product.pack_left)(panel, left, index * product.mr, product.mr);
     };
@@ -196,7 +204,7 @@ fn pack_left<E: Factor>(product: &Product<E>, packed: &mut [f32], left: PanelSou
 fn multiply<E: Factor, C: Written>(
     product: &Product<E>,
     part: Part<C>,
-    packed: &[f32],
+    left: Left,
     right: PanelSource<E>,
     serial: bool,
 ) {
@@ -220,7 +228,7 @@ fn multiply<E: Factor, C: Written>(
             }
             for row in (first..last).step_by(ROWS / mr) {
                 let tall = (ROWS / mr).min(last - row);
-                let a = &packed[row * mr * depth..][..tall * mr * depth];
+                let a = left.panels(row, tall, mr, depth);
                 let sums = &mut sums[..tall * mr * count * nr];
                 // What the next task packs, which this thread is likely to take.
                 let ahead = match row + tall < last {

@@ -23,7 +23,7 @@ impl Factor for f32 {
         if has(Feature::Bf16x6) {
             return parts::product();
         }
-        multiply_adds(pack_panel)
+        Product { reads_stored: true, ..multiply_adds(pack_panel) }
     }
 }
 
@@ -58,6 +58,7 @@ fn multiply_adds<E>(pack: Pack<E>) -> Product<E> {
         parts: 1,
         depth: PASS,
         right: right(),
+        reads_stored: false,
         direct: true,
         pack_left: pack,
         pack_right: pack,

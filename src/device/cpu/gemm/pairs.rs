@@ -29,6 +29,7 @@ mod instruction {
             parts: 1,
             depth: PASS,
             right: right(),
+            reads_stored: true,
             direct: true,
             pack_left: pack_pairs,
             pack_right: pack_pairs,

@@ -37,6 +37,7 @@ fn with(name: &'static str, run: unsafe fn(Panels, &mut [f32])) -> Product<f32> 
         parts: PARTS,
         depth: DEPTH,
         right: RIGHT,
+        reads_stored: false,
         direct: false,
         pack_left: pack::left,
         pack_right: pack::right,

@@ -134,6 +134,37 @@ fn whole_tiles_are_stored_as_ragged_ones() {
     });
 }
 
+/// Rows where they are stored, a panel's after the other, give the bits of packed ones; so do rows among longer ones, and
+/// pairs that begin at an odd number, which are no words.
+#[test]
+fn rows_are_multiplied_where_they_are_stored_as_if_packed() {
+    fn compare<E: Factor>(of: fn() -> Product<E>) {
+        let product = of();
+        let (m, n, k) = (3 * product.mr, 2 * product.nr + 5, 2 * product.depth + 26);
+        let narrow = |seed, n| random(seed, n).into_iter().map(E::narrow).collect::<Vec<E>>();
+        let (data, b) = (narrow(1, m * (k + 6) + 3), narrow(2, k * n));
+        for (start, row_stride) in [(0, k), (0, k + 6), (3, k), (0, k + 1)] {
+            let a = Matrix { data: &data[start..], row_stride, column_stride: 1 };
+            let [stored, packed] = [product.reads_stored, false].map(|reads_stored| {
+                let product = Product { reads_stored, ..of() };
+                let mut c = vec![f32::NAN; m * n];
+                let out = Output { c: &mut c, stride: n, alpha: 1.0, store: Store::Assign, bias: &[] };
+                blocked(&product, out, a, Matrix::transposed(&b, k), Size { m, n, k });
+                c.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            });
+            assert!(stored == packed, "{} from {start}, {row_stride} apart", product.name);
+        }
+    }
+    on_every_level(|| {
+        compare(f32::product);
+        compare(bf16::product);
+    });
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512bf16") {
+        compare(pairs::product);
+    }
+}
+
 /// A product as `gemm_into` computes it, each tile by way of memory unless `direct`.
 fn stored<C: Written>(
     direct: bool,

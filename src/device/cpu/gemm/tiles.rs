@@ -132,6 +132,7 @@ fn with(name: &'static str, run: unsafe fn(Panels, &mut [f32])) -> Product<bf16>
         parts: 1,
         depth: PASS,
         right: RIGHT,
+        reads_stored: false,
         direct: false,
         pack_left: pack::left,
         pack_right: pack::right,
@@ -173,7 +174,9 @@ pub(super) unsafe fn run_by<T: Tiles>(
 ) {
     let Panels { a, b, depth, rows, direct, .. } = panels;
     let words = parts * SIDE;
-    assert!(panels.fit(sums, BLOCK, BLOCK) && depth.is_multiple_of(words) && direct.is_none());
+    let a = a.packed();
+    assert!(panels.fit(sums, BLOCK, BLOCK) && a.len() == rows * BLOCK * depth);
+    assert!(depth.is_multiple_of(words) && direct.is_none());
     // SAFETY: the caller's contract.
     let mut tiles = unsafe { T::configure() };
     let near = depth.div_ceil(depth.div_ceil(near)).next_multiple_of(words);

@@ -45,6 +45,7 @@ fn twin() -> Product<bf16> {
         parts: 1,
         depth: PASS,
         right: right(),
+        reads_stored: true,
         direct: true,
         pack_left,
         pack_right,
