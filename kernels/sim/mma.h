@@ -6,12 +6,12 @@ struct SimMma {
     const unsigned *a, *b;
 };
 
-static inline float sim_bf16_at(unsigned pair, int i) {
+SIM_TWIN static inline float sim_bf16_at(unsigned pair, int i) {
     return __bfloat162float({static_cast<uint16_t>(i == 0 ? pair & 0xffff : pair >> 16)});
 }
 
 // The float next to x towards zero: tensor cores do not round what they add up, they cut it off.
-static inline float sim_truncated(double x) {
+SIM_TWIN static inline float sim_truncated(double x) {
     float y = static_cast<float>(x);
     if (std::fabs(static_cast<double>(y)) > std::fabs(x)) y = __uint_as_float(__float_as_uint(y) - 1);
     return y;
@@ -19,7 +19,7 @@ static inline float sim_truncated(double x) {
 
 // d[16, 8] += a[16, K] b[K, 8] from the matrices that the lanes' registers spell: exact products, one truncation.
 template <int K>
-static inline void sim_multiply(SimWait** lanes, const float (&a)[16][K], const float (&b)[K][8]) {
+SIM_TWIN static inline void sim_multiply(SimWait** lanes, const float (&a)[16][K], const float (&b)[K][8]) {
     for (int lane = 0; lane < 32; lane++) {
         float* d = static_cast<SimMma*>(lanes[lane]->data)->d;
         for (int i = 0; i < 4; i++) {
@@ -31,7 +31,7 @@ static inline void sim_multiply(SimWait** lanes, const float (&a)[16][K], const 
     }
 }
 
-static inline void sim_mma_bf16(SimWait** lanes, unsigned) {
+SIM_TWIN static inline void sim_mma_bf16(SimWait** lanes, unsigned) {
     float a[16][16], b[16][8];
     for (int lane = 0; lane < 32; lane++) {
         const SimMma* mine = static_cast<const SimMma*>(lanes[lane]->data);
@@ -45,9 +45,9 @@ static inline void sim_mma_bf16(SimWait** lanes, unsigned) {
 }
 
 // tf32 ignores the low 13 bits of what it is given.
-static inline float sim_tf32_at(unsigned bits) { return __uint_as_float(bits & 0xffffe000u); }
+SIM_TWIN static inline float sim_tf32_at(unsigned bits) { return __uint_as_float(bits & 0xffffe000u); }
 
-static inline void sim_mma_tf32(SimWait** lanes, unsigned) {
+SIM_TWIN static inline void sim_mma_tf32(SimWait** lanes, unsigned) {
     float a[16][8], b[8][8];
     for (int lane = 0; lane < 32; lane++) {
         const SimMma* mine = static_cast<const SimMma*>(lanes[lane]->data);

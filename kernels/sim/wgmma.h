@@ -10,7 +10,7 @@ struct SimMatrix64 {
     const char* wrong;
 };
 
-static inline SimMatrix64 sim_decode(uint64_t bits) {
+SIM_TWIN static inline SimMatrix64 sim_decode(uint64_t bits) {
     SimMatrix64 matrix = {};
     matrix.start = (bits & 0x3fff) << 4;
     matrix.leading = (bits >> 16 & 0x3fff) << 4;
@@ -27,7 +27,7 @@ static inline SimMatrix64 sim_decode(uint64_t bits) {
 }
 
 // Where element k of row `r` of an operand lies: the operand's rows are rows in memory, or, transposed, run along them.
-static inline unsigned sim_place(const SimMatrix64& m, bool transposed, unsigned r, unsigned k) {
+SIM_TWIN static inline unsigned sim_place(const SimMatrix64& m, bool transposed, unsigned r, unsigned k) {
     unsigned at = m.start;
     if (m.swizzle == 0) {
         at += transposed ? r % 8 * 2 + r / 8 * m.stride + k % 8 * 16 + k / 8 * m.leading
@@ -42,7 +42,7 @@ static inline unsigned sim_place(const SimMatrix64& m, bool transposed, unsigned
 }
 
 // Reads rows `first` on of an operand, which the async proxy must see as they are.
-static inline const char* sim_gather(
+SIM_TWIN static inline const char* sim_gather(
     const SimAsync* all, uint64_t bits, bool transposed, unsigned first, unsigned rows, uint16_t (*to)[16]) {
     const SimMatrix64 m = sim_decode(bits);
     if (m.wrong) return m.wrong;
@@ -76,7 +76,7 @@ struct SimIssue {
 
 constexpr uint32_t SIM_IN_FLIGHT = 0xffffffffu;
 
-__attribute__((no_sanitize("address"))) static inline uint64_t sim_hash(const SimRegisters& used) {
+SIM_TWIN static inline uint64_t sim_hash(const SimRegisters& used) {
     uint64_t hash = 0xcbf29ce484222325ull;
     for (const void* at : used.at)
         for (unsigned i = 0; i < used.words; i++)
@@ -172,10 +172,10 @@ static inline void sim_put_product(SimIssue issue, const char* file, unsigned li
 
 // --- the end of products
 
-static inline float sim_bf16(uint16_t bits) { return __bfloat162float({bits}); }
+SIM_TWIN static inline float sim_bf16(uint16_t bits) { return __bfloat162float({bits}); }
 
 // Runs the first product of a warp's queue: exact products, and one truncation each as on tensor cores.
-static inline const char* sim_run_product(SimAsync* all, unsigned index) {
+SIM_TWIN static inline const char* sim_run_product(SimAsync* all, unsigned index) {
     SimWarp* warp = &all->warp[index];
     const SimProduct& product = warp->product[0];
     SimSum* sum = &warp->sum[product.sum];
@@ -183,7 +183,7 @@ static inline const char* sim_run_product(SimAsync* all, unsigned index) {
     uint16_t values[SIM_COLUMNS][16];
     for (unsigned lane = 0; lane < 32; lane++) {
         for (unsigned i = 0; i < sum->columns / 2; i++)
-            if (reinterpret_cast<const uint32_t*>(sum->d[lane])[i] != SIM_IN_FLIGHT)
+            if (__float_as_uint(sum->d[lane][i]) != SIM_IN_FLIGHT)
                 return "accumulators were written before the wait for their product";
         if (product.a[0] == nullptr) continue;
         if (memcmp(product.a_bits[lane], product.a[lane], 16) != 0)
