@@ -45,3 +45,10 @@ impl Signals {
         self.idle.store(true, Ordering::Relaxed);
     }
 }
+
+/// A run that is over, and one that has failed, leave nothing to save: mpirun ends a rank by signals.
+impl Drop for Signals {
+    fn drop(&mut self) {
+        self.let_go();
+    }
+}
