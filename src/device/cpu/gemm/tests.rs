@@ -145,6 +145,9 @@ fn rows_are_multiplied_where_they_are_stored_as_if_packed() {
         let (data, b) = (narrow(1, m * (k + 6) + 3), narrow(2, k * n));
         for (start, row_stride) in [(0, k), (0, k + 6), (3, k), (0, k + 1)] {
             let a = Matrix { data: &data[start..], row_stride, column_stride: 1 };
+            let source = PanelSource { data: a.data, across: row_stride, along: 1, width: m, depth: k };
+            let words = start.is_multiple_of(product.values) && row_stride.is_multiple_of(product.values);
+            assert_eq!(product.stored_left(&source).is_some(), product.reads_stored && words);
             let [stored, packed] = [product.reads_stored, false].map(|reads_stored| {
                 let product = Product { reads_stored, ..of() };
                 let mut c = vec![f32::NAN; m * n];
@@ -155,10 +158,7 @@ fn rows_are_multiplied_where_they_are_stored_as_if_packed() {
             assert!(stored == packed, "{} from {start}, {row_stride} apart", product.name);
         }
     }
-    on_every_level(|| {
-        compare(f32::product);
-        compare(bf16::product);
-    });
+    on_every_level(|| compare(f32::product));
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512bf16") {
         compare(pairs::product);
