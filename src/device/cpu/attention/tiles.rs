@@ -6,22 +6,22 @@
 use super::tile::{Extent, Multiply, Rows, SIDE, Vectors};
 use crate::device::cpu::gemm::tiles::pack::transpose;
 use crate::device::cpu::gemm::tiles::{self, Tiles};
-use crate::device::cpu::microkernel::{Baseline, Strides, Term, Vector};
+use crate::device::cpu::microkernel::{Baseline, Strides, Term};
 use std::arch::x86_64::*;
 
 /// Words of the depth of a left operand that is transposed, at most: those of the keys of a tile.
 const DEPTH: usize = SIDE / 2;
 
 /// Products on the tiles `T`; what is left of a depth that is not a whole number of tiles is multiplied on vectors.
-pub struct OnTiles<T, V> {
+pub struct OnTiles<T: Tiles> {
     tiles: T,
     lines: [f32; SIDE * DEPTH],
-    rest: Vectors<V, Halves, 4>,
+    rest: Vectors<T::Vector, Halves, 4>,
 }
 
-impl<T: Tiles, V: Vector> Multiply for OnTiles<T, V>
+impl<T: Tiles> Multiply for OnTiles<T>
 where
-    Halves: Term<V>,
+    Halves: Term<T::Vector>,
 {
     const ROWS: usize = tiles::SIDE;
 

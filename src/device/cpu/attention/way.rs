@@ -69,7 +69,6 @@ mod x86 {
     use crate::device::cpu::features::{Feature, has};
     use crate::device::cpu::gemm::pairs::Pairs;
     use crate::device::cpu::gemm::tiles::{self, Registers, Twin};
-    use crate::device::cpu::microkernel::Baseline;
     use std::arch::x86_64::__m512;
 
     impl Way<bf16> {
@@ -82,7 +81,7 @@ mod x86 {
             has(Feature::Amx).then(|| match tiles::on_twin() {
                 true => Self::on_twin(),
                 false => pairs!(
-                    OnTiles<Registers, __m512>,
+                    OnTiles<Registers>,
                     target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
                 ),
             })
@@ -90,7 +89,7 @@ mod x86 {
 
         /// On the tiles' twin, in plain Rust.
         pub(in crate::device::cpu::attention) fn on_twin() -> Self {
-            pairs!(OnTiles<Twin, Baseline>)
+            pairs!(OnTiles<Twin>)
         }
 
         pub(in crate::device::cpu::attention) fn on_vectors() -> Option<Self> {

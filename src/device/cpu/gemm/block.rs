@@ -3,7 +3,7 @@
 use super::ahead::Ahead;
 use super::direct::Direct;
 use super::left::Left;
-use crate::device::cpu::microkernel::{Baseline, Floats, Strides, Term, Vector, prefetch, product};
+use crate::device::cpu::microkernel::{Baseline, Floats, Strides, Term, Vector, product};
 use crate::device::cpu::simd::by_level;
 
 /// Panels: `rows` of A and `columns` of B, these packed, each `depth` words of k.
@@ -31,10 +31,6 @@ impl Panels<'_> {
 /// Words of k that are multiplied at a time, so that a panel of B stays in the first-level cache while those of A pass.
 const NEAR: usize = 256;
 
-/// Lines that are fetched ahead at once, at most: more of them fill the few misses that a core keeps open, and what the
-/// tile reads waits. Without it, products of 48 to 128 rows took 8 to 17 % longer.
-const BURST: usize = 16;
-
 by_level! {
     /// The code for panels of floats.
     pub fn floats(panels: Panels, sums: &mut [f32]) {
@@ -57,17 +53,14 @@ pub unsafe fn run<V: Vector, T: Term<V>, const MR: usize, const NV: usize>(panel
     let nr = NV * V::LANES;
     assert!(panels.fit(sums, MR, nr) && direct.is_none_or(|c| c.holds(rows * MR, columns * nr)));
     let near = depth.div_ceil(depth.div_ceil(NEAR));
-    let tiles = depth.div_ceil(near) * rows * columns;
-    let (mut lines, lines_a_tile) = (ahead.lines(), ahead.count().div_ceil(tiles.max(1)).min(BURST));
+    let mut ahead = ahead.over(depth.div_ceil(near) * rows * columns);
     for first in (0..depth).step_by(near) {
         let words = near.min(depth - first);
         let direct = direct.filter(|_| first + words == depth);
         let columns = b.chunks_exact(nr * depth).zip(sums.chunks_exact_mut(rows * MR * nr));
         for (column, (b, sums)) in columns.enumerate() {
             for (row, sums) in sums.chunks_exact_mut(MR * nr).enumerate() {
-                for line in lines.by_ref().take(lines_a_tile) {
-                    prefetch(line);
-                }
+                ahead.fetch();
                 if let Some(c) = direct {
                     c.fetch::<MR>((row + 1) * MR, column * nr, nr);
                 }

@@ -82,6 +82,30 @@ impl Direct<'_> {
         }
     }
 
+    /// As [`Direct::write`], of sums in memory: rows of `width` of them, whole vectors.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    pub(in crate::device::cpu) unsafe fn write_rows<V: Vector>(
+        &self,
+        sums: &[f32],
+        width: usize,
+        row: usize,
+        column: usize,
+    ) {
+        assert!(width.is_multiple_of(V::LANES));
+        for (i, sums) in sums.chunks_exact(width).enumerate() {
+            for at in (0..width).step_by(V::LANES) {
+                // SAFETY: the caller's contract; a row has so many vectors.
+                unsafe {
+                    let vector = V::load(sums.as_ptr().add(at));
+                    self.write::<V, 1, 1>(&[[vector]], row + i, column + at);
+                }
+            }
+        }
+    }
+
     /// # Safety
     /// As for [`Direct::write`]; the elements from `at` on are C's.
     #[inline(always)]

@@ -142,15 +142,16 @@ fn write<C: Stored>(part: Part<C>, sums: &[f32], mr: usize, nr: usize) {
 #[inline(always)]
 fn each<C: Stored>(part: Part<C>, sums: &[f32], mr: usize, nr: usize, value: impl Fn(C, f32, f32) -> C) {
     let Part { c, stride, bias, rows, columns, .. } = part;
-    let tiles = sums.chunks_exact(rows.next_multiple_of(mr) * nr);
-    for (first, tiles) in (0..columns).step_by(nr).zip(tiles) {
-        let wide = nr.min(columns - first);
-        // Biases that are not there are never looked at.
-        let bias = bias.get(first..first + wide).unwrap_or(&tiles[..wide]);
-        for (i, sums) in tiles.chunks_exact(nr).take(rows).enumerate() {
+    let height = rows.next_multiple_of(mr) * nr;
+    // Row by row: down the columns of tiles, which are a few lines wide, every row would wait for memory anew.
+    for i in 0..rows {
+        for (first, tiles) in (0..columns).step_by(nr).zip(sums.chunks_exact(height)) {
+            let wide = nr.min(columns - first);
+            let sums = &tiles[i * nr..][..wide];
+            // Biases that are not there are never looked at.
+            let bias = bias.get(first..first + wide).unwrap_or(sums);
             // SAFETY: the part is the caller's, and the columns are inside it.
             let to = unsafe { std::slice::from_raw_parts_mut(c.add(i * stride + first), wide) };
-            let (sums, bias) = (&sums[..wide], &bias[..wide]);
             for j in 0..wide {
                 to[j] = value(to[j], sums[j], bias[j]);
             }

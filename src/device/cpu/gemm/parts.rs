@@ -38,7 +38,7 @@ fn with(name: &'static str, run: unsafe fn(Panels, &mut [f32])) -> Product<f32> 
         depth: DEPTH,
         right: RIGHT,
         reads_stored: false,
-        direct: false,
+        direct: true,
         pack_left: pack::left,
         pack_right: pack::right,
         run,
@@ -53,14 +53,14 @@ unsafe fn run_on_registers(panels: Panels, sums: &mut [f32]) {
     unsafe { run::<Registers>(panels, sums) }
 }
 
-/// See [`super::tiles`]' own.
+/// See [`tiles::panels::run_by`].
 ///
 /// # Safety
 /// The instructions of `T` must be here and allowed.
 #[inline(always)]
 unsafe fn run<T: Tiles>(panels: Panels, sums: &mut [f32]) {
     // SAFETY: the caller's contract; `six` takes what its panels hold.
-    unsafe { tiles::run_by(panels, sums, NEAR, PARTS, six::<T>) }
+    unsafe { tiles::panels::run_by(panels, sums, NEAR, PARTS, six::<T>) }
 }
 
 /// Two columns of tiles of A against two of B: to the four tiles of sums in the registers, the six products of parts.

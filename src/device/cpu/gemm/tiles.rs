@@ -4,6 +4,7 @@
 //! A panel is two columns of tiles, one after the other, padded with zeros.
 
 pub(in crate::device::cpu) mod pack;
+pub(super) mod panels;
 mod registers;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ mod twin;
 use super::block::Panels;
 use super::product::{PASS, Product};
 use crate::device::cpu::features::{Feature, has};
+use crate::device::cpu::microkernel::Vector;
 use half::bf16;
 pub(in crate::device::cpu) use registers::Registers;
 pub(in crate::device::cpu) use twin::Twin;
@@ -23,9 +25,10 @@ pub(in crate::device::cpu) const WORDS: usize = SIDE * SIDE;
 const VALUES: usize = 2 * SIDE;
 /// Bytes from one line of a packed tile to the next.
 pub(in crate::device::cpu) const LINE: usize = SIDE * size_of::<f32>();
-/// Rows and columns of four tiles of sums.
+/// Rows and columns of four tiles of sums, and bytes from one line of them to the next.
 pub(in crate::device::cpu) const BLOCK: usize = 2 * SIDE;
-/// Words of k that are multiplied at a time, so that a panel of B stays in the first-level cache while those of A pass.
+const BLOCK_LINE: usize = BLOCK * size_of::<f32>();
+/// Words of k that are multiplied at a time, so that a panel of A stays in the first-level cache while those of B pass.
 const NEAR: usize = 192;
 /// Words of B for a task: the cores that have tiles have 2 MiB of second-level cache.
 pub(super) const RIGHT: usize = 320 << 10;
@@ -35,6 +38,8 @@ pub(super) const RIGHT: usize = 320 << 10;
 /// # Safety
 /// Pointers must reach 16 rows of 64 bytes, `stride` bytes apart.
 pub(in crate::device::cpu) unsafe trait Tiles {
+    /// The vectors that what tiles have summed is computed with.
+    type Vector: Vector;
     /// All eight registers as 16 rows of 64 bytes.
     ///
     /// # Safety
@@ -133,7 +138,7 @@ fn with(name: &'static str, run: unsafe fn(Panels, &mut [f32])) -> Product<bf16>
         depth: PASS,
         right: RIGHT,
         reads_stored: false,
-        direct: false,
+        direct: true,
         pack_left: pack::left,
         pack_right: pack::right,
         run,
@@ -148,71 +153,14 @@ unsafe fn run_on_registers(panels: Panels, sums: &mut [f32]) {
     unsafe { run::<Registers>(panels, sums) }
 }
 
-/// See [`run_by`].
+/// See [`panels::run_by`].
 ///
 /// # Safety
 /// The instructions of `T` must be here and allowed.
 #[inline(always)]
 unsafe fn run<T: Tiles>(panels: Panels, sums: &mut [f32]) {
     // SAFETY: the caller's contract; `one` takes what its panels hold.
-    unsafe { run_by(panels, sums, NEAR, 1, one::<T>) }
-}
-
-/// The sums of all panels of A with all panels of B: blocks of 32 rows of 32 floats, one after the other down each column
-/// of blocks. `near` words are multiplied at a time, each `parts` for the same values, by `add`, which adds the products
-/// of so many steps of two columns of tiles of A with two of B to the four tiles of a block.
-///
-/// # Safety
-/// The instructions of `T` must be here and allowed, and `add` may read the tiles of its steps.
-#[inline(always)]
-pub(super) unsafe fn run_by<T: Tiles>(
-    panels: Panels,
-    sums: &mut [f32],
-    near: usize,
-    parts: usize,
-    add: unsafe fn(&mut T, [*const f32; 2], [*const f32; 2], usize),
-) {
-    let Panels { a, b, depth, rows, direct, .. } = panels;
-    let words = parts * SIDE;
-    let a = a.packed();
-    assert!(panels.fit(sums, BLOCK, BLOCK) && a.len() == rows * BLOCK * depth);
-    assert!(depth.is_multiple_of(words) && direct.is_none());
-    // SAFETY: the caller's contract.
-    let mut tiles = unsafe { T::configure() };
-    let near = depth.div_ceil(depth.div_ceil(near)).next_multiple_of(words);
-    let stride = BLOCK * size_of::<f32>();
-    for first in (0..depth).step_by(near) {
-        let steps = near.min(depth - first) / words;
-        for (b, sums) in b.chunks_exact(BLOCK * depth).zip(sums.chunks_exact_mut(rows * BLOCK * BLOCK)) {
-            for (a, sums) in a.chunks_exact(BLOCK * depth).zip(sums.chunks_exact_mut(BLOCK * BLOCK)) {
-                let columns = |panel: &[f32]| {
-                    [0, 1].map(|half| panel[(half * depth + first) * SIDE..][..steps * words * SIDE].as_ptr())
-                };
-                let sums = sums.as_mut_ptr();
-                let corner =
-                    |row: usize, column: usize| sums.wrapping_add(row * SIDE * BLOCK + column * SIDE);
-                // SAFETY: each column holds the tiles of `steps` steps, and a block of sums four tiles.
-                unsafe {
-                    if first > 0 {
-                        tiles.load::<0>(corner(0, 0), stride);
-                        tiles.load::<1>(corner(0, 1), stride);
-                        tiles.load::<2>(corner(1, 0), stride);
-                        tiles.load::<3>(corner(1, 1), stride);
-                    } else {
-                        tiles.zero::<0>();
-                        tiles.zero::<1>();
-                        tiles.zero::<2>();
-                        tiles.zero::<3>();
-                    }
-                    add(&mut tiles, columns(a), columns(b), steps);
-                    tiles.store::<0>(corner(0, 0), stride);
-                    tiles.store::<1>(corner(0, 1), stride);
-                    tiles.store::<2>(corner(1, 0), stride);
-                    tiles.store::<3>(corner(1, 1), stride);
-                }
-            }
-        }
-    }
+    unsafe { panels::run_by(panels, sums, NEAR, 1, one::<T>) }
 }
 
 /// The product of two columns of tiles of A with two of B, added to the sums in the registers.
@@ -239,8 +187,8 @@ unsafe fn one<T: Tiles>(tiles: &mut T, a: [*const f32; 2], b: [*const f32; 2], s
 pub(super) unsafe fn load_left<T: Tiles>(tiles: &mut T, a: [*const f32; 2]) {
     // SAFETY: the caller's contract.
     unsafe {
-        tiles.pass::<4>(a[0]);
-        tiles.pass::<5>(a[1]);
+        tiles.load::<4>(a[0], LINE);
+        tiles.load::<5>(a[1], LINE);
     }
 }
 
@@ -252,8 +200,8 @@ pub(super) unsafe fn load_left<T: Tiles>(tiles: &mut T, a: [*const f32; 2]) {
 pub(super) unsafe fn load_right<T: Tiles>(tiles: &mut T, b: [*const f32; 2]) {
     // SAFETY: the caller's contract.
     unsafe {
-        tiles.load::<6>(b[0], LINE);
-        tiles.load::<7>(b[1], LINE);
+        tiles.pass::<6>(b[0]);
+        tiles.pass::<7>(b[1]);
     }
 }
 
@@ -269,5 +217,52 @@ pub(super) unsafe fn multiply<T: Tiles>(tiles: &mut T) {
         tiles.multiply::<1, 4, 7>();
         tiles.multiply::<2, 5, 6>();
         tiles.multiply::<3, 5, 7>();
+    }
+}
+
+/// Nothing in the four tiles of sums that [`multiply`] adds to.
+///
+/// # Safety
+/// The tiles must be configured.
+#[inline(always)]
+pub(in crate::device::cpu) unsafe fn zero_sums<T: Tiles>(tiles: &mut T) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        tiles.zero::<0>();
+        tiles.zero::<1>();
+        tiles.zero::<2>();
+        tiles.zero::<3>();
+    }
+}
+
+/// A block of sums to those four tiles.
+///
+/// # Safety
+/// The tiles must be configured, and the sums be those of a block.
+#[inline(always)]
+unsafe fn load_sums<T: Tiles>(tiles: &mut T, sums: &[f32]) {
+    let corner = sums.as_ptr();
+    // SAFETY: the caller's contract.
+    unsafe {
+        tiles.load::<0>(corner, BLOCK_LINE);
+        tiles.load::<1>(corner.add(SIDE), BLOCK_LINE);
+        tiles.load::<2>(corner.add(SIDE * BLOCK), BLOCK_LINE);
+        tiles.load::<3>(corner.add(SIDE * BLOCK + SIDE), BLOCK_LINE);
+    }
+}
+
+/// As [`load_sums`], the other way.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(in crate::device::cpu) unsafe fn store_sums<T: Tiles>(tiles: &mut T, sums: &mut [f32]) {
+    let corner = sums.as_mut_ptr();
+    // SAFETY: the caller's contract.
+    unsafe {
+        tiles.store::<0>(corner, BLOCK_LINE);
+        tiles.store::<1>(corner.add(SIDE), BLOCK_LINE);
+        tiles.store::<2>(corner.add(SIDE * BLOCK), BLOCK_LINE);
+        tiles.store::<3>(corner.add(SIDE * BLOCK + SIDE), BLOCK_LINE);
     }
 }

@@ -182,6 +182,9 @@ mod avx512 {
     use super::{MOST, SIDE, WORDS, Words};
     use std::arch::x86_64::*;
 
+    /// The half of a float that is a bf16.
+    const UPPER: i32 = 0xffff_0000_u32 as i32;
+
     /// Where the values of a number lie side by side.
     ///
     /// # Safety
@@ -256,7 +259,27 @@ mod avx512 {
     /// The words of each part of even and odd values, as `split` has them.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    pub fn parts([mut even, mut odd]: [__m512; 2]) -> [__m512i; MOST] {
+    pub fn parts(x: [__m512; 2]) -> [__m512i; MOST] {
+        /// From this magnitude on a part may have to be cut off.
+        const LARGE: i32 = 0x7f00_0000;
+        let magnitude = |x| _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(i32::MAX));
+        let largest = _mm512_max_epu32(magnitude(x[0]), magnitude(x[1]));
+        match _mm512_cmpge_epu32_mask(largest, _mm512_set1_epi32(LARGE)) {
+            0 => words_of_parts(x, |x| {
+                let part = nearest(x);
+                (part, _mm512_sub_ps(x, _mm512_castsi512_ps(part)))
+            }),
+            _ => words_of_parts(x, |x| part(x)),
+        }
+    }
+
+    /// The words of what `part` takes from even and odd values and leaves of them, again and again.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    fn words_of_parts(
+        [mut even, mut odd]: [__m512; 2],
+        part: impl Fn(__m512) -> (__m512i, __m512),
+    ) -> [__m512i; MOST] {
         let mut words = [_mm512_setzero_si512(); MOST];
         for word in &mut words {
             let (low, high);
@@ -267,6 +290,16 @@ mod avx512 {
         words
     }
 
+    /// The nearest bf16 of numbers, in the upper half of each word, ties to even.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    fn nearest(x: __m512) -> __m512i {
+        let bits = _mm512_castps_si512(x);
+        let last = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let half = _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff));
+        _mm512_and_si512(_mm512_add_epi32(bits, half), _mm512_set1_epi32(UPPER))
+    }
+
     /// The largest part of values, in the upper half of each word, and what is left of them.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
@@ -274,15 +307,11 @@ mod avx512 {
         /// Classes of floats: quiet and signalling NaN; infinities.
         const NAN: i32 = 0x81;
         const INFINITE: i32 = 0x18;
-        let bits = _mm512_castps_si512(x);
-        let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-        let last = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-        let half = _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff));
-        let nearest = _mm512_and_si512(_mm512_add_epi32(bits, half), upper);
+        let (bits, nearest) = (_mm512_castps_si512(x), nearest(x));
         let nan = _mm512_fpclass_ps_mask::<NAN>(x);
         // What rounds to infinity, or is no number, is cut off.
         let beyond = _mm512_fpclass_ps_mask::<{ NAN | INFINITE }>(_mm512_castsi512_ps(nearest)) | nan;
-        let part = _mm512_mask_and_epi32(nearest, beyond, bits, upper);
+        let part = _mm512_mask_and_epi32(nearest, beyond, bits, _mm512_set1_epi32(UPPER));
         let part = _mm512_mask_or_epi32(part, nan, part, _mm512_set1_epi32(0x0040_0000));
         let finite = !_mm512_fpclass_ps_mask::<{ NAN | INFINITE }>(x);
         (part, _mm512_maskz_sub_ps(finite, x, _mm512_castsi512_ps(part)))

@@ -3,6 +3,7 @@
 
 use super::{LINE, Tiles};
 use std::arch::asm;
+use std::arch::x86_64::__m512;
 
 /// The tiles of this thread, between their configuration and their release.
 pub struct Registers(());
@@ -28,6 +29,8 @@ static CONFIGURATION: Configuration = Configuration {
 
 // SAFETY: each method is one instruction.
 unsafe impl Tiles for Registers {
+    type Vector = __m512;
+
     #[inline(always)]
     unsafe fn configure() -> Self {
         // SAFETY: the caller's contract; the configuration is one that the first palette allows.

@@ -1,6 +1,7 @@
 //! The tile instructions in plain Rust, so that what is computed on tiles can be tested on any machine.
 
 use super::{LINE, SIDE, Tiles, WORDS};
+use crate::device::cpu::microkernel::Baseline;
 use crate::device::cpu::simd::multiversion;
 
 type Tile = [u32; WORDS];
@@ -19,6 +20,8 @@ impl Twin {
 
 // SAFETY: plain Rust.
 unsafe impl Tiles for Twin {
+    type Vector = Baseline;
+
     unsafe fn configure() -> Self {
         // What a register holds before it is written shows as NaN.
         Twin { registers: [[u32::MAX; WORDS]; 8] }
