@@ -3,6 +3,12 @@
 //! A value is q times the scale of its row, q from -127 to 127, so that zero stays zero. W is rounded once; a row of x is
 //! rounded when it is multiplied, by its own largest value. Sums of integers are exact, and all that is done in f32 is
 //! done in one order without fused multiply-adds: every way of computing gives the same bits, on any number of threads.
+#[cfg(target_arch = "x86_64")]
+mod block;
+#[cfg(target_arch = "x86_64")]
+mod blocks;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
@@ -106,16 +112,17 @@ fn round(values: &mut [i8], scales: &mut [f32], sums: &mut [i32], x: &[f32]) {
 multiversion! {
     /// The scale of a row, and the sum of its rounded values.
     fn round_row(values: &mut [i8], x: &[f32]) -> (f32, i32) {
-        // In lanes, which vectorise; the largest of some numbers is the same in every order.
-        let mut lanes = [0.0f32; 64];
-        let mut finite = true;
-        for chunk in x.chunks(64) {
-            for (lane, x) in lanes.iter_mut().zip(chunk) {
-                finite &= x.is_finite();
-                *lane = if x.abs() > *lane { x.abs() } else { *lane };
-            }
+        // Without its sign a number is as large as its bits say. In lanes, which vectorise; the largest of some numbers is
+        // the same in every order.
+        let magnitude = |x: f32| x.abs().to_bits();
+        let mut lanes = [0u32; 64];
+        let (chunks, rest) = x.as_chunks::<64>();
+        for chunk in chunks {
+            lanes.iter_mut().zip(chunk).for_each(|(lane, &x)| *lane = magnitude(x).max(*lane));
         }
-        let scale = lanes.into_iter().fold(0.0, f32::max) / MOST;
+        lanes.iter_mut().zip(rest).for_each(|(lane, &x)| *lane = magnitude(x).max(*lane));
+        let largest = f32::from_bits(lanes.into_iter().fold(0, u32::max));
+        let (scale, finite) = (largest / MOST, largest.is_finite());
         if !finite || scale < f32::MIN_POSITIVE {
             values.fill(0);
             return (if finite { 0.0 } else { f32::NAN }, 0);
@@ -162,7 +169,7 @@ pub fn product(c: &mut [f32], c_stride: usize, x: &[f32], w: Rows, bias: &[f32],
         let sums = bytemuck::cast_slice_mut(sums);
         round(values, scales, sums, x);
         let x = Rounded { rows: Rows { values, scales }, sums };
-        let whole = on_tiles(c, c_stride, &x, w, bias, size);
+        let whole = in_blocks(c, c_stride, &x, w, bias, size);
         if whole < n {
             let rest = Rows { values: &w.values[whole * k..], scales: &w.scales[whole..] };
             let bias = bias.get(whole..).unwrap_or(&[]);
@@ -171,15 +178,15 @@ pub fn product(c: &mut [f32], c_stride: usize, x: &[f32], w: Rows, bias: &[f32],
     });
 }
 
-/// Multiplies what tiles are made for; the first row of W that is left, and its column of C.
-fn on_tiles(c: &mut [f32], c_stride: usize, x: &Rounded, w: Rows, bias: &[f32], size: Size) -> usize {
+/// Multiplies what makes whole blocks; the first row of W that is left, and its column of C.
+fn in_blocks(c: &mut [f32], c_stride: usize, x: &Rounded, w: Rows, bias: &[f32], size: Size) -> usize {
     #[cfg(target_arch = "x86_64")]
     {
-        let n = tiles::served(size);
+        let n = blocks::served(size);
         if n > 0 {
             let bias = bias.get(..n).unwrap_or(&[]);
-            // SAFETY: tiles serve only where `features` reports them.
-            unsafe { tiles::multiply(tiles::code(), c, c_stride, x, w, bias, Size { n, ..size }) };
+            // SAFETY: blocks serve only where `features` reports the instructions of their way.
+            unsafe { blocks::multiply(blocks::way(), c, c_stride, x, w, bias, Size { n, ..size }) };
         }
         n
     }
@@ -204,15 +211,23 @@ fn multiply(c: &mut [f32], c_stride: usize, x: Rounded, w: Rows, bias: &[f32], s
         let mut out = [0; X_ROWS * W_ROWS];
         for first in (column..last).step_by(W_ROWS) {
             // A ragged last group repeats its last row, and drops the copies.
-            let group = std::array::from_fn(|j| &w.values[(first + j).min(n - 1) * k..][..k]);
+            let at = |j: usize| (first + j).min(n - 1);
+            let group = std::array::from_fn(|j| &w.values[at(j) * k..][..k]);
             // SAFETY: `sums` gives only what the processor was found to have; all rows are k long.
             unsafe { sums(&mut out[..rows * W_ROWS], values, &x.sums[row..][..rows], group) };
-            for (i, sums) in (row..row + rows).zip(out.chunks(W_ROWS)) {
-                for (j, &sum) in (first..last).zip(sums) {
-                    let value = sum as f32 * x.rows.scales[i] * w.scales[j];
-                    let value = value + bias.get(j).copied().unwrap_or(0.0);
-                    // SAFETY: i < m and j < n, and both belong to this task alone.
-                    unsafe { c.write(i * c_stride + j, value, Store::Assign) };
+            let scales: [f32; W_ROWS] = std::array::from_fn(|j| w.scales[at(j)]);
+            let biases: [f32; W_ROWS] = std::array::from_fn(|j| bias.get(at(j)).copied().unwrap_or(0.0));
+            let columns = W_ROWS.min(last - first);
+            for (i, sums) in (row..row + rows).zip(out.chunks_exact(W_ROWS)) {
+                let to = i * c_stride + first;
+                let line: [f32; W_ROWS] =
+                    std::array::from_fn(|j| sums[j] as f32 * x.rows.scales[i] * scales[j] + biases[j]);
+                // SAFETY: the row and as many columns are inside C, and belong to this task alone.
+                unsafe {
+                    match columns {
+                        W_ROWS => c.write_line(to, &line),
+                        _ => (0..columns).for_each(|j| c.write(to + j, line[j], Store::Assign)),
+                    }
                 }
             }
         }

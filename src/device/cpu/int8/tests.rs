@@ -5,7 +5,7 @@ use crate::device::cpu::simd::on_every_level;
 use crate::noise::random;
 
 /// Odd lengths, lengths of whole registers and of whole tiles, rows of one and of more than a task's.
-const SIZES: [(usize, usize, usize); 12] = [
+const SIZES: [(usize, usize, usize); 13] = [
     (1, 1, 1),
     (1, 5, 63),
     (1, 770, 768),
@@ -18,6 +18,7 @@ const SIZES: [(usize, usize, usize); 12] = [
     (33, 70, 192),
     (97, 6, 96),
     (200, 33, 257),
+    (300, 133, 320),
 ];
 
 fn bytes(seed: u64, n: usize) -> Vec<i8> {
@@ -67,6 +68,20 @@ fn the_largest_sums_of_either_sign_fit() {
                 let got = all_sums(&vec![x; k], &vec![w; k], [1, 1, k]);
                 assert_eq!(i64::from(got[0]), k as i64 * i64::from(x) * i64::from(w), "{x} x {w}, {}", way());
             }
+        }
+    });
+}
+
+#[test]
+fn the_largest_sums_of_many_rows_fit() {
+    let (m, n, k) = (17, 32, LONGEST);
+    on_every_level(|| {
+        for (x, w) in [(1.0, 127), (-1.0, 127), (1.0, -127), (-1.0, -127)] {
+            let (values, mut c) = (vec![w; n * k], vec![0.0; m * n]);
+            let rows = Rows { values: &values, scales: &[1.0; 32] };
+            product(&mut c, n, &vec![x; m * k], rows, &[], Size { m, n, k });
+            let sum = k as i32 * 127 * i32::from(w) * x as i32;
+            assert!(c.iter().all(|&c| c == sum as f32 * (1.0 / MOST)), "{x} x {w}, {}", way());
         }
     });
 }
@@ -162,7 +177,6 @@ fn every_way_gives_the_same_bits() {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn tiles_give_the_same_bits() {
-    use crate::device::cpu::gemm::tiles::Twin;
     for (m, n, k) in [(17, 32, 64), (33, 64, 192), (64, 96, 128), (300, 32, 576)] {
         let (x, weight, bias) = (random(4, m * k), random(5, n * k), random(6, n));
         let (mut values, mut scales) = (vec![0; n * k], vec![0.0; n]);
@@ -177,7 +191,9 @@ fn tiles_give_the_same_bits() {
                 let mut c = vec![f32::NAN; (m - 1) * (n + 5) + n];
                 match tiles {
                     // SAFETY: the twin is plain Rust.
-                    true => unsafe { tiles::multiply(tiles::run::<Twin>, &mut c, n + 5, &x, w, bias, size) },
+                    true => unsafe {
+                        blocks::multiply(blocks::on_twin_of_tiles(), &mut c, n + 5, &x, w, bias, size)
+                    },
                     false => multiply(&mut c, n + 5, x, w, bias, size),
                 }
                 c.into_iter().map(f32::to_bits).collect::<Vec<_>>()

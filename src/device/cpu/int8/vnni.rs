@@ -8,8 +8,8 @@ use std::arch::x86_64::*;
 const LANES: usize = 64;
 /// Rows of x whose sums with all rows of W stay in registers.
 const TILE: usize = 6;
-/// What makes a weight a number without sign: -128 becomes 0.
-const OFFSET: i32 = 128;
+/// What makes a byte a number without sign: -128 becomes 0.
+pub const OFFSET: i32 = 128;
 
 /// As [`super::Sums`] says. With w + 128 in the place of w, a sum is larger by 128 times the sum of its row of x.
 ///
