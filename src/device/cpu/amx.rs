@@ -1,5 +1,8 @@
 //! Tiles of a processor with AMX: whether this process may use them.
 
+#[cfg(all(test, target_os = "linux"))]
+pub mod trap;
+
 use std::arch::x86_64::{__cpuid_count, _xgetbv};
 use std::sync::OnceLock;
 

@@ -270,11 +270,23 @@ thread_local! {
     static FORCED: std::cell::Cell<Option<u16>> = const { std::cell::Cell::new(None) };
 }
 
+/// What this machine has, and tiles whose instructions are done for it where it has none, for tests.
+#[cfg(test)]
+fn all() -> u16 {
+    let all = without(Feature::AmxTwin.bit());
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if all & Feature::Amx.bit() == 0 && amx::trap::set() {
+        return all | Feature::Amx.bit() | Feature::AmxInt8.bit() | Feature::Bf16x6.bit();
+    }
+    all
+}
+
 /// Runs a test with nothing beyond the baseline, then with one instruction set more each time, as far as this machine
-/// has them, and with all of them and the tiles' twin; work given to other threads keeps what the machine has.
+/// has them or they are done for it, and with all of them and the tiles' twin; work given to other threads keeps what the
+/// machine has.
 #[cfg(test)]
 pub fn with_ever_more(test: impl Fn()) {
-    let all = without(Feature::AmxTwin.bit());
+    let all = all();
     let mut forced = CHOSEN;
     for feature in [None].into_iter().chain(Feature::ALL.map(Some)) {
         let bit = feature.map_or(0, Feature::bit);
@@ -287,6 +299,15 @@ pub fn with_ever_more(test: impl Fn()) {
     FORCED.set(Some(without(0)));
     test();
     FORCED.set(None);
+}
+
+/// Runs a test with all but the tiles' twin.
+#[cfg(test)]
+pub fn with_all<R>(test: impl FnOnce() -> R) -> R {
+    FORCED.set(Some(all()));
+    let result = test();
+    FORCED.set(None);
+    result
 }
 
 #[cfg(test)]
@@ -320,6 +341,12 @@ mod tests {
         let without_bytes = Feature::Avx2.bit() | Feature::AmxInt8.bit();
         assert_eq!(without(without_bytes), CHOSEN | bits(&[Feature::Amx, Feature::Bf16x6, Feature::AmxTwin]));
         assert_eq!(without(Feature::Avx2.bit() | Feature::Amx.bit()), CHOSEN | Feature::AmxTwin.bit());
+    }
+
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    #[test]
+    fn tests_run_the_instructions_of_tiles_wherever_there_are_the_vectors_around_them() {
+        assert_eq!(all() & Feature::Avx512.bit() != 0, all() & Feature::Amx.bit() != 0);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod reference;
 
 use super::*;
+use crate::device::cpu::features::with_all;
 use crate::device::cpu::gemm::Store;
 use crate::device::cpu::simd::{level, on_every_level};
 use crate::noise::random;
@@ -48,8 +49,8 @@ fn check(sizes: Sizes, pattern: Pattern, dropout: Option<Mask>) {
     for (twin, on_processor) in PAIRS_OF_BF16 {
         for store in [Store::Assign, Store::Add] {
             let twin = run(twin, &a, &rounded_dout, store);
-            if on_processor().is_some() {
-                let pairs = run(|| on_processor().unwrap(), &a, &rounded_dout, store);
+            if with_all(on_processor).is_some() {
+                let pairs = run(|| with_all(on_processor).unwrap(), &a, &rounded_dout, store);
                 let bits =
                     |all: &[Vec<f32>; 5]| all.concat().iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
                 assert!(bits(&pairs) == bits(&twin), "pairs are not those of the twin: {sizes:?}");
