@@ -108,8 +108,13 @@ def trial(command):
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMPILE_SECONDS)
     except subprocess.TimeoutExpired:
         return f"torch.compile took more than {COMPILE_SECONDS} s"
+    if done.returncode == 0:
+        return None
     said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    return None if done.returncode == 0 else said[-1].replace(f"{ROOT}/", "") if said else f"exit {done.returncode}"
+    # What a compiler says ends with the line that it points at.
+    errors = [line for line in said if "error" in line.lower()]
+    why = (errors or said or [f"exit {done.returncode}"])[-1]
+    return why.replace(f"{ROOT}/", "")
 
 
 class Server:
