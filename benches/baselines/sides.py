@@ -112,7 +112,7 @@ def trial(command):
         return None
     said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     # What a compiler says ends with the line that it points at.
-    errors = [line for line in said if "error" in line.lower()]
+    errors = [line for line in said if "error:" in line.lower()]
     why = (errors or said or [f"exit {done.returncode}"])[-1]
     return why.replace(f"{ROOT}/", "")
 

@@ -121,10 +121,7 @@ unsafe fn on_tiles<T: Tiles, const ADD: bool>(
                         tiles.load::<3>(below.add(SIDE), c_bytes);
                     }
                 } else {
-                    tiles.zero::<0>();
-                    tiles.zero::<1>();
-                    tiles.zero::<2>();
-                    tiles.zero::<3>();
+                    tiles::zero_sums(tiles);
                 }
                 for word in (0..depth).step_by(SIDE) {
                     let left = a.as_ptr().add(i * a_stride + word);

@@ -100,25 +100,15 @@ unsafe fn rounds_on<T: Tiles, const BYTES: bool>(steps: usize) -> (u64, f32) {
     // SAFETY: the caller's contract; a tile is as large as the sums.
     unsafe {
         let mut tiles = T::configure();
-        tiles.zero::<0>();
-        tiles.zero::<1>();
-        tiles.zero::<2>();
-        tiles.zero::<3>();
+        zero_sums(&mut tiles);
         tiles.zero::<4>();
         tiles.zero::<5>();
         tiles.zero::<6>();
         tiles.zero::<7>();
         for _ in 0..steps {
-            if BYTES {
-                tiles.multiply_bytes::<0, 4, 6>();
-                tiles.multiply_bytes::<1, 4, 7>();
-                tiles.multiply_bytes::<2, 5, 6>();
-                tiles.multiply_bytes::<3, 5, 7>();
-            } else {
-                tiles.multiply::<0, 4, 6>();
-                tiles.multiply::<1, 4, 7>();
-                tiles.multiply::<2, 5, 6>();
-                tiles.multiply::<3, 5, 7>();
+            match BYTES {
+                true => multiply_bytes(&mut tiles),
+                false => multiply(&mut tiles),
             }
         }
         tiles.store::<0>(sums.as_mut_ptr(), SIDE * size_of::<f32>());
@@ -217,6 +207,21 @@ pub(super) unsafe fn multiply<T: Tiles>(tiles: &mut T) {
         tiles.multiply::<1, 4, 7>();
         tiles.multiply::<2, 5, 6>();
         tiles.multiply::<3, 5, 7>();
+    }
+}
+
+/// As [`multiply`], of bytes.
+///
+/// # Safety
+/// As there, and the processor must have these, too.
+#[inline(always)]
+pub(in crate::device::cpu) unsafe fn multiply_bytes<T: Tiles>(tiles: &mut T) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        tiles.multiply_bytes::<0, 4, 6>();
+        tiles.multiply_bytes::<1, 4, 7>();
+        tiles.multiply_bytes::<2, 5, 6>();
+        tiles.multiply_bytes::<3, 5, 7>();
     }
 }
 

@@ -1,7 +1,9 @@
 //! Sums of bytes on tiles (AMX): the left operand is W where it lies, 64 values of a row in a line of a tile.
 
 use super::block::{Block, VALUES};
-use crate::device::cpu::gemm::tiles::{BLOCK, LINE, SIDE, Tiles, WORDS, store_sums, zero_sums};
+use crate::device::cpu::gemm::tiles::{
+    BLOCK, LINE, SIDE, Tiles, WORDS, multiply_bytes, store_sums, zero_sums,
+};
 
 /// On the tiles `T`.
 pub struct OnTiles<T>(T);
@@ -33,10 +35,7 @@ impl<T: Tiles> Block for OnTiles<T> {
                 tiles.load::<5>(upper.byte_add(SIDE * k), k);
                 tiles.load::<6>(x[0].as_ptr().add(step * WORDS), LINE);
                 tiles.load::<7>(x[1].as_ptr().add(step * WORDS), LINE);
-                tiles.multiply_bytes::<0, 4, 6>();
-                tiles.multiply_bytes::<1, 4, 7>();
-                tiles.multiply_bytes::<2, 5, 6>();
-                tiles.multiply_bytes::<3, 5, 7>();
+                multiply_bytes(tiles);
             }
             store_sums(tiles, sums);
         }

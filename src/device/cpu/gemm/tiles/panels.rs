@@ -67,8 +67,8 @@ pub(in crate::device::cpu::gemm) unsafe fn run_by<T: Tiles>(
     }
 }
 
-/// The last block whose sums are complete: they go to C while the next one is multiplied, for to read a tile right after it
-/// was stored would wait for it.
+/// The last block whose sums are complete: they go to C while the next one is multiplied, so that nothing reads a tile right
+/// after it was stored.
 struct Finished<T> {
     sums: [Lines; 2],
     /// Which of the two it is.
