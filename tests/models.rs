@@ -1,6 +1,6 @@
 //! Both model families against transformers' answers: logits, encoder states, loss, every gradient.
 
-use crate::support::batch::{Golden, open as golden_batch};
+use crate::support::batch::{Golden, open as golden_batch, short_cases};
 use crate::support::dropout::with_dropout;
 use crate::support::executor;
 use crate::support::golden::{self, Array, relative_l2};
@@ -208,9 +208,7 @@ fn bf16_is_within_twice_the_error_of_transformers() {
 
 #[test]
 fn recomputed_activations_give_the_same_gradients_bit_for_bit() {
-    // Two of the cases differ from others in their length alone.
-    for name in golden::cases().into_iter().filter(|name| !name.ends_with("1024") && !name.ends_with("2048"))
-    {
+    for name in short_cases() {
         let config = with_dropout(&name);
         let batch = open(&name, RandomBlocks::EvalZero);
         let gradients = |recompute: Recompute| -> (u32, Vec<u32>) {

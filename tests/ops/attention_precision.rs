@@ -2,7 +2,7 @@
 //! formula computed plainly in that format; three products of tf32 stay in the bound of fp32.
 
 use crate::ops::device::{poisoned_in, simulated};
-use crate::support::attention::{Pair, Rounding, Sizes, backward};
+use crate::support::attention::{Exact, Pair, Rounding, Sizes, backward};
 use crate::support::compare::{assert_within, bound, largest, random, widened};
 use half::bf16;
 use wattention::cases::Case;
@@ -11,18 +11,24 @@ use wattention::ops::attention::dense_attention::{Dense, dense_attention};
 use wattention::tape::{Dropout, Gradients, Tape};
 use wattention::tensor::{Node, Tensor};
 
-fn to_bf16(x: f64) -> f64 {
-    bf16::from_f32(x as f32).to_f64()
+/// Stored in bf16.
+struct Bf16;
+
+impl Rounding for Bf16 {
+    fn result(x: f64) -> f64 {
+        bf16::from_f32(x as f32).to_f64()
+    }
 }
 
-/// Ten bits of fraction, ties away from zero.
-fn to_tf32(x: f64) -> f64 {
-    f32::from_bits((x as f32).to_bits().wrapping_add(0x1000) & 0xffff_e000) as f64
-}
+/// Products of tf32.
+struct Tf32;
 
-const EXACT: Rounding = Rounding { operand: |x| x, result: |x| x };
-const BF16: Rounding = Rounding { operand: |x| x, result: to_bf16 };
-const TF32: Rounding = Rounding { operand: to_tf32, result: |x| x };
+impl Rounding for Tf32 {
+    /// Ten bits of fraction, ties away from zero.
+    fn operand(x: f64) -> f64 {
+        f32::from_bits((x as f32).to_bits().wrapping_add(0x1000) & 0xffff_e000) as f64
+    }
+}
 
 /// Where a result has fewer elements than this, the largest error of the plain program may be small by chance.
 const FEW: usize = 1000;
@@ -34,25 +40,28 @@ pub fn check(case: &Case, sizes: Sizes, times: &dyn Fn(Pair) -> f64, factor: &dy
     }
 }
 
-/// The same in one format; gives what was compared.
-pub fn check_in(
-    precision: Precision,
-    case: &Case,
-    sizes: Sizes,
-    times: &dyn Fn(Pair) -> f64,
-    factor: &dyn Fn(Pair) -> f64,
-) -> [Vec<f32>; 4] {
+/// Shapes of q, k, v and do.
+fn shapes(sizes: Sizes) -> [[usize; 3]; 4] {
     let Sizes { b, t, rows, h, d, .. } = sizes;
-    let device = poisoned_in(precision);
-    let shapes = [[b, t, h * d], [b, rows, h * d], [b, rows, h * d], [b, t, h * d]];
-    // Inputs are rounded to the storage type before anybody sees them.
-    let values: [Vec<f32>; 4] = std::array::from_fn(|i| {
+    [[b, t, h * d], [b, rows, h * d], [b, rows, h * d], [b, t, h * d]]
+}
+
+/// q, k, v and do, rounded to the storage type before anybody sees them.
+fn inputs(precision: Precision, sizes: Sizes) -> [Vec<f32>; 4] {
+    let shapes = shapes(sizes);
+    std::array::from_fn(|i| {
         let values = random(i as u64 + 21, shapes[i].iter().product());
         match precision {
-            Precision::Bf16 => values.iter().map(|&x| to_bf16(x as f64) as f32).collect(),
+            Precision::Bf16 => values.iter().map(|&x| bf16::from_f32(x).to_f32()).collect(),
             _ => values,
         }
-    });
+    })
+}
+
+/// o, dq, dk and dv as the device computes them.
+pub fn outcome(precision: Precision, case: &Case, sizes: Sizes) -> [Vec<f32>; 4] {
+    let device = poisoned_in(precision);
+    let (shapes, values, d) = (shapes(sizes), inputs(precision, sizes), sizes.d);
     // A view that begins in the middle of 16 bytes, as in a slab of parameters.
     let skipped = (d == 32) as usize;
     let upload = |i: usize| upload(&device, precision, shapes[i], &values[i], skipped);
@@ -65,17 +74,26 @@ pub fn check_in(
     let mut gradients = Gradients::new();
     tape.backward(&loss, 1.0, &mut gradients).unwrap();
     let gradient = |x: &Tensor| gradients.of(x).unwrap().read_floats().unwrap();
-    let got = [o.read_floats().unwrap(), gradient(&inputs[0]), gradient(&inputs[1]), gradient(&inputs[2])];
+    [o.read_floats().unwrap(), gradient(&inputs[0]), gradient(&inputs[1]), gradient(&inputs[2])]
+}
 
-    let wide: [Vec<f64>; 4] = std::array::from_fn(|i| widened(&values[i]));
-    let [q, k, v, d_o] = wide.each_ref().map(|x| &x[..]);
-    let run = |rounding| backward([q, k, v, d_o], sizes, times, factor, rounding);
-    let (format, unit) = match precision {
-        Precision::Fp32 | Precision::Tf32x3 => (EXACT, 0.0),
-        Precision::Tf32 => (TF32, 1.0 / 1024.0),
-        Precision::Bf16 => (BF16, 1.0 / 256.0),
+/// The same in one format; gives what was compared.
+pub fn check_in(
+    precision: Precision,
+    case: &Case,
+    sizes: Sizes,
+    times: &dyn Fn(Pair) -> f64,
+    factor: &dyn Fn(Pair) -> f64,
+) -> [Vec<f32>; 4] {
+    let got = outcome(precision, case, sizes);
+    let wide = inputs(precision, sizes).map(|x| widened(&x));
+    let wide = wide.each_ref().map(|x| &x[..]);
+    let exact = backward::<Exact>(wide, sizes, times, factor);
+    let (plain, unit) = match precision {
+        Precision::Fp32 | Precision::Tf32x3 => (exact.clone(), 0.0),
+        Precision::Tf32 => (backward::<Tf32>(wide, sizes, times, factor), 1.0 / 1024.0),
+        Precision::Bf16 => (backward::<Bf16>(wide, sizes, times, factor), 1.0 / 256.0),
     };
-    let (exact, plain) = (run(EXACT), run(format));
     for (((what, got), want), plain) in ["o", "dq", "dk", "dv"].iter().zip(&got).zip(&exact).zip(&plain) {
         let error = want.iter().zip(plain).map(|(w, p)| (w - p).abs()).fold(0.0, f64::max);
         let size = largest(want).max(case.cancelling);

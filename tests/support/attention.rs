@@ -70,27 +70,35 @@ pub fn attention(
     (o, lse)
 }
 
-/// What a format does to the operands of products, and to what is stored.
-#[derive(Clone, Copy)]
-pub struct Rounding {
-    pub operand: fn(f64) -> f64,
-    pub result: fn(f64) -> f64,
+/// What a format does to the operands of products, and to what is stored. A type, for no call survives in its loops.
+pub trait Rounding {
+    fn operand(x: f64) -> f64 {
+        x
+    }
+
+    fn result(x: f64) -> f64 {
+        x
+    }
 }
 
+/// No rounding: the truth.
+pub struct Exact;
+
+impl Rounding for Exact {}
+
 /// o, dq, dk and dv of [`attention`] from q, k, v and do, in the order of the formulas, scores and
-/// probabilities stored: what a plain program of a format computes, or with no rounding the truth.
-pub fn backward(
+/// probabilities stored: what a plain program of the format `R` computes.
+pub fn backward<R: Rounding>(
     [q, k, v, d_o]: [&[f64]; 4],
     sizes: Sizes,
     times: &dyn Fn(Pair) -> f64,
     factor: &dyn Fn(Pair) -> f64,
-    rounding: Rounding,
 ) -> [Vec<f64>; 4] {
     let Sizes { b, t, s, rows, h, d } = sizes;
-    let (operand, result) = (rounding.operand, rounding.result);
-    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| operand(*a) * operand(*b)).sum::<f64>();
+    let dot =
+        |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| R::operand(*a) * R::operand(*b)).sum::<f64>();
     let add = |to: &mut [f64], scale: f64, from: &[f64]| {
-        to.iter_mut().zip(from).for_each(|(to, from)| *to += operand(scale) * operand(*from));
+        to.iter_mut().zip(from).for_each(|(to, from)| *to += R::operand(scale) * R::operand(*from));
     };
     let scale = 1.0 / (d as f64).sqrt();
     let [mut o, mut dq] = [const { Vec::new() }; 2].map(|_: Vec<f64>| vec![0.0; q.len()]);
@@ -101,24 +109,24 @@ pub fn backward(
         let pairs = (0..s).map(|j| Pair { b, h: h_, i, j });
         let seen: Vec<Pair> = pairs.filter(|&at| times(at) > 0.0).collect();
         let scores: Vec<f64> =
-            seen.iter().map(|at| result(scale * dot(&q[query.clone()], &k[key(at.j)]))).collect();
+            seen.iter().map(|at| R::result(scale * dot(&q[query.clone()], &k[key(at.j)]))).collect();
         let most = scores.iter().copied().fold(f64::MIN, f64::max);
         let weights: Vec<f64> =
             seen.iter().zip(&scores).map(|(&at, s)| times(at) * (s - most).exp()).collect();
         let total: f64 = weights.iter().sum();
-        let p: Vec<f64> = weights.iter().map(|w| result(w / total)).collect();
+        let p: Vec<f64> = weights.iter().map(|w| R::result(w / total)).collect();
         let dp: Vec<f64> =
-            seen.iter().map(|&at| result(factor(at) * dot(&d_o[query.clone()], &v[key(at.j)]))).collect();
+            seen.iter().map(|&at| R::result(factor(at) * dot(&d_o[query.clone()], &v[key(at.j)]))).collect();
         let delta: f64 = p.iter().zip(&dp).map(|(p, dp)| p * dp).sum();
         for (n, &at) in seen.iter().enumerate() {
-            let (kept, ds) = (result(p[n] * factor(at)), result(p[n] * (dp[n] - delta)));
+            let (kept, ds) = (R::result(p[n] * factor(at)), R::result(p[n] * (dp[n] - delta)));
             add(&mut o[query.clone()], kept, &v[key(at.j)]);
             add(&mut dv[key(at.j)], kept, &d_o[query.clone()]);
             add(&mut dq[query.clone()], ds, &k[key(at.j)]);
             add(&mut dk[key(at.j)], ds, &q[query.clone()]);
         }
     }
-    let finish = |x: Vec<f64>, scale: f64| x.iter().map(|x| result(x * scale)).collect();
+    let finish = |x: Vec<f64>, scale: f64| x.iter().map(|x| R::result(x * scale)).collect();
     [finish(o, 1.0), finish(dq, scale), finish(dk, scale), finish(dv, 1.0)]
 }
 

@@ -1,7 +1,7 @@
 //! What attention on the CPU should give, by the f64 loops that also judge the op.
 
 use crate::device::cpu::attention::{Attention, Pattern, Sizes};
-use crate::support::attention::{self as plain, Pair, Rounding};
+use crate::support::attention::{self as plain, Exact, Pair};
 use crate::support::compare::widened;
 
 /// How many times a key enters the softmax of a query; zero where it is not seen.
@@ -52,8 +52,7 @@ pub fn reference(a: &Attention, dout: &[f32]) -> Reference {
         }
         one[0] as f64
     };
-    let exact = Rounding { operand: |x| x, result: |x| x };
     let (o, lse) = plain::attention([&q, &k, &v], sizes, &times, &factor);
-    let [_, dq, dk, dv] = plain::backward([&q, &k, &v, &d_o], sizes, &times, &factor, exact);
+    let [_, dq, dk, dv] = plain::backward::<Exact>([&q, &k, &v, &d_o], sizes, &times, &factor);
     Reference { o, lse, dq: dq.iter().map(|dq| rest * dq).collect(), dk, dv }
 }
