@@ -57,7 +57,10 @@ pub fn build(sources: &[Source], out: &Path) -> Result<(), String> {
 fn jobs<'a>(nvcc: &Nvcc, archs: &[Arch], sources: &'a [Source], folder: &Path) -> Vec<Job<'a>> {
     let mut shared: Vec<String> = ["-fatbin", "-O3", "-std=c++17", "-Xptxas=-v"].map(String::from).into();
     if nvcc.version >= COMPRESSES {
-        shared.push("--compress-mode=size".into());
+        // The smallest form takes a tenth of the compiler's time; only what users install is copied about.
+        let mode =
+            if env::var("PROFILE").is_ok_and(|profile| profile == "release") { "size" } else { "speed" };
+        shared.push(format!("--compress-mode={mode}"));
     }
     // For example -lineinfo, which profilers read, and which doubles the size.
     println!("cargo::rerun-if-env-changed=WATTENTION_NVCC_FLAGS");

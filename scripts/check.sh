@@ -10,9 +10,9 @@
 # into ~/.cache/wattention (or WATTENTION_NVCC_DIR); without them, what needs nvcc is skipped.
 #
 # At the end every kernel runs on every case once more, with AddressSanitizer and UndefinedBehaviorSanitizer in it;
-# WATTENTION_SANITIZE=0 leaves that out.
+# WATTENTION_SANITIZE=0 leaves the two out.
 #
-# What a user installs is tried last: scripts/check_install.sh (the crate's archive, the documentation, the wheel).
+# What a user installs is tried, too: scripts/check_install.sh (the crate's archive, the documentation, the wheel).
 #
 # A test that cannot run here is either #[ignore = "why"], or prints `skipped: WHY` and returns; both are counted as
 # skipped and named at the end. So are the study's report in a browser where there is no Chromium, the wheel where maturin
@@ -101,6 +101,9 @@ if ! compgen -G "${CARGO_TARGET_DIR:-target}/debug/incremental/*" >/dev/null; th
     export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
 fi
 
+# A build that runs once.
+unoptimised=profile.dev.package.wattention.opt-level=0
+
 # Here, and not for users, a compiler's warning or refusal ends the build.
 export WATTENTION_STRICT=1
 
@@ -116,17 +119,6 @@ trap 'rm -f -- "$log"' EXIT
 status=0
 # What passing tests print is shown, for it may be why they were skipped.
 step cargo test --locked --no-fail-fast -- --show-output 2>&1 | tee -- "$log" || status=$?
-
-# Several ranks of one run, where MPI and what its binding is made with are here.
-if command -v mpicc >/dev/null && command -v mpirun >/dev/null &&
-    { [[ -n ${LIBCLANG_PATH:-} ]] || compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null; }; then
-    # Another build, in which nvcc would compile the kernels a second time.
-    step env NVCC=none cargo test --locked --no-fail-fast --features mpi --test cli -- --show-output ranks:: 2>&1 |
-        tee -a -- "$log" || status=$?
-else
-    note "MPI is not here (Debian: openmpi-bin libopenmpi-dev libclang-dev): runs by several ranks are not tried"
-    printf '\n---- ranks stdout ----\nskipped: there is no MPI\n' >>"$log"
-fi
 
 # The study's report as a reader meets it; without a browser the script says so and leaves with 77.
 browsed=0
@@ -157,11 +149,23 @@ installed=0
 step scripts/check_install.sh 2>&1 | tee -a -- "$log" || installed=$?
 ((installed == 0)) || status=$installed
 
+# Several ranks of one run, where MPI and what its binding is made with are here.
+if command -v mpicc >/dev/null && command -v mpirun >/dev/null &&
+    { [[ -n ${LIBCLANG_PATH:-} ]] || compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null; }; then
+    # Another build, in which nvcc would compile the kernels a second time; optimising it takes longer than it runs.
+    step env NVCC=none cargo --config "$unoptimised" test --locked --no-fail-fast --features mpi --test cli -- \
+        --show-output ranks:: 2>&1 | tee -a -- "$log" || status=$?
+else
+    note "MPI is not here (Debian: openmpi-bin libopenmpi-dev libclang-dev): runs by several ranks are not tried"
+    printf '\n---- ranks stdout ----\nskipped: there is no MPI\n' >>"$log"
+fi
+
 if command -v c++ >/dev/null; then
     # The same tests, on the kernels of kernels/*.cu; those of compute capability 9.0 were simulated above.
     export WATTENTION_TEST_DEVICE=sim
     kernels=(ops:: models:: training:: generation:: --skip ops::hopper)
     step cargo test --locked --no-fail-fast --test engine -- --show-output "${kernels[@]}" 2>&1 | tee -a -- "$log" || status=$?
+    program=${CARGO_TARGET_DIR:-target}/debug/wattention how=''
     if [[ ${WATTENTION_SANITIZE:-1} == 0 ]]; then
         note "WATTENTION_SANITIZE=0: the kernels are not sanitized"
     elif ! c++ -x c++ -fsanitize=address,undefined -o /dev/null - <<<'int main() {}' 2>/dev/null; then
@@ -172,19 +176,18 @@ if command -v c++ >/dev/null; then
         export WATTENTION_SIM_SANITIZE=address,undefined
         export ASAN_OPTIONS=detect_stack_use_after_return=0:detect_leaks=0:verify_asan_link_order=0
         # Another build, beside the others: not optimised, not for GPUs, and of the program alone.
-        export NVCC=none
-        sanitized=${CARGO_TARGET_DIR:-target}/debug/wattention
-        step cargo --config profile.dev.package.wattention.opt-level=0 build --locked --bin wattention || status=$?
-        for precision in fp32 tf32 bf16; do
-            test=the_self_test_under_sanitizers_in_$precision
-            if step "$sanitized" doctor --selftest --device sim --precision "$precision"; then
-                printf 'test %s ... ok\ntest result: ok. 1 passed; 0 failed\n' "$test" >>"$log"
-            else
-                printf 'test %s ... FAILED\ntest result: FAILED. 0 passed; 1 failed\n' "$test" >>"$log"
-                status=1
-            fi
-        done
+        how=_under_sanitizers
+        step env NVCC=none cargo --config "$unoptimised" build --locked --bin wattention || status=$?
     fi
+    for precision in fp32 tf32 bf16; do
+        test=the_self_test${how}_in_$precision
+        if step "$program" doctor --selftest --device sim --precision "$precision"; then
+            printf 'test %s ... ok\ntest result: ok. 1 passed; 0 failed\n' "$test" >>"$log"
+        else
+            printf 'test %s ... FAILED\ntest result: FAILED. 0 passed; 1 failed\n' "$test" >>"$log"
+            status=1
+        fi
+    done
 else
     note "c++ is not here: the kernels are not simulated"
     printf '\n---- kernels stdout ----\nskipped: there is no C++ compiler\n' >>"$log"
