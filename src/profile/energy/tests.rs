@@ -21,23 +21,34 @@ const IDLE: f64 = 20.0;
 const HEAD: (f64, u64) = (90.0, 20);
 const LOSS: (f64, u64) = (50.0, 30);
 
+/// How often the counter of the machine changes.
+const PERIOD: Duration = Duration::from_millis(10);
+
 /// A machine that draws what runs on it says.
 struct Machine {
-    since: Option<Instant>,
+    /// When it was looked at first, and last.
+    known: Option<(Instant, Instant)>,
     watts: f64,
     joules: f64,
+    /// The energy when its counter changed last.
+    counted: f64,
 }
 
-static MACHINE: Mutex<Machine> = Mutex::new(Machine { since: None, watts: IDLE, joules: 0.0 });
+static MACHINE: Mutex<Machine> = Mutex::new(Machine { known: None, watts: IDLE, joules: 0.0, counted: 0.0 });
 
-/// The energy until now; it draws `watts` from now on.
+/// What the counter says now; the machine draws `watts` from now on.
 fn settle(watts: Option<f64>) -> f64 {
     let mut machine = MACHINE.lock().unwrap();
     let now = Instant::now();
-    let since = machine.since.replace(now).unwrap_or(now);
-    machine.joules += machine.watts * (now - since).as_secs_f64();
+    let (first, last) = machine.known.unwrap_or((now, now));
+    let changed = now - Duration::from_nanos(((now - first).as_nanos() % PERIOD.as_nanos()) as u64);
+    if changed > last {
+        machine.counted = machine.joules + machine.watts * (changed - last).as_secs_f64();
+    }
+    machine.joules += machine.watts * (now - last).as_secs_f64();
     machine.watts = watts.unwrap_or(machine.watts);
-    machine.joules
+    machine.known = Some((first, now));
+    machine.counted
 }
 
 fn draw((watts, milliseconds): (f64, u64)) {
@@ -46,7 +57,7 @@ fn draw((watts, milliseconds): (f64, u64)) {
     settle(Some(IDLE));
 }
 
-/// Counts in steps of a tenth of a joule.
+/// Changes as often as it says: one whose reading were of the moment would be dated too early where a look at it is late.
 struct Counter;
 
 impl Meter for Counter {
@@ -55,12 +66,11 @@ impl Meter for Counter {
     }
 
     fn read(&mut self) -> Result<Joules> {
-        let joules = settle(None);
-        Ok(Joules(joules - joules % 0.1))
+        Ok(Joules(settle(None)))
     }
 
     fn update_period(&self) -> Seconds {
-        Seconds(0.01)
+        PERIOD.into()
     }
 }
 
