@@ -189,6 +189,8 @@ struct Changes {
     /// Between two looks at the counter.
     poll: Duration,
     period: Duration,
+    /// The longest stretch in which a change may lie to be dated.
+    sharp: Duration,
     last: Option<(Instant, Joules)>,
     found: Vec<(Instant, Joules)>,
 }
@@ -200,16 +202,20 @@ impl Changes {
         const POLLS: f64 = 50.0;
         let seconds = if period < OFTEN { 0.01 } else { (period.0 / POLLS).clamp(0.002, 0.01) };
         let period = Duration::try_from_secs_f64(period.0).unwrap_or_default();
-        Changes { poll: Duration::from_secs_f64(seconds), period, last: None, found: Vec::new() }
+        let poll = Duration::from_secs_f64(seconds);
+        Changes { poll, period, sharp: (2 * poll).max(period / 4), last: None, found: Vec::new() }
     }
 
-    /// The counter at `now`: it changed since the last look, and not longer ago than its period.
+    /// The counter at `now`: it changed since the last look, and not longer ago than its period. What a late look finds is
+    /// not dated, for that would move joules from one phase to another: they count with the next change.
     fn see(&mut self, now: Instant, energy: Joules) {
         if let Some((before, old)) = self.last
             && energy != old
         {
             let since = now.duration_since(before).min(self.period);
-            self.found.push((now - since / 2, energy));
+            if since <= self.sharp {
+                self.found.push((now - since / 2, energy));
+            }
         }
         self.last = Some((now, energy));
     }

@@ -61,6 +61,11 @@ fn a_change_lies_between_the_looks_around_it_and_within_a_period() {
     // What the counter is when it is first looked at has been so for an unknown time.
     assert_eq!(found(0.1, &[(0, 5.0), (2, 5.0), (4, 6.0), (6, 6.0), (8, 7.0)]), [(3, 6.0), (7, 7.0)]);
     assert_eq!(found(0.002, &[(0, 5.0), (10, 6.0), (20, 7.0)]), [(9, 6.0), (19, 7.0)]);
+    // The look at 12 is late: its change is not dated, and its joule counts with the next.
+    assert_eq!(
+        found(0.01, &[(0, 5.0), (2, 5.0), (4, 6.0), (12, 7.0), (14, 7.0), (16, 8.0)]),
+        [(3, 6.0), (15, 8.0)]
+    );
     for (period, poll) in [(0.001, 10), (0.02, 2), (0.1, 2), (0.4, 8), (3.0, 10)] {
         assert_eq!(Changes::new(Seconds(period)).poll.as_millis(), poll, "{period}");
     }
