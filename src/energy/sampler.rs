@@ -131,9 +131,11 @@ impl Shared {
 
     /// The counter, for everybody who needs it: a change is noted whoever sees it.
     pub fn read(&mut self) -> Result<Joules> {
+        let begun = Instant::now();
         let read = self.meter.read();
         if let (Some(changes), Ok(energy)) = (&mut self.changes, &read) {
-            changes.see(Instant::now(), *energy);
+            let now = Instant::now();
+            changes.see(now, now - begun, *energy);
         }
         read
     }
@@ -189,8 +191,8 @@ struct Changes {
     /// Between two looks at the counter.
     poll: Duration,
     period: Duration,
-    /// The longest stretch in which a change may lie to be dated.
-    sharp: Duration,
+    /// The shortest that reading the counter has taken.
+    reading: Duration,
     last: Option<(Instant, Joules)>,
     found: Vec<(Instant, Joules)>,
 }
@@ -203,17 +205,19 @@ impl Changes {
         let seconds = if period < OFTEN { 0.01 } else { (period.0 / POLLS).clamp(0.002, 0.01) };
         let period = Duration::try_from_secs_f64(period.0).unwrap_or_default();
         let poll = Duration::from_secs_f64(seconds);
-        Changes { poll, period, sharp: (2 * poll).max(period / 4), last: None, found: Vec::new() }
+        Changes { poll, period, reading: Duration::MAX, last: None, found: Vec::new() }
     }
 
-    /// The counter at `now`: it changed since the last look, and not longer ago than its period. What a late look finds is
-    /// not dated, for that would move joules from one phase to another: they count with the next change.
-    fn see(&mut self, now: Instant, energy: Joules) {
+    /// The counter at `now`, after a reading that took `reading`: it changed since the last look, and not longer ago than
+    /// its period. What a late look finds is not dated, for that would move joules from one phase to another: they count
+    /// with the next change.
+    fn see(&mut self, now: Instant, reading: Duration, energy: Joules) {
+        self.reading = self.reading.min(reading);
         if let Some((before, old)) = self.last
             && energy != old
         {
             let since = now.duration_since(before).min(self.period);
-            if since <= self.sharp {
+            if since <= (2 * (self.poll + self.reading)).max(self.period / 4) {
                 self.found.push((now - since / 2, energy));
             }
         }

@@ -70,7 +70,7 @@ pub fn attention(
     (o, lse)
 }
 
-/// What a format does to the operands of products, and to what is stored. A type, for no call survives in its loops.
+/// What a format does to the operands of products, and to what is stored. A type, so that loops can have it inline.
 pub trait Rounding {
     fn operand(x: f64) -> f64 {
         x

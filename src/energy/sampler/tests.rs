@@ -49,15 +49,16 @@ fn windows_overlap_and_their_integral_is_that_of_the_power() {
 fn a_change_lies_between_the_looks_around_it_and_within_a_period() {
     let start = Instant::now();
     let at = |milliseconds: u64| start + Duration::from_millis(milliseconds);
-    let found = |period: f64, looks: &[(u64, f64)]| {
-        let mut changes = Changes::new(Seconds(period));
-        looks.iter().for_each(|&(time, joules)| changes.see(at(time), Joules(joules)));
+    let read_in = |reading: u64, period: f64, looks: &[(u64, f64)]| {
+        let (mut changes, reading) = (Changes::new(Seconds(period)), Duration::from_millis(reading));
+        looks.iter().for_each(|&(time, joules)| changes.see(at(time), reading, Joules(joules)));
         changes
             .found
             .iter()
             .map(|(at, energy)| (at.duration_since(start).as_millis(), energy.0))
             .collect::<Vec<_>>()
     };
+    let found = |period: f64, looks: &[(u64, f64)]| read_in(0, period, looks);
     // What the counter is when it is first looked at has been so for an unknown time.
     assert_eq!(found(0.1, &[(0, 5.0), (2, 5.0), (4, 6.0), (6, 6.0), (8, 7.0)]), [(3, 6.0), (7, 7.0)]);
     assert_eq!(found(0.002, &[(0, 5.0), (10, 6.0), (20, 7.0)]), [(9, 6.0), (19, 7.0)]);
@@ -66,6 +67,8 @@ fn a_change_lies_between_the_looks_around_it_and_within_a_period() {
         found(0.01, &[(0, 5.0), (2, 5.0), (4, 6.0), (12, 7.0), (14, 7.0), (16, 8.0)]),
         [(3, 6.0), (15, 8.0)]
     );
+    // One that takes 7 ms to read is never looked at more often.
+    assert_eq!(read_in(7, 0.02, &[(0, 5.0), (9, 6.0), (18, 7.0), (38, 8.0)]), [(4, 6.0), (13, 7.0)]);
     for (period, poll) in [(0.001, 10), (0.02, 2), (0.1, 2), (0.4, 8), (3.0, 10)] {
         assert_eq!(Changes::new(Seconds(period)).poll.as_millis(), poll, "{period}");
     }
